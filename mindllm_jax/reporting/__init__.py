@@ -1,0 +1,1 @@
+"""The one place where pages, tables and plots for people are made."""
