@@ -1,0 +1,504 @@
+"""Command line and gin files for every entry point; the only place that knows gin.
+
+An entry point hands over its root dataclass. Every dataclass in the tree of its type hints becomes configurable by its
+class name (`Optimizer.peak_learning_rate = 3e-4`), every dataclass-typed field is bound to its class, so that no nested
+value can be ignored, and what was written is held against the type hints before anything is built. One file may serve
+several entry points: a binding that belongs to another entry point's dataclass is accepted and listed as not used here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import importlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
+
+ROOTS = (
+    "mindllm_jax.data.tokenizer_training:TrainTokenizer",
+    "mindllm_jax.data.prepare:PrepareData",
+    "mindllm_jax.training.pretrain:Pretrain",
+    "mindllm_jax.instruct.tune:Tune",
+    "mindllm_jax.evaluation.evaluate:Evaluate",
+    "mindllm_jax.generation.chat:Chat",
+    "mindllm_jax.corpus.demo:DemoCorpus",
+)
+"""Root dataclasses of the entry points, imported only to judge a name that the present root does not know."""
+
+SCOPES = ("train", "held_out", "base", "judge")
+"""Scopes that a dataclass-typed field may name in its metadata, as `field(metadata={"scope": "held_out"})`."""
+
+PACKAGES = ("mindllm-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorstore", "sentencepiece")
+
+T = TypeVar("T")
+
+
+class Arguments(NamedTuple):
+    """What every entry point takes from the command line."""
+
+    files: tuple[Path, ...]
+    overrides: tuple[str, ...]
+    workdir: Path | None
+    dry_run: bool
+    print_config: bool
+    accept_changes: bool
+
+
+class Reference(NamedTuple):
+    """A gin reference (`@scope/Class()`) or macro (`%name`) as written in a file."""
+
+    sign: str
+    name: str
+
+
+class Binding(NamedTuple):
+    """One `scope/Class.field = value` or `macro = value`, with where it was written."""
+
+    scope: str
+    owner: str
+    field: str
+    value: Any
+    where: str
+
+
+# ---------------------------------------------------------------------------------------------------- command line
+
+
+def command_line(description: str | None, argv: list[str] | None = None) -> Arguments:
+    """Parses the flags that all entry points share; exits with status 2 and one message on a flag it does not know."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="any setting can be given as --gin.NAME=VALUE; --print_config lists them all with where each was set",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--gin", action="append", default=[], metavar="FILE", type=Path, help="gin file; later files win")
+    parser.add_argument("--workdir", metavar="DIR", type=Path, help="folder of the run: state, metrics, report")
+    parser.add_argument("--dry_run", action="store_true", help="build on abstract shapes, print the cost and stop")
+    parser.add_argument("--print_config", action="store_true", help="print every setting and where it was set, and stop")
+    parser.add_argument("--accept_changes", action="store_true", help="go on in a workdir made with other settings")
+    known, rest = parser.parse_known_args(argv)
+    for item in rest:
+        if not (item.startswith("--gin.") and "=" in item):
+            hint = " (write --gin.NAME=VALUE)" if item.startswith("--gin.") else ""
+            parser.error(f"unknown argument {item!r}{hint}")
+    overrides = tuple(item.removeprefix("--gin.") for item in rest)
+    return Arguments(
+        tuple(known.gin), overrides, known.workdir, known.dry_run, known.print_config, known.accept_changes
+    )
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Runs an entry point; bad input ends with one message and status 2. MINDLLM_TRACEBACK=1 shows the traceback."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from what was saved", status=130)
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("MINDLLM_TRACEBACK"):
+            raise
+        _fail(str(error) or type(error).__name__)
+    sys.exit(0)
+
+
+def _fail(message: str, status: int = 2) -> NoReturn:
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+# ------------------------------------------------------------------------------------------- dataclasses by type hint
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _nested(cls: type, scope: str = "") -> Iterator[tuple[type, str, str, str]]:
+    """Yields (owner, owner's scope, field, scope of the field's value) for every dataclass-typed field of the tree."""
+    hints = _hints(cls)
+    for field in dataclasses.fields(cls):
+        inner = hints[field.name]
+        if not (isinstance(inner, type) and dataclasses.is_dataclass(inner)):
+            continue
+        if field.default_factory not in (dataclasses.MISSING, inner):
+            raise TypeError(f"{cls.__name__}.{field.name}: a nested dataclass takes its defaults from its own class")
+        inner_scope = field.metadata.get("scope", scope)
+        yield cls, scope, field.name, inner_scope
+        yield from _nested(inner, inner_scope)
+
+
+def _classes(root: type) -> dict[str, type]:
+    """Every dataclass of the tree by class name."""
+    found = {root.__name__: root}
+    for owner, _, name, _ in _nested(root):
+        inner = _hints(owner)[name]
+        if found.setdefault(inner.__name__, inner) is not inner:
+            raise TypeError(f"two dataclasses of one configuration are named {inner.__name__}")
+    return found
+
+
+def _coerce(value: Any, hint: Any, where: str) -> Any:
+    """Returns `value` as `hint` wants it (an int for a float, 1e6 for an int, a list for a tuple) or raises ValueError."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for option in inner:
+            try:
+                return _coerce(value, option, where)
+            except ValueError:
+                continue
+    elif origin is Literal:
+        if value in inner:
+            return value
+        choices = ", ".join(map(repr, inner))
+        raise ValueError(f"{where} = {value!r}: must be one of {choices}{_suggestion(str(value), map(str, inner))}")
+    elif origin is tuple and isinstance(value, list | tuple):
+        if inner[-1:] == (Ellipsis,):
+            return tuple(_coerce(item, inner[0], where) for item in value)
+        if len(value) == len(inner):
+            return tuple(_coerce(item, kind, where) for item, kind in zip(value, inner, strict=True))
+    elif origin is dict and isinstance(value, dict):
+        return {_coerce(k, inner[0], where): _coerce(v, inner[1], where) for k, v in value.items()}
+    elif hint in (None, type(None)) and value is None:
+        return None
+    elif hint is bool or isinstance(value, bool):
+        if hint is bool and isinstance(value, bool):
+            return value
+    elif hint is float and isinstance(value, int | float):
+        return float(value)
+    elif hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    elif isinstance(hint, type) and isinstance(value, hint):
+        return value
+    wanted = hint.__name__ if isinstance(hint, type) else str(hint)
+    raise ValueError(f"{where} = {value!r}: must be {wanted}, not {type(value).__name__}")
+
+
+def restore(cls: type[T], values: dict[str, Any], where: str = "config.json") -> T:
+    """Builds `cls` from what `json.load` gave for it (config.json of a run); ValueError names an unknown field."""
+    hints = _hints(cls)
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise ValueError(f"{where}: {cls.__name__} has no field {sorted(unknown)}; it was written by another version")
+    built = {}
+    for name, value in values.items():
+        hint = hints[name]
+        nested = isinstance(hint, type) and dataclasses.is_dataclass(hint)
+        built[name] = restore(hint, value, where) if nested else _coerce(value, hint, f"{where}: {cls.__name__}.{name}")
+    return cls(**built)
+
+
+# ------------------------------------------------------------------------------------------------- reading gin files
+
+
+def _read(source: str, name: str, folder: Path) -> Iterator[Binding]:
+    """Walks the statements of one gin text, includes expanded in place, without applying anything."""
+    import importlib.util  # gin 0.5.0 uses it without importing it, which fails from Python 3.12 on
+
+    from gin import config_parser
+
+    class Delegate(config_parser.ParserDelegate):
+        def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Reference:
+            return Reference("@" if evaluate else "@@", scoped_configurable_name)
+
+        def macro(self, macro_name: str) -> Reference:
+            return Reference("%", macro_name)
+
+    lines = iter(source.splitlines(keepends=True))
+    reader = types.SimpleNamespace(readline=lambda: next(lines, ""))
+    try:
+        for statement in config_parser.ConfigParser(reader, Delegate()):
+            where = f"{name}:{statement.location.line_num}" if hasattr(statement, "location") else name
+            if isinstance(statement, config_parser.IncludeStatement):
+                yield from _read_file(Path(statement.filename), folder, f"{where}: include ")
+            elif isinstance(statement, config_parser.BindingStatement):
+                owner = statement.selector.rpartition(".")[2]
+                yield Binding(statement.scope, owner, statement.arg_name or "", statement.value, where)
+            elif isinstance(statement, config_parser.ImportStatement):
+                raise ValueError(f"{where}: a gin file of this project imports nothing; remove the line")
+    except SyntaxError as error:
+        raise ValueError(f"{name}:{error.lineno}: not a gin statement: {error.msg}: {(error.text or '').strip()}") from None
+
+
+def _read_file(path: Path, folder: Path, context: str = "") -> Iterator[Binding]:
+    """Reads a gin file; a relative path is tried from the working directory, then from the folder of the including file
+    and the folders above it, so that `include 'configs/model/x.gin'` works from anywhere."""
+    candidates = [path, *(parent / path for parent in (folder, *folder.parents))]
+    for candidate in candidates:
+        if candidate.is_file():
+            try:
+                source = candidate.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{candidate}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+            yield from _read(source, str(candidate), candidate.resolve().parent)
+            return
+    near = difflib.get_close_matches(str(path), [str(p) for p in path.parent.glob("*.gin")], 1)
+    raise ValueError(f"{context}{path}: no such gin file" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def _read_override(text: str, classes: dict[str, type]) -> Binding:
+    """Reads `NAME=VALUE` of the command line; a bare word counts as a string, so that shells need no second quotes."""
+    key, _, raw = text.partition("=")
+    where, name = f"--gin.{text}", key.rpartition("/")[2]
+    owner, _, field = name.rpartition(".")
+    hints = _hints(classes[owner]) if owner in classes else {}
+    try:
+        (binding,) = _read(f"{key} = {raw}\n", where, Path())
+        is_plain = isinstance(binding.value, str | Reference) or hints.get(field) is not str
+    except ValueError:
+        is_plain = False
+    if not is_plain:
+        try:
+            (binding,) = _read(f"{key} = {raw!r}\n", where, Path())
+        except ValueError:
+            raise ValueError(f"--gin.{text}: write --gin.Class.field=VALUE") from None
+    return binding._replace(where=where)
+
+
+# --------------------------------------------------------------------------------------------------- judging and using
+
+
+def _suggestion(name: str, names: typing.Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), 1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _other_classes() -> dict[str, type]:
+    found: dict[str, type] = {}
+    for entry in ROOTS:
+        module, _, name = entry.partition(":")
+        found |= _classes(getattr(importlib.import_module(module), name))
+    return found
+
+
+def _resolve(value: Any, macros: dict[str, Any], used: set[str], where: str, depth: int = 0) -> Any:
+    """Replaces macros inside `value` by what they stand for."""
+    if depth > 20:
+        raise ValueError(f"{where}: macros refer to each other in a circle")
+    if isinstance(value, Reference):
+        if value.sign != "%":
+            raise ValueError(f"{where}: {value.sign}{value.name}: nested dataclasses are bound by themselves; set fields")
+        if value.name not in macros:
+            raise ValueError(f"{where}: unknown macro %{value.name}{_suggestion(value.name, macros)}")
+        used.add(value.name)
+        return _resolve(macros[value.name], macros, used, where, depth + 1)
+    if isinstance(value, list | tuple):
+        return type(value)(_resolve(item, macros, used, where, depth) for item in value)
+    if isinstance(value, dict):
+        return {k: _resolve(v, macros, used, where, depth) for k, v in value.items()}
+    return value
+
+
+def _is_own_link(binding: Binding, root: type) -> bool:
+    """True for `Owner.field = @scope/Class()` as an operative config writes it: what `load` binds anyway."""
+    if not isinstance(binding.value, Reference) or binding.value.sign != "@":
+        return False
+    links = {(scope, owner.__name__, name): (inner, _hints(owner)[name]) for owner, scope, name, inner in _nested(root)}
+    inner_scope, inner = links.get((binding.scope, binding.owner, binding.field), ("", None))
+    return inner is not None and binding.value.name == "/".join(filter(None, (inner_scope, inner.__name__)))
+
+
+class Judged(NamedTuple):
+    """Bindings of this root by (scope, class, field), last one wins, and those of other entry points."""
+
+    mine: dict[tuple[str, str, str], Binding]
+    elsewhere: list[Binding]
+
+
+def _judge(bindings: list[Binding], root: type) -> Judged:
+    """Checks names, scopes and types of everything that was bound; ValueError with place and suggestion."""
+    classes = _classes(root)
+    scopes = {scope for *_, scope in _nested(root)}
+    macros = {b.owner: b.value for b in bindings if not b.field}
+    others: dict[str, type] | None = None
+    judged, used = Judged({}, []), set[str]()
+    for binding in bindings:
+        if not binding.field or _is_own_link(binding, root):
+            continue
+        value = _resolve(binding.value, macros, used, binding.where)
+        if binding.scope not in ("", *SCOPES):
+            raise ValueError(f"{binding.where}: unknown scope {binding.scope!r}{_suggestion(binding.scope, SCOPES)}")
+        cls = classes.get(binding.owner)
+        if cls is None:
+            others = _other_classes() if others is None else others
+            cls = others.get(binding.owner)
+            if cls is None:
+                hint = _suggestion(binding.owner, classes | others)
+                raise ValueError(f"{binding.where}: unknown name {binding.owner!r}{hint}")
+        hints = _hints(cls)
+        if binding.field not in hints:
+            hint = _suggestion(binding.field, hints)
+            raise ValueError(f"{binding.where}: {binding.owner} has no setting {binding.field!r}{hint}")
+        place = f"{binding.where}: {binding.owner}.{binding.field}"
+        binding = binding._replace(value=_coerce(value, hints[binding.field], place))
+        if binding.owner in classes and (not binding.scope or binding.scope in scopes):
+            judged.mine[binding.scope, binding.owner, binding.field] = binding
+        else:
+            judged.elsewhere.append(binding)
+    for name in set(macros) - used:
+        where = next(b.where for b in bindings if not b.field and b.owner == name)
+        raise ValueError(f"{where}: macro {name} is never used{_suggestion(name, classes)}")
+    return judged
+
+
+def _require(root: type, judged: Judged) -> None:
+    """Raises ValueError when a setting without a default was bound nowhere."""
+    places = [(root, "")] + [(_hints(owner)[name], scope) for owner, _, name, scope in _nested(root)]
+    for cls, scope in places:
+        for field in dataclasses.fields(cls):
+            nested = dataclasses.is_dataclass(_hints(cls)[field.name])
+            optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+            bound = any((s, cls.__name__, field.name) in judged.mine for s in {scope, ""})
+            if not (nested or optional or bound):
+                raise ValueError(f"{cls.__name__}.{field.name} has no value; give it as --gin.{cls.__name__}.{field.name}=…")
+
+
+def load(root: type[T], arguments: Arguments) -> T:
+    """Builds `root` from the gin files and overrides; with --print_config prints it and exits with status 0.
+
+    Raises ValueError, with file, line and a suggestion, for an unknown name, scope or macro, a wrong type, or a setting
+    that has no value.
+    """
+    import importlib.util  # gin 0.5.0 uses it without importing it, which fails from Python 3.12 on
+
+    import gin
+
+    classes = _classes(root)
+    bindings = [b for file in arguments.files for b in _read_file(file, Path.cwd())]
+    bindings += [_read_override(text, classes) for text in arguments.overrides]
+    judged = _judge(bindings, root)
+    _require(root, judged)
+
+    gin.clear_config()
+    for name, cls in classes.items():
+        try:
+            gin.get_configurable(name)
+        except ValueError:
+            gin.external_configurable(cls, name=name)
+    for (scope, owner, field), binding in judged.mine.items():
+        gin.bind_parameter((scope, owner, field), binding.value)
+    for owner, scope, name, inner_scope in _nested(root):
+        target = "/".join(filter(None, (inner_scope, _hints(owner)[name].__name__)))
+        gin.parse_config(f"{scope + '/' if scope else ''}{owner.__name__}.{name} = @{target}()")
+    gin.finalize()
+    try:
+        config = gin.get_configurable(root.__name__)()
+    except ValueError as error:
+        # gin appends the chain of calls; where the fields named in the message were set helps more.
+        message = str(error).partition("\n  In call to configurable")[0].strip()
+        places = [f"{b.owner}.{b.field} is set in {b.where}" for b in judged.mine.values() if b.field in message]
+        raise ValueError("\n  ".join([message, *places])) from None
+    if arguments.print_config:
+        print(_described(config, judged))
+        sys.exit(0)
+    return config
+
+
+def _described(config: Any, judged: Judged) -> str:
+    """Every setting with its value and where it was set, then the bindings that other entry points use."""
+    lines: list[str] = []
+
+    def walk(value: Any, scope: str) -> None:
+        cls, hints = type(value).__name__, _hints(type(value))
+        for field in dataclasses.fields(value):
+            inner = getattr(value, field.name)
+            if dataclasses.is_dataclass(hints[field.name]):
+                walk(inner, field.metadata.get("scope", scope))
+            else:
+                bound = judged.mine.get((scope, cls, field.name)) or judged.mine.get(("", cls, field.name))
+                prefix = f"{scope}/" if scope else ""
+                lines.append(f"{prefix}{cls}.{field.name} = {inner!r}  # {bound.where if bound else 'default'}")
+
+    walk(config, "")
+    if judged.elsewhere:
+        lines += ["", "# not used here (settings of other entry points):"]
+        for b in judged.elsewhere:
+            lines.append(f"# {b.scope + '/' if b.scope else ''}{b.owner}.{b.field} = {b.value!r}  # {b.where}")
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------------ a run's own records
+
+
+def resolved(config: Any) -> dict[str, Any]:
+    """The configuration as plain JSON values under the root's class name, as config.json holds it."""
+    return {type(config).__name__: json.loads(json.dumps(dataclasses.asdict(config)))}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """One line for every setting in which two resolved configurations differ."""
+    found: list[str] = []
+    for key in sorted(set(old) | set(new)):
+        name = f"{prefix}.{key}" if prefix else key
+        before, now = old.get(key, "(absent)"), new.get(key, "(absent)")
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += differences(before, now, name)
+        elif before != now:
+            found.append(f"{name}: {before!r} there, {now!r} here")
+    return found
+
+
+def record(config: Any, arguments: Arguments) -> None:
+    """Writes config.gin, operative_config.gin, config.json and command.json into the workdir, right after `load`.
+
+    Raises ValueError that names the differences when the workdir was made with other settings, unless
+    `--accept_changes` was given.
+    """
+    import gin
+
+    if arguments.workdir is None:
+        raise ValueError("give the folder of the run as --workdir DIR")
+    workdir, values = arguments.workdir, resolved(config)
+    old = workdir / "config.json"
+    if old.exists():
+        changed = differences(json.loads(old.read_text(encoding="utf-8")), values)
+        if changed and not arguments.accept_changes:
+            listing = "\n  ".join(changed)
+            raise ValueError(
+                f"{workdir} holds a run of another configuration:\n  {listing}\n"
+                "take another --workdir, or go on here with the new settings by --accept_changes"
+            )
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_text(workdir / "config.gin", gin.config_str())
+    write_text(workdir / "operative_config.gin", gin.operative_config_str())
+    write_text(workdir / "config.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    command = {"command": sys.argv, "python": sys.version.split()[0], "git": _git_sha(), "versions": _versions()}
+    write_text(workdir / "command.json", json.dumps(command, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all: temporary name, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _git_sha() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
