@@ -1,0 +1,79 @@
+# Two commands do everything: `make demo` and `make test`. Each makes what it needs. `make help` lists the rest.
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+# --- the environment --------------------------------------------------------------------------------------------------
+
+VENV ?= .venv
+
+# pyenv keeps most of its interpreters off the PATH.
+INTERPRETERS := python3 python3.14 python3.13 python3.12 python3.11 $(wildcard $(HOME)/.pyenv/versions/3.1*/bin/python)
+# $(call interpreter,CONDITION): the first that runs, can make environments and meets the condition on v, 311 for Python 3.11.
+interpreter = $(shell for python in $(INTERPRETERS); do "$$python" -c 'import ensurepip, sys, venv; \
+	v = 100 * sys.version_info[0] + sys.version_info[1]; sys.exit(not ($(1)))' 2>/dev/null && echo "$$python" && break; done)
+
+ifndef PYTHON
+PYTHON := $(call interpreter,v >= 311)
+endif
+
+# jax 0.10.2 is the last for Python 3.11.
+CONSTRAINTS ?= constraints/$(shell "$(or $(wildcard $(VENV)/bin/python),$(PYTHON))" -c 'import sys; \
+	print("py311-jax0.10.2" if sys.version_info < (3, 12) else "py312-jax0.12.0.1")' 2>/dev/null).txt
+
+INSTALL = .ci/install "$(VENV)" -c "$(CONSTRAINTS)"
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with its venv module was found. Install one (Debian and" \
+		"Ubuntu: python3-venv too) or name it: make PYTHON=/path/to/python3.12 …"; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is no Python 3.11 or newer with its venv module. Name another: make PYTHON=…"; exit 1; }
+	@echo "Making $(VENV) with $$("$(PYTHON)" --version)"
+	@"$(PYTHON)" -m venv "$(VENV)"
+
+# The stamps: installed once, and again when the requirements change.
+$(VENV)/.demo: setup.cfg $(wildcard $(CONSTRAINTS)) | $(VENV)/bin/python
+	@$(INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@$(INSTALL) 'mindllm-jax[test]'
+	@touch $@
+
+# The parity tests want PyTorch: its CPU build or none, never gigabytes of CUDA. On a Mac every build is a CPU build.
+TORCH := torch==2.13.0$(if $(filter Darwin,$(shell uname)),,+cpu)
+$(VENV)/.hf: $(VENV)/.test
+	@$(INSTALL) --only-if-found $(TORCH) transformers
+	@touch $@
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+.PHONY: help demo test test-all test-lines clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  PYTHON=python3.12 chooses the interpreter, VENV=folder the environment; DEMO_CORPUS=folder is the demo's own text."
+
+demo: $(VENV)/.demo ## from text to a trained, tuned, evaluated, talking model and its report
+	@"$(VENV)/bin/python" launch/demo.py
+
+test: $(VENV)/.hf ## the tests, what they took, and what could not run here
+	@"$(VENV)/bin/python" -m pytest -m "not slow" $(PYTEST)
+
+test-all: $(VENV)/.hf ## the slow tests too
+	@"$(VENV)/bin/python" -m pytest $(PYTEST)
+
+# A line is a Python and a constraints file. Each has an environment of its own.
+LINES ?= py311-jax0.10.2 py312-jax0.11.2 py312-jax0.12.0.1 py313-jax0.12.0.1
+test-lines: ## the tests on every version line whose interpreter is here
+	@failed=; for line in $(LINES); do echo "=== $$line"; $(MAKE) line-$$line || failed="$$failed $$line"; done; \
+	test -z "$$failed" || { echo "Failed on$$failed"; exit 1; }
+
+line-py%:
+	@python="$(call interpreter,v == $(firstword $(subst -, ,$*)))"; \
+	test -n "$$python" || { echo "not run: this Python was not found"; exit 0; }; \
+	$(MAKE) test VENV=.venv-lines/py$* PYTHON="$$python" CONSTRAINTS=constraints/py$(patsubst 313-%,312-%,$*).txt
+
+clean: ## remove environments, caches and builds; runs/ stays
+	rm -rf .venv .venv-lines .cache .*_cache .hypothesis build dist *.egg-info
