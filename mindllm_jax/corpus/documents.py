@@ -17,7 +17,7 @@ from mindllm_jax.reporting.files import replacing
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text: `source` names the collection it is from, `lang` its language (`zh`, `en`), `id` is unique in its source."""
+    """One text: `source` names the collection it is from, `lang` its language (`zh`, `en`); `id` is unique there."""
 
     text: str
     source: str
@@ -39,7 +39,7 @@ def held_out(id: str, fraction: float) -> bool:
 class SeenIds:
     """Remembers which ids came before, in about 8 to 20 bytes an id.
 
-    Two different ids share a 64-bit hash, and would be taken for one, with a chance of 3 in a million among ten million.
+    Among ten million ids there is a chance of 3 in a million that two share a 64-bit hash and are taken for one.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ def read_documents(
     seen: SeenIds | None = None,
     skipped: Counter[str] | None = None,
 ) -> Iterator[Document]:
-    """Reads the documents of a JSON-lines file, plain or gzip: one object a line with `text` and, optionally, `source`, `lang` and `id`.
+    """Reads a JSON-lines file, plain or gzip: an object a line with `text` and, optionally, `source`, `lang` and `id`.
 
     Args:
         path: the file, UTF-8.
@@ -108,8 +108,8 @@ def read_documents(
             if not seen.add(document.source, document.id):
                 raise _BadLine(
                     "duplicate id",
-                    f"the id {document.id!r} was seen before in source {document.source!r} (without an `id` of its own a"
-                    " line is named by its text, so the text is there twice); remove one of the two or rename it",
+                    f"the id {document.id!r} was seen before in source {document.source!r} (without an `id` of its own"
+                    " a line is named by its text, so the text is there twice); remove one of the two or rename it",
                 )
         except _BadLine as bad:
             if on_bad == "error":
@@ -174,7 +174,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
         except EOFError:
             raise ValueError(
-                f"{path} is cut off: the gzip file ends after line {number} without its end mark; fetch or copy it again"
+                f"{path} is cut off: the gzip file ends after line {number} without its end mark; fetch it again"
             ) from None
         except (zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{path} is damaged after line {number} ({error}); fetch or copy it again") from None
@@ -187,8 +187,8 @@ def _parse(line: bytes, source: str, lang: str | None) -> Document:
     except UnicodeDecodeError as error:
         raise _BadLine(
             "not UTF-8",
-            f"not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start}); convert the file, for example with"
-            " iconv -f GB18030 -t UTF-8",
+            f"not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start}); convert the file, for"
+            " example with iconv -f GB18030 -t UTF-8",
         ) from None
     except json.JSONDecodeError as error:
         raise _BadLine(

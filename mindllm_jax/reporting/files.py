@@ -12,7 +12,7 @@ from typing import TextIO
 def replacing(path: Path) -> Iterator[TextIO]:
     """Opens a UTF-8 text file that takes the place of `path` when the block ends without an error.
 
-    A reader, or a run interrupted anywhere, sees the old file or the new one and never a part. Missing folders are made.
+    A reader, or a run interrupted anywhere, sees the old file or the new one, never a part. Makes missing folders.
 
     Raises:
         OSError: the file cannot be written (the disk is full, no permission); what was at `path` is untouched.
