@@ -1,4 +1,4 @@
-"""How the tests run: on CPU devices, offline, the same every time, and with an account of what they took and left out."""
+"""How the tests run: on CPU devices, offline, the same every time, with an account of what they took and left out."""
 
 from __future__ import annotations
 
