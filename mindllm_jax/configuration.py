@@ -447,8 +447,10 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return found
 
 
-def record(config: Any, arguments: Arguments) -> None:
-    """Writes config.gin, operative_config.gin, config.json and command.json into the workdir, right after `load`.
+def record(config: Any, arguments: Arguments, *, write: bool = True) -> Path:
+    """Writes config.gin, operative_config.gin, config.json and command.json into the workdir, which it returns.
+
+    Call it right after `load`; with write=False (all processes of a run but the first) it only checks.
 
     Raises ValueError that names the differences when the workdir was made with other settings, unless
     `--accept_changes` was given.
@@ -467,12 +469,15 @@ def record(config: Any, arguments: Arguments) -> None:
                 f"{workdir} holds a run of another configuration:\n  {listing}\n"
                 "take another --workdir, or go on here with the new settings by --accept_changes"
             )
+    if not write:
+        return workdir
     workdir.mkdir(parents=True, exist_ok=True)
     write_text(workdir / "config.gin", gin.config_str())
     write_text(workdir / "operative_config.gin", gin.operative_config_str())
     write_text(workdir / "config.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     command = {"command": sys.argv, "python": sys.version.split()[0], "git": _git_sha(), "versions": _versions()}
     write_text(workdir / "command.json", json.dumps(command, indent=1) + "\n")
+    return workdir
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,32 @@
+"""Initial values of weight matrices, with their logical axis names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import jax
+from flax import nnx
+
+from mindllm_jax.model.config import Model
+
+EMBEDDING_STDDEV = 0.02
+
+
+def matrix(
+    config: Model, rngs: nnx.Rngs, axes: Sequence[str], shape: Sequence[int], *, inputs: int, gain: float = 1.0
+) -> nnx.Param[jax.Array]:
+    """A weight with Xavier-normal values times `gain`; the first `inputs` axes of `shape` are contracted.
+
+    The standard deviation is gain * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010), as DeepNorm asks for.
+    """
+    fan_in, fan_out = math.prod(shape[:inputs]), math.prod(shape[inputs:])
+    return normal(config, rngs, axes, shape, stddev=gain * math.sqrt(2 / (fan_in + fan_out)))
+
+
+def normal(
+    config: Model, rngs: nnx.Rngs, axes: Sequence[str], shape: Sequence[int], *, stddev: float
+) -> nnx.Param[jax.Array]:
+    """A weight with normal values of the given standard deviation."""
+    values = stddev * jax.random.normal(rngs.params(), shape, config.param_dtype)
+    return nnx.Param(values, axes=tuple(axes))

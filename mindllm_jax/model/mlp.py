@@ -1,0 +1,35 @@
+"""Feed-forward layers."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mindllm_jax.model.config import Model
+from mindllm_jax.model.initialisation import matrix
+from mindllm_jax.model.residual import residual_scheme
+
+
+class MLP(nnx.Module):
+    """GeGLU or SwiGLU (Shazeer 2020), gate * up then down, or a plain two-layer GELU network; no biases.
+
+    Maps [B T D] to [B T D]. GELU is the tanh approximation (GPT-2's "gelu_new"). The gate starts at gain 1 whatever the
+    residual scheme: DeepNorm names two feed-forward matrices, and scaling all three would shrink the branch by beta^3.
+    """
+
+    def __init__(self, config: Model, *, rngs: nnx.Rngs):
+        width, hidden, gain = config.width, config.feed_forward, residual_scheme(config).beta
+        into, out = ("width", "feed_forward"), ("feed_forward", "width")
+        self.up = matrix(config, rngs, into, (width, hidden), inputs=1, gain=gain)
+        self.down = matrix(config, rngs, out, (hidden, width), inputs=1, gain=gain)
+        self.gate = None if config.mlp == "gelu" else matrix(config, rngs, into, (width, hidden), inputs=1)
+        self.activation = jax.nn.silu if config.mlp == "swiglu" else jax.nn.gelu
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        up = jnp.einsum("btd,df->btf", x, self.up[...].astype(x.dtype))
+        if self.gate is None:
+            hidden = self.activation(up)
+        else:
+            hidden = self.activation(jnp.einsum("btd,df->btf", x, self.gate[...].astype(x.dtype))) * up
+        return jnp.einsum("btf,fd->btd", hidden, self.down[...].astype(x.dtype))

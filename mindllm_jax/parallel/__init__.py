@@ -1,0 +1,1 @@
+"""Mesh, sharding rules, and start-up of several processes."""

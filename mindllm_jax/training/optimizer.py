@@ -1,0 +1,100 @@
+"""AdamW and Muon with warm-up and cosine decay, built from optax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import optax
+from flax import nnx
+
+from mindllm_jax.parallel.sharding import logical_axes
+
+Axes = Any  # a tree of tuples of logical axis names, in the structure of the parameters
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Update rule and learning rate. The paper's own table was not found (docs/paper.md): these values are ours."""
+
+    name: Literal["adamw", "muon"] = "adamw"  # muon: blocks' matrices by Muon, the rest by AdamW
+    peak_learning_rate: float = 3e-4
+    warmup_steps: int = 100  # linear from peak / warmup_steps
+    final_fraction: float = 0.1  # the cosine ends at this share of the peak
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1  # on matrices only
+    clip_norm: float = 1.0  # global norm of the gradient
+
+    def __post_init__(self) -> None:
+        for name in ("peak_learning_rate", "epsilon", "clip_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"Optimizer.{name} = {getattr(self, name)}: must be greater than 0")
+        if self.warmup_steps < 0 or not 0 <= self.final_fraction <= 1:
+            raise ValueError("Optimizer.warmup_steps must be at least 0 and final_fraction between 0 and 1")
+
+    def schedule(self, steps: int) -> optax.Schedule:
+        """Learning rate as a function of the number of updates made, for a run of `steps`.
+
+        A run shorter than the warm-up warms up over its first half, so that a trial run of a few steps still learns.
+        """
+        warmup = min(self.warmup_steps, steps // 2)
+        return optax.warmup_cosine_decay_schedule(
+            init_value=self.peak_learning_rate / (warmup + 1),
+            peak_value=self.peak_learning_rate,
+            warmup_steps=warmup,
+            decay_steps=max(steps, warmup + 1),
+            end_value=self.peak_learning_rate * self.final_fraction,
+        )
+
+    def build(self, steps: int, axes: Axes) -> optax.GradientTransformation:
+        """The gradient transformation for parameters whose logical axes are `axes` (see `axes_of`)."""
+        schedule, decayed = self.schedule(steps), jax.tree.map(_is_matrix, axes, is_leaf=_is_axes)
+        if self.name == "muon":
+            update = optax.contrib.muon(
+                schedule,
+                beta=self.beta2,
+                weight_decay=self.weight_decay,
+                weight_decay_mask=decayed,
+                adam_b1=self.beta1,
+                adam_b2=self.beta2,
+                eps=self.epsilon,
+                adam_weight_decay=self.weight_decay,
+                muon_weight_dimension_numbers=jax.tree.map(_muon_dimensions, axes, is_leaf=_is_axes),
+                consistent_rms=0.2,  # the same size of update as AdamW's, so that one learning rate serves both
+            )
+        else:
+            update = optax.adamw(
+                schedule, self.beta1, self.beta2, self.epsilon, weight_decay=self.weight_decay, mask=decayed
+            )
+        return optax.chain(optax.clip_by_global_norm(self.clip_norm), update)
+
+
+def axes_of(params: nnx.State) -> Axes:
+    """The logical axis names of every parameter, in the structure that `nnx.to_pure_dict` gives `params`."""
+    named = jax.tree.map(
+        lambda variable: variable.replace(logical_axes(variable)),
+        params,
+        is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
+    )
+    return nnx.to_pure_dict(named)
+
+
+def _is_axes(leaf: object) -> bool:
+    return isinstance(leaf, tuple)
+
+
+def _is_matrix(axes: tuple[str, ...]) -> bool:
+    """Norm scales and biases are vectors, also when stacked over layers."""
+    return "norm" not in axes
+
+
+def _muon_dimensions(axes: tuple[str, ...]) -> optax.contrib.MuonDimensionNumbers | None:
+    """Which axes a block's matrix contracts and which it makes; None for tables, heads and vectors (left to AdamW)."""
+    if axes[0] != "layers" or not _is_matrix(axes):
+        return None
+    first, last = 1, len(axes)
+    split = first + 1 if axes[first] == "width" else last - 1
+    return optax.contrib.MuonDimensionNumbers(tuple(range(first, split)), tuple(range(split, last)))

@@ -1,0 +1,57 @@
+"""Pre-training: a mixture of token stores into a fresh decoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mindllm_jax import configuration
+from mindllm_jax.data.mixture import Mixture, MixtureRows
+from mindllm_jax.data.store import TokenStore
+from mindllm_jax.model.config import Model
+from mindllm_jax.parallel.sharding import MeshAxes
+from mindllm_jax.training.checkpoint import Checkpointing
+from mindllm_jax.training.loop import Every, Loop, Plan, plan, train
+from mindllm_jax.training.optimizer import Optimizer
+from mindllm_jax.training.step import TrainState
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Settings of one pre-training run."""
+
+    model: Model = field(default_factory=Model)
+    data: Mixture = field(default_factory=Mixture)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    mesh: MeshAxes = field(default_factory=MeshAxes)
+    loop: Loop = field(default_factory=Loop)
+    checkpointing: Checkpointing = field(default_factory=Checkpointing)
+
+    def plan(self) -> Plan:
+        """The run on abstract shapes, with its cost."""
+        return plan(self.model, self.loop, self.optimizer, self.mesh, self.data.sequence_length)
+
+
+def pretrain(config: Pretrain, store: TokenStore, workdir: Path, every: Iterable[Every] = ()) -> TrainState:
+    """Trains, or goes on training, in `workdir`. Raises ValueError when the store's tokenizer does not fit the model."""
+    check_vocabulary(config.model, store)
+    identity = {
+        **configuration.resolved(config),
+        "seed": config.loop.seed,
+        "tokenizer_sha256": store.tokenizer_sha256,
+        "data": {name: dataclasses.asdict(info) for name, info in store.sources.items()},
+    }
+    rows = MixtureRows(config.data, store)
+    return train(config.plan(), rows, workdir, config.checkpointing, identity, every=every)
+
+
+def check_vocabulary(model: Model, store: TokenStore) -> None:
+    """Raises ValueError when the store's tokenizer has pieces that the model has no row for."""
+    pieces = store.tokenizer.vocab_size
+    if pieces > model.vocab_size:
+        raise ValueError(
+            f"the tokenizer of the store has {pieces} pieces and Model.vocab_size is {model.vocab_size}: "
+            f"set Model.vocab_size = {pieces} or more"
+        )

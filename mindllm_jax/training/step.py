@@ -1,0 +1,166 @@
+"""Training state and the compiled step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from mindllm_jax.data.batches import Batch
+from mindllm_jax.kernels.linear_cross_entropy import LossSums, linear_cross_entropy
+from mindllm_jax.model.config import Model
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.training.optimizer import axes_of
+
+Params = dict[str, Any]
+
+
+class TrainState(NamedTuple):
+    """Everything that changes from step to step; what a checkpoint holds. Parameters and moments are float32."""
+
+    step: jax.Array  # steps taken, skipped ones included
+    skipped: jax.Array  # steps whose loss or gradient was not finite and that changed nothing
+    params: Params
+    optimizer: optax.OptState
+
+
+class Metrics(NamedTuple):
+    """Scalars of one step, on the device until they are logged."""
+
+    loss: jax.Array  # mean over the weighted targets, z-loss included
+    accuracy: jax.Array  # share of the weighted targets that were the most probable token
+    gradient_norm: jax.Array
+    tokens: jax.Array  # sum of the loss weights
+    skipped: jax.Array  # so far
+
+
+class Blueprint(NamedTuple):
+    """The model without its values: how to build it, and how its parameters lie on the mesh."""
+
+    definition: nnx.GraphDef[Decoder]
+    abstract: nnx.State  # parameters as ShapeDtypeStructs
+    shardings: Params  # NamedSharding for each parameter
+    axes: Any  # logical axis names for each parameter
+    sharding: Sharding
+
+    def decoder(self, params: Params) -> Decoder:
+        """The decoder with these parameters."""
+        return nnx.merge(self.definition, params)
+
+
+def blueprint(model: Model, sharding: Sharding) -> Blueprint:
+    """Describes the decoder on the mesh without allocating it. Raises ValueError for sizes that the mesh cannot split."""
+    abstract = nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0), sharding=sharding))
+    definition, params = nnx.split(abstract, nnx.Param)
+    shardings = nnx.to_pure_dict(sharding.of_variables(params))
+    return Blueprint(definition, params, shardings, axes_of(params), sharding)
+
+
+def state_shardings(plan: Blueprint, optimizer: optax.GradientTransformation) -> TrainState:
+    """Shardings of a whole TrainState: the optimizer's moments lie as their parameters do, scalars everywhere."""
+    everywhere = jax.NamedSharding(plan.sharding.mesh, jax.P())
+    params = nnx.to_pure_dict(plan.abstract)
+    moments = optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda _, sharding: sharding,
+        jax.eval_shape(optimizer.init, params),
+        plan.shardings,
+        transform_non_params=lambda _: everywhere,
+    )
+    return TrainState(everywhere, everywhere, plan.shardings, moments)
+
+
+def initial_params(model: Model, plan: Blueprint, seed: int) -> Params:
+    """Fresh parameters, created where they belong: no host ever holds them all."""
+
+    def create() -> Params:
+        decoder = Decoder(model, rngs=nnx.Rngs(seed), sharding=plan.sharding)
+        return nnx.to_pure_dict(nnx.state(decoder, nnx.Param))
+
+    return jax.jit(create, out_shardings=plan.shardings)()
+
+
+def initial_state(params: Params, plan: Blueprint, optimizer: optax.GradientTransformation) -> TrainState:
+    """Step 0 with the given parameters."""
+    shardings = state_shardings(plan, optimizer)
+    zero = jax.device_put(jnp.zeros((), jnp.int32), shardings.step)
+    return TrainState(zero, zero + 0, params, jax.jit(optimizer.init, out_shardings=shardings.optimizer)(params))
+
+
+def loss_sums(decoder: Decoder, batch: Batch, z_loss: float = 0.0) -> LossSums:
+    """Weighted sum of the losses of a batch [B T], the sum of weights, and the weighted count of correct targets."""
+    hidden = decoder(batch.tokens, segment_ids=batch.segment_ids, positions=batch.positions)
+    partition = decoder.sharding.spec("batch", "length", "features") if decoder.sharding else None
+    head = decoder.head.astype(hidden.dtype)
+    return linear_cross_entropy(hidden, head, batch.targets, batch.weights, z_loss=z_loss, partition=partition)
+
+
+def make_step(
+    plan: Blueprint, optimizer: optax.GradientTransformation, *, accumulation: int = 1, z_loss: float = 0.0
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Compiles one training step; the old state's buffers are given up.
+
+    The batch [B T] is cut into `accumulation` micro-batches, whose gradients are summed in float32. Losses are divided by
+    the weights of the whole batch, so accumulation and padding change nothing but the order of summation. A step whose
+    loss or gradient norm is not finite leaves parameters and optimizer as they were and is counted.
+    """
+
+    def gradients(params: Params, batch: Batch) -> tuple[LossSums, Params]:
+        def loss(params: Params) -> tuple[jax.Array, LossSums]:
+            sums = loss_sums(plan.decoder(params), batch, z_loss)
+            return sums.loss, sums
+
+        grads, sums = jax.grad(loss, has_aux=True)(params)
+        return sums, grads
+
+    def accumulated(params: Params, batch: Batch) -> tuple[LossSums, Params]:
+        if accumulation == 1:
+            return gradients(params, batch)
+
+        def split(x: jax.Array) -> jax.Array:
+            # Rows of one device stay on it: each micro-batch takes every accumulation-th row.
+            x = x.reshape(x.shape[0] // accumulation, accumulation, *x.shape[1:]).swapaxes(0, 1)
+            return jax.lax.with_sharding_constraint(x, jax.NamedSharding(plan.sharding.mesh, micro_batch))
+
+        micro_batch = jax.P(None, *plan.sharding.spec("batch", "length"))
+
+        def add(total: tuple[LossSums, Params], rows: Batch) -> tuple[tuple[LossSums, Params], None]:
+            return jax.tree.map(jnp.add, total, gradients(params, rows)), None
+
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(gradients, params, batch))
+        return jax.lax.scan(add, zeros, jax.tree.map(split, batch))[0]
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        sums, grads = accumulated(state.params, batch)
+        weight = jnp.maximum(sums.weight, 1.0)
+        grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
+        norm = optax.global_norm(grads)
+        finite = jnp.isfinite(norm) & jnp.isfinite(sums.loss)
+        updates, moments = optimizer.update(grads, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+
+        def keep(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(finite, new, old)
+
+        skipped = state.skipped + jnp.where(finite, 0, 1)
+        new = TrainState(
+            state.step + 1,
+            skipped,
+            jax.tree.map(keep, params, state.params),
+            jax.tree.map(keep, moments, state.optimizer),
+        )
+        return new, Metrics(sums.loss / weight, sums.correct / weight, norm, sums.weight, skipped)
+
+    shardings = state_shardings(plan, optimizer)
+    rows = plan.sharding.named("batch", "length")
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(shardings, Batch(rows, rows, rows, rows, rows)),
+        out_shardings=(shardings, None),
+    )
