@@ -123,7 +123,7 @@ def test_failed_installation_is_explained(tmp_path: Path) -> None:
         "PATH": "/usr/bin:/bin",
         "PIP_CONFIG_FILE": "/dev/null",
         "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
-        "PIP_RETRIES": "0",
+        "PIP_RETRIES": "1",
     }
     command = [ROOT / ".ci/install", tmp_path, "no-such-package-of-mindllm-jax"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
