@@ -1,0 +1,80 @@
+"""A run loaded again from its folder alone: what generation, tuning and evaluation start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from mindllm_jax import configuration
+from mindllm_jax.data.files import write_bytes
+from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.model.config import Model
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+from mindllm_jax.training.checkpoint import newest, read_identity, restore_params, verify
+from mindllm_jax.training.step import Blueprint, Params, blueprint, initial_params
+
+TOKENIZER = "tokenizer.model"
+
+
+class LoadedRun(NamedTuple):
+    """A decoder with the parameters of a checkpoint and what belongs to it."""
+
+    decoder: Decoder
+    model: Model
+    tokenizer: Tokenizer
+    step: int  # steps that the parameters were trained
+    identity: dict[str, Any]  # as `read_identity` gives it
+
+
+def keep_tokenizer(tokenizer: Tokenizer, run: Path) -> None:
+    """Copies the tokenizer into the run's folder, so that the run can be used where its data are not."""
+    write_bytes(run / TOKENIZER, tokenizer.path.read_bytes())
+
+
+def load_decoder(
+    run: Path, *, step: int | None = None, untrained: bool = False, sharding: Sharding | None = None
+) -> LoadedRun:
+    """The decoder of a run, from the checkpoint of `step` (the newest by default), in the configuration's dtypes.
+
+    untrained: fresh parameters of the run's seed instead of trained ones. sharding: where the parameters go; None: to
+    one device of this process.
+
+    Raises FileNotFoundError when there is no such run or checkpoint; ValueError when the checkpoint is damaged or was
+    trained with another tokenizer than the run's folder holds.
+    """
+    folder = newest(run) if step is None else _checkpoint_of(run, step)
+    verify(folder)
+    identity = read_identity(folder)
+    tokenizer = Tokenizer.load(run / TOKENIZER)
+    if tokenizer.sha256 != identity["tokenizer_sha256"]:
+        raise ValueError(
+            f"{tokenizer.path} is not the tokenizer that {folder} was trained with (sha256 {tokenizer.sha256} here, "
+            f"{identity['tokenizer_sha256']} there); put that one back"
+        )
+    model = configuration.restore(Model, identity["model"], str(folder))
+    plan = blueprint(model, sharding or Sharding(MeshAxes().build(jax.local_devices()[:1])))
+    if untrained:
+        return LoadedRun(plan.decoder(initial_params(model, plan, identity["seed"])), model, tokenizer, 0, identity)
+    params = restore_params(folder, _placed(plan))
+    return LoadedRun(plan.decoder(params), model, tokenizer, int(folder.name), identity)
+
+
+def _checkpoint_of(run: Path, step: int) -> Path:
+    folder = newest(run).with_name(str(step))
+    if not folder.is_dir():
+        steps = sorted(int(path.name) for path in folder.parent.glob("*") if path.name.isdigit())
+        raise FileNotFoundError(f"{run} holds no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
+    return folder
+
+
+def _placed(plan: Blueprint) -> Params:
+    """Shapes, dtypes and places of the parameters."""
+    return jax.tree.map(
+        lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
+        nnx.to_pure_dict(plan.abstract),
+        plan.shardings,
+    )
