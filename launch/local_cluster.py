@@ -1,6 +1,6 @@
 """Runs a command as several processes on this machine, as a cluster would; every process sees its own CPU devices.
 
-    python launch/local_cluster.py --processes 2 --devices 4 -- python launch/train.py --gin FILE --workdir DIR
+python launch/local_cluster.py --processes 2 --devices 4 -- python launch/train.py --gin FILE --workdir DIR
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 
 
 def main() -> int:
+    """Starts the processes and returns the first status that is not 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=2, metavar="P")
     parser.add_argument("--devices", type=int, default=1, metavar="D", help="CPU devices of each process")

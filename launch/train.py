@@ -1,21 +1,22 @@
 """Pre-trains a decoder on a token store; run again, it goes on from the newest checkpoint.
 
-    python launch/train.py --gin configs/pretrain/small_bilingual.gin --workdir runs/small
+python launch/train.py --gin configs/pretrain/small_bilingual.gin --workdir runs/small
 """
 
 from mindllm_jax import configuration
 
 
 def main() -> None:
+    """Trains, writes the report, or prints the cost."""
     arguments = configuration.command_line(__doc__)
 
     import jax
-    from rich.console import Console
-
     from mindllm_jax.data.store import TokenStore
     from mindllm_jax.evaluation.bits_per_byte import held_out_bits
-    from mindllm_jax.parallel.startup import start
     from mindllm_jax.reporting.run_report import write_run_report
+    from rich.console import Console
+
+    from mindllm_jax.parallel.startup import start
     from mindllm_jax.training.loop import Every
     from mindllm_jax.training.pretrain import Pretrain, pretrain
 

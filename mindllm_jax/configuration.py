@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
@@ -37,7 +38,17 @@ ROOTS = (
 SCOPES = ("train", "held_out", "base", "judge")
 """Scopes that a dataclass-typed field may name in its metadata, as `field(metadata={"scope": "held_out"})`."""
 
-PACKAGES = ("mindllm-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorstore", "sentencepiece")
+PACKAGES = (
+    "mindllm-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tensorstore",
+    "sentencepiece",
+)
 
 T = TypeVar("T")
 
@@ -81,10 +92,14 @@ def command_line(description: str | None, argv: list[str] | None = None) -> Argu
         epilog="any setting can be given as --gin.NAME=VALUE; --print_config lists them all with where each was set",
         allow_abbrev=False,
     )
-    parser.add_argument("--gin", action="append", default=[], metavar="FILE", type=Path, help="gin file; later files win")
+    parser.add_argument(
+        "--gin", action="append", default=[], metavar="FILE", type=Path, help="gin file; later files win"
+    )
     parser.add_argument("--workdir", metavar="DIR", type=Path, help="folder of the run: state, metrics, report")
     parser.add_argument("--dry_run", action="store_true", help="build on abstract shapes, print the cost and stop")
-    parser.add_argument("--print_config", action="store_true", help="print every setting and where it was set, and stop")
+    parser.add_argument(
+        "--print_config", action="store_true", help="print every setting and where it was set, and stop"
+    )
     parser.add_argument("--accept_changes", action="store_true", help="go on in a workdir made with other settings")
     known, rest = parser.parse_known_args(argv)
     for item in rest:
@@ -148,7 +163,7 @@ def _classes(root: type) -> dict[str, type]:
 
 
 def _coerce(value: Any, hint: Any, where: str) -> Any:
-    """Returns `value` as `hint` wants it (an int for a float, 1e6 for an int, a list for a tuple) or raises ValueError."""
+    """Returns `value` as `hint` wants it (int for float, 1e6 for int, list for tuple) or raises ValueError."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         for option in inner:
@@ -202,15 +217,14 @@ def restore(cls: type[T], values: dict[str, Any], where: str = "config.json") ->
 
 def _read(source: str, name: str, folder: Path) -> Iterator[Binding]:
     """Walks the statements of one gin text, includes expanded in place, without applying anything."""
-    import importlib.util  # gin 0.5.0 uses it without importing it, which fails from Python 3.12 on
 
     from gin import config_parser
 
     class Delegate(config_parser.ParserDelegate):
-        def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Reference:
+        def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Any:
             return Reference("@" if evaluate else "@@", scoped_configurable_name)
 
-        def macro(self, macro_name: str) -> Reference:
+        def macro(self, macro_name: str) -> Any:
             return Reference("%", macro_name)
 
     lines = iter(source.splitlines(keepends=True))
@@ -226,7 +240,9 @@ def _read(source: str, name: str, folder: Path) -> Iterator[Binding]:
             elif isinstance(statement, config_parser.ImportStatement):
                 raise ValueError(f"{where}: a gin file of this project imports nothing; remove the line")
     except SyntaxError as error:
-        raise ValueError(f"{name}:{error.lineno}: not a gin statement: {error.msg}: {(error.text or '').strip()}") from None
+        raise ValueError(
+            f"{name}:{error.lineno}: not a gin statement: {error.msg}: {(error.text or '').strip()}"
+        ) from None
 
 
 def _read_file(path: Path, folder: Path, context: str = "") -> Iterator[Binding]:
@@ -251,17 +267,14 @@ def _read_override(text: str, classes: dict[str, type]) -> Binding:
     where, name = f"--gin.{text}", key.rpartition("/")[2]
     owner, _, field = name.rpartition(".")
     hints = _hints(classes[owner]) if owner in classes else {}
-    try:
-        (binding,) = _read(f"{key} = {raw}\n", where, Path())
-        is_plain = isinstance(binding.value, str | Reference) or hints.get(field) is not str
-    except ValueError:
-        is_plain = False
-    if not is_plain:
+    for spelling in (raw, repr(raw)):
         try:
-            (binding,) = _read(f"{key} = {raw!r}\n", where, Path())
+            (binding,) = _read(f"{key} = {spelling}\n", where, Path())
         except ValueError:
-            raise ValueError(f"--gin.{text}: write --gin.Class.field=VALUE") from None
-    return binding._replace(where=where)
+            continue
+        if isinstance(binding.value, str | Reference) or hints.get(field) is not str:
+            return binding._replace(where=where)
+    raise ValueError(f"--gin.{text}: write --gin.Class.field=VALUE")
 
 
 # --------------------------------------------------------------------------------------------------- judging and using
@@ -286,7 +299,9 @@ def _resolve(value: Any, macros: dict[str, Any], used: set[str], where: str, dep
         raise ValueError(f"{where}: macros refer to each other in a circle")
     if isinstance(value, Reference):
         if value.sign != "%":
-            raise ValueError(f"{where}: {value.sign}{value.name}: nested dataclasses are bound by themselves; set fields")
+            raise ValueError(
+                f"{where}: {value.sign}{value.name}: nested dataclasses bind themselves; set their fields"
+            )
         if value.name not in macros:
             raise ValueError(f"{where}: unknown macro %{value.name}{_suggestion(value.name, macros)}")
         used.add(value.name)
@@ -359,7 +374,9 @@ def _require(root: type, judged: Judged) -> None:
             optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
             bound = any((s, cls.__name__, field.name) in judged.mine for s in {scope, ""})
             if not (nested or optional or bound):
-                raise ValueError(f"{cls.__name__}.{field.name} has no value; give it as --gin.{cls.__name__}.{field.name}=…")
+                raise ValueError(
+                    f"{cls.__name__}.{field.name} has no value; give it as --gin.{cls.__name__}.{field.name}=…"
+                )
 
 
 def load(root: type[T], arguments: Arguments) -> T:
@@ -368,7 +385,6 @@ def load(root: type[T], arguments: Arguments) -> T:
     Raises ValueError, with file, line and a suggestion, for an unknown name, scope or macro, a wrong type, or a setting
     that has no value.
     """
-    import importlib.util  # gin 0.5.0 uses it without importing it, which fails from Python 3.12 on
 
     import gin
 
@@ -493,7 +509,9 @@ def write_text(path: Path, text: str) -> None:
 def _git_sha() -> str:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return done.stdout.strip() or "unknown"

@@ -35,9 +35,7 @@ class Attention(nnx.Module):
         self.query = matrix(config, rngs, ("width", "heads", "head_dim"), shape, inputs=1)
         self.key = matrix(config, rngs, ("width", "kv_heads", "head_dim"), kv_shape, inputs=1)
         self.value = matrix(config, rngs, ("width", "kv_heads", "head_dim"), kv_shape, inputs=1, gain=gain)
-        self.out = matrix(
-            config, rngs, ("heads", "head_dim", "width"), (heads, head_dim, width), inputs=2, gain=gain
-        )
+        self.out = matrix(config, rngs, ("heads", "head_dim", "width"), (heads, head_dim, width), inputs=2, gain=gain)
         self.window = config.window
         self.implementation = config.attention
         self.partition = partition

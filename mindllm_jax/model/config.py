@@ -13,8 +13,8 @@ import jax.numpy as jnp
 class Model:
     """Shape of one decoder and the choice made for each of its parts.
 
-    Defaults are the design of MindLLM-3B as far as the paper tells it (RoPE, RMSNorm, DeepNorm, GeGLU; arXiv 2310.15777)
-    at a laptop's size. Raises ValueError when the numbers do not fit together.
+    Defaults are the design of MindLLM-3B as far as the paper tells it (RoPE, RMSNorm, DeepNorm, GeGLU; arXiv
+    2310.15777) at a laptop's size. Raises ValueError when the numbers do not fit together.
     """
 
     vocab_size: int = 8192

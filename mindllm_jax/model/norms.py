@@ -10,7 +10,7 @@ from mindllm_jax.model.config import Model
 
 
 class Norm(nnx.Module):
-    """RMSNorm (Zhang and Sennrich 2019) or LayerNorm over the last axis, with a learned scale and, for LayerNorm, a bias.
+    """RMSNorm (Zhang and Sennrich 2019) or LayerNorm over the last axis, with a learned scale (and bias).
 
     Maps [... D] to [... D] in the dtype of its input; the statistics are float32 (float64 for float64 parameters).
     """

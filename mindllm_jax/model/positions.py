@@ -9,8 +9,8 @@ import jax.numpy as jnp
 def rope_angles(positions: jax.Array, head_dim: int, base: float, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
     """Cosine and sine of the angles position * base^(-2i/H).
 
-    positions: [B T] int. Returns two arrays [B T 1 H/2]; the angles are formed in float32 (float64 for float64), because
-    in bfloat16 positions above 256 would fall together.
+    positions: [B T] int. Returns two arrays [B T 1 H/2]; the angles are formed in float32 (float64 for float64),
+    because in bfloat16 positions above 256 would fall together.
     """
     wide = jnp.promote_types(dtype, jnp.float32)
     frequencies = base ** (-jnp.arange(0, head_dim, 2, dtype=wide) / head_dim)

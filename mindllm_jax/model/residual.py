@@ -26,7 +26,7 @@ def residual_scheme(config: Model) -> Residual:
     """Returns the scheme that `config.residual` names.
 
     `deepnorm` takes the constants of a decoder-only model, alpha = (2L)^(1/4) and beta = (8L)^(-1/4) (DeepNet, Wang et
-    al. 2022, table 1); `post_norm` is the plain x <- norm(x + f(x)); `pre_norm` is x <- x + f(norm(x)) with its branches
+    al. 2022, table 1); `post_norm` is the plain x <- norm(x + f(x)); `pre_norm` is x <- x + f(norm(x)) with branches
     started at 1/sqrt(2L), so that the variance of the stream does not grow with depth at the start (GPT-2).
     """
     layers = config.layers
@@ -37,9 +37,7 @@ def residual_scheme(config: Model) -> Residual:
     return Residual(1.0, (2 * layers) ** -0.5, norm_first=True)
 
 
-def add_branch(
-    scheme: Residual, norm: nnx.Module, branch: Callable[[jax.Array], jax.Array], x: jax.Array
-) -> jax.Array:
+def add_branch(scheme: Residual, norm: nnx.Module, branch: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     """Adds one branch (attention or feed-forward) to the stream x [B T D]."""
     if scheme.norm_first:
         return x + branch(norm(x))  # pyright: ignore[reportCallIssue]  nnx.Module declares no __call__

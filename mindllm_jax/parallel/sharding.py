@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -37,7 +39,7 @@ class MeshAxes:
     fsdp: int = 1  # parameters and optimizer state are split, and gathered layer by layer
     tensor: int = 1  # heads, feed-forward and vocabulary are split
 
-    def build(self, devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
+    def build(self, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
         """The mesh over `devices` (all by default). Raises ValueError when the product is not their number."""
         devices = jax.devices() if devices is None else devices
         sizes = {"data": self.data, "fsdp": self.fsdp, "tensor": self.tensor}
@@ -48,7 +50,9 @@ class MeshAxes:
         if free and len(devices) % fixed == 0:
             sizes[free[0]] = len(devices) // fixed
         if math.prod(sizes.values()) != len(devices):
-            raise ValueError(f"MeshAxes {sizes} wants {abs(math.prod(sizes.values()))} devices; there are {len(devices)}")
+            raise ValueError(
+                f"MeshAxes {sizes} wants {abs(math.prod(sizes.values()))} devices; there are {len(devices)}"
+            )
         grid = np.asarray(devices).reshape(tuple(sizes.values()))
         return jax.sharding.Mesh(grid, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
 
@@ -85,7 +89,7 @@ class Sharding:
                 if size % parts:
                     key = "/".join(str(getattr(part, "key", part)) for part in path)
                     raise ValueError(
-                        f"{key}: axis {name} of {size} is not divisible by {parts} devices ({' x '.join(RULES[name])}); "
+                        f"{key}: axis {name} of {size} is not divisible by {' x '.join(RULES[name])} = {parts}; "
                         "choose other MeshAxes or another size"
                     )
             return variable.replace(self.named(*axes))

@@ -111,7 +111,7 @@ class Checkpoints:
         kept = self.latest()
         return OSError(
             f"the checkpoint could not be written to {self.directory}: {str(error).splitlines()[0]}. "
-            f"The newest complete one is {'none' if kept is None else f'step {kept}'}; make room and run the command again"
+            f"The newest complete one is {'none' if kept is None else f'step {kept}'}; make room and run it again"
         )
 
 
@@ -132,7 +132,9 @@ def verify(folder: Path) -> None:
     try:
         expected: dict[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise ValueError(f"{folder / CHECKSUMS} is missing or unreadable: the checkpoint was not written whole") from None
+        raise ValueError(
+            f"{folder / CHECKSUMS} is missing or unreadable: the checkpoint was not written whole"
+        ) from None
     for name, digest in expected.items():
         path = folder / name
         if not path.is_file() or _sha256(path) != digest:
@@ -154,7 +156,7 @@ def read_identity(folder: Path) -> dict[str, Any]:
 
 
 def restore_params(folder: Path, abstract: Params) -> Params:
-    """Parameters of a checkpoint, placed as `abstract` says. Raises ValueError that names the first one that differs."""
+    """Parameters of a checkpoint, placed as `abstract` says. Raises ValueError that names one that differs."""
     return _restore(folder / "params", abstract)
 
 

@@ -94,7 +94,15 @@ class Cost:
 
 
 def run_cost(
-    model: Model, params: Any, moments: Any, *, rows: int, length: int, accumulation: int, steps: int, devices: list[Any]
+    model: Model,
+    params: Any,
+    moments: Any,
+    *,
+    rows: int,
+    length: int,
+    accumulation: int,
+    steps: int,
+    devices: list[Any],
 ) -> Cost:
     """Cost of `steps` steps of `rows` x `length` tokens.
 
@@ -125,8 +133,8 @@ def run_cost(
 def activation_bytes(model: Model, rows: int, length: int) -> int:
     """Estimate of what the forward pass keeps for the backward pass, and of one block's working space.
 
-    Of each block: its input (D) always; with remat "attention" also N H; with "dots" the products (4 N H or so, 3 F, D);
-    with "none" those and the norms, rotated heads and gated products between them. One block is alive in full while its
+    Of each block: its input (D) always; with remat "attention" also N H; with "dots" all products with weights; with
+    "none" those and the norms, rotated heads and gated products between them. One block is alive in full while its
     backward pass runs.
     """
     heads, kv, hidden = model.heads * model.head_dim, model.key_heads * model.head_dim, model.feed_forward
@@ -138,7 +146,7 @@ def activation_bytes(model: Model, rows: int, length: int) -> int:
 
 
 def loss_bytes(model: Model, tokens: int, chunk: int = 1024) -> int:
-    """Estimate for the chunked loss head: one chunk of logits and their gradient in float32, and the hidden gradient."""
+    """Estimate for the chunked loss head: a chunk of logits and their gradient in float32, and the hidden gradient."""
     return 2 * 4 * min(tokens, chunk) * model.vocab_size + 4 * tokens * model.width
 
 

@@ -53,7 +53,9 @@ class Loop:
             if getattr(self, name) < 1:
                 raise ValueError(f"Loop.{name} = {getattr(self, name)}: must be at least 1")
         if self.batch_rows % self.accumulation:
-            raise ValueError(f"Loop.batch_rows = {self.batch_rows} is not a multiple of accumulation {self.accumulation}")
+            raise ValueError(
+                f"Loop.batch_rows = {self.batch_rows} is not a multiple of accumulation {self.accumulation}"
+            )
 
 
 class Every(NamedTuple):
@@ -87,7 +89,9 @@ def plan(model: Model, loop: Loop, optimizer: Optimizer, mesh: MeshAxes, length:
             f"{shares} devices (data x fsdp): take a multiple of {loop.accumulation * shares}"
         )
     if length > model.max_length:
-        raise ValueError(f"rows of {length} tokens are longer than Model.max_length = {model.max_length}: raise one of them")
+        raise ValueError(
+            f"rows of {length} tokens are longer than Model.max_length = {model.max_length}: raise one of them"
+        )
     drawing = blueprint(model, sharding)
     transformation = optimizer.build(loop.steps, drawing.axes)
     shardings = state_shardings(drawing, transformation)
@@ -196,7 +200,7 @@ def train(
 
 
 def _read(metrics: Metrics) -> dict[str, float]:
-    return {name: float(value) for name, value in jax.device_get(metrics)._asdict().items() if name != "tokens"}
+    return {name: value.item() for name, value in jax.device_get(metrics)._asdict().items() if name != "tokens"}
 
 
 def _line(step: int, steps: int, values: Mapping[str, float]) -> str:

@@ -35,7 +35,7 @@ class Pretrain:
 
 
 def pretrain(config: Pretrain, store: TokenStore, workdir: Path, every: Iterable[Every] = ()) -> TrainState:
-    """Trains, or goes on training, in `workdir`. Raises ValueError when the store's tokenizer does not fit the model."""
+    """Trains, or goes on training, in `workdir`. Raises ValueError when store and model do not fit together."""
     check_vocabulary(config.model, store)
     identity = {
         **configuration.resolved(config),

@@ -54,7 +54,7 @@ class Blueprint(NamedTuple):
 
 
 def blueprint(model: Model, sharding: Sharding) -> Blueprint:
-    """Describes the decoder on the mesh without allocating it. Raises ValueError for sizes that the mesh cannot split."""
+    """Describes the decoder on the mesh without allocating it. Raises ValueError for a size the mesh cannot split."""
     abstract = nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0), sharding=sharding))
     definition, params = nnx.split(abstract, nnx.Param)
     shardings = nnx.to_pure_dict(sharding.of_variables(params))
@@ -63,7 +63,7 @@ def blueprint(model: Model, sharding: Sharding) -> Blueprint:
 
 def state_shardings(plan: Blueprint, optimizer: optax.GradientTransformation) -> TrainState:
     """Shardings of a whole TrainState: the optimizer's moments lie as their parameters do, scalars everywhere."""
-    everywhere = jax.NamedSharding(plan.sharding.mesh, jax.P())
+    everywhere: Any = jax.NamedSharding(plan.sharding.mesh, jax.P())
     params = nnx.to_pure_dict(plan.abstract)
     moments = optax.tree_utils.tree_map_params(
         optimizer,
@@ -105,9 +105,9 @@ def make_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Compiles one training step; the old state's buffers are given up.
 
-    The batch [B T] is cut into `accumulation` micro-batches, whose gradients are summed in float32. Losses are divided by
-    the weights of the whole batch, so accumulation and padding change nothing but the order of summation. A step whose
-    loss or gradient norm is not finite leaves parameters and optimizer as they were and is counted.
+    The batch [B T] is cut into `accumulation` micro-batches, whose gradients are summed in float32. Losses are divided
+    by the weights of the whole batch, so accumulation and padding change nothing but the order of summation. A step
+    whose loss or gradient norm is not finite leaves parameters and optimizer as they were and is counted.
     """
 
     def gradients(params: Params, batch: Batch) -> tuple[LossSums, Params]:

@@ -1,0 +1,235 @@
+"""The command line's contract on a small tree of dataclasses."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from mindllm_jax import configuration
+from mindllm_jax.configuration import command_line, load, record, restore
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A leaf."""
+
+    peak: float = 1e-3
+    kind: Literal["cosine", "linear"] = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.peak <= 0:
+            raise ValueError(f"Rate.peak = {self.peak}: must be greater than 0")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A leaf that stands twice in the tree, once under a scope."""
+
+    path: str = "a"
+    sizes: tuple[int, ...] = (1, 2)
+    weights: dict[str, int] = field(default_factory=lambda: {"zh": 2})
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The root."""
+
+    store: str
+    corpus: Corpus = field(default_factory=Corpus)
+    held_out: Corpus = field(default_factory=Corpus, metadata={"scope": "held_out"})
+    rate: Rate = field(default_factory=Rate)
+
+
+@pytest.fixture
+def build(tmp_path: Path):
+    """Builds an Experiment from the text of a gin file and overrides."""
+
+    def build(text: str = "", *overrides: str) -> Experiment:
+        file = tmp_path / "settings.gin"
+        file.write_text(f"Experiment.store = 'somewhere'\n{text}", encoding="utf-8")
+        return load(Experiment, command_line("test", ["--gin", str(file), *overrides]))
+
+    return build
+
+
+def test_values_reach_nested_dataclasses_and_scopes(build):
+    config = build("Rate.peak = 3\nheld_out/Corpus.path = 'b'\nCorpus.sizes = [4, 5e0]\nCorpus.limit = 1e3")
+    assert config.rate.peak == 3.0 and isinstance(config.rate.peak, float)
+    assert (config.corpus.path, config.held_out.path) == ("a", "b")
+    assert config.corpus.sizes == (4, 5)
+    assert config.corpus.limit == 1000 and isinstance(config.corpus.limit, int)
+    assert config.held_out.limit == 1000, "an unscoped binding holds in every scope"
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_later_files_and_the_command_line_win(build, tmp_path):
+    later = tmp_path / "later.gin"
+    later.write_text("Rate.peak = 7.0\nCorpus.path = 'later'\n")
+    config = build("Rate.peak = 3.0", "--gin", str(later), "--gin.Corpus.path=here")
+    assert (config.rate.peak, config.corpus.path) == (7.0, "here")
+
+
+@pytest.mark.parametrize("spelling", ["runs/x-1", "'runs/x-1'", '"runs/x-1"'])
+def test_strings_need_no_quotes_on_the_command_line(build, spelling):
+    assert build("", f"--gin.Corpus.path={spelling}").corpus.path == "runs/x-1"
+
+
+def test_a_number_given_for_a_string_is_a_string(build):
+    assert build("", "--gin.Corpus.path=2023").corpus.path == "2023"
+
+
+def test_includes_are_found_beside_the_file_and_above_it(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "model" / "base.gin").write_text("Rate.peak = 9.0\n")
+    file = tmp_path / "runs" / "x.gin"
+    file.write_text("include 'model/base.gin'\nExperiment.store = 's'\n")
+    assert load(Experiment, command_line("", ["--gin", str(file)])).rate.peak == 9.0
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("Rate.peek = 1.0", (), r"settings\.gin:2: Rate has no setting 'peek'; did you mean 'peak'\?"),
+        ("Rat.peak = 1.0", (), r"settings\.gin:2: unknown name 'Rat'; did you mean 'Rate'\?"),
+        ("heldout/Corpus.path = 'x'", (), r"settings\.gin:2: unknown scope 'heldout'; did you mean 'held_out'\?"),
+        ("\nRate.peak = 'high'", (), r"settings\.gin:3: Rate\.peak = 'high': must be float, not str"),
+        ("Corpus.limit = 1.5", (), r"Corpus\.limit = 1\.5: must be int \| None, not float"),
+        ("Corpus.sizes = (1, 'x')", (), r"Corpus\.sizes = 'x': must be int, not str"),
+        ("Corpus.weights = {'zh': 'x'}", (), r"Corpus\.weights = 'x': must be int, not str"),
+        ("Corpus.limit = True", (), r"Corpus\.limit = True: must be int"),
+        ("Rate.kind = 'cosin'", (), r"must be one of 'cosine', 'linear'; did you mean 'cosine'\?"),
+        ("Rate.peak = -1", (), r"Rate\.peak = -1\.0: must be greater than 0\n  Rate\.peak is set in .*settings\.gin:2"),
+        ("BIG = 3\nRate.peak = 2", (), r"settings\.gin:2: macro BIG is never used"),
+        ("Rate.peak = %BIGG\nBIG = 3", (), r"settings\.gin:2: unknown macro %BIGG; did you mean 'BIG'\?"),
+        ("Rate.peak == 1", (), r"settings\.gin:2: not a gin statement"),
+        ("import os", (), r"settings\.gin:2: .*imports nothing"),
+        ("include 'missing.gin'", (), r"settings\.gin:2: include missing\.gin: no such gin file"),
+        ("Experiment.rate = @Rate2()", (), r"nested dataclasses bind themselves"),
+        ("", ("--gin.Rate.peek=1",), r"--gin\.Rate\.peek=1: Rate has no setting 'peek'"),
+        ("", ("--gin.Rate=1",), r"--gin\.Rate=1"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(build, text, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        build(text, *overrides)
+
+
+def test_a_missing_file_is_named_with_a_suggestion(build, tmp_path):
+    build()
+    with pytest.raises(ValueError, match=r"setings\.gin: no such gin file; did you mean .*settings\.gin"):
+        load(Experiment, command_line("", ["--gin", str(tmp_path / "setings.gin")]))
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path):
+    file = tmp_path / "x.gin"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="not UTF-8"):
+        load(Experiment, command_line("", ["--gin", str(file)]))
+
+
+def test_a_setting_without_default_must_be_given():
+    with pytest.raises(ValueError, match=r"Experiment\.store has no value; give it as --gin\.Experiment\.store="):
+        load(Experiment, command_line("", []))
+
+
+def test_an_unknown_flag_exits_with_status_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        command_line("", ["--steps=3"])
+    assert caught.value.code == 2
+    assert "unknown argument '--steps=3'" in capsys.readouterr().err
+
+
+def test_print_config_tells_where_each_value_comes_from(build, capsys):
+    with pytest.raises(SystemExit) as caught:
+        build("Rate.peak = 3.0\nOptimizer.beta2 = 0.9", "--print_config", "--gin.Corpus.path=x")
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert "Rate.peak = 3.0  # " in out and "settings.gin:2" in out
+    assert "Corpus.path = 'x'  # --gin.Corpus.path=x" in out
+    assert "Rate.kind = 'cosine'  # default" in out
+    assert "not used here" in out and "# Optimizer.beta2 = 0.9" in out
+
+
+def test_a_binding_of_another_entry_point_is_judged_by_its_own_types(build):
+    with pytest.raises(ValueError, match=r"Optimizer\.beta2 = 'x': must be float"):
+        build("Optimizer.beta2 = 'x'")
+
+
+def test_every_entry_point_s_root_can_be_imported():
+    assert {"Pretrain", "Optimizer", "Mixture"} <= set(configuration._other_classes())
+
+
+def test_a_nested_default_of_its_own_is_refused():
+    @dataclass(frozen=True)
+    class Outer:
+        rate: Rate = field(default_factory=lambda: Rate(peak=2.0))
+
+    with pytest.raises(TypeError, match=r"Outer\.rate: a nested dataclass takes its defaults from its own class"):
+        list(configuration._nested(Outer))
+
+
+def test_a_workdir_of_another_configuration_is_refused_unless_accepted(build, tmp_path):
+    workdir = tmp_path / "run"
+
+    def go(*flags: str) -> None:
+        config = build("", *flags)
+        record(config, command_line("", ["--workdir", str(workdir), *flags]))
+
+    go()
+    go()
+    with pytest.raises(ValueError, match=r"another configuration:\n  Experiment\.rate\.peak: 0\.001 there, 0\.5 here"):
+        go("--gin.Rate.peak=0.5")
+    assert json.loads((workdir / "config.json").read_text())["Experiment"]["rate"]["peak"] == 0.001
+    go("--gin.Rate.peak=0.5", "--accept_changes")
+    assert json.loads((workdir / "config.json").read_text())["Experiment"]["rate"]["peak"] == 0.5
+
+
+def test_the_operative_config_rebuilds_the_same_configuration(build, tmp_path):
+    config = build("held_out/Corpus.path = 'b'\nBIG = 2.5\nRate.peak = %BIG\nCorpus.weights = {'en': 3}")
+    workdir = record(config, command_line("", ["--workdir", str(tmp_path / "run")]))
+    again = load(Experiment, command_line("", ["--gin", str(workdir / "operative_config.gin")]))
+    assert again == config
+    stored = json.loads((workdir / "config.json").read_text())["Experiment"]
+    assert restore(Experiment, stored) == config
+    command = json.loads((workdir / "command.json").read_text())
+    assert command["git"] and command["versions"]["jax"]
+
+
+def test_restore_names_a_field_of_another_version():
+    with pytest.raises(ValueError, match=r"Rate has no field \['peek'\]"):
+        restore(Rate, {"peek": 1.0})
+
+
+def _run_entry(body: str) -> subprocess.CompletedProcess[str]:
+    code = f"from mindllm_jax import configuration\ndef main():\n    {body}\nconfiguration.run(main)"
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_bad_input_ends_with_one_message_and_status_2():
+    done = _run_entry("raise ValueError('the store is empty')")
+    assert (done.returncode, done.stderr) == (2, "error: the store is empty\n")
+
+
+def test_ctrl_c_ends_with_a_message_and_status_130():
+    done = _run_entry("raise KeyboardInterrupt")
+    assert done.returncode == 130 and "the same command goes on" in done.stderr
+
+
+@pytest.mark.parametrize("entry", sorted((ROOT / "launch").glob("*.py")), ids=lambda path: path.name)
+def test_help_answers_before_anything_heavy_is_imported(entry):
+    command = [sys.executable, "-X", "importtime", str(entry), "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage:") and f"python launch/{entry.name}" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "argparse" in imported and not imported & {"jax", "numpy", "gin", "tensorstore", "rich"}
