@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import jax
+
 from mindllm_jax import configuration
 from mindllm_jax.data.mixture import Mixture, MixtureRows
 from mindllm_jax.data.store import TokenStore
@@ -15,6 +17,7 @@ from mindllm_jax.parallel.sharding import MeshAxes
 from mindllm_jax.training.checkpoint import Checkpointing
 from mindllm_jax.training.loop import Every, Loop, Plan, plan, train
 from mindllm_jax.training.optimizer import Optimizer
+from mindllm_jax.training.restore import keep_tokenizer
 from mindllm_jax.training.step import TrainState
 
 
@@ -39,10 +42,13 @@ def pretrain(config: Pretrain, store: TokenStore, workdir: Path, every: Iterable
     check_vocabulary(config.model, store)
     identity = {
         **configuration.resolved(config),
+        "model": dataclasses.asdict(config.model),
         "seed": config.loop.seed,
         "tokenizer_sha256": store.tokenizer_sha256,
         "data": {name: dataclasses.asdict(info) for name, info in store.sources.items()},
     }
+    if jax.process_index() == 0:
+        keep_tokenizer(store.tokenizer, workdir)
     rows = MixtureRows(config.data, store)
     return train(config.plan(), rows, workdir, config.checkpointing, identity, every=every)
 
