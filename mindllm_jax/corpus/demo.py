@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import heapq
 import json
+import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -27,7 +28,8 @@ class DemoCorpus:
 
     Attributes:
         directory: where it is written: `documents/SOURCE.jsonl`, `instructions/train/LANG.jsonl`,
-            `instructions/held_out/LANG.jsonl`, `continuation/LANG.jsonl`, `SOURCES.md`, `manifest.json`.
+            `instructions/held_out/LANG.jsonl`, `continuation/LANG.jsonl`, `SOURCES.md`, `manifest.json`. It appears
+            when all of it is there; until then it is made in `DIRECTORY.partial`.
         text: a folder of `.jsonl` or `.jsonl.gz` files to use in place of the pinned corpus.
         lang: the language of lines of `text` that do not name theirs.
         on_bad: 'error' or 'skip': what to do with a line of `text` that holds no document.
@@ -63,19 +65,20 @@ def build(config: DemoCorpus, tell: Callable[[str], None] = print) -> Table:
     """
     directory = Path(config.directory)
     settings = _settings(config)
-    manifest = directory / "manifest.json"
-    _refuse_other_settings(directory, settings)
-    if manifest.exists():
+    if directory.exists():
+        manifest = _finished(directory, settings)
         tell(f"{directory} is complete")
-        return _table(json.loads(manifest.read_text())["documents"])
-    with replacing(directory / "settings.json") as file:
-        json.dump(settings, file, indent=2)
+        return _table(manifest["documents"])
+    partial = directory.with_name(f"{directory.name}.partial")
+    # What an interrupted run left may be of other settings; what it downloaded is not.
+    for folder in ("documents", "instructions", "continuation"):
+        shutil.rmtree(partial / folder, ignore_errors=True)
 
     skipped: Counter[str] = Counter()
     if config.text is None:
-        tell("fetching 32 MB: statutes, a novel, encyclopaedia articles")
-        sources = demo_sources.pinned(directory / "raw")
-        with replacing(directory / "SOURCES.md") as file:
+        tell("statutes, a novel and encyclopaedia articles: 32 MB, fetched once")
+        sources = demo_sources.pinned(partial / "raw")
+        with replacing(partial / "SOURCES.md") as file:
             file.write(demo_sources.ATTRIBUTION)
     else:
         on_bad = "skip" if config.on_bad == "skip" else "error"
@@ -88,7 +91,7 @@ def build(config: DemoCorpus, tell: Callable[[str], None] = print) -> Table:
         tell(f"reading {name}")
         count = counts[name] = {"lang": "", "documents": 0, "held out": 0, "characters": 0, "bytes": 0}
         write_json_lines(
-            directory / "documents" / f"{name}.jsonl",
+            partial / "documents" / f"{name}.jsonl",
             (dataclasses.asdict(document) for document in collected.documents(texts, count)),
         )
         count["seconds"] = round(time.monotonic() - started, 1)
@@ -99,10 +102,11 @@ def build(config: DemoCorpus, tell: Callable[[str], None] = print) -> Table:
             f"no document was held out at DemoCorpus.held_out = {config.held_out}: the corpus has too few documents;"
             " make the fraction larger, or the documents shorter"
         )
-    made = {path: write_json_lines(directory / path, rows) for path, rows in collected.files()}
+    made = {path: write_json_lines(partial / path, rows) for path, rows in collected.files()}
     tell("made " + ", ".join(f"{path}: {rows}" for path, rows in made.items()))
-    with replacing(manifest) as file:
-        json.dump({"documents": counts, "made": made}, file, indent=2, ensure_ascii=False)
+    with replacing(partial / "manifest.json") as file:
+        json.dump({"settings": settings, "documents": counts, "made": made}, file, indent=2, ensure_ascii=False)
+    partial.replace(directory)
     return _table(counts)
 
 
@@ -163,11 +167,13 @@ def _settings(config: DemoCorpus) -> dict[str, Any]:
     return settings
 
 
-def _refuse_other_settings(directory: Path, settings: dict[str, Any]) -> None:
-    file = directory / "settings.json"
-    if not file.exists():
-        return
-    there = json.loads(file.read_text())
+def _finished(directory: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of a corpus that is there, if it is the one that is asked for."""
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{directory} is there and holds no corpus; set another DemoCorpus.directory") from None
+    there = manifest["settings"]
     names = [name for name in settings | there if settings.get(name) != there.get(name)]
     if names:
         differences = "; ".join(f"{name} {there.get(name)} there, {settings.get(name)} now" for name in names)
@@ -175,6 +181,7 @@ def _refuse_other_settings(directory: Path, settings: dict[str, Any]) -> None:
             f"{directory} holds a corpus of other settings ({differences}); delete it or set another"
             " DemoCorpus.directory"
         )
+    return manifest
 
 
 def _table(counts: dict[str, dict[str, Any]]) -> Table:

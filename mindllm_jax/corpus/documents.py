@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -215,6 +216,9 @@ def _parse(line: bytes, source: str, lang: str | None) -> Document:
     id = row.get("id")
     id = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16] if id in (None, "") else str(id)
     document = Document(text=text, source=str(row.get("source") or source), lang=str(language), id=id)
+    for field, name in (("source", document.source), ("lang", document.lang)):
+        if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
+            raise _BadLine("bad name", f"`{field}` is {name!r}; files are named by it, so it may not look like a path")
     try:
         f"{text}{document.source}{document.lang}{id}".encode()
     except UnicodeEncodeError:

@@ -66,7 +66,7 @@ class Table:
         """For `rich.print`."""
         table = TerminalTable(title=self.caption or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for column, right in zip(self.columns, self._numeric(), strict=True):
-            table.add_column(column, justify="right" if right else "left")
+            table.add_column(column, justify="right" if right else "left", overflow="fold")
         for row in self.rows:
             table.add_row(*[escape(_shown(cell)) for cell in row])
         return table

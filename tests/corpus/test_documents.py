@@ -60,6 +60,7 @@ BAD_LINES = {
     "text not a string": ({"text": 3, "lang": "en"}, "`text` is a int, not a string", "`text`"),
     "empty text": ({"text": " \n", "lang": "en"}, "`text` is empty", "remove the line"),
     "no lang": ({"text": "x"}, "no `lang`", 'lang = "zh"'),
+    "bad name": (GOOD | {"id": "b", "lang": "../zh"}, "`lang` is '../zh'", "may not look like a path"),
     "duplicate id": (GOOD, "the id 'a' was seen before in source 'laws'", "remove one of the two"),
     "broken Unicode": ({"text": "\ud800", "lang": "en"}, "without its other half", "no UTF-8 text"),
 }
