@@ -10,9 +10,11 @@ VENV ?= .venv
 
 # pyenv keeps most of its interpreters off the PATH.
 INTERPRETERS := python3 python3.14 python3.13 python3.12 python3.11 $(wildcard $(HOME)/.pyenv/versions/3.1*/bin/python)
-# $(call interpreter,CONDITION): the first that runs, can make environments and meets the condition on v, 311 for Python 3.11.
-interpreter = $(shell for python in $(INTERPRETERS); do "$$python" -c 'import ensurepip, sys, venv; \
-	v = 100 * sys.version_info[0] + sys.version_info[1]; sys.exit(not ($(1)))' 2>/dev/null && echo "$$python" && break; done)
+# Systems ship some without the modules that an environment, pip and the demo need.
+complete = import bz2, ensurepip, sqlite3, ssl, sys, venv; v = 100 * sys.version_info[0] + sys.version_info[1]
+# $(call interpreter,CONDITION): the first that is complete and meets the condition on v, which is 311 for Python 3.11.
+interpreter = $(shell for python in $(INTERPRETERS); do \
+	"$$python" -c '$(complete); sys.exit(not ($(1)))' 2>/dev/null && echo "$$python" && break; done)
 
 ifndef PYTHON
 PYTHON := $(call interpreter,v >= 311)
@@ -24,16 +26,16 @@ CONSTRAINTS ?= constraints/$(shell "$(or $(wildcard $(VENV)/bin/python),$(PYTHON
 
 INSTALL = .ci/install "$(VENV)" -c "$(CONSTRAINTS)"
 
-$(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with its venv module was found. Install one (Debian and" \
-		"Ubuntu: python3-venv too) or name it: make PYTHON=/path/to/python3.12 …"; exit 1; }
-	@"$(PYTHON)" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "$(PYTHON) is no Python 3.11 or newer with its venv module. Name another: make PYTHON=…"; exit 1; }
+# pip comes last into an environment: without it the making was interrupted.
+$(VENV)/bin/pip:
+	@"$(PYTHON)" -c '$(complete); sys.exit(v < 311)' 2>/dev/null || { echo "Python 3.11 or newer is needed, with venv," \
+		"ssl, sqlite3 and bz2 (on Debian and Ubuntu: apt install python3-venv). Found: $(or $(PYTHON),none). Another" \
+		"one is named by PYTHON=/path/to/python3.12 after make."; exit 1; }
 	@echo "Making $(VENV) with $$("$(PYTHON)" --version)"
 	@"$(PYTHON)" -m venv "$(VENV)"
 
 # The stamps: installed once, and again when the requirements change.
-$(VENV)/.demo: setup.cfg $(wildcard $(CONSTRAINTS)) | $(VENV)/bin/python
+$(VENV)/.demo: setup.cfg $(wildcard $(CONSTRAINTS)) | $(VENV)/bin/pip
 	@$(INSTALL) --editable '.[demo]'
 	@touch $@
 
