@@ -1,0 +1,1 @@
+"""Attention and loss-head kernels: JAX and nothing else of this project. Import as `mindllm_jax.kernels`."""

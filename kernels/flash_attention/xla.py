@@ -1,0 +1,245 @@
+"""Attention over tiles, in plain XLA: no [B N T S] buffer, and only the tiles in which the masks leave anything.
+
+Softmax in one pass over the keys with a running maximum (Milakov and Gimelshein 2018), tile by tile, and a backward
+that computes the weights again from the saved log-sum-exp (Dao et al. 2022, algorithms 1 and 4). Both directions are
+three loops: groups of rows, tiles of queries, tiles of keys. The bounds of the innermost are data, so causal, windowed,
+packed and offset masks cost what they leave. Sums run in a fixed order.
+
+In the shapes here R is the rows of a group, T and S are a tile's queries and keys, and G = N / K.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mindllm_jax.kernels.block_ranges import BLOCK, block_ranges
+from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
+
+# Scores in a tile. A CPU wants them to stay in its cache, an accelerator wants long products.
+TILE_SCORES = {"cpu": 2**16}
+TILE_SCORES_ELSEWHERE = 2**25
+
+# The score of a forbidden pair, and the least that a running maximum can be: so far apart that exp(their difference)
+# is exactly zero, so that a query with no key at all needs no case of its own, and yet far from overflow.
+FORBIDDEN = -2e38
+LEAST_MAXIMUM = -1e38
+
+
+class Tile(NamedTuple):
+    """How many rows of the batch, queries and keys."""
+
+    rows: int
+    queries: int
+    keys: int
+
+
+class Group(NamedTuple):
+    """Some rows of the batch; stacked along a leading axis, all of them."""
+
+    q: jax.Array  # [R, T of all tiles, K, G, H]
+    k: jax.Array  # [R, S of all tiles, K, H]
+    v: jax.Array
+    q_segments: jax.Array | None
+    kv_segments: jax.Array | None
+    start: jax.Array  # for each tile of queries, the tiles of keys to visit: start <= j < stop
+    stop: jax.Array
+
+
+def tile_sizes(batch: int, heads: int, length: int, kv_length: int) -> Tile:
+    """A block of queries and one of keys; more rows, then more keys, as long as that stays within TILE_SCORES."""
+    budget = TILE_SCORES.get(jax.default_backend(), TILE_SCORES_ELSEWHERE)
+    queries, keys = min(length, BLOCK), min(kv_length, BLOCK)
+    limit = max(1, budget // (heads * queries * keys))
+    rows = max(rows for rows in range(1, min(batch, limit) + 1) if batch % rows == 0)
+    return Tile(rows, queries, min(kv_length, keys * max(1, limit // rows)))
+
+
+def forward(
+    q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings: Settings
+) -> tuple[jax.Array, jax.Array]:
+    """Output [B T N H] in q's dtype and log-sum-exp [B T N]."""
+    batch, length, heads, head_dim = q.shape
+    tile = tile_sizes(batch, heads, length, k.shape[1])
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+
+    def of_group(group: Group) -> tuple[jax.Array, jax.Array]:
+        def of_queries(i: jax.Array) -> tuple[jax.Array, jax.Array]:
+            q_tile = _queries(group.q, i, tile)
+
+            def add_keys(j: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+                highest, total, out = state
+                scores = _scores(q_tile, _keys(group.k, j, tile), settings)
+                scores = jnp.where(_allowed(group, i, j, tile, masking.q_offset, settings), scores, FORBIDDEN)
+                new_highest = jnp.maximum(highest, scores.max(-1))
+                weights = jnp.exp(scores - new_highest[..., None])
+                shrink = jnp.exp(highest - new_highest)
+                v_tile = _keys(group.v, j, tile)
+                more = jnp.einsum("rkgts,rskh->rkgth", weights.astype(v.dtype), v_tile, preferred_element_type=wide)
+                return new_highest, total * shrink + weights.sum(-1), out * shrink[..., None] + more
+
+            rows, _, kv_heads, groups, _ = q_tile.shape
+            nothing = jnp.zeros((rows, kv_heads, groups, tile.queries), wide)
+            state = (nothing + LEAST_MAXIMUM, nothing, jnp.zeros((*nothing.shape, head_dim), wide))
+            highest, total, out = lax.fori_loop(group.start[i], group.stop[i], add_keys, state)
+            alive = total > 0
+            out = out / jnp.where(alive, total, 1)[..., None]
+            lse = jnp.where(alive, highest + jnp.log(total), -jnp.inf)
+            return out.transpose(0, 3, 1, 2, 4).astype(q.dtype), lse.transpose(0, 3, 1, 2)
+
+        out, lse = lax.map(of_queries, jnp.arange(group.start.shape[0]))
+        return _joined(out), _joined(lse)
+
+    out, lse = lax.map(of_group, _groups(q, k, v, masking, settings, tile))
+    return out.reshape(batch, -1, heads, head_dim)[:, :length], lse.reshape(batch, -1, heads)[:, :length]
+
+
+def backward(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    masking: Masking,
+    settings: Settings,
+    out: jax.Array,
+    lse: jax.Array,
+    d_out: jax.Array,
+    d_lse: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Gradients of q, k and v."""
+    batch, length, heads, head_dim = q.shape
+    tile = tile_sizes(batch, heads, length, k.shape[1])
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    # With P the weights: dS = P * (dP - rowsum(dO * O) + dLSE); the last two are one number a query.
+    shift = d_lse - jnp.einsum("btnh,btnh->btn", out, d_out, preferred_element_type=wide)
+    lse = jnp.where(jnp.isfinite(lse), lse, -LEAST_MAXIMUM)  # a query with no key: all its weights become zero
+
+    groups = (
+        _groups(q, k, v, masking, settings, tile),
+        _query_groups(d_out, k.shape[2], tile),
+        _query_groups(lse, k.shape[2], tile, fill=-LEAST_MAXIMUM),
+        _query_groups(shift, k.shape[2], tile),
+    )
+
+    def of_group(args: tuple[Group, jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        group, d_outs, lses, shifts = args
+
+        def of_queries(sums: tuple[jax.Array, jax.Array], i: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+            q_tile, d_out_tile = _queries(group.q, i, tile), _queries(d_outs, i, tile)
+            lse_tile, shift_tile = (_queries(x, i, tile).transpose(0, 2, 3, 1)[..., None] for x in (lses, shifts))
+
+            def add_keys(j: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+                dq, dk, dv = state
+                k_tile, v_tile = _keys(group.k, j, tile), _keys(group.v, j, tile)
+                scores = _scores(q_tile, k_tile, settings)
+                allowed = _allowed(group, i, j, tile, masking.q_offset, settings)
+                weights = jnp.exp(jnp.where(allowed, scores, FORBIDDEN) - lse_tile)
+                d_weights = jnp.einsum("rtkgh,rskh->rkgts", d_out_tile, v_tile, preferred_element_type=wide)
+                d_scores = weights * (d_weights + shift_tile)
+                if settings.logit_cap is not None:
+                    d_scores *= 1 - (scores / settings.logit_cap) ** 2
+                weights, d_scores = weights.astype(q.dtype), d_scores.astype(q.dtype)
+                dq += jnp.einsum("rkgts,rskh->rtkgh", d_scores, k_tile, preferred_element_type=wide)
+                dk = _add(dk, j, jnp.einsum("rtkgh,rkgts->rkhs", q_tile, d_scores, preferred_element_type=wide), tile)
+                dv = _add(dv, j, jnp.einsum("rtkgh,rkgts->rkhs", d_out_tile, weights, preferred_element_type=wide), tile)
+                return dq, dk, dv
+
+            state = (jnp.zeros(q_tile.shape, wide), *sums)
+            dq, dk, dv = lax.fori_loop(group.start[i], group.stop[i], add_keys, state)
+            return (dk, dv), (dq * settings.scale).astype(q.dtype)
+
+        nothing = jnp.zeros_like(group.k, wide).transpose(0, 2, 3, 1)
+        (dk, dv), dq = lax.scan(of_queries, (nothing, nothing), jnp.arange(group.start.shape[0]))
+        dk, dv = (dk * settings.scale).transpose(0, 3, 1, 2), dv.transpose(0, 3, 1, 2)
+        return _joined(dq), dk.astype(k.dtype), dv.astype(v.dtype)
+
+    dq, dk, dv = lax.map(of_group, groups)
+    return dq.reshape(batch, -1, heads, head_dim)[:, :length], dk.reshape(k.shape), dv.reshape(v.shape)
+
+
+def _query_groups(x: jax.Array, kv_heads: int, tile: Tile, fill: float = 0) -> jax.Array:
+    """[B T N ...] to [B / R, R, T of all tiles, K, G, ...]."""
+    batch, length, heads, *rest = x.shape
+    padding = ((0, 0), (0, -length % tile.queries)) + ((0, 0),) * (x.ndim - 2)
+    x = jnp.pad(x, padding, constant_values=fill)
+    return x.reshape(batch // tile.rows, tile.rows, -1, kv_heads, heads // kv_heads, *rest)
+
+
+def _groups(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings: Settings, tile: Tile) -> Group:
+    """The whole batch, and which tiles are to be visited."""
+    batch, kv_length, kv_heads, _ = k.shape
+    count = batch // tile.rows
+    q = _query_groups(q, kv_heads, tile)
+    key_tiles = -(-kv_length // tile.keys)
+    first = masking.q_offset + jnp.arange(q.shape[2] // tile.queries) * tile.queries
+    stop = jnp.full((count, first.size), key_tiles, jnp.int32)
+    start = jnp.zeros_like(stop)
+    if settings.causal:
+        stop = jnp.minimum(stop, (first + tile.queries - 1) // tile.keys + 1)
+    if settings.window is not None:
+        start = jnp.maximum(start, (first - settings.window + 1) // tile.keys)
+
+    q_segments, kv_segments = masking.q_segments, masking.kv_segments
+    if q_segments is not None and kv_segments is not None:
+        ranges = masking.ranges or block_ranges((q_segments, kv_segments))
+        by_group = (count, tile.rows, first.size)
+        start = jnp.maximum(start, ranges.start.reshape(by_group).min(1) * BLOCK // tile.keys)
+        stop = jnp.minimum(stop, -(-ranges.stop.reshape(by_group).max(1) * BLOCK // tile.keys))
+        # Padding meets nothing: -1 among the keys and 0 among the queries.
+        kv_segments = jnp.where(kv_segments == 0, -1, kv_segments).reshape(count, tile.rows, -1)
+        q_segments = jnp.pad(q_segments, ((0, 0), (0, -q_segments.shape[1] % tile.queries)))
+        q_segments = q_segments.reshape(count, tile.rows, -1)
+
+    k, v = (x.reshape(count, tile.rows, kv_length, kv_heads, -1) for x in (k, v))
+    return Group(q, k, v, q_segments, kv_segments, start, stop)
+
+
+def _queries(x: jax.Array, i: jax.Array, tile: Tile) -> jax.Array:
+    """Tile i of queries, from [R, T of all tiles, ...]."""
+    return lax.dynamic_slice_in_dim(x, i * tile.queries, tile.queries, axis=1)
+
+
+def _keys(x: jax.Array, j: jax.Array, tile: Tile) -> jax.Array:
+    """Tile j of keys, from [R, S of all tiles, ...]; the last one begins earlier when it would reach over the end."""
+    return lax.dynamic_slice_in_dim(x, j * tile.keys, tile.keys, axis=1)
+
+
+def _add(total: jax.Array, j: jax.Array, part: jax.Array, tile: Tile) -> jax.Array:
+    """Adds to tile j of [R, K, H, S of all tiles]."""
+    old = lax.dynamic_slice_in_dim(total, j * tile.keys, tile.keys, axis=3)
+    return lax.dynamic_update_slice_in_dim(total, old + part, j * tile.keys, axis=3)
+
+
+def _joined(tiles: jax.Array) -> jax.Array:
+    """[tiles, R, T, ...] to [R, T of all tiles, ...]."""
+    tiles = jnp.moveaxis(tiles, 0, 1)
+    return tiles.reshape(tiles.shape[0], -1, *tiles.shape[3:])
+
+
+def _scores(q: jax.Array, k: jax.Array, settings: Settings) -> jax.Array:
+    """Scaled and capped products [R K G T S]."""
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    scores = jnp.einsum("rtkgh,rskh->rkgts", q, k, preferred_element_type=wide) * settings.scale
+    return scores if settings.logit_cap is None else settings.logit_cap * jnp.tanh(scores / settings.logit_cap)
+
+
+def _allowed(
+    group: Group, i: jax.Array, j: jax.Array, tile: Tile, q_offset: jax.Array, settings: Settings
+) -> jax.Array:
+    """Which pairs of a tile may meet, broadcastable to [R K G T S]."""
+    kv_length = group.k.shape[1]
+    query = q_offset + i * tile.queries + jnp.arange(tile.queries)[:, None]
+    key = jnp.minimum(j * tile.keys, kv_length - tile.keys) + jnp.arange(tile.keys)
+    allowed = jnp.ones((1, 1), bool)
+    if kv_length % tile.keys:
+        allowed &= key >= j * tile.keys  # the last tile does not visit again what it shares with the one before
+    if settings.causal:
+        allowed &= query >= key
+    if settings.window is not None:
+        allowed &= query - key < settings.window
+    if group.q_segments is None or group.kv_segments is None:
+        return allowed
+    same = _queries(group.q_segments, i, tile)[:, :, None] == _keys(group.kv_segments, j, tile)[:, None, :]
+    return (allowed & same)[:, None, None]

@@ -1,0 +1,36 @@
+"""Reading a PartitionSpec against the current mesh: under automatic sharding a callee is told, it cannot look."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+from jax.sharding import PartitionSpec
+
+
+def axes_of(spec: PartitionSpec, dimension: int) -> tuple[str, ...]:
+    """Mesh axes that split one dimension of an array; () for none."""
+    entry = spec[dimension] if dimension < len(spec) else None
+    if entry is None:
+        return ()
+    return (entry,) if isinstance(entry, str) else tuple(entry)
+
+
+def shards(axes: tuple[str, ...]) -> int:
+    """Into how many parts these axes of the current mesh split a dimension.
+
+    Raises ValueError when no mesh is set or it has no such axis.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        raise ValueError("partition is given but no mesh is set: call under jax.set_mesh(mesh)")
+    for axis in axes:
+        if axis not in mesh.shape:
+            raise ValueError(f"partition names the axis {axis!r}; the mesh has {', '.join(mesh.axis_names)}")
+    return math.prod(mesh.shape[axis] for axis in axes)
+
+
+def check_divisible(argument: str, size: int, axes: tuple[str, ...]) -> None:
+    """Raises ValueError naming the dimension when the mesh cannot split it evenly."""
+    if size % shards(axes):
+        raise ValueError(f"{argument} = {size} is not a multiple of the {shards(axes)} shards of partition axes {axes}")
