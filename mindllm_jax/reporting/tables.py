@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,11 +33,10 @@ class Table:
 
     def markdown(self) -> str:
         """A GitHub table."""
-        numeric = self._numeric()
-        lines = [[column.replace("|", r"\|") for column in self.columns]]
-        lines.append(["---:" if right else "---" for right in numeric])
-        lines += [[_shown(cell).replace("|", r"\|").replace("\n", " ") for cell in row] for row in self.rows]
-        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        lines = [list(self.columns), ["---:" if right else "---" for right in self._numeric()], *self._shown()]
+        table = "\n".join(
+            "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in line) + " |" for line in lines
+        )
         return f"{self.caption}\n\n{table}\n" if self.caption else f"{table}\n"
 
     def csv(self) -> str:
@@ -48,40 +48,53 @@ class Table:
         return text.getvalue()
 
     def html(self) -> str:
-        """A `<table>` for a page of `reporting.page`."""
-        numeric = self._numeric()
+        """A `<table>` for a page of `reporting.page`; without a head where no column has a name."""
+        sides = [" class=number" if right else "" for right in self._numeric()]
 
         def line(tag: str, cells: Sequence[str]) -> str:
-            marked = zip(cells, numeric, strict=True)
-            return "".join(
-                f"<{tag}{' class=number' if right else ''}>{html.escape(cell)}</{tag}>" for cell, right in marked
-            )
+            filled = (f"<{tag}{side}>{html.escape(cell)}</{tag}>" for side, cell in zip(sides, cells, strict=True))
+            return f"<tr>{''.join(filled)}</tr>"
 
-        head = f"<thead><tr>{line('th', self.columns)}</tr></thead>"
-        body = "".join(f"<tr>{line('td', [_shown(cell) for cell in row])}</tr>" for row in self.rows)
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        return f"<table>{caption}{head}<tbody>{body}</tbody></table>"
+        head = f"<thead>{line('th', self.columns)}</thead>" if any(self.columns) else ""
+        body = "\n".join(line("td", cells) for cells in self._shown())
+        return f"<table>{caption}{head}<tbody>\n{body}\n</tbody></table>"
 
     def terminal(self) -> TerminalTable:
         """For `rich.print`."""
         table = TerminalTable(title=self.caption or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for column, right in zip(self.columns, self._numeric(), strict=True):
-            table.add_column(column, justify="right" if right else "left", overflow="fold")
-        for row in self.rows:
-            table.add_row(*[escape(_shown(cell)) for cell in row])
+            table.add_column(escape(column), justify="right" if right else "left", overflow="fold")
+        for cells in self._shown():
+            table.add_row(*map(escape, cells))
         return table
 
+    def _column(self, index: int) -> list[Cell]:
+        return [row[index] for row in self.rows]
+
     def _numeric(self) -> list[bool]:
-        """By column: whether what it holds is numbers."""
+        """By column: whether it holds numbers and nothing else."""
+        cells = [[cell for cell in self._column(i) if cell is not None] for i in range(len(self.columns))]
         return [
-            any(isinstance(cell, int | float) for cell in column)
-            and all(cell is None or (isinstance(cell, int | float) and not isinstance(cell, bool)) for cell in column)
-            for column in ([row[i] for row in self.rows] for i in range(len(self.columns)))
+            bool(column) and all(isinstance(c, int | float) and not isinstance(c, bool) for c in column)
+            for column in cells
         ]
 
+    def _shown(self) -> list[list[str]]:
+        """The cells as people read them."""
+        decimals = [_decimals(self._column(i)) for i in range(len(self.columns))]
+        return [[_show(cell, places) for cell, places in zip(row, decimals, strict=True)] for row in self.rows]
 
-def _shown(cell: Cell) -> str:
-    """Whole numbers with separators, others with four significant digits."""
+
+def _decimals(column: Sequence[Cell]) -> int | None:
+    """Decimals that give the largest number of a column four digits; None where its numbers are too far apart."""
+    sizes = [abs(cell) for cell in column if isinstance(cell, float) and cell and math.isfinite(cell)]
+    if not sizes or max(sizes) > 1000 * min(sizes):
+        return None
+    return max(0, 3 - math.floor(math.log10(max(sizes))))
+
+
+def _show(cell: Cell, decimals: int | None) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, bool):
@@ -89,5 +102,7 @@ def _shown(cell: Cell) -> str:
     if isinstance(cell, int):
         return f"{cell:,}"
     if isinstance(cell, float):
-        return f"{cell:,.0f}" if 1e4 <= abs(cell) < 1e15 else f"{cell:.4g}"
+        if decimals is not None:
+            return f"{cell:,.{decimals}f}"
+        return f"{cell:,.0f}" if 1000 <= abs(cell) < 1e15 else f"{cell:.4g}"
     return cell

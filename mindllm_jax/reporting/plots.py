@@ -1,0 +1,78 @@
+"""Line plots as SVG that stands in a page and takes the page's colours."""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Told apart on a light and on a dark page, and by most people who do not see all colours.
+_COLOURS = ("#3f83c8", "#dd7f32", "#2f9e7d", "#b06cc4", "#c2a01f", "#d4627a", "#7b8794")
+# More points than the page has pixels make the file larger and nothing visible.
+_POINTS = 1500
+# Stands for the page's own text colour, which matplotlib has no name for.
+_INK = "#010203"
+
+Line = tuple[Sequence[float], Sequence[float]]
+
+
+def line_plot(lines: Mapping[str, Line], *, x_label: str, y_label: str, y_min: float | None = None) -> str:
+    """An SVG of (x, y) lines by name; a legend where there are several. Values that are not finite leave gaps.
+
+    `y_min` is where the y axis begins, if not at the smallest value.
+
+    Raises:
+        ValueError: there is no line, or x and y of one differ in length.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    if not lines:
+        raise ValueError("a plot needs at least one line")
+    # Text stays text: small, selectable, and set in the page's font, which has every script a label may be in.
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "mindllm",
+        "font.size": 11,
+        "axes.edgecolor": _INK,
+    }
+    settings |= {"text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK}
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        for number, (name, (x, y)) in enumerate(lines.items()):
+            xs, ys = _thinned(name, x, y)
+            marker = "o" if len(xs) < 30 else None
+            axes.plot(
+                xs, ys, label=name, color=_COLOURS[number % len(_COLOURS)], linewidth=1.8, marker=marker, markersize=4
+            )
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set_ylim(bottom=y_min)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+        axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(lines) > 1:
+            axes.legend(frameon=False, ncols=2 if len(lines) > 4 else 1)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _inline(text.getvalue())
+
+
+def _thinned(name: str, x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
+    if len(x) != len(y):
+        raise ValueError(f"the line {name!r} has {len(x)} x and {len(y)} y")
+    step = math.ceil(len(x) / _POINTS) or 1
+    kept = list(range(0, len(x), step))
+    if kept and kept[-1] != len(x) - 1:
+        kept.append(len(x) - 1)
+    return [x[i] for i in kept], [y[i] if math.isfinite(y[i]) else math.nan for i in kept]
+
+
+def _inline(svg: str) -> str:
+    """Without the file's head, and without names of groups, which would be there twice in a page of two plots."""
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = re.sub(r"font-family: [^;\"]*;? ?", "", re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg))
+    return re.sub(r'<g id="[^"]*"', "<g", svg)

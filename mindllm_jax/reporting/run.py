@@ -1,0 +1,119 @@
+"""The report of one run: what its folder says about how it went."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mindllm_jax.reporting.page import Details, Figure, Page, Paragraph, Part, Section, write_page
+from mindllm_jax.reporting.plots import Line, line_plot
+from mindllm_jax.reporting.tables import Table
+
+_LANGUAGES = {"bits_per_byte/zh": "Chinese", "bits_per_byte/en": "English"}
+
+
+def run_report(workdir: Path) -> Path:
+    """Writes `report.html` into the folder of a run and returns its path.
+
+    Raises:
+        OSError: the folder has no `metrics.jsonl`.
+        ValueError: `metrics.jsonl` or a `.json` file beside it is damaged.
+    """
+    metrics = read_metrics(workdir)
+    last = max(row["step"] for row in metrics)
+    page = Page(f"Run {workdir.resolve().name}", f"{last:,} steps", [*curves(metrics), *setup(workdir)])
+    write_page(workdir / "report.html", page)
+    return workdir / "report.html"
+
+
+def read_metrics(workdir: Path) -> list[dict[str, float]]:
+    """The lines of `metrics.jsonl`, in order; half a line at the end, as a killed run leaves it, is not one."""
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{workdir} holds no metrics.jsonl: it is no run's folder, or the run logged nothing yet"
+        )
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(keepends=True), start=1):
+        if not line.endswith("\n"):
+            break
+        try:
+            row = json.loads(line)
+            row["step"] = int(row["step"])
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(f"{path}, line {number}: not a JSON object with a step; remove the line") from None
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path} is empty: the run logged nothing yet")
+    return rows
+
+
+def curves(metrics: list[dict[str, float]]) -> list[Section]:
+    """Sections with the curves and the last values of a run's metrics."""
+    sections = []
+    if any("loss" in row for row in metrics):
+        parts: list[Part] = [_figure(metrics, {"loss": "training"}, "loss (nats per token)", "Training loss.")]
+        if any("learning_rate" in row for row in metrics):
+            parts.append(_figure(metrics, {"learning_rate": "learning rate"}, "learning rate", "Learning rate."))
+        sections.append(Section("Loss", parts))
+    held_out = sorted({key for row in metrics for key in row if key.startswith("bits_per_byte/")})
+    if held_out:
+        sections.append(Section("Held-out text", list(_bits_per_byte(metrics, held_out))))
+    if any("tokens_per_second" in row for row in metrics):
+        caption = "Tokens trained on, each second."
+        figure = _figure(metrics, {"tokens_per_second": "throughput"}, "tokens per second", caption, y_min=0)
+        sections.append(Section("Throughput", [figure]))
+    latest: dict[str, tuple[float, int]] = {}
+    for row in metrics:
+        latest |= {key: (value, int(row["step"])) for key, value in row.items() if key not in ("step", "time")}
+    rows = [(key, value, step) for key, (value, step) in sorted(latest.items())]
+    return [*sections, Section("Last values", [Table(("metric", "value", "at step"), rows)])]
+
+
+def _bits_per_byte(metrics: list[dict[str, float]], keys: list[str]) -> Iterator[Part]:
+    yield Paragraph(
+        "Bits per byte: how many bits the model needs for a byte of text that it was not trained on. It does not depend"
+        " on the tokenizer; lower is better."
+    )
+    languages = {key: name for key, name in _LANGUAGES.items() if key in keys}
+    sources = {key: key.split("/", 1)[1] for key in keys if key not in _LANGUAGES}
+    if languages:
+        yield _figure(metrics, languages, "bits per byte", "Held-out text by language.")
+    if sources:
+        yield _figure(metrics, sources, "bits per byte", "Held-out text by source.")
+
+
+def _figure(
+    metrics: list[dict[str, float]], names: dict[str, str], y_label: str, caption: str, y_min: float | None = None
+) -> Figure:
+    lines: dict[str, Line] = {}
+    for key, name in names.items():
+        points = [(row["step"], row[key]) for row in metrics if key in row]
+        lines[name] = [x for x, _ in points], [y for _, y in points]
+    return Figure(line_plot(lines, x_label="step", y_label=y_label, y_min=y_min), caption)
+
+
+def setup(workdir: Path) -> list[Section]:
+    """A section with the command, versions and configuration of a run; none where its folder does not tell them."""
+    parts: list[Part] = []
+    command = _json(workdir / "command.json")
+    if command:
+        rows = [("command", shlex.join(command["command"])), ("git", command["git"]), ("python", command["python"])]
+        parts.append(Table(("", ""), [*rows, *command["versions"].items()]))
+    config = _json(workdir / "config.json")
+    if config:
+        parts.append(Details("Configuration (config.json)", json.dumps(config, indent=2, ensure_ascii=False)))
+    operative = workdir / "operative_config.gin"
+    if operative.exists():
+        parts.append(Details("To run it again (operative_config.gin)", operative.read_text("utf-8")))
+    return [Section("How it was run", parts)] if parts else []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); it was damaged after the run wrote it") from None

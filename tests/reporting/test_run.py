@@ -1,0 +1,84 @@
+"""The report of a run, from what its folder holds."""
+
+import json
+
+import pytest
+
+from mindllm_jax.reporting.run import curves, read_metrics, run_report
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A run that was killed while it wrote its last line."""
+    rows = [
+        {"step": s, "time": 1e9 + s, "loss": 9 - s / 10, "learning_rate": 1e-3, "tokens_per_second": 3e3}
+        for s in range(9)
+    ]
+    rows.append(
+        {"step": 8, "time": 2e9, "bits_per_byte/zh": 2.0, "bits_per_byte/en": 2.5, "bits_per_byte/laws_zh": 1.75}
+    )
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 9, "lo')
+    (tmp_path / "config.json").write_text(json.dumps({"Pretrain": {"note": "中文 <b>"}}, ensure_ascii=False))
+    command = {
+        "command": ["launch/train.py", "--gin", "a b.gin"],
+        "git": "0123abcd",
+        "python": "3.11.7",
+        "versions": {"jax": "0.10.2"},
+    }
+    (tmp_path / "command.json").write_text(json.dumps(command))
+    (tmp_path / "operative_config.gin").write_text("Pretrain.note = '中文'\n")
+    return tmp_path
+
+
+def test_a_report_tells_how_the_run_went_and_how_to_repeat_it(workdir):
+    path = run_report(workdir)
+    assert path == workdir / "report.html"
+    text = path.read_text("utf-8")
+    assert "8 steps" in text
+    for told in (
+        "bits_per_byte/laws_zh",
+        "8.2",
+        "launch/train.py --gin &#x27;a b.gin&#x27;",
+        "0123abcd",
+        "0.10.2",
+        "中文 &lt;b&gt;",
+    ):
+        assert told in text
+    assert text.count("<svg") == 5
+    assert run_report(workdir).read_text("utf-8") == text
+
+
+def test_sections_follow_what_was_measured():
+    assert [section.title for section in curves([{"step": 1, "loss": 2.0}])] == ["Loss", "Last values"]
+    titles = [
+        section.title
+        for section in curves([{"step": 1, "tokens_per_second": 5.0}, {"step": 1, "bits_per_byte/zh": 2.0}])
+    ]
+    assert titles == ["Held-out text", "Throughput", "Last values"]
+
+
+def test_half_a_line_at_the_end_is_no_line(workdir):
+    assert len(read_metrics(workdir)) == 10
+
+
+def test_a_folder_without_configuration_still_gets_its_curves(workdir):
+    for name in ("config.json", "command.json", "operative_config.gin"):
+        (workdir / name).unlink()
+    assert "How it was run" not in run_report(workdir).read_text("utf-8")
+
+
+def test_bad_input_is_told(workdir):
+    (workdir / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is not JSON"):
+        run_report(workdir)
+    metrics = workdir / "metrics.jsonl"
+    for line in ("not json", "[1]", '{"loss": 2}'):
+        metrics.write_text(f'{{"step": 1}}\n{line}\n')
+        with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: not a JSON object with a step"):
+            read_metrics(workdir)
+    metrics.write_text("")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is empty"):
+        read_metrics(workdir)
+    metrics.unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no metrics\.jsonl: it is no run's folder"):
+        read_metrics(workdir)
