@@ -11,19 +11,19 @@ def main() -> None:
     arguments = configuration.command_line(__doc__)
 
     import jax
+    import rich
+
     from mindllm_jax.data.store import TokenStore
     from mindllm_jax.evaluation.bits_per_byte import held_out_bits
-    from mindllm_jax.reporting.run_report import write_run_report
-    from rich.console import Console
-
     from mindllm_jax.parallel.startup import start
+    from mindllm_jax.reporting.run import run_report
     from mindllm_jax.training.loop import Every
     from mindllm_jax.training.pretrain import Pretrain, pretrain
 
     config = configuration.load(Pretrain, arguments)
     start()
     if arguments.dry_run:
-        config.plan().cost.table().print(Console())
+        rich.print(config.plan().cost.table().terminal())
         return
     store = TokenStore.open(config.data.store)
     leader = jax.process_index() == 0
@@ -31,7 +31,7 @@ def main() -> None:
     held_out = Every(config.loop.evaluate_every, held_out_bits(config.data, store))
     pretrain(config, store, workdir, every=[held_out])
     if leader:
-        print(f"report: {write_run_report(workdir)}")
+        print(f"report: {run_report(workdir)}")
 
 
 if __name__ == "__main__":

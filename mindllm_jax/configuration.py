@@ -285,12 +285,9 @@ def _suggestion(name: str, names: typing.Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _other_classes() -> dict[str, type]:
-    found: dict[str, type] = {}
-    for entry in ROOTS:
-        module, _, name = entry.partition(":")
-        found |= _classes(getattr(importlib.import_module(module), name))
-    return found
+def _known_roots() -> list[type]:
+    entries = (entry.partition(":") for entry in ROOTS)
+    return [getattr(importlib.import_module(module), name) for module, _, name in entries]
 
 
 def _resolve(value: Any, macros: dict[str, Any], used: set[str], where: str, depth: int = 0) -> Any:
@@ -299,9 +296,7 @@ def _resolve(value: Any, macros: dict[str, Any], used: set[str], where: str, dep
         raise ValueError(f"{where}: macros refer to each other in a circle")
     if isinstance(value, Reference):
         if value.sign != "%":
-            raise ValueError(
-                f"{where}: {value.sign}{value.name}: nested dataclasses bind themselves; set their fields"
-            )
+            raise ValueError(f"{where}: {value.sign}{value.name}: nested dataclasses bind themselves; set their fields")
         if value.name not in macros:
             raise ValueError(f"{where}: unknown macro %{value.name}{_suggestion(value.name, macros)}")
         used.add(value.name)
@@ -334,17 +329,19 @@ def _judge(bindings: list[Binding], root: type) -> Judged:
     classes = _classes(root)
     scopes = {scope for *_, scope in _nested(root)}
     macros = {b.owner: b.value for b in bindings if not b.field}
-    others: dict[str, type] | None = None
+    roots, others = [root], dict[str, type]()
     judged, used = Judged({}, []), set[str]()
     for binding in bindings:
-        if not binding.field or _is_own_link(binding, root):
+        if binding.field and binding.owner not in classes and not others:
+            roots += _known_roots()
+            others = {name: cls for known in roots for name, cls in _classes(known).items()}
+        if not binding.field or any(_is_own_link(binding, known) for known in roots):
             continue
         value = _resolve(binding.value, macros, used, binding.where)
         if binding.scope not in ("", *SCOPES):
             raise ValueError(f"{binding.where}: unknown scope {binding.scope!r}{_suggestion(binding.scope, SCOPES)}")
         cls = classes.get(binding.owner)
         if cls is None:
-            others = _other_classes() if others is None else others
             cls = others.get(binding.owner)
             if cls is None:
                 hint = _suggestion(binding.owner, classes | others)

@@ -90,7 +90,7 @@ class Cost:
             *((f"memory: {part}", _gib(size)) for part, size in self.memory.items()),
             ("memory: sum, a device", _gib(sum(self.memory.values()))),
         ]
-        return Table("Cost", ("", ""), tuple(rows))
+        return Table(("", ""), rows)
 
 
 def run_cost(

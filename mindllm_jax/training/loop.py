@@ -134,7 +134,7 @@ def train(
     transformation = plan.optimizer.build(loop.steps, drawing.axes)
     schedule = plan.optimizer.schedule(loop.steps)
     step_fn = make_step(drawing, transformation, accumulation=loop.accumulation, z_loss=loop.z_loss)
-    plan.cost.table().print(console)
+    say(plan.cost.table().terminal())
 
     with Checkpoints(workdir, checkpointing, identity) as checkpoints, StopSignal() as stop:
         # ------------------------------------------------------------ restore

@@ -167,7 +167,11 @@ def test_a_binding_of_another_entry_point_is_judged_by_its_own_types(build):
 
 
 def test_every_entry_point_s_root_can_be_imported():
-    assert {"Pretrain", "Optimizer", "Mixture"} <= set(configuration._other_classes())
+    assert len({root.__name__ for root in configuration._known_roots()}) == len(configuration.ROOTS)
+
+
+def test_the_operative_config_of_another_entry_point_is_accepted(build):
+    build("Pretrain.model = @Model()\nModel.layers = 3")
 
 
 def test_a_nested_default_of_its_own_is_refused():
