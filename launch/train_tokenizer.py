@@ -1,0 +1,35 @@
+"""Trains a SentencePiece BPE tokenizer on a sample balanced between the languages; reports bytes per token of each.
+
+python launch/train_tokenizer.py --gin.TrainTokenizer.inputs="('runs/corpus/zh', 'runs/corpus/en')" \\
+    --gin.TrainTokenizer.output=runs/tokenizer/tokenizer.model --gin.TrainTokenizer.vocab_size=16384
+"""
+
+from mindllm_jax import configuration
+
+
+def main() -> None:
+    """Trains and prints the report, or says what it would read."""
+    arguments = configuration.command_line(__doc__)
+    import rich
+
+    from mindllm_jax.data.files import input_files
+    from mindllm_jax.data.tokenizer_training import TrainTokenizer, report_table, train_tokenizer
+
+    config = configuration.load(TrainTokenizer, arguments)
+    if arguments.dry_run:
+        files = input_files(config.inputs)
+        size = sum(file.stat().st_size for file in files)
+        print(
+            f"{len(files)} files of {size:,} bytes, a sample of {config.sample_bytes:,}, {config.vocab_size:,} pieces"
+        )
+        return
+    if arguments.workdir:
+        configuration.record(config, arguments)
+    tokenizer, report = train_tokenizer(config)
+    rich.print(report_table(report).terminal())
+    rich.print(f"longest pieces of Han text: {' '.join(report['longest_han_pieces'][:8])}")
+    rich.print(f"{tokenizer.path}, sha256 {tokenizer.sha256}")
+
+
+if __name__ == "__main__":
+    configuration.run(main)

@@ -1,0 +1,1 @@
+"""From documents to global batches: tokenizer, token store, mixture, rows, packing. Knows no model."""

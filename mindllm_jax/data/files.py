@@ -1,0 +1,38 @@
+"""Which files a setting names, and files that appear whole or not at all."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from mindllm_jax.corpus.documents import document_files
+
+
+def input_files(inputs: Iterable[str]) -> list[Path]:
+    """The document files that `inputs` name: files as they are, folders by the .jsonl and .jsonl.gz files in them.
+
+    Raises:
+        OSError: there is no such file or folder.
+        ValueError: nothing is named, a folder holds no such file, or a file is named twice.
+    """
+    files: list[Path] = []
+    for path in map(Path, inputs):
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file or folder {path} (a relative path starts at {Path.cwd()})")
+        files += document_files(path) if path.is_dir() else [path]
+    if not files:
+        raise ValueError("inputs is empty; name .jsonl or .jsonl.gz files, or folders of them")
+    for file in files:
+        if sum(file.samefile(other) for other in files) > 1:
+            raise ValueError(f"inputs name {file} more than once")
+    return files
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: by a temporary name that takes the place of `path` when it is safe on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

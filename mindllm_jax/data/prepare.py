@@ -1,0 +1,144 @@
+"""Document files into a token store: which files make up which source, and the table of what came out."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from mindllm_jax.corpus.documents import Document, SeenIds, read_documents
+from mindllm_jax.data.files import input_files
+from mindllm_jax.data.store import SourceInfo, TokenStore
+from mindllm_jax.data.store_writer import SourceDocuments, build_store
+from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.reporting.tables import Cell, Table
+
+
+@dataclass(frozen=True)
+class PrepareData:
+    """Settings of a token store.
+
+    Attributes:
+        inputs: .jsonl or .jsonl.gz files, or folders of them; a file holds documents of one source in one language.
+        tokenizer: the .model file.
+        store: where to write, a path or a TensorStore URL; sources that are there already stay.
+        held_out: the fraction of each source's documents, by the hash of their ids, that training does not see.
+        seed: of the order of the documents.
+        rebuild: write sources again whose input files changed; otherwise they are an error.
+        on_bad: what to do with a line that holds no document: "error" or "skip".
+    """
+
+    inputs: tuple[str, ...]
+    tokenizer: str
+    store: str
+    held_out: float = 0.01
+    seed: int = 0
+    rebuild: bool = False
+    on_bad: Literal["error", "skip"] = "error"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.held_out < 1.0:
+            raise ValueError(f"PrepareData.held_out must be at least 0 and below 1, not {self.held_out}")
+
+
+class Prepared(NamedTuple):
+    """What `prepare_data` did.
+
+    Attributes:
+        store: the store, open.
+        written: names of the sources written now; the others were there.
+        skipped: lines left out, by reason.
+    """
+
+    store: TokenStore
+    written: list[str]
+    skipped: Counter[str]
+
+
+def prepare_data(config: PrepareData) -> Prepared:
+    """Writes the sources of the input files that the store does not hold yet.
+
+    Raises:
+        OSError: an input or the tokenizer is missing, or the store cannot be written.
+        ValueError: an input is bad or changed, or the store was made with other settings.
+    """
+    tokenizer = Tokenizer.load(config.tokenizer)
+    skipped = Counter[str]()
+    written = build_store(
+        config.store,
+        input_sources(config, skipped),
+        tokenizer,
+        held_out=config.held_out,
+        seed=config.seed,
+        rebuild=config.rebuild,
+    )
+    return Prepared(TokenStore.open(config.store, tokenizer), written, skipped)
+
+
+def input_sources(config: PrepareData, skipped: Counter[str]) -> list[SourceDocuments]:
+    """The sources of the input files; the first document of a file says which source and language it is of."""
+    files: dict[str, list[Path]] = {}
+    languages: dict[str, str] = {}
+    for file in input_files(config.inputs):
+        first = next(read_documents(file, on_bad=config.on_bad))
+        files.setdefault(first.source, []).append(file)
+        languages.setdefault(first.source, first.lang)
+    return [
+        SourceDocuments(
+            name,
+            languages[name],
+            {_sha256(file): file.name for file in files[name]},
+            partial(_read, files[name], name, languages[name], config.on_bad, skipped),
+        )
+        for name in sorted(files)
+    ]
+
+
+def _read(
+    files: list[Path], source: str, lang: str, on_bad: Literal["error", "skip"], skipped: Counter[str]
+) -> Iterator[Document]:
+    seen = SeenIds()
+    for file in files:
+        for document in read_documents(file, on_bad=on_bad, seen=seen, skipped=skipped):
+            if (document.source, document.lang) != (source, lang):
+                raise ValueError(
+                    f"{file}: the document {document.id!r} is of source {document.source!r} in {document.lang!r},"
+                    f" others before it of {source!r} in {lang!r}; a file must hold one source, a source one language"
+                )
+            yield document
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def store_table(prepared: Prepared) -> Table:
+    """One line for each source, and one for all of each language."""
+    rows: list[list[Cell]] = []
+    for language, names in prepared.store.languages().items():
+        sources = [prepared.store.sources[name] for name in names]
+        for name, source in zip(names, sources, strict=True):
+            rows.append([name, *_figures([source]), "written" if name in prepared.written else "was there"])
+        rows.append([f"all of {language}", *_figures(sources), None])
+    columns = ("source", "documents", "tokens", "MB", "bytes/token", "held-out tokens", "now")
+    return Table(columns, rows, f"token store {prepared.store.url}")
+
+
+def _figures(sources: list[SourceInfo]) -> list[Cell]:
+    """Documents, tokens, megabytes and bytes a token of both splits together; tokens held out."""
+    splits = [split for source in sources for split in source.splits.values()]
+    tokens, size = sum(split.tokens for split in splits), sum(split.bytes for split in splits)
+    held_out = sum(source.splits["held_out"].tokens for source in sources)
+    return [sum(split.documents for split in splits), tokens, size / 1e6, size / tokens, held_out]
+
+
+def inputs_table(config: PrepareData) -> Table:
+    """The sources that `prepare_data` would read."""
+    rows = [
+        [source.name, source.language, ", ".join(sorted(source.inputs.values()))]
+        for source in input_sources(config, Counter())
+    ]
+    return Table(("source", "language", "files"), rows, f"to be written to {config.store}")
