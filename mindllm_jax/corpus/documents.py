@@ -1,10 +1,8 @@
 """Documents: what every later stage reads, and how they are split into training and held-out text."""
 
-import gzip
 import hashlib
 import json
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mindllm_jax.corpus.json_lines import BadLine, lines, parse
 from mindllm_jax.reporting.files import replacing
 
 
@@ -62,14 +61,6 @@ class SeenIds:
         return True
 
 
-class _BadLine(ValueError):
-    """Why a line holds no document. `kind` is a few words to count by, the message says what to do."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
 def read_documents(
     path: Path,
     *,
@@ -103,16 +94,16 @@ def read_documents(
     skipped = Counter() if skipped is None else skipped
     source = path.name.split(".")[0] if source is None else source
     found = False
-    for number, line in _lines(path):
+    for number, line in lines(path):
         try:
             document = _parse(line, source, lang)
             if not seen.add(document.source, document.id):
-                raise _BadLine(
+                raise BadLine(
                     "duplicate id",
                     f"the id {document.id!r} was seen before in source {document.source!r} (without an `id` of its own"
                     " a line is named by its text, so the text is there twice); remove one of the two or rename it",
                 )
-        except _BadLine as bad:
+        except BadLine as bad:
             if on_bad == "error":
                 raise ValueError(
                     f"{path}, line {number}: {bad} (or leave such lines out with on_bad = 'skip')"
@@ -157,59 +148,22 @@ def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a plain or gzip file that are not blank, numbered from 1."""
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not a .jsonl file")
-    number = 0
-    with open(path, "rb") as raw:
-        # By content, not by name: a renamed download would otherwise be told as "not UTF-8".
-        compressed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        file = gzip.GzipFile(fileobj=raw) if compressed else raw
-        try:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-        except EOFError:
-            raise ValueError(
-                f"{path} is cut off: the gzip file ends after line {number} without its end mark; fetch it again"
-            ) from None
-        except (zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path} is damaged after line {number} ({error}); fetch or copy it again") from None
-
-
 def _parse(line: bytes, source: str, lang: str | None) -> Document:
     """The document of one line."""
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise _BadLine(
-            "not UTF-8",
-            f"not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start}); convert the file, for"
-            " example with iconv -f GB18030 -t UTF-8",
-        ) from None
-    except json.JSONDecodeError as error:
-        raise _BadLine(
-            "wrong JSON", f"wrong JSON at column {error.colno} ({error.msg}); each line must be one whole JSON object"
-        ) from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets without end
-        raise _BadLine("wrong JSON", f"JSON that cannot be read ({error})") from None
+    row = parse(line)
     if not isinstance(row, dict):
-        raise _BadLine("not an object", f'a JSON {type(row).__name__} where an object {{"text": ...}} was expected')
+        raise BadLine("not an object", f'a JSON {type(row).__name__} where an object {{"text": ...}} was expected')
     if row.get("text") is None:
         fields = ", ".join(sorted(row)[:8]) or "none"
-        raise _BadLine("no text", f"no `text` (its fields: {fields}); rename the field that holds the text")
+        raise BadLine("no text", f"no `text` (its fields: {fields}); rename the field that holds the text")
     text = row["text"]
     if not isinstance(text, str):
-        raise _BadLine("text not a string", f"`text` is a {type(text).__name__}, not a string")
+        raise BadLine("text not a string", f"`text` is a {type(text).__name__}, not a string")
     if not text.strip():
-        raise _BadLine("empty text", "`text` is empty; remove the line")
+        raise BadLine("empty text", "`text` is empty; remove the line")
     language = row.get("lang") or lang
     if language is None:
-        raise _BadLine(
+        raise BadLine(
             "no lang",
             'no `lang`; add it to the line ("lang": "zh") or say the language of the whole file (lang = "zh")',
         )
@@ -218,11 +172,11 @@ def _parse(line: bytes, source: str, lang: str | None) -> Document:
     document = Document(text=text, source=str(row.get("source") or source), lang=str(language), id=id)
     for field, name in (("source", document.source), ("lang", document.lang)):
         if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
-            raise _BadLine("bad name", f"`{field}` is {name!r}; files are named by it, so it may not look like a path")
+            raise BadLine("bad name", f"`{field}` is {name!r}; files are named by it, so it may not look like a path")
     try:
         f"{text}{document.source}{document.lang}{id}".encode()
     except UnicodeEncodeError:
-        raise _BadLine(
+        raise BadLine(
             "broken Unicode", r"an escape \ud800 to \udfff without its other half, which no UTF-8 text can hold"
         ) from None
     return document
