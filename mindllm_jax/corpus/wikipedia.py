@@ -2,10 +2,8 @@
 
 import bz2
 import html
-import multiprocessing
 import re
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +81,7 @@ class Page:
         return Document("\n\n".join(parts), source="wikipedia_en", lang="en", id=self.id)
 
 
-def read_pages(dump: Path, processes: int = 2) -> Iterator[Page]:
+def read_pages(dump: Path) -> Iterator[Page]:
     """The articles of a `pages-articles` dump (bz2): no redirects, no other namespaces, no disambiguation pages.
 
     Raises:
@@ -91,14 +89,13 @@ def read_pages(dump: Path, processes: int = 2) -> Iterator[Page]:
         ValueError: the dump is damaged.
     """
     try:
-        import mwparserfromhell  # noqa: F401  told here once and not from inside a worker
+        import mwparserfromhell  # noqa: F401  told before anything is read
     except ImportError as error:
         raise ImportError("reading a Wikipedia dump needs mwparserfromhell: pip install 'mindllm-jax[data]'") from error
-    # Spawned, not forked: a fork of a process that runs JAX can hang.
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        for page in pool.map(_page, *zip(*_raw_pages(dump), strict=True)):
-            if page.sections:
-                yield page
+    for title, revision, markup in _raw_pages(dump):
+        page = parse_page(title, revision, markup)
+        if page.sections:
+            yield page
 
 
 def _raw_pages(dump: Path) -> Iterator[tuple[str, int, str]]:
@@ -117,8 +114,8 @@ def _raw_pages(dump: Path) -> Iterator[tuple[str, int, str]]:
         raise ValueError(f"{dump} is damaged ({error}); delete it and fetch it again") from error
 
 
-def _page(title: str, revision: int, markup: str) -> Page:
-    """Runs in a worker: nine tenths of the time of a dump is parsing its markup."""
+def parse_page(title: str, revision: int, markup: str) -> Page:
+    """The prose of an article in wiki markup."""
     import mwparserfromhell
     from mwparserfromhell.nodes import Heading
 

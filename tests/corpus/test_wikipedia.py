@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mindllm_jax.corpus.wikipedia import _page, read_pages
+from mindllm_jax.corpus.wikipedia import parse_page, read_pages
 
 MARKUP = """{{Infobox thing|name=X}}
 '''Alpha''' ({{lang-el|άλφα}}; {{IPAc-en|a}}) is a ''first'' [[Greek alphabet|letter]]<ref>A book.</ref>: [[Beta]].
@@ -35,7 +35,7 @@ Kept.
 
 
 def sections(markup: str) -> list[tuple[str, tuple[str, ...]]]:
-    return [(section.heading, section.paragraphs) for section in _page("Alpha", 7, markup).sections]
+    return [(section.heading, section.paragraphs) for section in parse_page("Alpha", 7, markup).sections]
 
 
 def test_prose_without_markup():
@@ -83,15 +83,15 @@ def test_pages_of_a_dump(tmp_path, dump):
     path = dump(
         tmp_path / "d.bz2", {"Alpha": MARKUP, "Alfa": "#REDIRECT [[Alpha]]", "Alpha (disambiguation)": disambiguation}
     )
-    (page,) = read_pages(path, processes=1)
+    (page,) = read_pages(path)
     assert (page.id, page.revision) == ("wikipedia_en/Alpha@701", 701)
     assert page.document().text.startswith("Alpha\n\nAlpha is a first letter: Beta.\n\nIt is")
     assert page.document().text.endswith("After\n\nKept.")
-    assert list(read_pages(dump(tmp_path / "talk.bz2", {"Talk:Alpha": MARKUP}, namespace=1), processes=1)) == []
+    assert list(read_pages(dump(tmp_path / "talk.bz2", {"Talk:Alpha": MARKUP}, namespace=1))) == []
 
 
 def test_a_damaged_dump_is_told(tmp_path, dump):
     path = dump(tmp_path / "d.bz2", {"Alpha": MARKUP})
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"d\.bz2 is damaged .*fetch it again"):
-        list(read_pages(path, processes=1))
+        list(read_pages(path))
