@@ -1,0 +1,283 @@
+"""Batched generation with a key-value cache.
+
+Prompts of a batch are padded on the left to one length, so that all rows write the same slot of the cache. Lengths and
+rows are rounded up to powers of two: XLA compiles a program for each shape it meets, and these are few. Tokens are
+decoded in chunks by a loop on the device; between chunks the host looks for stop strings and hands out text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.generation.sampling import Sampling, sample
+from mindllm_jax.generation.text import GrowingText
+from mindllm_jax.model.decoder import Cache, Decoder
+
+BATCH_CHUNK = 32  # tokens between two looks of the host, when nobody waits for them
+STREAM_CHUNK = 4  # and when somebody reads along
+SMALLEST_LENGTH = 32  # shorter prompts and caches are padded to it
+NO_TOKEN = -1
+
+
+Finish = Literal["end", "stop", "length"]  # an end token, a stop string, or max_tokens was met
+
+
+class Completion(NamedTuple):
+    """What was generated after one prompt."""
+
+    tokens: list[int]  # without the end token; they may reach past a stop string
+    text: str  # up to the stop string
+    finish: Finish
+    cut: int  # tokens of the prompt that were left out on its left
+
+
+def generate(
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str | Sequence[int]],
+    sampling: Sampling,
+    *,
+    stop_ids: Sequence[int] | None = None,
+    stop_strings: Sequence[str] = (),
+    truncate: bool = False,
+    batch_rows: int = 16,
+) -> list[Completion]:
+    """Continues each prompt; what a prompt gets does not depend on the others, nor on `batch_rows`.
+
+    Args:
+        decoder: the model, in one process, on one device or a mesh.
+        tokenizer: its tokenizer.
+        prompts: token ids, or a text, which stands for the beginning of a document.
+        sampling: how tokens are chosen.
+        stop_ids: tokens that end a row; `<doc>` by default.
+        stop_strings: texts that end a row and are no part of it.
+        truncate: cut what is too long of a prompt on its left, instead of refusing it.
+        batch_rows: prompts decoded at a time.
+
+    Raises ValueError for an empty prompt, one too long for Model.max_length, or a token outside the vocabulary.
+    """
+    rows = [
+        _Row(number, prompt, decoder, tokenizer, sampling, stop_strings, truncate)
+        for number, prompt in enumerate(prompts)
+    ]
+    # Prompts of like length are padded least; with the longest first, a batch too large for the memory fails at once.
+    by_length = sorted(rows, key=lambda row: -len(row.prompt))
+    for start in range(0, len(rows), batch_rows):
+        batch = by_length[start : start + batch_rows]
+        for _ in _grow(decoder, tokenizer, batch, sampling, stop_ids, BATCH_CHUNK):
+            pass
+    return [row.completion() for row in rows]
+
+
+def stream(
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    prompt: str | Sequence[int],
+    sampling: Sampling,
+    *,
+    stop_ids: Sequence[int] | None = None,
+    stop_strings: Sequence[str] = (),
+) -> Iterator[str]:
+    """Yields the text that `generate` gives for the one prompt, piece by piece. Raises as it does."""
+    row = _Row(0, prompt, decoder, tokenizer, sampling, stop_strings)
+    for (piece,) in _grow(decoder, tokenizer, [row], sampling, stop_ids, STREAM_CHUNK):
+        if piece:
+            yield piece
+
+
+class _Row:
+    """One prompt and what has followed it so far."""
+
+    def __init__(
+        self,
+        number: int,
+        prompt: str | Sequence[int],
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+        sampling: Sampling,
+        stop_strings: Sequence[str] = (),
+        truncate: bool = False,
+    ):
+        ids = [tokenizer.doc_id, *tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
+        longest = decoder.config.max_length
+        room = longest - sampling.max_tokens
+        if room < 1:
+            raise ValueError(
+                f"Sampling.max_tokens = {sampling.max_tokens} leaves no room for a prompt in Model.max_length = "
+                f"{longest}: ask for fewer tokens"
+            )
+        if not len(ids):
+            raise ValueError(f"prompt {number} is empty; the beginning of a document is the one token <doc>")
+        if min(ids) < 0 or max(ids) >= tokenizer.vocab_size:
+            raise ValueError(f"prompt {number} has a token outside the vocabulary of {tokenizer.vocab_size}")
+        if len(ids) > room and not truncate:
+            raise ValueError(
+                f"prompt {number} has {len(ids)} tokens, and {sampling.max_tokens} new ones (Sampling.max_tokens) do "
+                f"not fit behind it in Model.max_length = {longest}: shorten it to {room}, or ask for fewer new tokens"
+            )
+        self.number = number
+        self.cut = max(0, len(ids) - room)
+        self.prompt = np.asarray(ids[self.cut :], np.int32)
+        self.finish: Finish | None = None
+        self._tokens: list[int] = []
+        self._max_tokens = sampling.max_tokens
+        self._growing = GrowingText(tokenizer, stop_strings)
+        self._text = ""
+
+    def add(self, ids: list[int], stop_ids: Sequence[int]) -> str:
+        """Takes the tokens of one chunk and returns the text that they settle."""
+        if self.finish is not None:
+            return ""
+        ended = ids[-1] in stop_ids
+        ids = ids[:-1] if ended else ids
+        self._tokens += ids
+        piece = self._growing.add(ids)
+        if self._growing.stopped:
+            self.finish = "stop"
+        elif ended or len(self._tokens) == self._max_tokens:
+            self.finish = "end" if ended else "length"
+            piece += self._growing.finish()
+        self._text += piece
+        return piece
+
+    def completion(self) -> Completion:
+        assert self.finish is not None
+        return Completion(self._tokens, self._text, self.finish, self.cut)
+
+
+class _State(NamedTuple):
+    """What lies on the device between two chunks."""
+
+    cache: Cache
+    logits: jax.Array  # [B V] float32, of the next token
+    positions: jax.Array  # [B] int32, of the next token
+    keys: jax.Array  # [B], one for each prompt
+
+
+def _grow(
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    rows: Sequence[_Row],
+    sampling: Sampling,
+    stop_ids: Sequence[int] | None,
+    chunk: int,
+) -> Iterator[list[str]]:
+    """Decodes until every row is finished; yields, after each chunk, the text that it added to each row."""
+    stop_ids = (tokenizer.doc_id,) if stop_ids is None else tuple(stop_ids)
+    longest = decoder.config.max_length
+    length = _rounded(max(len(row.prompt) for row in rows), longest - sampling.max_tokens)
+    capacity = _rounded(length + sampling.max_tokens, longest)
+    tokens, segment_ids, numbers = _padded(rows, length, _shares(decoder), tokenizer.pad_id)
+    spare = [True] * (len(tokens) - len(rows))
+
+    definition, params = nnx.split(decoder)
+    ends, (temperature, top_k), vocab_size = np.array(stop_ids, np.int32), sampling.choice, tokenizer.vocab_size
+    state = _prefill(definition, params, tokens, segment_ids, numbers, sampling.seed, capacity)
+    for decoded in range(0, sampling.max_tokens, chunk):
+        done = np.array([row.finish is not None for row in rows] + spare)
+        if done.all():
+            return
+        limit = min(chunk, sampling.max_tokens - decoded)
+        state, new = _decode(definition, params, state, done, limit, ends, temperature, top_k, chunk, vocab_size)
+        added = [[int(id) for id in ids if id != NO_TOKEN] for ids in np.asarray(new)]
+        yield [row.add(ids, stop_ids) for row, ids in zip(rows, added, strict=False)]
+
+
+@partial(jax.jit, static_argnames=("definition", "capacity"))
+def _prefill(
+    definition: nnx.GraphDef[Decoder],
+    params: nnx.State,
+    tokens: jax.Array,
+    segment_ids: jax.Array,
+    numbers: jax.Array,
+    seed: int,
+    capacity: int,
+) -> _State:
+    """Fills the cache with the prompts [B T], whose padding has segment id 0."""
+    decoder = nnx.merge(definition, params)
+    positions = jnp.maximum(jnp.cumsum(segment_ids, axis=1) - 1, 0)
+    cache = decoder.new_cache(len(tokens), capacity)
+    hidden, cache = decoder.decode(tokens, cache, segment_ids=segment_ids, positions=positions)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
+    return _State(cache, decoder.logits(hidden[:, -1:])[:, 0], positions[:, -1] + 1, keys)
+
+
+@partial(
+    jax.jit,
+    static_argnames=("definition", "top_k", "chunk", "vocab_size"),
+    donate_argnames="state",
+)
+def _decode(
+    definition: nnx.GraphDef[Decoder],
+    params: nnx.State,
+    state: _State,
+    done: jax.Array,
+    limit: int,
+    ends: jax.Array,
+    temperature: float,
+    top_k: int | None,
+    chunk: int,
+    vocab_size: int,
+) -> tuple[_State, jax.Array]:
+    """Decodes `limit` <= `chunk` tokens of each row, fewer when all rows are `done` or have met one of `ends`.
+
+    Returns the new tokens [B chunk], NO_TOKEN where there are none.
+    """
+    decoder = nnx.merge(definition, params)
+
+    def unfinished(carry: tuple[jax.Array, _State, jax.Array, jax.Array]) -> jax.Array:
+        index, _, done, _ = carry
+        return (index < limit) & ~jnp.all(done)
+
+    def step(
+        carry: tuple[jax.Array, _State, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, _State, jax.Array, jax.Array]:
+        index, state, done, out = carry
+        # A row's position, unlike its slot in the cache, does not depend on the rows beside it.
+        keys = jax.vmap(jax.random.fold_in)(state.keys, state.positions)
+        # The model may have more rows than the tokenizer has pieces.
+        token = sample(state.logits[:, :vocab_size], keys, temperature, top_k)
+        out = out.at[:, index].set(jnp.where(done, NO_TOKEN, token))
+        hidden, cache = decoder.decode(
+            token[:, None], state.cache, segment_ids=jnp.ones_like(token[:, None]), positions=state.positions[:, None]
+        )
+        state = _State(cache, decoder.logits(hidden)[:, 0], state.positions + 1, state.keys)
+        return index + 1, state, done | jnp.isin(token, ends), out
+
+    out = jnp.full((len(done), chunk), NO_TOKEN, jnp.int32)
+    _, state, _, out = jax.lax.while_loop(unfinished, step, (jnp.int32(0), state, done, out))
+    return state, out
+
+
+def _padded(rows: Sequence[_Row], length: int, shares: int, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Prompts as tokens and segment ids [B `length`], and their numbers [B]; B is a multiple of `shares`."""
+    count = math.ceil(_power_of_two(len(rows)) / shares) * shares
+    tokens, segment_ids = np.full((count, length), pad_id, np.int32), np.zeros((count, length), np.int32)
+    numbers = np.zeros(count, np.int32)
+    for index, row in enumerate(rows):
+        start = length - len(row.prompt)
+        tokens[index, start:], segment_ids[index, start:], numbers[index] = row.prompt, 1, row.number
+    return tokens, segment_ids, numbers
+
+
+def _shares(decoder: Decoder) -> int:
+    """Devices over which the rows of a batch are split."""
+    shape = decoder.sharding.mesh.shape if decoder.sharding else {}
+    return shape.get("data", 1) * shape.get("fsdp", 1)
+
+
+def _rounded(length: int, most: int) -> int:
+    return min(most, max(SMALLEST_LENGTH, _power_of_two(length)))
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number - 1).bit_length()
