@@ -117,13 +117,13 @@ class _TwoLevels(grain.transforms.DatasetSelectionMap):
 def deal(index: int, weights: Sequence[int]) -> tuple[int, int]:
     """Who gets the item `index` when items are dealt evenly by weights, and how many it got before.
 
-    The first gets its share, rounded up, of any number of items from the start; the others are dealt the rest in the
-    same way. After every `sum(weights)` items each has got exactly its weight.
+    Of any number of items from the start the first gets its share, rounded; the others are dealt the rest in the same
+    way. After every `sum(weights)` items each has got exactly its weight.
     """
     rest = sum(weights)
     for which, weight in enumerate(weights):
-        before = -(-index * weight // rest)
-        if -(-(index + 1) * weight // rest) > before:
+        before, then = ((2 * items * weight + rest) // (2 * rest) for items in (index, index + 1))
+        if then > before:
             return which, before
         index -= before
         rest -= weight

@@ -1,6 +1,6 @@
 """A random order of n items without storing it."""
 
-_ROUNDS = 4
+_ROUNDS = 3
 _MASK = 2**64 - 1
 
 

@@ -58,18 +58,21 @@ def read_rows(
     """
     manifest = store.manifest
     windows = store.windows(places, sequence_length + 1)
-    column = np.arange(sequence_length, dtype=np.int32)
-    real = column < targets[:, None]
-    tokens = np.where(real, windows[:, :-1], manifest.pad_id)
+    tokens = windows[:, :-1].copy()
     begins = tokens == manifest.doc_id
     begins[:, 0] = True
-    return Batch(
+    column = np.arange(sequence_length, dtype=np.int32)
+    batch = Batch(
         tokens=tokens,
-        targets=np.where(real, windows[:, 1:], manifest.pad_id),
-        weights=real.astype(np.float32),
-        segment_ids=np.where(real, np.cumsum(begins, axis=1, dtype=np.int32), 0),
-        positions=np.where(real, column - np.maximum.accumulate(np.where(begins, column, 0), axis=1), 0),
+        targets=windows[:, 1:].copy(),
+        weights=np.ones(tokens.shape, np.float32),
+        segment_ids=np.cumsum(begins, axis=1, dtype=np.int32),
+        positions=column - np.maximum.accumulate(begins * column, axis=1),
     )
+    for row in np.flatnonzero(targets < sequence_length):
+        for field, padding in zip(batch, (manifest.pad_id, manifest.pad_id, 0, 0, 0), strict=True):
+            field[row, targets[row] :] = padding
+    return batch
 
 
 class SplitRows:

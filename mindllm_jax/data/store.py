@@ -226,7 +226,7 @@ class TokenStore:
         parts = []
         while length:
             taken = min(length, size - start)
-            parts.append(tokens[start : start + taken][ts.d[0].translate_to[0]])
+            parts.append(tokens[start : start + taken].translate_to[0])
             start, length = 0, length - taken
         return parts[0] if len(parts) == 1 else ts.concat(parts, axis=0)
 

@@ -168,6 +168,9 @@ def _sentences(texts: list[str], config: TrainTokenizer) -> Iterator[str]:
     counts = Counter[str]()
     for text in texts:
         counts.update(text)
+    # A space without a piece would become the bytes of its mark, and could not be told from the mark itself.
+    counts[" "] = counts.total() + 1
+    yield " "
     frequent = sorted(counts, key=lambda character: (-counts[character], character))
     room = min(round(config.character_share * config.vocab_size), config.vocab_size - _FIXED_PIECES)
     ends = str.maketrans(dict.fromkeys((*frequent[room:], *_RESERVED), "\n"))

@@ -3,6 +3,7 @@
 import io
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,40 +17,12 @@ FIXTURE = Path(__file__).parent.parent / "fixtures" / "tokenizer.model"
 TOKENIZER = Tokenizer.load(FIXTURE)
 SYMBOLS = {TOKENIZER.pad_id, TOKENIZER.doc_id, TOKENIZER.user_id, TOKENIZER.assistant_id}
 
-# What goes wrong in tokenizers: runs of blanks, ends of lines, marks of the tokenizer itself, names of symbols, characters
-# outside the vocabulary or of several code points.
-AWKWARD = st.sampled_from(
-    [
-        " ",
-        "  ",
-        "\t",
-        "\n",
-        "\n\n\n\n\n",
-        "\r\n",
-        "\r",
-        "\0",
-        "\u2581",
-        "\u2585",
-        "\u2047",
-        "\ufeff",
-        "\ufffd",
-        "\u200d",
-    ]
-    + [
-        "<doc>",
-        "<user>",
-        "<assistant>",
-        "<pad>",
-        "<unk>",
-        "<s>",
-        "<0x41>",
-        "12345",
-        "    return x",
-        "\U0010ffff",
-        "👩‍🔬",
-    ]
-    + ["道可道", "龘", "𠮷", "ｆｕｌｌ", "é", "e\u0301", "\u2028", "</s>", "ﬁ", "Ⅷ", "①"]
-)
+# What goes wrong in tokenizers: runs of blanks, ends of lines, marks of the tokenizer itself, names of symbols,
+# characters outside the vocabulary or of several code points.
+BLANKS = [" ", "  ", "    return x", "\t", "\n", "\n\n\n\n\n", "\r\n", "\r", "\0", "\u2028", "\u200d", "\ufeff"]
+MARKS = ["\u2581", "\u2585", "\u2047", "\ufffd", "<doc>", "<user>", "<assistant>", "<pad>", "<unk>", "<s>", "<0x41>"]
+OTHERS = ["12345", "道可道", "龘", "𠮷", "ｆｕｌｌ", "é", "e\u0301", "ﬁ", "Ⅷ", "①", "\U0010ffff", "👩\u200d🔬"]
+AWKWARD = st.sampled_from(BLANKS + MARKS + OTHERS)
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=("Cs",))),
     st.lists(st.one_of(AWKWARD, st.text(st.characters(exclude_categories=("Cs",)), max_size=5))).map("".join),
@@ -133,11 +106,16 @@ def test_a_file_cut_off(tmp_path: Path, size: int) -> None:
         Tokenizer.load(tmp_path / "x.model")
 
 
-def _train(**changes: object) -> bytes:
+def _train(**changes: Any) -> bytes:
     model = io.BytesIO()
-    settings = {"model_type": "bpe", "vocab_size": 300, "byte_fallback": True, "minloglevel": 2, "model_writer": model}
+    settings: dict[str, Any] = {
+        "model_type": "bpe",
+        "vocab_size": 300,
+        "byte_fallback": True,
+        "minloglevel": 2,
+    }
     sentences = iter(["the quick brown fox jumps over the lazy dog"] * 3)
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=sentences, **(settings | changes))
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=sentences, model_writer=model, **(settings | changes))
     return model.getvalue()
 
 

@@ -1,0 +1,120 @@
+"""Tokens a second into batches on the device, beside a plain memory map of the same tokens, which is the limit.
+
+python benchmarks/loader.py [--tokens 50000000] [--seconds 5]
+
+A mixture of two sources, 2 : 3. The loader permutes rows, finds documents and checks every block that it reads; the
+memory map takes rows at random places and shifts them by one for the targets. Prints a table and JSON.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+import rich
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from mindllm_jax.data.batches import GlobalBatches
+from mindllm_jax.data.mixture import Mixture, MixtureRows
+from mindllm_jax.data.store import Manifest, TokenStore, open_files
+from mindllm_jax.data.store_writer import SourceDocuments, write_source
+from mindllm_jax.data.tokenized import Tokenized
+from mindllm_jax.reporting.tables import Table
+
+VOCAB, DOC, MEAN_DOCUMENT = 16_384, 2, 800
+SHARES = {"zh": 2, "en": 3}
+SHAPES = ((32, 512), (32, 2048), (8, 8192))
+
+
+def write_tokens(folder: Path, count: int) -> None:
+    """A store of random tokens in documents of random lengths, and each source as a plain file."""
+    random, files, sources = np.random.default_rng(0), open_files(str(folder / "store")), {}
+    for language, share in SHARES.items():
+        size = count * share // sum(SHARES.values())
+        tokens = random.integers(3, VOCAB, size, np.uint16)
+        begins = np.flatnonzero(random.random(size) < 1 / MEAN_DOCUMENT)
+        begins[0] = 0
+        tokens[begins] = DOC
+        tokens.tofile(folder / language)
+        documents = len(begins)
+        tokenized = Tokenized(
+            tokens=tokens,
+            offsets=np.append(begins, size).astype(np.int64),
+            bytes=np.zeros(documents, np.int64),
+            places=random.integers(0, 2**63, documents, np.uint64),
+            held_out=np.zeros(documents, np.bool_),
+        )
+        sources[language] = write_source(files, SourceDocuments(language, language, {}, list), tokenized)
+    manifest = Manifest("", vocab_size=VOCAB, doc_id=DOC, pad_id=0, seed=0, held_out=0.0, sources=sources)
+    files.write("manifest.json", manifest.to_json()).result()
+
+
+def loader(folder: Path, rows: int, length: int, sharding: NamedSharding) -> Generator[int, None, None]:
+    """Tokens of each batch, through the mixture."""
+    mixture = Mixture(str(folder / "store"), weights=SHARES, sequence_length=length)
+    with GlobalBatches(MixtureRows(mixture, TokenStore.open(mixture.store)), rows, sharding) as batches:
+        for _, batch in batches:
+            jax.block_until_ready(batch)
+            yield batch.tokens.size
+
+
+def memory_map(folder: Path, rows: int, length: int, sharding: NamedSharding) -> Generator[int, None, None]:
+    """Tokens of each batch, from the plain files."""
+    random = np.random.default_rng(0)
+    sources = [np.memmap(folder / language, np.uint16, "r") for language in SHARES]
+    while True:
+        chosen = random.choice(len(sources), rows, p=np.array(list(SHARES.values())) / sum(SHARES.values()))
+        windows = np.empty((rows, length + 1), np.int32)
+        for row, source in enumerate(chosen):
+            start = random.integers(0, len(sources[source]) - length)
+            windows[row] = sources[source][start : start + length + 1]
+        batch = jax.block_until_ready(jax.device_put((windows[:, :-1], windows[:, 1:]), sharding))
+        yield batch[0].size
+
+
+def rate(batches: Generator[int, None, None], seconds: float) -> float:
+    """Tokens a second, after the first batches."""
+    for _ in range(3):
+        next(batches)
+    start, tokens = time.perf_counter(), 0
+    while (spent := time.perf_counter() - start) < seconds:
+        tokens += next(batches)
+    batches.close()
+    return tokens / spent
+
+
+def main() -> None:
+    """Measures every shape with both."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=50_000_000, help="in the store")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each figure")
+    arguments = parser.parse_args()
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    results = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_tokens(folder, arguments.tokens)
+        for rows, length in SHAPES:
+            ours, limit = (rate(way(folder, rows, length, sharding), arguments.seconds) for way in (loader, memory_map))
+            results.append({"rows": rows, "length": length, "loader": ours, "memory_map": limit})
+    table = Table(
+        ("batch", "loader, M tokens/s", "memory map, M tokens/s"),
+        [[f"{r['rows']} x {r['length']}", r["loader"] / 1e6, r["memory_map"] / 1e6] for r in results],
+        f"{arguments.tokens:,} tokens in two sources; devices: {jax.device_count()} {jax.default_backend()}",
+    )
+    rich.print(table.terminal())
+    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "jax": jax.__version__}
+    print(json.dumps({"benchmark": "loader", "machine": machine, "tokens": arguments.tokens, "results": results}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""What is read from a store is what was written, or an error says which file is bad."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mindllm_jax.corpus.documents import Document, held_out
+from mindllm_jax.data.store import SPLITS, TokenStore, token_dtype
+from mindllm_jax.data.tokenizer import Tokenizer
+
+
+def test_documents_come_back_on_their_side_of_the_split(
+    text_store: TokenStore, tokenizer: Tokenizer, documents: list[Document]
+) -> None:
+    for split in SPLITS:
+        for language in ("zh", "en"):
+            wanted = [d for d in documents if d.lang == language and held_out(d.id, 0.3) == (split == "held_out")]
+            info = text_store.split(f"fixture_{language}", split)
+            found = [
+                text_store.document(f"fixture_{language}", split, i)  # a line each
+                for i in range(info.documents)
+            ]
+            assert sorted(map(tokenizer.decode, found)) == sorted(d.text for d in wanted)
+            assert info.tokens == sum(1 + len(ids) for ids in found)
+            assert info.bytes == sum(len(d.text.encode()) for d in wanted)
+
+
+def test_documents_are_in_another_order_than_they_came(
+    text_store: TokenStore, tokenizer: Tokenizer, documents: list[Document]
+) -> None:
+    came = [d.text for d in documents if d.lang == "zh" and not held_out(d.id, 0.3)]
+    written = [tokenizer.decode(text_store.document("fixture_zh", "train", i)) for i in range(len(came))]
+    assert written != came
+
+
+def test_a_stream_is_documents_between_symbols(text_store: TokenStore) -> None:
+    info = text_store.split("fixture_en", "train")
+    stream = text_store.windows([("fixture_en", "train", 0)], info.tokens)[0]
+    assert stream.dtype == np.int32
+    assert stream[0] == text_store.manifest.doc_id
+    assert np.count_nonzero(stream == text_store.manifest.doc_id) == info.documents
+
+
+@given(
+    starts=st.lists(st.integers(0, 200), min_size=1, max_size=5),
+    length=st.integers(1, 150),
+    split=st.sampled_from("ab"),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+def test_windows_go_round(count_store, tmp_path: Path, starts: list[int], length: int, split: str) -> None:
+    if not (tmp_path / "counts").exists():
+        count_store({"a": ("zh", [5, 1, 30]), "b": ("en", [70])})
+    store = TokenStore.open(tmp_path / "counts")
+    stream = store.windows([(split, "train", 0)], store.split(split, "train").tokens)[0]
+    found = store.windows([(split, "train", start) for start in starts], length)
+    for row, start in zip(found, starts, strict=True):
+        np.testing.assert_array_equal(row, np.take(stream, range(start, start + length), mode="wrap"))
+
+
+def test_small_vocabularies_take_two_bytes_a_token() -> None:
+    # One value is left over to mark what was never written.
+    assert [token_dtype(size) for size in (300, 65535, 65536)] == [np.uint16, np.uint16, np.uint32]
+
+
+def test_the_store_holds_its_tokenizer(text_store: TokenStore, tokenizer: Tokenizer) -> None:
+    assert text_store.tokenizer.sha256 == text_store.tokenizer_sha256 == tokenizer.sha256
+    assert text_store.tokenizer.decode(tokenizer.encode("道可道")) == "道可道"
+
+
+def test_languages_and_their_sources(count_store) -> None:
+    store = count_store({"c": ("zh", [9]), "b": ("en", [9]), "a": ("zh", [9])})
+    assert store.languages() == {"en": ["b"], "zh": ["a", "c"]}
+
+
+def test_a_url_is_a_path(text_store: TokenStore) -> None:
+    again = TokenStore.open("file://" + text_store.url)
+    assert again.manifest == text_store.manifest
+    np.testing.assert_array_equal(
+        again.document("fixture_zh", "train", 0), text_store.document("fixture_zh", "train", 0)
+    )
+
+
+def test_names_that_are_not_there(text_store: TokenStore) -> None:
+    with pytest.raises(ValueError, match=r"has no source 'fixture'; it has fixture_en, fixture_zh"):
+        text_store.split("fixture", "train")
+    with pytest.raises(ValueError, match="splits train and held_out, not 'test'"):
+        text_store.split("fixture_zh", "test")
+    with pytest.raises(ValueError, match=r"has \d+ documents in its split train, there is no document 99"):
+        text_store.document("fixture_zh", "train", 99)
+
+
+def test_no_store(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no token store at .*nothing .*prepare_data\.py"):
+        TokenStore.open(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="is not a path or URL that TensorStore can open"):
+        TokenStore.open("nowhere://here")
+
+
+def test_a_store_of_another_tokenizer(text_store: TokenStore, tokenizer: Tokenizer) -> None:
+    other = Tokenizer(Path("other.model"), tokenizer.model)
+    other.sha256 = hashlib.sha256(b"another").hexdigest()
+    assert TokenStore.open(text_store.url, tokenizer).sources
+    with pytest.raises(ValueError, match=r"was written with another tokenizer \(sha256 .*\) than other\.model"):
+        TokenStore.open(text_store.url, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: "{", r"manifest\.json is damaged"),
+        (lambda manifest: json.dumps(manifest | {"format": 99}), "is a store of format 99, this program reads 1"),
+        (lambda manifest: json.dumps({"format": 1}), r"manifest\.json is damaged"),
+        (lambda manifest: json.dumps([1]), r"manifest\.json is damaged"),
+    ],
+)
+def test_a_bad_manifest(text_store: TokenStore, change, message: str) -> None:
+    path = Path(text_store.url) / "manifest.json"
+    path.write_text(change(json.loads(path.read_text(encoding="utf-8"))), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        TokenStore.open(text_store.url)
+
+
+def test_a_whole_store_is_verified_without_a_word(text_store: TokenStore) -> None:
+    text_store.verify()
+    assert sum(len(source.files) for source in text_store.sources.values()) == 2 * 2 * 3 * 2
+
+
+def test_verifying_names_every_file_that_is_missing_or_changed(text_store: TokenStore) -> None:
+    bad = sorted(text_store.sources["fixture_zh"].files)
+    changed, missing = Path(text_store.url) / bad[0], Path(text_store.url) / bad[-1]
+    content = bytearray(changed.read_bytes())
+    content[len(content) // 2] ^= 1
+    changed.write_bytes(content)
+    missing.unlink()
+    with pytest.raises(ValueError, match="is damaged; remove it and write it again") as error:
+        text_store.verify()
+    assert str(error.value).splitlines()[1:] == [f"  {bad[0]} is not what was written", f"  {bad[-1]} is missing"]
+
+
+def test_a_flipped_bit_is_found_when_it_is_read(text_store: TokenStore) -> None:
+    path = Path(text_store.url) / "fixture_zh/train/tokens/c/0"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged; remove it and write it again"):
+        TokenStore.open(text_store.url).document("fixture_zh", "train", 0)
+
+
+@pytest.mark.parametrize("name", ["tokens", "offsets"])
+def test_a_lost_file_is_found_when_it_is_read(text_store: TokenStore, name: str) -> None:
+    (Path(text_store.url) / f"fixture_zh/train/{name}/c/0").unlink()
+    with pytest.raises(ValueError, match="is damaged; remove it and write it again"):
+        TokenStore.open(text_store.url).document("fixture_zh", "train", 0)
+
+
+def test_a_lost_source_is_found_when_it_is_read(text_store: TokenStore) -> None:
+    shutil.rmtree(Path(text_store.url) / "fixture_zh")
+    with pytest.raises(ValueError, match="is damaged; remove it and write it again"):
+        TokenStore.open(text_store.url).document("fixture_zh", "train", 0)
+
+
+def test_a_lost_tokenizer(text_store: TokenStore) -> None:
+    (Path(text_store.url) / "tokenizer.model").unlink()
+    with pytest.raises(ValueError, match=r"tokenizer\.model is missing or not what was written"):
+        _ = TokenStore.open(text_store.url).tokenizer
