@@ -48,7 +48,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def parse(line: bytes) -> Any:
     """The value of one line of UTF-8. Raises BadLine when there is none."""
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode("utf-8-sig").rstrip())  # so that columns are counted on this line
     except UnicodeDecodeError as error:
         raise BadLine(
             "not UTF-8",
