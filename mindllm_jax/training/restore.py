@@ -20,6 +20,15 @@ from mindllm_jax.training.step import Blueprint, Params, blueprint, initial_para
 TOKENIZER = "tokenizer.model"
 
 
+class RunRecord(NamedTuple):
+    """What a checkpoint says of itself, without its arrays."""
+
+    folder: Path  # the checkpoint
+    model: Model
+    tokenizer: Tokenizer
+    identity: dict[str, Any]  # as `read_identity` gives it
+
+
 class LoadedRun(NamedTuple):
     """A decoder with the parameters of a checkpoint and what belongs to it."""
 
@@ -32,22 +41,16 @@ class LoadedRun(NamedTuple):
 
 def keep_tokenizer(tokenizer: Tokenizer, run: Path) -> None:
     """Copies the tokenizer into the run's folder, so that the run can be used where its data are not."""
-    write_bytes(run / TOKENIZER, tokenizer.path.read_bytes())
+    write_bytes(run / TOKENIZER, tokenizer.model)
 
 
-def load_decoder(
-    run: Path, *, step: int | None = None, untrained: bool = False, sharding: Sharding | None = None
-) -> LoadedRun:
-    """The decoder of a run, from the checkpoint of `step` (the newest by default), in the configuration's dtypes.
+def read_run(run: Path, step: int | None = None) -> RunRecord:
+    """The checkpoint of a run at `step` (the newest by default), its model and tokenizer.
 
-    untrained: fresh parameters of the run's seed instead of trained ones. sharding: where the parameters go; None: to
-    one device of this process.
-
-    Raises FileNotFoundError when there is no such run or checkpoint; ValueError when the checkpoint is damaged or was
-    trained with another tokenizer than the run's folder holds.
+    Raises FileNotFoundError when there is no such run or checkpoint, ValueError when it was trained with another
+    tokenizer than the run's folder holds.
     """
     folder = newest(run) if step is None else _checkpoint_of(run, step)
-    verify(folder)
     identity = read_identity(folder)
     tokenizer = Tokenizer.load(run / TOKENIZER)
     if tokenizer.sha256 != identity["tokenizer_sha256"]:
@@ -55,7 +58,21 @@ def load_decoder(
             f"{tokenizer.path} is not the tokenizer that {folder} was trained with (sha256 {tokenizer.sha256} here, "
             f"{identity['tokenizer_sha256']} there); put that one back"
         )
-    model = configuration.restore(Model, identity["model"], str(folder))
+    return RunRecord(folder, configuration.restore(Model, identity["model"], str(folder)), tokenizer, identity)
+
+
+def load_decoder(
+    run: Path, *, step: int | None = None, untrained: bool = False, sharding: Sharding | None = None
+) -> LoadedRun:
+    """The decoder of a run, from the checkpoint of `step` (the newest by default).
+
+    untrained: fresh parameters of the run's seed instead of trained ones. sharding: where the parameters go; None: to
+    one device of this process.
+
+    Raises as `read_run` does, and ValueError when the checkpoint is damaged.
+    """
+    folder, model, tokenizer, identity = read_run(run, step)
+    verify(folder)
     plan = blueprint(model, sharding or Sharding(MeshAxes().build(jax.local_devices()[:1])))
     if untrained:
         return LoadedRun(plan.decoder(initial_params(model, plan, identity["seed"])), model, tokenizer, 0, identity)

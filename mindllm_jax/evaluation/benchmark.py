@@ -1,0 +1,127 @@
+"""Benchmark tasks through lm-evaluation-harness: ours, whose data are local files, and its own."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.evaluation.harness import harness_model, require_harness
+from mindllm_jax.model.decoder import Decoder
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
+TASKS = Path(__file__).parent / "tasks"
+
+
+def load_tasks(files: Mapping[str, str], others: Sequence[str] = (), *, download: bool = False) -> dict[str, Task]:
+    """Tasks by name, those of a group or tag each by its own.
+
+    files: our tasks, with the file that holds the items of each. others: names that the harness knows. download: whether
+    the data sets of the others may be fetched; without it only those in the local cache of Hugging Face are found.
+
+    Raises ValueError for an unknown task or wrong data, FileNotFoundError where data are missing, ImportError where
+    lm-eval is.
+    """
+    ours = sorted(path.stem for path in TASKS.glob("[!_]*.yaml"))
+    _check_names("Evaluate.tasks", files, ours)
+    for file in files.values():
+        _check_items(Path(file))
+    if not download:
+        # Read once, when the library is first imported. There is no argument for it.
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    require_harness()
+    from lm_eval.tasks import TaskManager
+
+    # Looking through the harness's own 14,000 tasks takes ten seconds.
+    manager = TaskManager(include_path=str(TASKS), include_defaults=bool(others))
+    _check_names("Evaluate.harness_tasks", others, manager.all_tasks)
+    with tempfile.TemporaryDirectory() as cache:
+        local = {"cache_dir": cache, "keep_in_memory": True}
+        specs: list[dict[str, Any]] = [
+            {"task": name, "dataset_kwargs": {"data_files": {"test": file}, **local}} for name, file in files.items()
+        ]
+        try:
+            # Only as the member of a group can a task of the index be given settings of its own.
+            return manager.load([{"group": "evaluated", "task": [*specs, *others]}])["tasks"]
+        except (ConnectionError, FileNotFoundError) as error:
+            raise FileNotFoundError(
+                f"the data of a task are not on this machine: {str(error).splitlines()[0]}; "
+                "--gin.Evaluate.download=True fetches them"
+            ) from None
+
+
+def run_tasks(
+    tasks: Mapping[str, Task],
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    *,
+    limit: int | None = None,
+    batch_rows: int = 16,
+) -> dict[str, dict[str, float]]:
+    """The metrics of each task, as `acc` and `acc_stderr`.
+
+    Beside them: `items`, how many; `cut_requests`, how many of the requests (one for each choice) were too long and
+    lost the beginning of their context; `chance`, for multiple choices.
+
+    limit: at most so many items of each task, from its beginning. A standard error is that of the mean over items, and
+    absent where the harness gives none.
+    """
+    require_harness()
+    from lm_eval.evaluator import evaluate
+
+    results: dict[str, dict[str, float]] = {}
+    for name, task in tasks.items():
+        model = harness_model(decoder, tokenizer, batch_rows=batch_rows)
+        found = evaluate(model, {"tasks": {name: task}}, limit=limit, log_samples=False)  # pyright: ignore[reportArgumentType]
+        assert found is not None  # our models are always process 0 to the harness
+        metrics: dict[str, Any] = dict(found["results"][name])  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        results[name] = {key.split(",")[0]: value for key, value in metrics.items() if isinstance(value, float)}
+        results[name] |= {"items": metrics["sample_len"], "cut_requests": model.cut}
+        if task.OUTPUT_TYPE == "multiple_choice":
+            choices = [len(task.doc_to_choice(doc)) for doc in task.eval_docs]  # pyright: ignore[reportAttributeAccessIssue]
+            results[name]["chance"] = sum(1 / count for count in choices[:limit]) / len(choices[:limit])
+    return results
+
+
+def _check_names(setting: str, names: Iterable[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:10])}"
+            raise ValueError(f"{setting}: there is no task {name!r}; {hint}")
+
+
+def _check_items(path: Path) -> None:
+    """Raises FileNotFoundError or ValueError, with the line, where a file does not hold multiple-choice items."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path} with the items of a task")
+    number = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if problem := _problem(line):
+                raise ValueError(f"{path}, line {number}: {problem}; mindllm_jax.corpus.continuation makes such files")
+    if not number:
+        raise ValueError(f"{path} is empty: it holds no items")
+
+
+def _problem(line: bytes) -> str:
+    """What keeps a line from being an item; nothing if it is one."""
+    try:
+        item = json.loads(line)
+    except ValueError:
+        return "not JSON"
+    if not isinstance(item, dict) or not isinstance(item.get("context"), str):
+        return "no `context`"
+    choices, answer = item.get("choices"), item.get("answer")
+    if not isinstance(choices, list) or not all(isinstance(choice, str) and choice for choice in choices):
+        return "`choices` is not a list of texts"
+    if not isinstance(answer, int) or not 0 <= answer < len(choices):
+        return "`answer` is not the number of a choice, counted from 0"
+    return ""

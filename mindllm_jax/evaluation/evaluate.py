@@ -1,0 +1,183 @@
+"""One evaluation of one run: bits per byte, what compressors reach on the same bytes, and benchmark tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+
+from mindllm_jax.data.store import TokenStore
+from mindllm_jax.evaluation.benchmark import load_tasks, run_tasks
+from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_sources, split_bits
+from mindllm_jax.evaluation.compression import NGram, xz_bits
+from mindllm_jax.evaluation.texts import split_texts
+from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+from mindllm_jax.reporting.tables import Table
+from mindllm_jax.training.cost import flops_per_token
+from mindllm_jax.training.restore import LoadedRun, RunRecord, load_decoder, read_run
+from mindllm_jax.training.step import blueprint
+
+XZ, FIVE_GRAM = "xz -9", "byte 5-gram"
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """What is evaluated, and on what."""
+
+    run: str  # folder of a training run
+    step: int | None = None  # of the checkpoint; None: the newest
+    untrained: bool = False  # fresh parameters in place of trained ones: where the run began
+    store: str | None = None  # token store with the held-out documents; None: the one that the run was pre-trained on
+    sequence_length: int | None = None  # of the rows; None: that of pre-training, or else Model.max_length
+    baselines: bool = True  # xz and a byte-level 5-gram on the same bytes
+    baseline_bytes: int = 100_000_000  # training text of a language that n-grams are counted in at most
+    tasks: dict[str, str] = field(default_factory=dict)  # continuation_zh, continuation_en: the file of its items
+    harness_tasks: tuple[str, ...] = ()  # tasks and groups that lm-evaluation-harness knows by name
+    task_limit: int | None = None  # items of a task at most
+    download: bool = False  # the data sets of harness_tasks may be fetched
+    batch_rows: int = 16  # sequences of a task at a time
+    mesh: MeshAxes = field(default_factory=MeshAxes)
+
+    def __post_init__(self) -> None:
+        for name in ("sequence_length", "baseline_bytes", "task_limit", "batch_rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"Evaluate.{name} = {value}: must be at least 1")
+
+
+def evaluate(config: Evaluate) -> dict[str, Any]:
+    """Everything that `config` asks for, as JSON values: what eval.json holds and `results_table` shows.
+
+    Raises OSError or ValueError, before the long part begins, where run, store, tasks and their data do not fit
+    together.
+    """
+    record = read_run(Path(config.run), config.step)
+    has_tasks = config.tasks or config.harness_tasks
+    tasks = load_tasks(config.tasks, config.harness_tasks, download=config.download) if has_tasks else {}
+    store, length = _held_out(config, record)
+    loaded = load_decoder(
+        Path(config.run), step=config.step, untrained=config.untrained, sharding=Sharding(config.mesh.build())
+    )
+    languages, sources = _bits(loaded, store, length)
+    result: dict[str, Any] = {
+        "run": config.run,
+        "step": loaded.step,
+        "store": store.url,
+        "sequence_length": length,
+        "held_out_bytes": {language: bits.bytes for language, bits in languages.items()},
+        "bits_per_byte": {language: bits.per_byte for language, bits in languages.items()},
+        "bits_per_byte_of_sources": {source: bits.per_byte for source, bits in sources.items()},
+    }
+    if config.baselines:
+        result["baselines"] = {language: _baselines(store, language, config.baseline_bytes) for language in languages}
+    if tasks:
+        result["tasks"] = run_tasks(
+            tasks, loaded.decoder, loaded.tokenizer, limit=config.task_limit, batch_rows=config.batch_rows
+        )
+    return result
+
+
+def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Results of `evaluate` side by side, by the label of their column, beside compressors and chance."""
+    languages = {language: None for result in results.values() for language in result["bits_per_byte"]}
+    baselines = {}
+    for result in results.values():
+        baselines |= result.get("baselines", {})
+    rows: list[tuple[str | None, ...]] = []
+    for language in languages:
+        of_models = [result["bits_per_byte"].get(language) for result in results.values()]
+        beside = [baselines.get(language, {}).get(name) for name in (XZ, FIVE_GRAM)]
+        shown = [None if value is None else f"{value:.3f}" for value in (*of_models, *beside)]
+        rows.append((f"bits per byte, {language}", *shown, None))
+    metrics = {
+        (task, metric): None
+        for result in results.values()
+        for task, values in result.get("tasks", {}).items()
+        for metric in values
+        if metric not in ("items", "chance") and not metric.endswith("_stderr")
+    }
+    for task, metric in metrics:
+        of_tasks = [result.get("tasks", {}).get(task, {}) for result in results.values()]
+        chance = next((values["chance"] for values in of_tasks if "chance" in values), None)
+        shown = [_with_error(values, metric) for values in of_tasks]
+        rows.append((f"{metric}, {task}", *shown, None, None, None if chance is None else f"{chance:.3f}"))
+    caption = (
+        "Held-out documents. xz has seen nothing but them; the 5-gram has counted the training text. "
+        "± is one standard error."
+    )
+    return Table(("", *results, XZ, FIVE_GRAM, "chance"), rows, caption)
+
+
+def preview(config: Evaluate) -> Table:
+    """What `evaluate` would do, without loading parameters or computing anything."""
+    record = read_run(Path(config.run), config.step)
+    store, length = _held_out(config, record)
+    sources = [source for sources in held_out_sources(store).values() for source in sources]
+    tokens = sum(store.split(source, "held_out").tokens for source in sources)
+    abstract = blueprint(record.model, Sharding(config.mesh.build())).abstract
+    parameters = sum(math.prod(leaf.shape) for leaf in nnx.to_flat_state(abstract).leaves)
+    rows = (
+        ("checkpoint", str(record.folder)),
+        ("parameters", f"{parameters:,}" + (", fresh ones" if config.untrained else "")),
+        ("held-out tokens", f"{tokens:,} of {', '.join(sources)}, in rows of {length}"),
+        ("FLOPs for them", f"{tokens * flops_per_token(record.model, length) / 3:.3e}"),  # forward only
+        ("tasks", ", ".join((*config.tasks, *config.harness_tasks)) or "none"),
+    )
+    return Table(("", ""), rows, "Evaluation")
+
+
+def _held_out(config: Evaluate, record: RunRecord) -> tuple[TokenStore, int]:
+    """The token store and the length of the rows."""
+    pretraining = record.identity.get("Pretrain", {}).get("data", {})
+    url = config.store or pretraining.get("store")
+    if url is None:
+        raise ValueError(
+            f"{config.run} does not say which token store it was trained on; name one, whose held-out documents count, "
+            "as Evaluate.store"
+        )
+    store = TokenStore.open(url, record.tokenizer)
+    if not held_out_sources(store):
+        raise ValueError(f"the token store {url} holds no documents out; write it with a larger PrepareData.held_out")
+    length = config.sequence_length or pretraining.get("sequence_length") or record.model.max_length
+    if length > record.model.max_length:
+        raise ValueError(
+            f"Evaluate.sequence_length = {length} is longer than the run's Model.max_length = {record.model.max_length}"
+        )
+    return store, length
+
+
+def _bits(loaded: LoadedRun, store: TokenStore, length: int) -> tuple[dict[str, Bits], dict[str, Bits]]:
+    """Bits of the whole held-out text, by language and by source."""
+    of_sources = {
+        source: split_bits(loaded.decoder, store, source, length, title=f"bits per byte of {source}")
+        for sources in held_out_sources(store).values()
+        for source in sources
+    }
+    of_languages = {
+        language: sum((of_sources[source] for source in sources), Bits())
+        for language, sources in held_out_sources(store).items()
+    }
+    return of_languages, of_sources
+
+
+def _baselines(store: TokenStore, language: str, most: int) -> dict[str, float]:
+    """Bits per byte of the compressors on the held-out text of a language, and the bytes that the 5-gram counted."""
+    held_out = [text for source in held_out_sources(store)[language] for text in split_texts(store, source, "held_out")]
+    size = sum(map(len, held_out))
+    sources = store.languages()[language]
+    counted = sum(store.split(source, "train").bytes for source in sources)
+    share = min(1.0, most / counted)
+    training = (text for source in sources for text in split_texts(store, source, "train", share))
+    five_gram = NGram(training, order=5).bits(held_out) / size
+    return {XZ: xz_bits(held_out) / size, FIVE_GRAM: five_gram, "counted_bytes": min(counted, most)}
+
+
+def _with_error(values: Mapping[str, float], metric: str) -> str | None:
+    if metric not in values:
+        return None
+    error = values.get(f"{metric}_stderr")
+    return f"{values[metric]:.3f}" + ("" if error is None else f" ± {error:.3f}")

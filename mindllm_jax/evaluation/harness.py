@@ -1,0 +1,137 @@
+"""Our models as lm-evaluation-harness sees them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.evaluation.likelihood import Query, likelihoods
+from mindllm_jax.generation.engine import generate
+from mindllm_jax.generation.sampling import Sampling
+from mindllm_jax.model.decoder import Decoder
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+log = logging.getLogger(__name__)
+
+
+def require_harness() -> None:
+    """Raises ImportError, with what to install, where lm-evaluation-harness is missing."""
+    try:
+        import lm_eval  # noqa: F401
+    except ImportError as error:
+        raise ImportError("benchmark tasks need lm-evaluation-harness: pip install 'mindllm-jax[eval]'") from error
+
+
+def harness_model(decoder: Decoder, tokenizer: Tokenizer, *, batch_rows: int = 16) -> HarnessRequests:
+    """A model that lm-evaluation-harness (0.4.13 or later) can evaluate: it is an `lm_eval.api.model.LM` too.
+
+    Every process of a run asks it the same and gets the same answers. Raises ImportError where lm-eval is missing.
+    """
+    require_harness()
+    from lm_eval.api.model import LM
+
+    class HarnessModel(HarnessRequests, LM):
+        def __init__(self) -> None:
+            LM.__init__(self)
+            HarnessRequests.__init__(self, decoder, tokenizer, batch_rows)
+
+    return HarnessModel()
+
+
+class HarnessRequests:
+    """The three kinds of request of the harness. A context is the beginning of a document: `<doc>` stands before it.
+
+    Attributes:
+        cut: how many requests, so far, were longer than the model reads and lost the beginning of their context.
+    """
+
+    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, batch_rows: int):
+        self.decoder, self.tokenizer, self.batch_rows = decoder, tokenizer, batch_rows
+        self.cut = 0
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """For each (context, continuation): natural log-likelihood, and whether greedy decoding would say it."""
+        queries = [self._query(*request.args) for request in requests]
+        answers = likelihoods(self.decoder, queries, batch_rows=self.batch_rows)
+        self._count(sum(answer.cut > 0 for answer in answers), len(requests))
+        return [(answer.log, answer.greedy) for answer in answers]
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """For each (text,): natural log-likelihood of the whole of it, in windows of what the model reads."""
+        from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+        longest, doc = self.decoder.config.max_length, self.tokenizer.doc_id
+        queries: list[Query] = []
+        owners: list[int] = []
+        for number, request in enumerate(requests):
+            ids = self.tokenizer.encode(request.args[0]).tolist()
+            for window in get_rolling_token_windows(ids, doc, max_seq_len=longest, context_len=1):
+                queries.append(Query(*make_disjoint_window(window)))
+                owners.append(number)
+        totals = [0.0] * len(requests)
+        for owner, answer in zip(owners, likelihoods(self.decoder, queries, batch_rows=self.batch_rows), strict=True):
+            totals[owner] += answer.log
+        return totals
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """For each (context, settings): the text up to a string of `until`, the end of the document or max_gen_toks.
+
+        Of the settings until, max_gen_toks (256 by default), do_sample, temperature and top_k are understood. Raises
+        ValueError for another one that changes sampling.
+        """
+        texts = [""] * len(requests)
+        groups: dict[tuple[Sampling, tuple[str, ...]], list[int]] = {}
+        for number, request in enumerate(requests):
+            groups.setdefault(_generation(request.args[-1]), []).append(number)
+        for (sampling, until), numbers in groups.items():
+            prompts = [requests[number].args[0] for number in numbers]
+            completions = generate(
+                self.decoder,
+                self.tokenizer,
+                prompts,
+                sampling,
+                stop_strings=until,
+                truncate=True,
+                batch_rows=self.batch_rows,
+            )
+            self._count(sum(completion.cut > 0 for completion in completions), len(numbers))
+            for number, completion in zip(numbers, completions, strict=True):
+                texts[number] = completion.text
+        return texts
+
+    def _query(self, context: str, continuation: str) -> Query:
+        """Context and continuation are encoded apart, so that no piece reaches over the seam.
+
+        Encoded together, as the harness does for other models, the first characters of a continuation can join the last
+        of the context in one piece, most of all in Chinese, and would be scored nowhere. White space at the end of the
+        context goes to the continuation, as it does there: pieces begin with a space and do not end in one.
+        """
+        stem = context.rstrip()
+        ids = [self.tokenizer.doc_id, *self.tokenizer.encode(stem).tolist()]
+        return Query(ids, self.tokenizer.encode(context[len(stem) :] + continuation).tolist())
+
+    def _count(self, cut: int, total: int) -> None:
+        self.cut += cut
+        if cut:
+            log.warning(
+                "%d of %d requests are longer than the model reads (Model.max_length = %d tokens): the beginning of "
+                "their context was left out",
+                cut,
+                total,
+                self.decoder.config.max_length,
+            )
+
+
+def _generation(settings: dict[str, Any]) -> tuple[Sampling, tuple[str, ...]]:
+    """What the generation settings of a request mean here: sampling and stop strings."""
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    known: dict[str, Any] = {**normalize_gen_kwargs(settings)}
+    until, greedy = tuple(known.pop("until")), not known.pop("do_sample")
+    sampling = Sampling(float(known.pop("temperature", 0.0)), known.pop("top_k", None), known.pop("max_gen_toks"))
+    if known and not greedy:
+        raise ValueError(f"generation settings {sorted(known)} are not supported; use temperature, top_k, max_gen_toks")
+    return sampling, until

@@ -1,0 +1,131 @@
+"""A tokenizer, a token store of a few documents, a small decoder and a run with one checkpoint."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from mindllm_jax.corpus.documents import Document
+from mindllm_jax.data.store import TokenStore
+from mindllm_jax.data.store_writer import SourceDocuments, build_store
+from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.model.config import Model
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
+from mindllm_jax.training.optimizer import Optimizer
+from mindllm_jax.training.restore import keep_tokenizer
+from mindllm_jax.training.step import blueprint, initial_params, initial_state
+
+Texts = dict[str, list[str]]
+LogProbabilities = Callable[[Decoder, Sequence[int]], np.ndarray]
+
+LANGUAGES = {"laws": "zh", "novel": "zh", "wiki": "en"}
+TEXTS: Texts = {
+    "laws": [f"第{n}条　公民的合法权益受法律保护，任何人不得侵犯第{n * 7}号财产。\n" for n in range(60)],
+    "novel": [f"却说第{n}回，天下大势，分久必合，合久必分。\n\n" for n in range(40)],
+    "wiki": [f"Article {n}: the river was {n * 3} miles long, the mill {n} yards below it.\n" for n in range(60)],
+}
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.load(Path(__file__).parents[1] / "fixtures" / "tokenizer.model")
+
+
+@pytest.fixture(scope="session")
+def model(tokenizer: Tokenizer) -> Model:
+    return Model(
+        vocab_size=tokenizer.vocab_size + 3,  # more rows than pieces, as a size that divides well may need
+        layers=2,
+        width=64,
+        heads=4,
+        head_dim=16,
+        feed_forward=128,
+        max_length=64,
+        compute_dtype="float32",
+    )
+
+
+@pytest.fixture(scope="session")
+def decoder(model: Model) -> Decoder:
+    """Fresh parameters on one device."""
+    plan = blueprint(model, Sharding(MeshAxes().build(jax.devices()[:1])))
+    return plan.decoder(initial_params(model, plan, seed=0))
+
+
+@pytest.fixture(scope="session")
+def wide_decoder(model: Model, decoder: Decoder) -> Decoder:
+    """The same parameters on eight devices."""
+    plan = blueprint(model, Sharding(MeshAxes(fsdp=2).build(jax.devices())))
+    return plan.decoder(jax.device_put(nnx.to_pure_dict(nnx.state(decoder)), plan.shardings))
+
+
+@pytest.fixture(scope="session")
+def bare_decoder(model: Model, decoder: Decoder) -> Decoder:
+    """The same parameters, without a mesh."""
+    definition, _ = nnx.split(nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0))))
+    return nnx.merge(definition, nnx.state(decoder))
+
+
+@pytest.fixture(scope="session")
+def log_probabilities() -> LogProbabilities:
+    """Of every token of the vocabulary after each of some tokens: one plain forward pass, float64 [T V]."""
+
+    @partial(jax.jit, static_argnums=0)
+    def logits(definition: nnx.GraphDef[Decoder], params: nnx.State, tokens: jax.Array) -> jax.Array:
+        decoder = nnx.merge(definition, params)
+        return decoder.logits(decoder(tokens[None]))[0]
+
+    def compute(decoder: Decoder, tokens: Sequence[int]) -> np.ndarray:
+        # What follows a token cannot change what is said after it, so any padding on the right will do.
+        padded = np.resize(np.asarray(tokens, np.int32), decoder.config.max_length)
+        scores = np.asarray(logits(*nnx.split(decoder), jax.device_put(padded)), np.float64)[: len(tokens)]
+        scores -= scores.max(-1, keepdims=True)
+        return scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+
+    return compute
+
+
+@pytest.fixture(scope="session")
+def texts() -> Texts:
+    """The documents of each source; a document's id is the source's name and its number."""
+    return TEXTS
+
+
+@pytest.fixture(scope="session")
+def store(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
+    """Two Chinese sources and an English one, a third of each held out."""
+    url = str(tmp_path_factory.mktemp("store"))
+    sources = [SourceDocuments(name, lang, {}, partial(documents, name)) for name, lang in LANGUAGES.items()]
+    build_store(url, sources, tokenizer, held_out=1 / 3)
+    return TokenStore.open(url)
+
+
+def documents(source: str) -> list[Document]:
+    return [Document(text, source, LANGUAGES[source], f"{source}-{n}") for n, text in enumerate(TEXTS[source])]
+
+
+@pytest.fixture(scope="session")
+def run(tokenizer: Tokenizer, model: Model, store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a pre-training run with checkpoints of other parameters than seed 0 gives, at steps 3 and 5."""
+    folder = tmp_path_factory.mktemp("run")
+    keep_tokenizer(tokenizer, folder)
+    identity = {
+        "Pretrain": {"data": {"store": store.url, "sequence_length": 32}},
+        "model": dataclasses.asdict(model),
+        "seed": 0,
+        "tokenizer_sha256": tokenizer.sha256,
+    }
+    plan = blueprint(model, Sharding(MeshAxes().build(jax.devices()[:1])))
+    optimizer = Optimizer().build(10, plan.axes)
+    with Checkpoints(folder, Checkpointing(), identity) as checkpoints:
+        for step in (3, 5):
+            checkpoints.save(initial_state(initial_params(model, plan, seed=step), plan, optimizer), step)
+            checkpoints.wait()
+    return folder

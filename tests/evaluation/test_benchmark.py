@@ -1,0 +1,109 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.evaluation.benchmark import load_tasks, run_tasks
+from mindllm_jax.evaluation.likelihood import Query, likelihoods
+from mindllm_jax.model.decoder import Decoder
+
+pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not installed")
+
+ITEM = {
+    "id": "laws-1#0",
+    "context": "第一条　公民的合法权益",
+    "choices": ["受法律保护。", "不得侵犯。", "天下大势。", "分久必合，合久必分。"],
+    "answer": 1,
+}
+
+
+def items(count: int) -> list[dict]:
+    starts = ["第一条　公民的", "却说", "任何人\n", "The river was "]
+    return [ITEM | {"id": str(n), "context": starts[n % 4] + str(n), "answer": n % 4} for n in range(count)]
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_continuation_is_told_as_the_model_tells_it(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    rows = items(13)
+    tasks = load_tasks({"continuation_zh": write(tmp_path / "zh.jsonl", rows)})
+    (result,) = run_tasks(tasks, decoder, tokenizer).values()
+
+    hits, hits_by_bytes = [], []
+    for row in rows:
+        stem = row["context"].rstrip()
+        space = row["context"][len(stem) :]
+        context = [tokenizer.doc_id, *tokenizer.encode(stem)]
+        queries = [Query(context, tokenizer.encode(space + choice).tolist()) for choice in row["choices"]]
+        logs = [answer.log for answer in likelihoods(decoder, queries)]
+        by_bytes = [log / len(choice.encode()) for log, choice in zip(logs, row["choices"], strict=True)]
+        hits.append(logs.index(max(logs)) == row["answer"])
+        hits_by_bytes.append(by_bytes.index(max(by_bytes)) == row["answer"])
+    accuracy, by_bytes = sum(hits) / 13, sum(hits_by_bytes) / 13
+    assert 0 < accuracy < 1 and accuracy != by_bytes
+    assert result["acc"] == pytest.approx(accuracy) and result["acc_bytes"] == pytest.approx(by_bytes)
+    assert result["acc_stderr"] == pytest.approx(math.sqrt(accuracy * (1 - accuracy) / 12))
+    assert result["chance"] == 0.25 and result["items"] == 13
+
+
+def test_limit_takes_the_first_items(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    files = {"continuation_en": write(tmp_path / "en.jsonl", items(9))}
+    few = {"continuation_en": write(tmp_path / "few.jsonl", items(5))}
+    limited = run_tasks(load_tasks(files), decoder, tokenizer, limit=5)
+    assert limited == run_tasks(load_tasks(few), decoder, tokenizer)
+    assert limited["continuation_en"]["items"] == 5
+
+
+def test_too_long_items_are_counted(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    rows = [*items(2), ITEM | {"context": "天下大势，分久必合。" * 40}]
+    tasks = load_tasks({"continuation_zh": write(tmp_path / "zh.jsonl", rows)})
+    assert run_tasks(tasks, decoder, tokenizer)["continuation_zh"]["cut_requests"] == 4
+
+
+def test_an_unknown_task_is_told() -> None:
+    with pytest.raises(ValueError, match="Evaluate.tasks: there is no task 'continuation_cz'; did you mean 'continuat"):
+        load_tasks({"continuation_cz": "x.jsonl"})
+
+
+@pytest.mark.slow  # the harness looks through its own tasks
+def test_tasks_of_the_harness_are_found_but_not_fetched() -> None:
+    with pytest.raises(ValueError, match="Evaluate.harness_tasks: there is no task 'piqaa'; did you mean 'piqa'"):
+        load_tasks({}, ["piqaa"])
+    with pytest.raises(FileNotFoundError, match="not on this machine.*--gin.Evaluate.download=True fetches them"):
+        load_tasks({}, ["piqa"])
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file .*absent.jsonl with the items of a task"):
+        load_tasks({"continuation_zh": str(tmp_path / "absent.jsonl")})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"context": "a", "choices": ["b"', "line 2: not JSON"),
+        (b"\xff\xfe", "line 2: not JSON"),
+        ("[]", "line 2: no `context`"),
+        (json.dumps(ITEM | {"context": None}), "line 2: no `context`"),
+        (json.dumps(ITEM | {"choices": "abcd"}), "line 2: `choices` is not a list of texts"),
+        (json.dumps(ITEM | {"choices": ["a", ""]}), "line 2: `choices` is not a list of texts"),
+        (json.dumps(ITEM | {"answer": 4}), "line 2: `answer` is not the number of a choice"),
+        (json.dumps(ITEM | {"answer": "1"}), "line 2: `answer` is not the number of a choice"),
+    ],
+)
+def test_a_bad_item_is_told_with_its_line(line: str | bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_bytes(json.dumps(ITEM).encode() + b"\n" + (line if isinstance(line, bytes) else line.encode()) + b"\n")
+    with pytest.raises(ValueError, match=message):
+        load_tasks({"continuation_zh": str(path)})
+
+
+def test_an_empty_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").touch()
+    with pytest.raises(ValueError, match="is empty: it holds no items"):
+        load_tasks({"continuation_zh": str(tmp_path / "items.jsonl")})

@@ -1,0 +1,99 @@
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from mindllm_jax.data.mixture import Mixture
+from mindllm_jax.data.store import TokenStore
+from mindllm_jax.evaluation import bits_per_byte
+from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_bits, held_out_sources, split_bits
+from mindllm_jax.evaluation.texts import split_texts
+from mindllm_jax.model.decoder import Decoder
+
+LogProbabilities = Callable[[Decoder, Sequence[int]], np.ndarray]
+
+
+def by_hand(decoder: Decoder, store: TokenStore, source: str, length: int, logs_of: LogProbabilities) -> Bits:
+    """The split's stream cut into rows, each document of a row on its own through the decoder."""
+    documents = list(split_texts(store, source, "held_out"))
+    doc = store.tokenizer.doc_id
+    stream = [doc] + [id for text in documents for id in (*store.tokenizer.encode(text.decode()), doc)]
+    nats = 0.0
+    for start in range(0, len(stream) - 1, length):
+        targets = stream[start + 1 : start + 1 + length]
+        row = stream[start : start + len(targets)]
+        begins = [0, *(i for i, id in enumerate(row) if id == doc and i > 0), len(row)]
+        for begin, end in pairwise(begins):
+            nats -= logs_of(decoder, row[begin:end])[np.arange(end - begin), targets[begin:end]].sum()
+    return Bits(nats / math.log(2), sum(map(len, documents)))
+
+
+@pytest.mark.parametrize("length", [17, 64])
+def test_bits_are_those_of_every_target(
+    decoder: Decoder, store: TokenStore, length: int, log_probabilities: LogProbabilities
+) -> None:
+    expected = by_hand(decoder, store, "laws", length, log_probabilities)
+    found = split_bits(decoder, store, "laws", length)
+    assert found.bytes == expected.bytes == store.split("laws", "held_out").bytes
+    assert found.bits == pytest.approx(expected.bits, rel=2e-6)
+
+
+def test_devices_change_nothing(
+    decoder: Decoder, bare_decoder: Decoder, wide_decoder: Decoder, store: TokenStore
+) -> None:
+    one = split_bits(decoder, store, "wiki", 32)
+    for other in (bare_decoder, wide_decoder):
+        found = split_bits(other, store, "wiki", 32)
+        assert found.bytes == one.bytes and found.bits == pytest.approx(one.bits, rel=1e-6)
+
+
+def test_evaluations_of_a_run_share_one_program(decoder: Decoder, store: TokenStore) -> None:
+    definition, params = nnx.split(decoder)
+    later = nnx.merge(definition, jax.tree.map(lambda x: jax.device_put(1.1 * x, x.sharding), params))
+    measure = held_out_bits(Mixture(store.url, sequence_length=32), store)
+    first = measure(decoder)
+    programs = bits_per_byte._sums._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
+    second = measure(later)
+    assert bits_per_byte._sums._cache_size() == programs  # pyright: ignore[reportAttributeAccessIssue]
+    assert first.keys() == second.keys() and first != second
+
+
+def test_nothing_is_moved_behind_the_scenes(decoder: Decoder, store: TokenStore) -> None:
+    with jax.transfer_guard("disallow"):
+        split_bits(decoder, store, "novel", 32)
+
+
+def test_a_language_is_the_sum_of_its_sources(decoder: Decoder, store: TokenStore) -> None:
+    measured = held_out_bits(Mixture(store.url, sequence_length=32), store, rows=10**6)(decoder)
+    laws, novel = (split_bits(decoder, store, source, 32) for source in ("laws", "novel"))
+    assert measured.keys() == {f"bits_per_byte/{name}" for name in ("zh", "en", "laws", "novel", "wiki")}
+    assert measured["bits_per_byte/laws"] == laws.per_byte
+    assert measured["bits_per_byte/zh"] == (laws.bits + novel.bits) / (laws.bytes + novel.bytes)
+    assert measured["bits_per_byte/en"] == measured["bits_per_byte/wiki"]
+
+
+def test_the_loop_measures_the_first_rows(decoder: Decoder, store: TokenStore) -> None:
+    part = split_bits(decoder, store, "wiki", 16, rows=3)  # a batch of 8
+    measured = held_out_bits(Mixture(store.url, {"en": 1}, sequence_length=16), store, rows=3)(decoder)
+    assert measured == {"bits_per_byte/wiki": part.per_byte, "bits_per_byte/en": part.per_byte}
+    assert part.bytes < store.split("wiki", "held_out").bytes
+
+
+def test_only_what_the_mixture_names_is_measured(decoder: Decoder, store: TokenStore) -> None:
+    mixture = Mixture(store.url, {"zh": 1}, sources=("novel",), sequence_length=32)
+    assert held_out_bits(mixture, store)(decoder).keys() == {"bits_per_byte/novel", "bits_per_byte/zh"}
+
+
+def test_sources_that_hold_nothing_out_are_left_out(
+    decoder: Decoder, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = store.sources["wiki"]
+    empty = dataclasses.replace(info, splits=info.splits | {"held_out": type(info.splits["held_out"])(0, 0, 0)})
+    monkeypatch.setitem(store.manifest.sources, "wiki", empty)
+    assert held_out_sources(store) == {"zh": ["laws", "novel"]}
+    assert "bits_per_byte/en" not in held_out_bits(Mixture(store.url, sequence_length=32), store)(decoder)
