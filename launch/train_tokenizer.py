@@ -27,8 +27,8 @@ def main() -> None:
         configuration.record(config, arguments)
     tokenizer, report = train_tokenizer(config)
     rich.print(report_table(report).terminal())
-    rich.print(f"longest pieces of Han text: {' '.join(report['longest_han_pieces'][:8])}")
-    rich.print(f"{tokenizer.path}, sha256 {tokenizer.sha256}")
+    print("longest pieces of Han text:", *report["longest_han_pieces"][:8], sep="  ")
+    print(f"{tokenizer.path}  sha256 {tokenizer.sha256}")
 
 
 if __name__ == "__main__":

@@ -121,10 +121,10 @@ def store_table(prepared: Prepared) -> Table:
     for language, names in prepared.store.languages().items():
         sources = [prepared.store.sources[name] for name in names]
         for name, source in zip(names, sources, strict=True):
-            rows.append([name, *_figures([source]), "written" if name in prepared.written else "was there"])
+            rows.append([name, *_figures([source]), "written" if name in prepared.written else "there"])
         rows.append([f"all of {language}", *_figures(sources), None])
-    columns = ("source", "documents", "tokens", "MB", "bytes/token", "held-out tokens", "now")
-    return Table(columns, rows, f"token store {prepared.store.url}")
+    columns = ("source", "documents", "tokens", "MB", "B/token", "held out", "now")
+    return Table(columns, rows, f"token store {prepared.store.url}; held out: tokens")
 
 
 def _figures(sources: list[SourceInfo]) -> list[Cell]:

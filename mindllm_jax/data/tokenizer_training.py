@@ -46,7 +46,7 @@ class TrainTokenizer:
         output: the .model file to write; the report goes beside it as .json.
         vocab_size: V, with the symbols and the 256 byte pieces.
         sample_bytes: UTF-8 bytes to train on, shared equally between the languages; a language with less gives all it
-            has. Training takes about 18 times as much memory.
+            has. Training takes about 25 times as much memory.
         character_share: the most frequent characters become pieces, up to this share of the vocabulary; the others are
             encoded as bytes. It bounds what rare Han characters take from a small vocabulary.
         han_run: the longest run of Han characters in a piece. Han text has no spaces, so without a bound whole clauses
@@ -207,6 +207,6 @@ def _report(tokenizer: Tokenizer, sample: Sample, config: TrainTokenizer) -> dic
 
 def report_table(report: dict[str, Any]) -> Table:
     """The compression of each language, for people."""
-    columns = ("trained_documents", "trained_bytes", "measured_on", "measured_bytes", "bytes_per_token")
+    columns = ("trained_documents", "trained_bytes", "bytes_per_token", "measured_on")
     rows = [[lang, *(figures[name] for name in columns)] for lang, figures in report["languages"].items()]
     return Table(("language", *(name.replace("_", " ") for name in columns)), rows)
