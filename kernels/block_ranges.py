@@ -17,7 +17,8 @@ SegmentIds = jax.Array | tuple[jax.Array, jax.Array]
 class BlockRanges(NamedTuple):
     """Block i of row b's queries meets its own documents only in key blocks start[b, i] <= j < stop[b, i].
 
-    int32 [B, ceil(T / BLOCK)]; start > stop where there is nothing at all. They say what may be skipped; inside a visited block the segment ids still mask.
+    int32 [B, ceil(T / BLOCK)]; start > stop where there is nothing at all. They say what may be skipped; inside a
+    visited block the segment ids still mask.
     """
 
     start: jax.Array

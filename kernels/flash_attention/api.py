@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -78,7 +77,8 @@ def flash_attention(
         implementation: a name from IMPLEMENTATIONS; None takes the first that can do the call.
 
     Returns:
-        [B T N H] in q's dtype, and the log-sum-exp if asked. A query that no key meets gives 0 and -inf, and gradient 0.
+        [B T N H] in q's dtype, and the log-sum-exp if asked. A query that no key meets
+        gives 0 and -inf, and gradient 0.
 
     Raises:
         ValueError: an argument that does not fit, or an implementation that cannot do what is asked.
@@ -126,26 +126,25 @@ class _Call:
         if self.partition is None:
             return function
         heads = PartitionSpec(axes_of(self.partition, 0), None, axes_of(self.partition, 2))
-        rows = PartitionSpec(axes_of(self.partition, 0))
-        specs = {"h": heads, "m": Masking(PartitionSpec(), rows, rows, BlockRanges(rows, rows))}
+        everywhere: Any = PartitionSpec()
+        rows: Any = PartitionSpec(axes_of(self.partition, 0))
+        specs = {"h": heads, "m": Masking(everywhere, rows, rows, rows)}
         return jax.shard_map(function, in_specs=tuple(specs[x] for x in in_specs), out_specs=heads, check_vma=False)
 
 
-# Differentiation is outside of the shard_map: both directions are mapped functions, and nothing is summed over shards.
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(call: _Call, q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
+def _attended(call: _Call, q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
     def forward(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
         return IMPLEMENTATIONS[call.implementation].forward(q, k, v, masking, call.settings)
 
     return call.sharded(forward, "hhhm")(q, k, v, masking)
 
 
-def _attend_forward(call: _Call, *args: Any) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
-    out, lse = checkpoint_name(_attend(call, *args), RESIDUAL_NAME)
+def _attended_forward(call: _Call, *args: Any) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
+    out, lse = checkpoint_name(_attended(call, *args), RESIDUAL_NAME)
     return (out, lse), (*args, out, lse)
 
 
-def _attend_backward(call: _Call, residuals: tuple[Any, ...], gradients: tuple[jax.Array, jax.Array]) -> Any:
+def _attended_backward(call: _Call, residuals: tuple[Any, ...], gradients: tuple[jax.Array, jax.Array]) -> Any:
     def backward(
         q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, *results: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -154,7 +153,9 @@ def _attend_backward(call: _Call, residuals: tuple[Any, ...], gradients: tuple[j
     return (*call.sharded(backward, "hhhmhhhh")(*residuals, *gradients), None)
 
 
-_attend.defvjp(_attend_forward, _attend_backward)
+# Differentiation is outside of the shard_map: both directions are mapped functions, and nothing is summed over shards.
+_attend = jax.custom_vjp(_attended, nondiff_argnums=(0,))
+_attend.defvjp(_attended_forward, _attended_backward)
 
 
 def _check_arrays(q: jax.Array, k: jax.Array, v: jax.Array) -> None:

@@ -78,17 +78,16 @@ def forward(
                 weights = jnp.exp(scores - new_highest[..., None])
                 shrink = jnp.exp(highest - new_highest)
                 v_tile = _keys(group.v, j, tile)
-                more = jnp.einsum("rkgts,rskh->rkgth", weights.astype(v.dtype), v_tile, preferred_element_type=wide)
+                more = jnp.einsum("rkgts,rksh->rkgth", weights.astype(v.dtype), v_tile, preferred_element_type=wide)
                 return new_highest, total * shrink + weights.sum(-1), out * shrink[..., None] + more
 
-            rows, _, kv_heads, groups, _ = q_tile.shape
-            nothing = jnp.zeros((rows, kv_heads, groups, tile.queries), wide)
-            state = (nothing + LEAST_MAXIMUM, nothing, jnp.zeros((*nothing.shape, head_dim), wide))
+            nothing = jnp.zeros(q_tile.shape[:-1], wide)
+            state = (nothing + LEAST_MAXIMUM, nothing, jnp.zeros(q_tile.shape, wide))
             highest, total, out = lax.fori_loop(group.start[i], group.stop[i], add_keys, state)
             alive = total > 0
             out = out / jnp.where(alive, total, 1)[..., None]
             lse = jnp.where(alive, highest + jnp.log(total), -jnp.inf)
-            return out.transpose(0, 3, 1, 2, 4).astype(q.dtype), lse.transpose(0, 3, 1, 2)
+            return _as_given(out).astype(q.dtype), _as_given(lse)
 
         out, lse = lax.map(of_queries, jnp.arange(group.start.shape[0]))
         return _joined(out), _joined(lse)
@@ -126,9 +125,11 @@ def backward(
     def of_group(args: tuple[Group, jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         group, d_outs, lses, shifts = args
 
-        def of_queries(sums: tuple[jax.Array, jax.Array], i: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        def of_queries(
+            sums: tuple[jax.Array, jax.Array], i: jax.Array
+        ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
             q_tile, d_out_tile = _queries(group.q, i, tile), _queries(d_outs, i, tile)
-            lse_tile, shift_tile = (_queries(x, i, tile).transpose(0, 2, 3, 1)[..., None] for x in (lses, shifts))
+            lse_tile, shift_tile = _queries(lses, i, tile)[..., None], _queries(shifts, i, tile)[..., None]
 
             def add_keys(j: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
                 dq, dk, dv = state
@@ -136,19 +137,21 @@ def backward(
                 scores = _scores(q_tile, k_tile, settings)
                 allowed = _allowed(group, i, j, tile, masking.q_offset, settings)
                 weights = jnp.exp(jnp.where(allowed, scores, FORBIDDEN) - lse_tile)
-                d_weights = jnp.einsum("rtkgh,rskh->rkgts", d_out_tile, v_tile, preferred_element_type=wide)
+                d_weights = jnp.einsum("rkgth,rksh->rkgts", d_out_tile, v_tile, preferred_element_type=wide)
                 d_scores = weights * (d_weights + shift_tile)
                 if settings.logit_cap is not None:
                     d_scores *= 1 - (scores / settings.logit_cap) ** 2
                 weights, d_scores = weights.astype(q.dtype), d_scores.astype(q.dtype)
-                dq += jnp.einsum("rkgts,rskh->rtkgh", d_scores, k_tile, preferred_element_type=wide)
-                dk = _add(dk, j, jnp.einsum("rtkgh,rkgts->rkhs", q_tile, d_scores, preferred_element_type=wide), tile)
-                dv = _add(dv, j, jnp.einsum("rtkgh,rkgts->rkhs", d_out_tile, weights, preferred_element_type=wide), tile)
+                dq += jnp.einsum("rkgts,rksh->rkgth", d_scores, k_tile, preferred_element_type=wide)
+                dk = _add(dk, j, jnp.einsum("rkgth,rkgts->rkhs", q_tile, d_scores, preferred_element_type=wide), tile)
+                dv = _add(
+                    dv, j, jnp.einsum("rkgth,rkgts->rkhs", d_out_tile, weights, preferred_element_type=wide), tile
+                )
                 return dq, dk, dv
 
             state = (jnp.zeros(q_tile.shape, wide), *sums)
             dq, dk, dv = lax.fori_loop(group.start[i], group.stop[i], add_keys, state)
-            return (dk, dv), (dq * settings.scale).astype(q.dtype)
+            return (dk, dv), _as_given(dq * settings.scale).astype(q.dtype)
 
         nothing = jnp.zeros_like(group.k, wide).transpose(0, 2, 3, 1)
         (dk, dv), dq = lax.scan(of_queries, (nothing, nothing), jnp.arange(group.start.shape[0]))
@@ -197,13 +200,20 @@ def _groups(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings
 
 
 def _queries(x: jax.Array, i: jax.Array, tile: Tile) -> jax.Array:
-    """Tile i of queries, from [R, T of all tiles, ...]."""
-    return lax.dynamic_slice_in_dim(x, i * tile.queries, tile.queries, axis=1)
+    """Tile i [R K G T ...] of [R, T of all tiles, K, G, ...]."""
+    x = lax.dynamic_slice_in_dim(x, i * tile.queries, tile.queries, axis=1)
+    return jnp.moveaxis(x, 1, 3)
 
 
 def _keys(x: jax.Array, j: jax.Array, tile: Tile) -> jax.Array:
-    """Tile j of keys, from [R, S of all tiles, ...]; the last one begins earlier when it would reach over the end."""
-    return lax.dynamic_slice_in_dim(x, j * tile.keys, tile.keys, axis=1)
+    """Tile j [R K S H] of [R, S of all tiles, K, H]; the last begins earlier if it would reach over the end."""
+    x = lax.dynamic_slice_in_dim(x, j * tile.keys, tile.keys, axis=1)
+    return jnp.moveaxis(x, 1, 2)
+
+
+def _as_given(x: jax.Array) -> jax.Array:
+    """[R K G T ...] to [R T K G ...]."""
+    return jnp.moveaxis(x, 3, 1)
 
 
 def _add(total: jax.Array, j: jax.Array, part: jax.Array, tile: Tile) -> jax.Array:
@@ -221,7 +231,7 @@ def _joined(tiles: jax.Array) -> jax.Array:
 def _scores(q: jax.Array, k: jax.Array, settings: Settings) -> jax.Array:
     """Scaled and capped products [R K G T S]."""
     wide = jnp.promote_types(q.dtype, jnp.float32)
-    scores = jnp.einsum("rtkgh,rskh->rkgts", q, k, preferred_element_type=wide) * settings.scale
+    scores = jnp.einsum("rkgth,rksh->rkgts", q, k, preferred_element_type=wide) * settings.scale
     return scores if settings.logit_cap is None else settings.logit_cap * jnp.tanh(scores / settings.logit_cap)
 
 
@@ -241,5 +251,6 @@ def _allowed(
         allowed &= query - key < settings.window
     if group.q_segments is None or group.kv_segments is None:
         return allowed
-    same = _queries(group.q_segments, i, tile)[:, :, None] == _keys(group.kv_segments, j, tile)[:, None, :]
-    return (allowed & same)[:, None, None]
+    q_segments = lax.dynamic_slice_in_dim(group.q_segments, i * tile.queries, tile.queries, axis=1)
+    kv_segments = lax.dynamic_slice_in_dim(group.kv_segments, j * tile.keys, tile.keys, axis=1)
+    return (allowed & (q_segments[:, :, None] == kv_segments[:, None, :]))[:, None, None]
