@@ -7,7 +7,6 @@ decoded in chunks by a loop on the device; between chunks the host looks for sto
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
@@ -21,6 +20,7 @@ from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.generation.sampling import Sampling, sample
 from mindllm_jax.generation.text import GrowingText
 from mindllm_jax.model.decoder import Cache, Decoder
+from mindllm_jax.training.placement import even_rows
 
 BATCH_CHUNK = 32  # tokens between two looks of the host, when nobody waits for them
 STREAM_CHUNK = 4  # and when somebody reads along
@@ -28,6 +28,7 @@ SMALLEST_LENGTH = 32  # shorter prompts and caches are padded to it
 NO_TOKEN = -1
 
 
+Prompt = str | Sequence[int] | np.ndarray  # token ids, or a text: the beginning of a document
 Finish = Literal["end", "stop", "length"]  # an end token, a stop string, or max_tokens was met
 
 
@@ -43,7 +44,7 @@ class Completion(NamedTuple):
 def generate(
     decoder: Decoder,
     tokenizer: Tokenizer,
-    prompts: Sequence[str | Sequence[int]],
+    prompts: Sequence[Prompt],
     sampling: Sampling,
     *,
     stop_ids: Sequence[int] | None = None,
@@ -81,7 +82,7 @@ def generate(
 def stream(
     decoder: Decoder,
     tokenizer: Tokenizer,
-    prompt: str | Sequence[int],
+    prompt: Prompt,
     sampling: Sampling,
     *,
     stop_ids: Sequence[int] | None = None,
@@ -100,7 +101,7 @@ class _Row:
     def __init__(
         self,
         number: int,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         decoder: Decoder,
         tokenizer: Tokenizer,
         sampling: Sampling,
@@ -176,7 +177,8 @@ def _grow(
     longest = decoder.config.max_length
     length = _rounded(max(len(row.prompt) for row in rows), longest - sampling.max_tokens)
     capacity = _rounded(length + sampling.max_tokens, longest)
-    tokens, segment_ids, numbers = _padded(rows, length, _shares(decoder), tokenizer.pad_id)
+    count = even_rows(decoder, _power_of_two(len(rows)))
+    tokens, segment_ids, numbers = _padded(rows, count, length, tokenizer.pad_id)
     spare = [True] * (len(tokens) - len(rows))
 
     definition, params = nnx.split(decoder)
@@ -258,21 +260,14 @@ def _decode(
     return state, out
 
 
-def _padded(rows: Sequence[_Row], length: int, shares: int, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Prompts as tokens and segment ids [B `length`], and their numbers [B]; B is a multiple of `shares`."""
-    count = math.ceil(_power_of_two(len(rows)) / shares) * shares
+def _padded(rows: Sequence[_Row], count: int, length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Prompts as tokens and segment ids [`count` `length`], and their numbers [`count`]."""
     tokens, segment_ids = np.full((count, length), pad_id, np.int32), np.zeros((count, length), np.int32)
     numbers = np.zeros(count, np.int32)
     for index, row in enumerate(rows):
         start = length - len(row.prompt)
         tokens[index, start:], segment_ids[index, start:], numbers[index] = row.prompt, 1, row.number
     return tokens, segment_ids, numbers
-
-
-def _shares(decoder: Decoder) -> int:
-    """Devices over which the rows of a batch are split."""
-    shape = decoder.sharding.mesh.shape if decoder.sharding else {}
-    return shape.get("data", 1) * shape.get("fsdp", 1)
 
 
 def _rounded(length: int, most: int) -> int:

@@ -1,6 +1,7 @@
 """Generation with the cache against the full forward pass, and what a user may ask of it."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -165,8 +166,9 @@ def test_no_prompts_no_completions(decoder: Decoder, tokenizer: Tokenizer) -> No
 
 
 def test_few_programs_are_compiled(decoder: Decoder, tokenizer: Tokenizer) -> None:
+    programs: list[Any] = [engine._prefill, engine._decode]
     sizes = []
     for length in (1, 17, 32):
         generate(decoder, tokenizer, prompts(tokenizer, [length]), replace(DRAWN, temperature=length))
-        sizes.append((engine._prefill._cache_size(), engine._decode._cache_size()))
+        sizes.append([program._cache_size() for program in programs])
     assert sizes[0] == sizes[1] == sizes[2]

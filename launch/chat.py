@@ -1,0 +1,40 @@
+"""Answers one prompt, or chats in the terminal, with a tuned run; continues texts with a pre-trained one.
+
+python launch/chat.py --gin.Chat.run=runs/small_sft --gin.Chat.prompt='What is a glacier?'
+python launch/chat.py --gin.Chat.run=runs/small --gin.Chat.mode=continue --gin.Sampling.temperature=0
+"""
+
+from mindllm_jax import configuration
+
+
+def main() -> None:
+    """Loads the run and answers, or says what it would load."""
+    arguments = configuration.command_line(__doc__)
+
+    from pathlib import Path
+
+    from mindllm_jax.generation.chat import Chat, Session, talk, typed_lines
+    from mindllm_jax.parallel.startup import start
+    from mindllm_jax.training.restore import load_decoder, read_run
+
+    config = configuration.load(Chat, arguments)
+    start()
+    if arguments.dry_run:
+        record = read_run(Path(config.run))
+        print(f"{record.folder}: {record.model}")
+        return
+    session = Session(load_decoder(Path(config.run)), config)
+
+    def write(text: str) -> None:
+        print(text, end="", flush=True)
+
+    if config.prompt is None:
+        talk(session, typed_lines("> "), write)
+        return
+    for piece in session.reply(config.prompt):
+        write(piece)
+    print()
+
+
+if __name__ == "__main__":
+    configuration.run(main)

@@ -1,0 +1,1 @@
+"""Instruction tuning: reading conversations, packing them into rows, the run."""

@@ -1,0 +1,198 @@
+"""Instruction files into packed rows: read, split, encoded and packed once for a run, and kept in its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from mindllm_jax.corpus.documents import held_out
+from mindllm_jax.data.chat import EncodedConversation, encode_conversations
+from mindllm_jax.data.files import input_files, write_bytes
+from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.instruct.conversations import read_conversations
+from mindllm_jax.instruct.packed import PackedRows
+from mindllm_jax.reporting.tables import Cell, Table
+
+# Grows when the same files and settings give other rows, so that rows packed before are not taken for them.
+_FORMAT = 1
+
+_ENCODED_AT_ONCE = 1000  # conversations: enough for all cores, little in memory as Python lists
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What is tuned on.
+
+    Attributes:
+        inputs: .jsonl or .jsonl.gz files of conversations (`instruct.conversations` says in which shapes), or folders.
+        held_out_inputs: files whose answers are only measured.
+        held_out: where there are no `held_out_inputs`, this fraction of `inputs`, by the hash of their ids.
+        sequence_length: T, the tokens of a row.
+        on_bad: what to do with a line that holds no conversation: "error" or "skip".
+        on_long: what to do with a conversation that does not fit a row: "cut" its end, or "drop" it.
+        seed: of the packing and of the order of the rows.
+    """
+
+    inputs: tuple[str, ...]
+    held_out_inputs: tuple[str, ...] = ()
+    held_out: float = 0.02
+    sequence_length: int = 512
+    on_bad: Literal["error", "skip"] = "error"
+    on_long: Literal["cut", "drop"] = "cut"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.held_out < 1.0:
+            raise ValueError(f"Instructions.held_out must be at least 0 and below 1, not {self.held_out}")
+        if self.sequence_length < 2:
+            raise ValueError(f"Instructions.sequence_length must be at least 2, not {self.sequence_length}")
+
+
+class PackedInstructions(NamedTuple):
+    """Rows of both sides of the split.
+
+    Attributes:
+        train: what is trained on.
+        held_out: what is measured; may have no row.
+        key: files, tokenizer and settings that the rows were made of, as JSON values.
+        counts: how many conversations were cut, and lines or conversations left out, by reason.
+    """
+
+    train: PackedRows
+    held_out: PackedRows
+    key: dict[str, Any]
+    counts: dict[str, int]
+
+
+def pack_instructions(config: Instructions, tokenizer: Tokenizer, store: Path) -> PackedInstructions:
+    """The rows of the files, from the .npz file `store` where they were packed before of the same.
+
+    Raises:
+        OSError: an input is missing, or the rows cannot be stored.
+        ValueError: an input is bad, or leaves nothing to train on.
+    """
+    sides = {"train": input_files(config.inputs)}
+    sides["held_out"] = input_files(config.held_out_inputs) if config.held_out_inputs else []
+    key = _key(config, tokenizer, sides)
+    packed = _load(store, key, tokenizer.pad_id)
+    if packed is None:
+        packed = _pack(config, tokenizer, sides, key)
+        if jax.process_index() == 0:
+            _save(store, packed)
+    return packed
+
+
+def instructions_table(packed: PackedInstructions, batch_rows: int) -> Table:
+    """What there is to learn from, and what was left out."""
+    rows: list[list[Cell]] = []
+    for name, side in (("trained on", packed.train), ("held out", packed.held_out)):
+        places = max(1, len(side) * side.sequence_length)
+        count = len(side.conversations) - 1
+        filled = (len(side.ids) - count) / places
+        rows.append([name, count, len(side.ids), int(side.said.sum()), len(side), f"{filled:.1%}"])
+    notes = [f"an epoch is {len(packed.train) / batch_rows:.1f} steps"]
+    notes += [f"{count} {reason}" for reason, count in sorted(packed.counts.items())]
+    columns = ("instructions", "conversations", "tokens", "answer tokens", "rows", "filled")
+    return Table(columns, rows, "; ".join(notes))
+
+
+def _pack(
+    config: Instructions, tokenizer: Tokenizer, sides: dict[str, list[Path]], key: dict[str, Any]
+) -> PackedInstructions:
+    split: dict[str, list[EncodedConversation]] = {"train": [], "held_out": []}
+    counts = Counter[str]()
+    for side, files in sides.items():
+        for id, conversation in _encoded(files, config, tokenizer, counts):
+            is_held_out = not sides["held_out"] and held_out(id, config.held_out)
+            split["held_out" if is_held_out else side].append(conversation)
+    if not split["train"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "all are held out"
+        raise ValueError(f"Instructions.inputs leave no conversation to train on: {reasons}")
+
+    def pack(side: str) -> PackedRows:
+        return PackedRows.pack(
+            split[side], sequence_length=config.sequence_length, pad_id=tokenizer.pad_id, seed=config.seed
+        )
+
+    return PackedInstructions(pack("train"), pack("held_out"), key, dict(counts))
+
+
+def _encoded(
+    files: Sequence[Path], config: Instructions, tokenizer: Tokenizer, counts: Counter[str]
+) -> Iterator[tuple[str, EncodedConversation]]:
+    """The conversations of the files with their ids, none longer than a row; `counts` is added to."""
+    longest = config.sequence_length + 1  # a row of T tokens has T + 1 ids, the last of them only as a target
+    console = Console(stderr=True, quiet=jax.process_index() != 0)
+    for file in track(files, "reading instructions", console=console, transient=True):
+        skipped = Counter[str]()
+        read = list(read_conversations(file, on_bad=config.on_bad, skipped=skipped))
+        counts.update({f"lines left out ({reason})": count for reason, count in skipped.items()})
+        for start in range(0, len(read), _ENCODED_AT_ONCE):
+            some = read[start : start + _ENCODED_AT_ONCE]
+            encoded = encode_conversations(tokenizer, [conversation.turns for conversation in some])
+            for conversation, (ids, said) in zip(some, encoded, strict=True):
+                if len(ids) > longest:
+                    if config.on_long == "drop" or not said[:longest].any():
+                        counts["conversations left out (too long)"] += 1
+                        continue
+                    counts["conversations cut"] += 1
+                yield conversation.id, EncodedConversation(ids[:longest], said[:longest])
+
+
+def _key(config: Instructions, tokenizer: Tokenizer, sides: dict[str, list[Path]]) -> dict[str, Any]:
+    def sha256(file: Path) -> str:
+        with open(file, "rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+
+    return {
+        "format": _FORMAT,
+        "tokenizer_sha256": tokenizer.sha256,
+        "files": {side: [[file.name, sha256(file)] for file in files] for side, files in sides.items()},
+        "held_out": config.held_out,
+        "sequence_length": config.sequence_length,
+        "on_bad": config.on_bad,
+        "on_long": config.on_long,
+        "seed": config.seed,
+    }
+
+
+def _save(path: Path, packed: PackedInstructions) -> None:
+    content = io.BytesIO()
+    arrays = {
+        f"{side}/{name}": getattr(rows, name)
+        for side, rows in (("train", packed.train), ("held_out", packed.held_out))
+        for name in ("ids", "said", "conversations", "rows")
+    }
+    np.savez(content, key=json.dumps(packed.key), counts=json.dumps(packed.counts), **arrays)
+    write_bytes(path, content.getvalue())
+
+
+def _load(path: Path, key: dict[str, Any], pad_id: int) -> PackedInstructions | None:
+    """The stored rows; None where there are none, or of another key, or they cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if json.loads(str(stored["key"])) != key:
+                return None
+            train, held_out_rows = (
+                PackedRows(
+                    *(stored[f"{side}/{name}"] for name in ("ids", "said", "conversations", "rows")),
+                    sequence_length=key["sequence_length"],
+                    pad_id=pad_id,
+                )
+                for side in ("train", "held_out")
+            )
+            return PackedInstructions(train, held_out_rows, key, json.loads(str(stored["counts"])))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

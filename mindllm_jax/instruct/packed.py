@@ -1,0 +1,115 @@
+"""Conversations packed into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from mindllm_jax.data.chat import EncodedConversation
+from mindllm_jax.data.hashing import hash64
+from mindllm_jax.data.packing import first_fit
+from mindllm_jax.data.permutation import permute
+from mindllm_jax.data.rows import Batch
+
+
+class PackedRows:
+    """Finite rows of T tokens, each of one or more whole conversations, every conversation in one row.
+
+    A conversation of n ids takes n - 1 places: all but the last are read, all but the first are targets. Each is a
+    segment of its own with positions from 0, so it neither sees its neighbours nor moves with them. Only what an
+    assistant says has weight.
+
+    The arrays are those of all conversations, one after the other in the order of their rows:
+
+    Attributes:
+        ids: int32 [N].
+        said: bool [N].
+        conversations: int64 [C + 1], where each conversation begins in `ids`, and where the last ends.
+        rows: int64 [R + 1], which conversation is the first of each row; the last is C.
+    """
+
+    def __init__(
+        self,
+        ids: np.ndarray,
+        said: np.ndarray,
+        conversations: np.ndarray,
+        rows: np.ndarray,
+        *,
+        sequence_length: int,
+        pad_id: int,
+    ) -> None:
+        self.ids, self.said, self.conversations, self.rows = ids, said, conversations, rows
+        self.sequence_length = sequence_length
+        self._pad_id = pad_id
+
+    @classmethod
+    def pack(
+        cls, conversations: Sequence[EncodedConversation], *, sequence_length: int, pad_id: int, seed: int
+    ) -> Self:
+        """Packs by first fit, in a random order so that the rows do not follow that of the files.
+
+        Raises ValueError for a conversation of more than `sequence_length` + 1 ids.
+        """
+        key = hash64(seed, "packing")
+        order = np.argsort([permute(i, len(conversations), key) for i in range(len(conversations))]).tolist()
+        lengths = [len(conversations[i].ids) - 1 for i in order]
+        packing = first_fit(lengths, sequence_length)
+        if len(packing.too_long):
+            raise ValueError(f"a conversation of {max(lengths) + 1} ids does not fit a row of {sequence_length} tokens")
+        packed = [conversations[order[item]] for bin in packing.bins for item in bin]
+        return cls(
+            np.concatenate([np.empty(0, np.int32), *(one.ids for one in packed)]),
+            np.concatenate([np.empty(0, bool), *(one.said for one in packed)]),
+            np.cumsum([0, *(len(one.ids) for one in packed)], dtype=np.int64),
+            np.cumsum([0, *map(len, packing.bins)], dtype=np.int64),
+            sequence_length=sequence_length,
+            pad_id=pad_id,
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows) - 1
+
+    def read(self, indices: np.ndarray) -> Batch:
+        """See `Rows`."""
+        shape = len(indices), self.sequence_length
+        batch = Batch(
+            tokens=np.full(shape, self._pad_id, np.int32),
+            targets=np.full(shape, self._pad_id, np.int32),
+            weights=np.zeros(shape, np.float32),
+            segment_ids=np.zeros(shape, np.int32),
+            positions=np.zeros(shape, np.int32),
+        )
+        for row, index in enumerate(indices):
+            if index < len(self):
+                self._fill(Batch(*(field[row] for field in batch)), int(index))
+        return batch
+
+    def _fill(self, row: Batch, index: int) -> None:
+        """Writes one row into arrays [T] of padding."""
+        at = 0
+        first, behind = self.rows[index : index + 2]
+        for segment, conversation in enumerate(range(first, behind), start=1):
+            start, end = self.conversations[conversation : conversation + 2]
+            here = slice(at, at + end - start - 1)
+            row.tokens[here] = self.ids[start : end - 1]
+            row.targets[here] = self.ids[start + 1 : end]
+            row.weights[here] = self.said[start + 1 : end]
+            row.segment_ids[here] = segment
+            row.positions[here] = np.arange(end - start - 1)
+            at = here.stop
+
+
+class EpochRows:
+    """The rows of `rows` again and again, each once an epoch, in an order that changes with the epoch; endless."""
+
+    def __init__(self, rows: PackedRows, seed: int) -> None:
+        self.sequence_length = rows.sequence_length
+        self._rows, self._seed = rows, seed
+
+    def read(self, indices: np.ndarray) -> Batch:
+        """See `Rows`."""
+        size = len(self._rows)
+        epochs = [divmod(int(index), size) for index in indices]
+        return self._rows.read(np.array([permute(row, size, hash64(self._seed, "order", e)) for e, row in epochs]))

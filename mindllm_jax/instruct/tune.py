@@ -1,0 +1,70 @@
+"""Instruction tuning: conversations into a pre-trained decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import rich
+
+from mindllm_jax import configuration
+from mindllm_jax.instruct.answers import answer_loss
+from mindllm_jax.instruct.instructions import Instructions, instructions_table, pack_instructions
+from mindllm_jax.instruct.packed import EpochRows
+from mindllm_jax.parallel.sharding import MeshAxes
+from mindllm_jax.training.checkpoint import Checkpointing, restore_params, verify
+from mindllm_jax.training.loop import Every, Loop, Plan, plan, train
+from mindllm_jax.training.optimizer import Optimizer
+from mindllm_jax.training.restore import RunRecord, keep_tokenizer, read_run
+from mindllm_jax.training.step import Params, TrainState
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Settings of one tuning run. The model's settings are those of the run it starts from."""
+
+    base: str  # folder of the run whose newest checkpoint is tuned
+    instructions: Instructions
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    mesh: MeshAxes = field(default_factory=MeshAxes)
+    loop: Loop = field(default_factory=Loop)
+    checkpointing: Checkpointing = field(default_factory=Checkpointing)
+
+    def plan(self) -> Plan:
+        """The run on abstract shapes, with its cost."""
+        return self._plan(read_run(Path(self.base)))
+
+    def _plan(self, base: RunRecord) -> Plan:
+        return plan(base.model, self.loop, self.optimizer, self.mesh, self.instructions.sequence_length)
+
+
+def tune(config: Tune, workdir: Path) -> TrainState:
+    """Tunes, or goes on tuning, in `workdir`, which then is a run as pre-training leaves one.
+
+    Raises:
+        OSError: the base run or an input is missing.
+        ValueError: the base's checkpoint is damaged or its tokenizer not the one it was trained with, the rows are
+            longer than its positions, or an input is bad.
+    """
+    base = read_run(Path(config.base))
+    run = config._plan(base)
+    packed = pack_instructions(config.instructions, base.tokenizer, workdir / "instructions.npz")
+    # The base's records stay: where it was pre-trained is where the tuned run is measured too.
+    identity = {
+        **base.identity,
+        **configuration.resolved(config),
+        "seed": config.loop.seed,
+        "data": packed.key,
+    }
+    if jax.process_index() == 0:
+        keep_tokenizer(base.tokenizer, workdir)
+        rich.print(instructions_table(packed, config.loop.batch_rows).terminal())
+
+    def start() -> Params:
+        verify(base.folder)
+        return restore_params(base.folder, run.abstract.params)
+
+    measured = [Every(config.loop.evaluate_every, answer_loss(packed.held_out))] if len(packed.held_out) else []
+    rows = EpochRows(packed.train, config.instructions.seed)
+    return train(run, rows, workdir, config.checkpointing, identity, every=measured, start=start)

@@ -1,0 +1,70 @@
+"""A tokenizer, writing of instruction files, and a small pre-trained run."""
+
+import dataclasses
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.model.config import Model
+from mindllm_jax.parallel.sharding import MeshAxes
+from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
+from mindllm_jax.training.loop import Loop, plan
+from mindllm_jax.training.optimizer import Optimizer
+from mindllm_jax.training.restore import keep_tokenizer
+from mindllm_jax.training.step import initial_params, initial_state
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.load(Path(__file__).parents[1] / "fixtures/tokenizer.model")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes rows (objects, or lines as they are) to a .jsonl or .jsonl.gz file."""
+
+    def write(*rows: Any, name: str = "some.jsonl") -> Path:
+        text = "".join((row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
+    """A run of a tiny model with its initial parameters: what pre-training leaves behind."""
+    workdir = tmp_path_factory.mktemp("base")
+    model = Model(
+        vocab_size=tokenizer.vocab_size,
+        layers=2,
+        width=64,
+        heads=4,
+        head_dim=16,
+        feed_forward=128,
+        max_length=96,
+        compute_dtype="float32",
+    )
+    run = plan(model, Loop(), Optimizer(), MeshAxes(), model.max_length)
+    params = initial_params(model, run.blueprint, seed=0)
+    state = initial_state(params, run.blueprint, run.optimizer.build(1, run.blueprint.axes))
+    identity = {
+        "Pretrain": {"data": {"store": "somewhere"}},
+        "model": dataclasses.asdict(model),
+        "seed": 0,
+        "tokenizer_sha256": tokenizer.sha256,
+        "data": {"source": "something"},
+    }
+    with Checkpoints(workdir, Checkpointing(), identity) as checkpoints:
+        checkpoints.save(state, step=7)
+        checkpoints.wait()
+    keep_tokenizer(tokenizer, workdir)
+    return workdir

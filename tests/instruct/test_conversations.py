@@ -1,0 +1,172 @@
+"""Instruction files in the shapes that published sets come in, and bad lines in them."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mindllm_jax.data.chat import Turn
+from mindllm_jax.instruct.conversations import read_conversations
+
+PUBLISHED = Path(__file__).parents[3] / "shared/data/sft"
+
+USER, ASSISTANT = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
+
+SHAPES: dict[str, tuple[Any, list[tuple[str, str]]]] = {
+    "messages": ({"messages": [USER, ASSISTANT, USER, ASSISTANT]}, [("Q", "A"), ("Q", "A")]),
+    "system": ({"messages": [{"role": "system", "content": "Be brief."}, USER, ASSISTANT]}, [("Be brief.\n\nQ", "A")]),
+    "instruction": ({"instruction": "翻译", "input": "", "output": " A\n"}, [("翻译", "A")]),
+    "instruction and input": ({"instruction": "翻译", "input": "你好", "response": "Hello"}, [("翻译\n你好", "Hello")]),
+    "input is null": ({"instruction": "I", "input": None, "output": "A"}, [("I", "A")]),
+    "input alone": ({"id": 7, "input": "Q", "output": "A"}, [("Q", "A")]),
+    "history": (
+        {"instruction": "Q2", "output": "A2", "history": [["Q0", "A0"], ["Q1", "A1"]]},
+        [("Q0", "A0"), ("Q1", "A1"), ("Q2", "A2")],
+    ),
+    "empty history": ({"instruction": "Q", "output": "A", "history": []}, [("Q", "A")]),
+    "MOSS": (
+        {
+            "chat": {
+                "turn_2": {"Human": "<|Human|>: 2<eoh>\n", "Inner Thoughts": "?", "MOSS": "<|MOSS|>: zwei<eom>\n"},
+                "turn_1": {"Human": "1", "MOSS": "eins"},
+            }
+        },
+        [("1", "eins"), ("2", "zwei")],
+    ),
+    "list": (
+        [{"instruction": "1", "output": "eins"}, {"input": "2", "output": "zwei"}],
+        [("1", "eins"), ("2", "zwei")],
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_shapes_of_a_line(write, shape: str, name: str) -> None:
+    row, turns = SHAPES[shape]
+    (conversation,) = read_conversations(write(row, name=name))
+    assert list(conversation.turns) == [Turn(*turn) for turn in turns]
+
+
+def test_ids(write) -> None:
+    named, same, again, other = read_conversations(
+        write(
+            {"id": "x", "input": "Q", "output": "A"},
+            {"input": "Q", "output": "A"},
+            {"input": "Q", "output": "B"},
+            {"input": "R", "output": "A"},
+        )
+    )
+    assert named.id == "x"
+    assert same.id == again.id, "what has the same question falls on one side of a split"
+    assert other.id != same.id
+
+
+BAD: dict[str, tuple[Any, str, str]] = {
+    "wrong JSON": ('{"input": "Q", "output"', "wrong JSON", r"wrong JSON at column 24"),
+    "a number": (3, "not an object", r"a JSON int where an object of turns was expected"),
+    "an empty list": ([], "not an object", r"a JSON list where an object of turns was expected"),
+    "no question": (
+        {"question": "Q", "output": "A"},
+        "no question",
+        r"no question \(`instruction` or `input`\); its f",
+    ),
+    "no answer": ({"input": "Q", "answer": "A"}, "no answer", r"no answer \(`output` or `response`\); its fields: an"),
+    "empty answer": ({"input": "Q", "output": " \n"}, "empty text", r"`output` is empty; remove the line"),
+    "answer is a list": ({"input": "Q", "output": ["A"]}, "text not a string", r"`output` is a list, not a string"),
+    "history as strings": (
+        {"input": "Q", "output": "A", "history": ["Q0", "A0"]},
+        "history not pairs",
+        r"`history` must be a list of pairs",
+    ),
+    "empty history turn": (
+        {"input": "Q", "output": "A", "history": [["Q0", ""]]},
+        "empty text",
+        r"`history\[0\]\[1\]` is empty",
+    ),
+    "messages is an object": ({"messages": {}}, "messages not a list", r"`messages` must be a list of objects"),
+    "no messages": ({"messages": []}, "no assistant", r"no turn of the role 'assistant': there is nothing to learn"),
+    "no assistant": ({"messages": [USER]}, "no assistant", r"no turn of the role 'assistant'"),
+    "assistant first": (
+        {"messages": [ASSISTANT, USER]},
+        "roles out of order",
+        r"`messages\[0\]\.role` is 'assistant' where 'user' was expected: user and assistant take turns",
+    ),
+    "two questions": (
+        {"messages": [{"role": "system", "content": "S"}, USER, USER, ASSISTANT]},
+        "roles out of order",
+        r"`messages\[2\]\.role` is 'user' where 'assistant' was expected",
+    ),
+    "a late system": (
+        {"messages": [USER, ASSISTANT, {"role": "system", "content": "S"}]},
+        "roles out of order",
+        r"`messages\[2\]\.role` is 'system'",
+    ),
+    "a last question": ({"messages": [USER, ASSISTANT, USER]}, "no answer", r"a question that nobody answers"),
+    "content is null": (
+        {"messages": [USER, {"role": "assistant", "content": None}]},
+        "text not a string",
+        r"`messages\[1\]\.content` is a NoneType, not a string",
+    ),
+    "MOSS without turns": ({"chat": {}}, "chat without turns", r"`chat` must be an object of objects `turn_1`"),
+    "MOSS with a gap": (
+        {"chat": {"turn_1": {"Human": "Q", "MOSS": "A"}, "turn_3": {"Human": "Q", "MOSS": "A"}}},
+        "chat without turns",
+        r"`turn_1`, `turn_2`",
+    ),
+    "MOSS without answer": (
+        {"chat": {"turn_1": {"Human": "Q", "MOSS": "<|MOSS|>: <eom>\n"}}},
+        "empty text",
+        r"`chat\.turn_1\.MOSS` is empty",
+    ),
+    "half a surrogate pair": (r'{"input": "\ud800", "output": "A"}', "broken Unicode", r"an escape \\ud800"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_lines_are_told_or_counted(write, case: str) -> None:
+    row, kind, message = BAD[case]
+    path = write({"input": "Q", "output": "A"}, row)
+    with pytest.raises(ValueError, match=rf"some\.jsonl, line 2: .*{message}"):
+        list(read_conversations(path))
+    skipped = Counter[str]()
+    assert len(list(read_conversations(path, on_bad="skip", skipped=skipped))) == 1
+    assert skipped == {kind: 1}
+
+
+def test_files_without_a_conversation(write) -> None:
+    with pytest.raises(ValueError, match=r"some\.jsonl holds no conversation: the file is empty; it needs lines such"):
+        list(read_conversations(write()))
+    with pytest.raises(ValueError, match=r"every line was left out \(2 x no question\)"):
+        list(read_conversations(write({"a": 1}, {"b": 2}), on_bad="skip"))
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.jsonl"):
+        list(read_conversations(Path("nowhere.jsonl")))
+
+
+def test_a_cut_off_file(write) -> None:
+    path = write(*[{"input": str(i), "output": "A" * 50} for i in range(500)], name="cut.jsonl.gz")
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"cut\.jsonl\.gz is cut off: the gzip file ends after line \d+"):
+        list(read_conversations(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "conversations", "turns"),
+    [
+        ("alpaca_gpt4_zh_demo", 1000, 1000),
+        ("fin_disc_consulting", 100, 157),
+        ("law_disc_qa_short_answer", 300, 300),
+        ("law_lawyer_llama_judical_exam", 2000, 2000),
+        ("moss_sft_examples", 560, 2119),
+    ],
+)
+def test_published_files(name: str, conversations: int, turns: int) -> None:
+    path = PUBLISHED / f"{name}.jsonl.gz"
+    if not path.exists():
+        pytest.skip("the published instruction sets (../shared/data/sft) are not here")
+    read = list(read_conversations(path))
+    assert (len(read), sum(len(conversation.turns) for conversation in read)) == (conversations, turns)
+    marks = re.compile(r"<\|(Human|MOSS)\|>|<eo[hm]>")
+    assert not [text for one in read for turn in one.turns for text in turn if marks.search(text)]

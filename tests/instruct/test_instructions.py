@@ -1,0 +1,145 @@
+"""Instruction files into packed rows: the split, what is too long, and rows that were packed before."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mindllm_jax.corpus.documents import held_out
+from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.instruct.instructions import (
+    Instructions,
+    PackedInstructions,
+    instructions_table,
+    pack_instructions,
+)
+
+ROWS = [{"id": f"n{i}", "instruction": f"Count to {i}.", "output": f"{i} is 你好 {i}"} for i in range(200)]
+
+
+def answers(packed: PackedInstructions, tokenizer: Tokenizer, side: str = "train") -> list[str]:
+    """Everything that is said on one side, sorted."""
+    rows = getattr(packed, side)
+    said = rows.ids[rows.said]
+    return sorted(map(tokenizer.decode, np.split(said, np.flatnonzero(said == tokenizer.doc_id) + 1)[:-1]))
+
+
+@pytest.fixture
+def config(write) -> Instructions:
+    return Instructions((str(write(*ROWS, name="rows.jsonl")),), sequence_length=64, held_out=0.2)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "run/instructions.npz"
+
+
+def test_the_split_follows_the_ids(config: Instructions, tokenizer: Tokenizer, store: Path) -> None:
+    packed = pack_instructions(config, tokenizer, store)
+    sides: dict[bool, list[str]] = {False: [], True: []}
+    for row in ROWS:
+        sides[held_out(row["id"], 0.2)].append(row["output"])
+    assert answers(packed, tokenizer) == sorted(sides[False])
+    assert answers(packed, tokenizer, "held_out") == sorted(sides[True])
+    assert 20 < len(sides[True]) < 60
+
+
+def test_held_out_files_of_their_own(config: Instructions, write, tokenizer: Tokenizer, store: Path) -> None:
+    own = write({"input": "Q", "output": "A"}, name="own.jsonl.gz")
+    packed = pack_instructions(replace(config, held_out_inputs=(str(own),)), tokenizer, store)
+    assert answers(packed, tokenizer) == sorted(row["output"] for row in ROWS)
+    assert answers(packed, tokenizer, "held_out") == ["A"]
+
+
+def test_what_is_too_long_is_cut_or_dropped(write, tokenizer: Tokenizer, store: Path) -> None:
+    text = "".join(chr(0x4E00 + 37 * i) for i in range(100))  # rare characters: several byte pieces each
+    long, hopeless = {"input": "Q", "output": text}, {"input": text, "output": "A"}
+    config = Instructions((str(write(ROWS[0], long, hopeless)),), sequence_length=64, held_out=0.0)
+    cut = pack_instructions(config, tokenizer, store)
+    assert cut.counts == {"conversations cut": 1, "conversations left out (too long)": 1}
+    assert len(cut.train) == 2
+    (whole,) = (ids for ids in np.split(cut.train.ids, cut.train.conversations[1:-1]) if len(ids) == 65)
+    assert text.startswith(tokenizer.decode(whole).split("\n")[-1].rstrip("\ufffd"))
+    dropped = pack_instructions(replace(config, on_long="drop"), tokenizer, store)
+    assert dropped.counts == {"conversations left out (too long)": 2}
+    assert answers(dropped, tokenizer) == [ROWS[0]["output"]]
+
+
+def test_bad_lines_are_counted(write, tokenizer: Tokenizer, store: Path) -> None:
+    path = write(*ROWS[:5], {"instruction": "Q", "output": ""}, "{")
+    config = Instructions((str(path),), sequence_length=64, held_out=0.0, on_bad="skip")
+    packed = pack_instructions(config, tokenizer, store)
+    assert packed.counts == {"lines left out (empty text)": 1, "lines left out (wrong JSON)": 1}
+    table = instructions_table(packed, batch_rows=2)
+    assert "1 lines left out (wrong JSON)" in table.caption and "an epoch is" in table.caption
+    assert [row[1] for row in table.rows] == [5, 0]
+
+
+def test_rows_are_packed_once(config: Instructions, tokenizer: Tokenizer, store: Path) -> None:
+    first = pack_instructions(config, tokenizer, store)
+    written = store.stat().st_mtime_ns
+    again = pack_instructions(config, tokenizer, store)
+    assert store.stat().st_mtime_ns == written
+    assert (again.key, again.counts) == (first.key, first.counts)
+    for side in ("train", "held_out"):
+        before, after = (getattr(packed, side).read(np.arange(3)) for packed in (first, again))
+        for one, other in zip(before, after, strict=True):
+            assert np.array_equal(one, other) and one.dtype == other.dtype
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "seed": {"seed": 1},
+    "length": {"sequence_length": 65},
+    "split": {"held_out": 0.1},
+    "too long": {"on_long": "drop"},
+}
+
+
+@pytest.mark.parametrize("change", [*CHANGES, "file", "damage", "not an archive"])
+def test_rows_are_packed_again_when_something_changed(
+    config: Instructions, tokenizer: Tokenizer, store: Path, change: str
+) -> None:
+    first = pack_instructions(config, tokenizer, store)
+    if change in CHANGES:
+        config = replace(config, **CHANGES[change])
+    elif change == "file":
+        path = Path(config.inputs[0])
+        path.write_text(path.read_text().replace("Count", "Reckon"))
+    elif change == "damage":
+        content = bytearray(store.read_bytes())
+        content[len(content) // 2] ^= 1
+        store.write_bytes(content)
+    else:
+        store.write_bytes(b"")
+    written = store.stat().st_mtime_ns
+    again = pack_instructions(config, tokenizer, store)
+    assert store.stat().st_mtime_ns != written
+    assert (again.key == first.key) == (change in ("damage", "not an archive"))
+
+
+def test_nothing_to_train_on(write, tokenizer: Tokenizer, store: Path) -> None:
+    config = Instructions((str(write(ROWS[0])),), sequence_length=64, held_out=0.999)
+    with pytest.raises(ValueError, match=r"inputs leave no conversation to train on: all are held out"):
+        pack_instructions(config, tokenizer, store)
+    short = replace(config, sequence_length=4, held_out=0.0)
+    with pytest.raises(ValueError, match=r"no conversation to train on: 1 conversations left out \(too long\)"):
+        pack_instructions(short, tokenizer, store)
+    with pytest.raises(ValueError, match=r"empty\.jsonl holds no conversation: the file is empty"):
+        pack_instructions(replace(config, inputs=(str(write(name="empty.jsonl")),)), tokenizer, store)
+    with pytest.raises(FileNotFoundError, match="there is no file or folder nowhere"):
+        pack_instructions(replace(config, inputs=("nowhere",)), tokenizer, store)
+    assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"held_out": 1.0}, r"Instructions\.held_out must be"),
+        ({"sequence_length": 1}, r"Instructions\.sequence_length"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Instructions(("x",), **settings)
