@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mindllm_jax.corpus.json_lines import BadLine, lines, parse
 from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.evaluation.harness import harness_model, require_harness
 from mindllm_jax.model.decoder import Decoder
@@ -23,8 +23,8 @@ TASKS = Path(__file__).parent / "tasks"
 def load_tasks(files: Mapping[str, str], others: Sequence[str] = (), *, download: bool = False) -> dict[str, Task]:
     """Tasks by name, those of a group or tag each by its own.
 
-    files: our tasks, with the file that holds the items of each. others: names that the harness knows. download: whether
-    the data sets of the others may be fetched; without it only those in the local cache of Hugging Face are found.
+    files: our tasks, with the file that holds the items of each. others: names that the harness knows. download:
+    whether the data sets of the others may be fetched; without it only those in the cache of Hugging Face are found.
 
     Raises ValueError for an unknown task or wrong data, FileNotFoundError where data are missing, ImportError where
     lm-eval is.
@@ -100,23 +100,20 @@ def _check_names(setting: str, names: Iterable[str], known: Sequence[str]) -> No
 
 def _check_items(path: Path) -> None:
     """Raises FileNotFoundError or ValueError, with the line, where a file does not hold multiple-choice items."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path} with the items of a task")
     number = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if problem := _problem(line):
-                raise ValueError(f"{path}, line {number}: {problem}; mindllm_jax.corpus.continuation makes such files")
+    for number, line in lines(path):
+        try:
+            problem = _problem(parse(line))
+        except BadLine as bad:
+            problem = str(bad)
+        if problem:
+            raise ValueError(f"{path}, line {number}: {problem}; mindllm_jax.corpus.continuation makes such files")
     if not number:
         raise ValueError(f"{path} is empty: it holds no items")
 
 
-def _problem(line: bytes) -> str:
+def _problem(item: Any) -> str:
     """What keeps a line from being an item; nothing if it is one."""
-    try:
-        item = json.loads(line)
-    except ValueError:
-        return "not JSON"
     if not isinstance(item, dict) or not isinstance(item.get("context"), str):
         return "no `context`"
     choices, answer = item.get("choices"), item.get("answer")

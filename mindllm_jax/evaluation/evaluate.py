@@ -98,7 +98,7 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         for result in results.values()
         for task, values in result.get("tasks", {}).items()
         for metric in values
-        if metric not in ("items", "chance") and not metric.endswith("_stderr")
+        if metric not in ("items", "cut_requests", "chance") and not metric.endswith("_stderr")
     }
     for task, metric in metrics:
         of_tasks = [result.get("tasks", {}).get(task, {}) for result in results.values()]

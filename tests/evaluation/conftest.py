@@ -18,9 +18,8 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.sharding import MeshAxes, Sharding
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
-from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.restore import keep_tokenizer
-from mindllm_jax.training.step import blueprint, initial_params, initial_state
+from mindllm_jax.training.step import TrainState, blueprint, initial_params
 
 Texts = dict[str, list[str]]
 LogProbabilities = Callable[[Decoder, Sequence[int]], np.ndarray]
@@ -112,8 +111,10 @@ def documents(source: str) -> list[Document]:
 
 
 @pytest.fixture(scope="session")
-def run(tokenizer: Tokenizer, model: Model, store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a pre-training run with checkpoints of other parameters than seed 0 gives, at steps 3 and 5."""
+def run(
+    tokenizer: Tokenizer, model: Model, decoder: Decoder, store: TokenStore, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a pre-training run of seed 0, with checkpoints at steps 3 and 5."""
     folder = tmp_path_factory.mktemp("run")
     keep_tokenizer(tokenizer, folder)
     identity = {
@@ -122,10 +123,11 @@ def run(tokenizer: Tokenizer, model: Model, store: TokenStore, tmp_path_factory:
         "seed": 0,
         "tokenizer_sha256": tokenizer.sha256,
     }
-    plan = blueprint(model, Sharding(MeshAxes().build(jax.devices()[:1])))
-    optimizer = Optimizer().build(10, plan.axes)
+    fresh = nnx.to_pure_dict(nnx.state(decoder))
     with Checkpoints(folder, Checkpointing(), identity) as checkpoints:
         for step in (3, 5):
-            checkpoints.save(initial_state(initial_params(model, plan, seed=step), plan, optimizer), step)
+            params = jax.tree.map(lambda x, step=step: x * (1 + step / 10), fresh)
+            counter = jax.numpy.int32(step)
+            checkpoints.save(TrainState(counter, counter, params, (counter,)), step)
             checkpoints.wait()
     return folder

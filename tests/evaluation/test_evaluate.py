@@ -1,0 +1,140 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+from flax import nnx
+
+from mindllm_jax.configuration import command_line, load
+from mindllm_jax.data.store import TokenStore
+from mindllm_jax.evaluation.bits_per_byte import split_bits
+from mindllm_jax.evaluation.compression import NGram, xz_bits
+from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, results_table
+from mindllm_jax.evaluation.texts import split_texts
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.training.restore import load_decoder
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def trained(run: Path) -> dict:
+    return evaluate(Evaluate(str(run)))
+
+
+def test_the_newest_checkpoint_is_measured_on_what_it_was_trained_on(
+    run: Path, store: TokenStore, trained: dict
+) -> None:
+    decoder = load_decoder(run).decoder
+    laws, novel = (split_bits(decoder, store, source, 32) for source in ("laws", "novel"))
+    assert trained["step"] == 5 and trained["store"] == store.url and trained["sequence_length"] == 32
+    assert trained["bits_per_byte"]["zh"] == pytest.approx((laws + novel).per_byte, rel=1e-6)
+    assert trained["bits_per_byte_of_sources"]["laws"] == pytest.approx(laws.per_byte, rel=1e-6)
+    assert trained["held_out_bytes"] == {
+        "en": store.split("wiki", "held_out").bytes,
+        "zh": store.split("laws", "held_out").bytes + store.split("novel", "held_out").bytes,
+    }
+    assert json.loads(json.dumps(trained)) == trained
+
+
+def test_compressors_see_the_same_bytes(store: TokenStore, trained: dict) -> None:
+    held_out = list(split_texts(store, "wiki", "held_out"))
+    size, five_gram = sum(map(len, held_out)), NGram(split_texts(store, "wiki", "train"), 5)
+    beside = trained["baselines"]["en"]
+    assert beside["xz -9"] == pytest.approx(xz_bits(held_out) / size)
+    assert beside["byte 5-gram"] == pytest.approx(five_gram.bits(held_out) / size)
+    assert beside["counted_bytes"] == store.split("wiki", "train").bytes
+
+
+def test_before_training_and_another_step(run: Path, trained: dict) -> None:
+    fresh = evaluate(Evaluate(str(run), untrained=True, baselines=False))
+    earlier = evaluate(Evaluate(str(run), step=3, baselines=False, sequence_length=16))
+    assert fresh["step"] == 0 and earlier["step"] == 3 and earlier["sequence_length"] == 16
+    assert len({result["bits_per_byte"]["zh"] for result in (fresh, earlier, trained)}) == 3
+    assert "baselines" not in fresh and "tasks" not in fresh
+
+
+def test_table_puts_results_beside_each_other() -> None:
+    task = {"acc": 0.5, "acc_stderr": 0.025, "acc_bytes": 0.4, "items": 9, "cut_requests": 0, "chance": 0.25}
+    results = {
+        "before": {"bits_per_byte": {"zh": 8.0}},
+        "after": {
+            "bits_per_byte": {"zh": 2.0, "en": 3.0},
+            "baselines": {"zh": {"xz -9": 2.5, "byte 5-gram": 2.25, "counted_bytes": 10}},
+            "tasks": {"continuation_zh": task},
+        },
+    }
+    table = results_table(results)
+    assert table.columns == ("", "before", "after", "xz -9", "byte 5-gram", "chance")
+    assert table.rows == [
+        ("bits per byte, zh", "8.000", "2.000", "2.500", "2.250", None),
+        ("bits per byte, en", None, "3.000", None, None, None),
+        ("acc, continuation_zh", None, "0.500 ± 0.025", None, None, "0.250"),
+        ("acc_bytes, continuation_zh", None, "0.400", None, None, "0.250"),
+    ]
+
+
+def test_preview_tells_what_would_be_done(run: Path, store: TokenStore, decoder: Decoder) -> None:
+    text = preview(Evaluate(str(run), tasks={"continuation_zh": "x"})).markdown()
+    tokens = sum(store.split(source, "held_out").tokens for source in store.sources)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(decoder)))
+    for told in (f"{tokens:,} of wiki, laws, novel", f"{parameters:,}", "checkpoints/5", "continuation_zh"):
+        assert told in text
+
+
+def test_a_store_of_another_tokenizer_is_told(run: Path, store: TokenStore, tmp_path: Path) -> None:
+    manifest = json.loads((Path(store.url) / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"tokenizer_sha256": "0" * 64}))
+    with pytest.raises(ValueError, match="was written with another tokenizer"):
+        evaluate(Evaluate(str(run), store=str(tmp_path)))
+
+
+def test_what_does_not_fit_is_told_before_the_work(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        evaluate(Evaluate(str(tmp_path)))
+    with pytest.raises(FileNotFoundError, match=r"there is no token store at .*absent"):
+        evaluate(Evaluate(str(run), store=str(tmp_path / "absent")))
+    with pytest.raises(ValueError, match=r"sequence_length = 65 is longer than the run's Model\.max_length = 64"):
+        evaluate(Evaluate(str(run), sequence_length=65))
+    with pytest.raises(ValueError, match=r"Evaluate\.batch_rows = 0: must be at least 1"):
+        Evaluate(str(run), batch_rows=0)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/eval").glob("*.gin")), ids=lambda path: path.stem)
+def test_configs_parse(path: Path) -> None:
+    config = load(Evaluate, command_line(None, ["--gin", str(path), "--gin.Evaluate.run=runs/x"]))
+    assert config.run == "runs/x"
+
+
+def test_the_command_writes_and_shows_its_result(run: Path, trained: dict, tmp_path: Path) -> None:
+    """In a process of its own, which leaves nothing outside its workdir but compiled programs."""
+    item = {"id": "1", "context": "第一条　公民的", "choices": ["甲。", "乙。", "丙。", "丁。"], "answer": 2}
+    (tmp_path / "zh.jsonl").write_text("".join(json.dumps(item | {"id": str(n)}) + "\n" for n in range(3)))
+    home = tmp_path / "home"
+    home.mkdir()
+    command = [sys.executable, ROOT / "launch/eval.py", f"--gin.Evaluate.run={run}", "--workdir", tmp_path / "out"]
+    command += [f"--gin.Evaluate.tasks={{'continuation_zh': '{tmp_path / 'zh.jsonl'}'}}"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("XDG", "HF_", "JAX_COMP"))}
+    done = subprocess.run(
+        command, env=environment | {"HOME": str(home)}, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out/eval.json").read_text())
+    assert result["bits_per_byte"] == pytest.approx(trained["bits_per_byte"], rel=1e-6)
+    assert result["tasks"]["continuation_zh"]["items"] == 3
+    assert "bits per byte, zh" in done.stdout and "step 5" in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} > {"config.gin", "operative_config.gin", "eval.json"}
+    left = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+    assert not {path for path in left if not path.startswith(".cache/mindllm-jax/")}
+
+
+def test_the_command_ends_bad_input_with_one_message(tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "launch/eval.py", f"--gin.Evaluate.run={tmp_path}", "--workdir", tmp_path / "out"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        f"error: {tmp_path} holds no checkpoint; give the --workdir of a finished or interrupted run"
+    )
