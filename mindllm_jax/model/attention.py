@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from mindllm_jax.kernels.block_ranges import BlockRanges
 from mindllm_jax.kernels.flash_attention import flash_attention
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import matrix
@@ -48,13 +49,16 @@ class Attention(nnx.Module):
             query, key = rotate(query, angles), rotate(key, angles)
         return query, key, value
 
-    def __call__(self, x: jax.Array, segment_ids: jax.Array | None, angles: Angles | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, segment_ids: jax.Array | None, ranges: BlockRanges | None, angles: Angles | None
+    ) -> jax.Array:
         query, key, value = self._project(x, angles)
         attended = flash_attention(
             query,
             key,
             value,
             segment_ids=segment_ids,
+            block_ranges=ranges,
             window=self.window,
             partition=self.partition,
             implementation=self.implementation,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mindllm_jax.kernels.block_ranges import BlockRanges, block_ranges
 from mindllm_jax.model.attention import Angles, Attention, LayerCache
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import EMBEDDING_STDDEV, normal
@@ -38,15 +40,17 @@ class Block(nnx.Module):
     """Attention and feed-forward, each added to the stream by the residual scheme. Maps [B T D] to [B T D]."""
 
     def __init__(self, config: Model, *, rngs: nnx.Rngs, sharding: Sharding | None = None):
-        partition = sharding.spec("batch", "length", "heads", "head_dim") if sharding else None
+        partition = sharding.partition("batch", "length", "heads", "head_dim") if sharding else None
         self.attention = Attention(config, rngs=rngs, partition=partition)
         self.mlp = MLP(config, rngs=rngs)
         self.attention_norm = Norm(config)
         self.mlp_norm = Norm(config)
         self.scheme = residual_scheme(config)
 
-    def __call__(self, x: jax.Array, segment_ids: jax.Array | None, angles: Angles | None) -> jax.Array:
-        x = add_branch(self.scheme, self.attention_norm, lambda h: self.attention(h, segment_ids, angles), x)
+    def __call__(
+        self, x: jax.Array, segment_ids: jax.Array | None, ranges: BlockRanges | None, angles: Angles | None
+    ) -> jax.Array:
+        x = add_branch(self.scheme, self.attention_norm, lambda h: self.attention(h, segment_ids, ranges, angles), x)
         return add_branch(self.scheme, self.mlp_norm, self.mlp, x)
 
     def decode(
@@ -110,15 +114,17 @@ class Decoder(nnx.Module):
         positions [B T] inside the document (None: 0, 1, 2, …). Raises ValueError for rows longer than max_length.
         """
         x, angles = self._embed(tokens, positions)
+        ranges = None if segment_ids is None else block_ranges(segment_ids)
         definition, stacked = nnx.split(self.blocks)
 
         def apply(x: jax.Array, block: nnx.State) -> tuple[jax.Array, None]:
-            x = nnx.merge(definition, block)(x, segment_ids, angles)
+            x = nnx.merge(definition, block)(x, segment_ids, ranges, angles)
             return self._constrain(x), None
 
         if self.config.remat != "none":
             apply = jax.checkpoint(apply, policy=REMAT[self.config.remat], prevent_cse=False)
-        x, _ = jax.lax.scan(apply, x, stacked)
+        with self._mesh():
+            x, _ = jax.lax.scan(apply, x, stacked)
         return x if self.final_norm is None else self.final_norm(x)
 
     def decode(
@@ -136,7 +142,8 @@ class Decoder(nnx.Module):
             block, layer = inputs
             return nnx.merge(definition, block).decode(x, layer, cache.length, (segment_ids, seen), angles)
 
-        x, layers = jax.lax.scan(apply, x, (stacked, cache.layers))
+        with self._mesh():
+            x, layers = jax.lax.scan(apply, x, (stacked, cache.layers))
         x = x if self.final_norm is None else self.final_norm(x)
         return x, Cache(layers, seen, cache.length + tokens.shape[1])
 
@@ -165,6 +172,9 @@ class Decoder(nnx.Module):
 
     def _constrain(self, x: jax.Array) -> jax.Array:
         return self.sharding.constrain(x, "batch", "length", "features") if self.sharding else x
+
+    def _mesh(self) -> AbstractContextManager[object]:
+        return self.sharding.active() if self.sharding else nullcontext()
 
     def _check_length(self, length: int) -> None:
         if length > self.config.max_length:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,14 @@ class Sharding:
     def named(self, *names: str) -> NamedSharding:
         """The sharding of an array whose axes have these logical names."""
         return NamedSharding(self.mesh, self.spec(*names))
+
+    def partition(self, *names: str) -> PartitionSpec | None:
+        """What a kernel is to be told of an array with these axes: its spec, or None on one device."""
+        return self.spec(*names) if self.mesh.size > 1 else None
+
+    def active(self) -> AbstractContextManager[object]:
+        """Makes the mesh the current one while a function is traced: kernels with a partition look there for it."""
+        return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
 
     def constrain(self, x: jax.Array, *names: str) -> jax.Array:
         """Tells the compiler, inside jit, how x is to be split."""

@@ -51,25 +51,25 @@ class Optimizer:
 
     def build(self, steps: int, axes: Axes) -> optax.GradientTransformation:
         """The gradient transformation for parameters whose logical axes are `axes` (see `axes_of`)."""
-        schedule, decayed = self.schedule(steps), jax.tree.map(_is_matrix, axes, is_leaf=_is_axes)
         if self.name == "muon":
-            update = optax.contrib.muon(
-                schedule,
+            descent = optax.contrib.muon(
+                1.0,
                 beta=self.beta2,
-                weight_decay=self.weight_decay,
-                weight_decay_mask=decayed,
+                eps=self.epsilon,
                 adam_b1=self.beta1,
                 adam_b2=self.beta2,
-                eps=self.epsilon,
-                adam_weight_decay=self.weight_decay,
                 muon_weight_dimension_numbers=jax.tree.map(_muon_dimensions, axes, is_leaf=_is_axes),
                 consistent_rms=0.2,  # the same size of update as AdamW's, so that one learning rate serves both
             )
+            direction = optax.chain(descent, optax.scale(-1.0))
         else:
-            update = optax.adamw(
-                schedule, self.beta1, self.beta2, self.epsilon, weight_decay=self.weight_decay, mask=decayed
-            )
-        return optax.chain(optax.clip_by_global_norm(self.clip_norm), update)
+            direction = optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
+        return optax.chain(
+            optax.clip_by_global_norm(self.clip_norm),
+            direction,
+            optax.add_decayed_weights(self.weight_decay, jax.tree.map(_is_matrix, axes, is_leaf=_is_axes)),
+            optax.scale_by_learning_rate(self.schedule(steps)),
+        )
 
 
 def axes_of(params: nnx.State) -> Axes:

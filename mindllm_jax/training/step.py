@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -62,17 +63,25 @@ def blueprint(model: Model, sharding: Sharding) -> Blueprint:
 
 
 def state_shardings(plan: Blueprint, optimizer: optax.GradientTransformation) -> TrainState:
-    """Shardings of a whole TrainState: the optimizer's moments lie as their parameters do, scalars everywhere."""
+    """Shardings of a whole TrainState: the optimizer's moments lie as their parameters do, scalars everywhere.
+
+    A moment is known by the names of its parameter, which end its path in the optimizer's state.
+    """
     everywhere: Any = jax.NamedSharding(plan.sharding.mesh, jax.P())
     params = nnx.to_pure_dict(plan.abstract)
-    moments = optax.tree_utils.tree_map_params(
-        optimizer,
-        lambda _, sharding: sharding,
-        jax.eval_shape(optimizer.init, params),
-        plan.shardings,
-        transform_non_params=lambda _: everywhere,
-    )
+    by_name = {_names(path): sharding for path, sharding in jax.tree_util.tree_leaves_with_path(plan.shardings)}
+
+    def place(path: tuple[Any, ...], _: jax.ShapeDtypeStruct) -> Any:
+        names = _names(path)
+        endings = (names[start:] for start in range(len(names)))
+        return next((by_name[ending] for ending in endings if ending in by_name), everywhere)
+
+    moments = jax.tree_util.tree_map_with_path(place, jax.eval_shape(optimizer.init, params))
     return TrainState(everywhere, everywhere, plan.shardings, moments)
+
+
+def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(part.key for part in path if isinstance(part, jax.tree_util.DictKey))
 
 
 def initial_params(model: Model, plan: Blueprint, seed: int) -> Params:
@@ -95,9 +104,13 @@ def initial_state(params: Params, plan: Blueprint, optimizer: optax.GradientTran
 def loss_sums(decoder: Decoder, batch: Batch, z_loss: float = 0.0) -> LossSums:
     """Weighted sum of the losses of a batch [B T], the sum of weights, and the weighted count of correct targets."""
     hidden = decoder(batch.tokens, segment_ids=batch.segment_ids, positions=batch.positions)
-    partition = decoder.sharding.spec("batch", "length", "features") if decoder.sharding else None
-    head = decoder.head.astype(hidden.dtype)
-    return linear_cross_entropy(hidden, head, batch.targets, batch.weights, z_loss=z_loss, partition=partition)
+    sharding, partition = decoder.sharding, None
+    if sharding and sharding.mesh.size > 1:
+        partition = (sharding.spec("batch", "length", "features"), sharding.spec("width", "vocab"))
+    with sharding.active() if sharding else nullcontext():
+        return linear_cross_entropy(
+            hidden, decoder.head, batch.targets, batch.weights, z_loss=z_loss, partition=partition
+        )
 
 
 def make_step(
@@ -136,7 +149,8 @@ def make_step(
         return jax.lax.scan(add, zeros, jax.tree.map(split, batch))[0]
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        sums, grads = accumulated(state.params, batch)
+        with plan.sharding.active():  # the backward pass of a kernel is traced here, not where it was called
+            sums, grads = accumulated(state.params, batch)
         weight = jnp.maximum(sums.weight, 1.0)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
         norm = optax.global_norm(grads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import jax
@@ -39,7 +40,7 @@ def packed_rows(seed: int = 0, batch: int = 2, length: int = 24) -> tuple[np.nda
     tokens = rng.integers(0, TINY.vocab_size, (batch, length), dtype=np.int32)
     segments, positions = np.zeros_like(tokens), np.zeros_like(tokens)
     for row, cuts in enumerate([(0, 7, 9, 20), (0, 1, 15, 24)][:batch]):
-        for number, (start, end) in enumerate(zip(cuts[:-1], cuts[1:], strict=True), start=1):
+        for number, (start, end) in enumerate(itertools.pairwise(cuts), start=1):
             segments[row, start:end] = number
             positions[row, start:end] = np.arange(end - start)
     return tokens, segments, positions
