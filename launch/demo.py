@@ -18,6 +18,7 @@ from mindllm_jax import configuration
 HERE = Path(__file__).parent
 RUN = Path("runs/demo")
 GIN = ("--gin", "configs/demo/demo.gin")
+TUNE = ("--gin", "configs/demo/tune.gin")
 EVALUATIONS = {
     "before training": (f"--gin.Evaluate.run={RUN}/pretrain", "--gin.Evaluate.untrained=True"),
     "after pre-training": (f"--gin.Evaluate.run={RUN}/pretrain", "--gin.Evaluate.baselines=True"),
@@ -34,7 +35,7 @@ def stages() -> list[tuple[str, Path, tuple[str, ...]]]:
         ("tokenizer", RUN / "tokenizer.model", ("train_tokenizer.py", *GIN)),
         ("token store", RUN / "store/done", ("prepare_data.py", *GIN)),
         ("pre-training", RUN / "pretrain/report.html", ("train.py", *GIN, "--workdir", f"{RUN}/pretrain")),
-        ("instruction tuning", RUN / "tune/report.html", ("sft.py", *GIN, "--workdir", f"{RUN}/tune")),
+        ("instruction tuning", RUN / "tune/report.html", ("sft.py", *GIN, *TUNE, "--workdir", f"{RUN}/tune")),
     ]
     for label, settings in EVALUATIONS.items():
         folder = RUN / "evaluation" / label.replace(" ", "_")

@@ -488,7 +488,7 @@ def record(config: Any, arguments: Arguments, *, write: bool = True) -> Path:
     write_text(workdir / "config.gin", gin.config_str())
     write_text(workdir / "operative_config.gin", gin.operative_config_str())
     write_text(workdir / "config.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
-    command = {"command": sys.argv, "python": sys.version.split()[0], "git": _git_sha(), "versions": _versions()}
+    command = {"command": sys.argv, "python": sys.version.split()[0], "git": _git_sha(), "versions": versions()}
     write_text(workdir / "command.json", json.dumps(command, indent=1) + "\n")
     return workdir
 
@@ -514,11 +514,12 @@ def _git_sha() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
+def versions() -> dict[str, str]:
+    """Installed versions of this package and of what a run depends on most."""
+    found = {}
     for name in PACKAGES:
         try:
-            versions[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,167 @@
+"""Training steps: tokens a second and peak memory beside transformers with PyTorch, on the same shapes in the same run.
+
+python benchmarks/train_step.py [--shapes small,medium,wide] [--dtypes float32,bfloat16] [--seconds 20] [--rounds 2]
+
+Each measurement is a process of its own, so that its peak memory is its own; rounds alternate. The peer is
+LlamaForCausalLM with sdpa attention and fused AdamW; bfloat16 is autocast there and `Model.compute_dtype` here. Peak
+memory is that of the whole process, compiler and libraries included. Prints a table and JSON.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+BATCH, LENGTH = 8, 512
+
+
+class Shape(NamedTuple):
+    """A model; heads of 64, F = 3 D."""
+
+    layers: int
+    width: int
+    vocab: int
+
+
+SHAPES = {"small": Shape(6, 256, 8192), "medium": Shape(8, 512, 16384), "wide": Shape(6, 256, 65536)}
+
+
+def ours(shape: Shape, dtype: str) -> Callable[[], Any]:
+    """One step of this project, on one device."""
+    import jax
+    import numpy as np
+
+    from mindllm_jax.data.rows import Batch
+    from mindllm_jax.model.config import Model
+    from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+    from mindllm_jax.training.optimizer import Optimizer
+    from mindllm_jax.training.step import blueprint, initial_params, initial_state, make_step
+
+    model = Model(
+        vocab_size=shape.vocab,
+        layers=shape.layers,
+        width=shape.width,
+        heads=shape.width // 64,
+        head_dim=64,
+        feed_forward=3 * shape.width,
+        max_length=LENGTH,
+        compute_dtype="float32" if dtype == "float32" else "bfloat16",
+    )
+    plan = blueprint(model, Sharding(MeshAxes().build(jax.devices()[:1])))
+    optimizer = Optimizer().build(1000, plan.axes)
+    state = [initial_state(initial_params(model, plan, 0), plan, optimizer)]
+    compiled = make_step(plan, optimizer)
+    tokens = np.random.default_rng(0).integers(0, shape.vocab, (BATCH, LENGTH + 1), dtype=np.int32)
+    whole = np.ones((BATCH, LENGTH), np.int32)
+    positions = np.broadcast_to(np.arange(LENGTH, dtype=np.int32), (BATCH, LENGTH))
+    batch = Batch(tokens[:, :-1], tokens[:, 1:], whole.astype(np.float32), whole, positions)
+    batch = jax.device_put(batch, plan.sharding.named("batch", "length"))
+
+    def step() -> None:
+        state[0], metrics = compiled(state[0], batch)
+        jax.block_until_ready((state[0], metrics))
+
+    return step
+
+
+def peer(shape: Shape, dtype: str) -> Callable[[], Any]:
+    """One step of transformers with PyTorch."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=shape.vocab,
+        num_hidden_layers=shape.layers,
+        hidden_size=shape.width,
+        num_attention_heads=shape.width // 64,
+        intermediate_size=3 * shape.width,
+        max_position_embeddings=LENGTH,
+        attn_implementation="sdpa",
+    )
+    model = LlamaForCausalLM(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    tokens = torch.randint(0, shape.vocab, (BATCH, LENGTH))
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = model(input_ids=tokens, labels=tokens).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def measure(side: str, shape: Shape, dtype: str, seconds: float) -> dict[str, float]:
+    """Median tokens a second of the steps after the second, and the peak memory of this process in GB."""
+    step = {"ours": ours, "peer": peer}[side](shape, dtype)
+    step()
+    step()
+    times, until = [], time.perf_counter() + seconds
+    while time.perf_counter() < until or len(times) < 3:
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return {"tokens_per_second": BATCH * LENGTH / statistics.median(times), "peak_gb": peak}
+
+
+def child(*words: str) -> dict[str, float]:
+    """`measure` in a process of its own."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, __file__, "--child", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Measures every combination and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default=",".join(SHAPES))
+    parser.add_argument("--dtypes", default="float32,bfloat16")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        side, shape, dtype, seconds = arguments.child
+        print(json.dumps(measure(side, SHAPES[shape], dtype, float(seconds))))
+        return
+
+    import rich
+
+    from mindllm_jax.reporting.tables import Table
+
+    rows = []
+    for shape in arguments.shapes.split(","):
+        for dtype in arguments.dtypes.split(","):
+            found: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
+            for _ in range(arguments.rounds):
+                for side, measured in found.items():
+                    measured.append(child(side, shape, dtype, str(arguments.seconds)))
+            speed = {s: statistics.median(m["tokens_per_second"] for m in found[s]) for s in found}
+            memory = {s: max(m["peak_gb"] for m in found[s]) for s in found}
+            layers, width, vocab = SHAPES[shape]
+            name = f"{layers} x {width}, V {vocab:,}"
+            ratio = speed["ours"] / speed["peer"]
+            rows.append((name, dtype, speed["ours"], speed["peer"], ratio, memory["ours"], memory["peer"]))
+            print(f"{name} {dtype}: {speed['ours']:.0f} against {speed['peer']:.0f} tokens/s", file=sys.stderr)
+    columns = ("shape", "dtype", "tokens/s", "peer tokens/s", "ratio", "peak GB", "peer peak GB")
+    table = Table(columns, rows, f"{BATCH} rows of {LENGTH}, {os.cpu_count()} CPUs, {platform.processor() or 'cpu'}")
+    rich.print(table.terminal())
+    print(json.dumps([dict(zip(columns, row, strict=True)) for row in rows]))
+
+
+if __name__ == "__main__":
+    main()

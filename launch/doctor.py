@@ -1,0 +1,51 @@
+"""Says what is here: versions, devices, which kernels run and why the others do not, free disk and memory.
+
+python launch/doctor.py
+"""
+
+from mindllm_jax import configuration
+
+
+def main() -> None:
+    """Prints four tables."""
+    configuration.command_line(__doc__)
+
+    import os
+    import platform
+    import shutil
+
+    import jax
+    import rich
+
+    from mindllm_jax.kernels import flash_attention, linear_cross_entropy
+    from mindllm_jax.reporting.tables import Cell, Table
+    from mindllm_jax.training.cost import peak_flops
+
+    versions = {"python": platform.python_version(), **configuration.versions()}
+    rich.print(Table(("package", "version"), list(versions.items())).terminal())
+
+    rows: list[tuple[Cell, ...]] = []
+    for device in jax.devices():
+        peak = peak_flops(device.device_kind)
+        memory = (device.memory_stats() or {}).get("bytes_limit")
+        rows.append((str(device), device.device_kind, peak and peak / 1e12, memory and memory / 2**30))
+    rich.print(Table(("device", "kind", "dense bfloat16 TFLOP/s", "memory GiB"), rows).terminal())
+
+    rows = []
+    for kernel in (flash_attention, linear_cross_entropy):
+        for name, entry in kernel.IMPLEMENTATIONS.items():
+            why = entry.capabilities.obstacles(
+                platform=jax.default_backend(), dtype="float32", features=frozenset[str]()
+            )
+            rows.append((kernel.__name__.rpartition(".")[2], name, not why, "; ".join(why)))
+    rich.print(Table(("kernel", "implementation", "runs here", "why not"), rows).terminal())
+
+    disk = shutil.disk_usage(".")
+    rows = [("CPUs", os.cpu_count()), ("free disk here, GiB", disk.free / 2**30)]
+    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        rows.append(("free memory, GiB", os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30))
+    rich.print(Table(("machine", ""), rows).terminal())
+
+
+if __name__ == "__main__":
+    configuration.run(main)
