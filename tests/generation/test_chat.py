@@ -1,0 +1,96 @@
+"""A session with a model, and the terminal chat around it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from mindllm_jax.data.chat import Turn, encode_prompt
+from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.generation.chat import HELP, Chat, Session, talk
+from mindllm_jax.generation.engine import stream
+from mindllm_jax.generation.sampling import Sampling
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.training.restore import LoadedRun
+
+SAMPLING = Sampling(temperature=0.0, max_tokens=11)
+
+
+@pytest.fixture
+def run(decoder: Decoder, tokenizer: Tokenizer) -> LoadedRun:
+    return LoadedRun(decoder, decoder.config, tokenizer, 0, {})
+
+
+@pytest.fixture
+def session(run: LoadedRun) -> Session:
+    return Session(run, Chat(run="unused", sampling=SAMPLING))
+
+
+def said(session: Session, lines: list[str]) -> str:
+    """What a chat writes for these lines."""
+    written: list[str] = []
+    talk(session, lines, written.append)
+    return "".join(written)
+
+
+def test_an_answer_is_what_the_model_says_after_the_prompt(
+    session: Session, decoder: Decoder, tokenizer: Tokenizer
+) -> None:
+    answers = []
+    for question in ("Hi", "再见"):
+        prompt = encode_prompt(tokenizer, session.turns, question)
+        stops = (tokenizer.doc_id, tokenizer.user_id)
+        expected = "".join(stream(decoder, tokenizer, prompt, SAMPLING, stop_ids=stops))
+        answers.append("".join(session.reply(question)))
+        assert answers[-1] == expected
+    assert session.turns == [Turn("Hi", answers[0].strip()), Turn("再见", answers[1].strip())]
+
+
+def test_a_document_is_continued(run: LoadedRun, decoder: Decoder, tokenizer: Tokenizer) -> None:
+    session = Session(run, Chat(run="unused", mode="continue", sampling=SAMPLING))
+    expected = "".join(stream(decoder, tokenizer, "Once", SAMPLING))
+    assert "".join(session.reply("Once")) == expected
+    assert session.turns == []
+
+
+def test_the_first_turns_are_forgotten(session: Session) -> None:
+    written = said(session, ["one two three four"] * 4)
+    assert session.forgotten > 0
+    assert len(session.turns) == 4 - session.forgotten
+    assert "turns no longer fit in Model.max_length and are forgotten]" in written
+
+
+def test_a_question_that_does_not_fit_is_told_and_the_chat_goes_on(session: Session) -> None:
+    written = said(session, ["x y " * 200, "Hi"])
+    assert "not fit behind it in Model.max_length = 96" in written
+    assert [turn.question for turn in session.turns] == ["Hi"]
+
+
+def test_commands(session: Session) -> None:
+    written = said(session, ["", "Hi", "/reset", "/what", "Ho", "/quit", "never read"])
+    assert [turn.question for turn in session.turns] == ["Ho"]
+    assert "a new conversation\n" in written
+    assert written.count(HELP) == 2, "at the start and for an unknown command"
+
+
+def test_an_interrupted_answer_is_kept_and_the_chat_goes_on(session: Session) -> None:
+    written: list[str] = []
+
+    def write(text: str) -> None:
+        written.append(text)
+        if len(written) == 2:  # the first piece of the first answer
+            raise KeyboardInterrupt
+
+    talk(session, ["Hi", "Ho"], write)
+    assert written[1].strip() == session.turns[0].answer
+    assert written[2] == " [stopped]"
+    assert [turn.question for turn in session.turns] == ["Hi", "Ho"]
+
+
+def test_an_interruption_while_waiting_leaves(session: Session) -> None:
+    def lines() -> Iterator[str]:
+        yield "Hi"
+        raise KeyboardInterrupt
+
+    written: list[str] = []
+    talk(session, lines(), written.append)
+    assert len(session.turns) == 1 and written[-1] == "\n"
