@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from mindllm_jax.data.rows import Batch
 from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.generation.chat import Chat, Session
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.instruct.answers import answer_loss
-from mindllm_jax.instruct.instructions import Instructions, pack_instructions
+from mindllm_jax.instruct.instructions import Instructions, PackedInstructions, pack_instructions
+from mindllm_jax.instruct.packed import EpochRows
 from mindllm_jax.instruct.tune import Tune, tune
+from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.training.checkpoint import Checkpointing
 from mindllm_jax.training.loop import Loop
 from mindllm_jax.training.optimizer import Optimizer
@@ -26,15 +30,30 @@ from mindllm_jax.training.restore import load_decoder, read_run
 ROWS = [{"id": f"n{i}", "input": f"{i}?", "output": "yes 好" if i % 2 else "no"} for i in range(60)]
 
 
-@pytest.fixture
-def config(base: Path, write: Callable[..., Path]) -> Tune:
+@pytest.fixture(scope="module")
+def config(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tune:
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     return Tune(
         base=str(base),
-        instructions=Instructions((str(write(*ROWS, name="rows.jsonl")),), sequence_length=64, held_out=0.2),
+        instructions=Instructions((str(path),), sequence_length=64, held_out=0.2),
         optimizer=Optimizer(peak_learning_rate=1e-2, warmup_steps=2),
         loop=Loop(steps=8, batch_rows=8, log_every=1, evaluate_every=8),
         checkpointing=Checkpointing(every_steps=4),
     )
+
+
+@pytest.fixture(scope="module")
+def tuned(config: Tune, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the run."""
+    workdir = tmp_path_factory.mktemp("tuned")
+    tune(config, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def packed(config: Tune, tuned: Path, tokenizer: Tokenizer) -> PackedInstructions:
+    return pack_instructions(config.instructions, tokenizer, tuned / "instructions.npz")
 
 
 def params_of(run: Path) -> list[np.ndarray]:
@@ -46,52 +65,58 @@ def metrics_of(run: Path, name: str) -> list[float]:
     return [line[name] for line in lines if name in line]
 
 
-def test_a_tuned_run_learns_goes_on_and_talks(config: Tune, base: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    straight = tmp_path / "straight"
-    tune(config, straight)
-    losses = metrics_of(straight, "loss")
+def reference_loss(decoder: Decoder, batch: Batch) -> tuple[float, float]:
+    """Mean loss and accuracy over the weighted targets, in float64 from the logits."""
+    batch = Batch(*map(jnp.asarray, batch))
+    logits = nnx.jit(
+        lambda decoder, batch: decoder.logits(
+            decoder(batch.tokens, segment_ids=batch.segment_ids, positions=batch.positions)
+        )
+    )(decoder, batch)
+    logits = np.asarray(logits, np.float64)
+    targets, weights = np.asarray(batch.targets), np.asarray(batch.weights)
+    of_targets = np.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    losses = np.log(np.exp(logits).sum(-1)) - of_targets
+    return (weights * losses).sum() / weights.sum(), (weights * (logits.argmax(-1) == targets)).sum() / weights.sum()
+
+
+def test_it_starts_from_the_base(tuned: Path, base: Path, packed: PackedInstructions) -> None:
+    batch = EpochRows(packed.train, seed=0).read(np.arange(8))
+    loss, accuracy = reference_loss(load_decoder(base).decoder, batch)
+    assert metrics_of(tuned, "loss")[0] == pytest.approx(loss, rel=1e-5)
+    assert metrics_of(tuned, "accuracy")[0] == pytest.approx(accuracy, rel=1e-5)
+
+
+def test_the_answer_loss_is_that_of_the_answers(tuned: Path, packed: PackedInstructions) -> None:
+    decoder, rows = load_decoder(tuned).decoder, packed.held_out
+    loss, accuracy = reference_loss(decoder, rows.read(np.arange(len(rows))))
+    expected = {"answer_loss": pytest.approx(loss, rel=1e-5), "answer_accuracy": pytest.approx(accuracy)}
+    assert answer_loss(rows)(decoder) == expected
+    (in_the_loop,) = metrics_of(tuned, "answer_loss")
+    assert in_the_loop == pytest.approx(loss, rel=1e-5)
+
+
+def test_it_learns_and_talks(tuned: Path, packed: PackedInstructions, base: Path) -> None:
+    losses = metrics_of(tuned, "loss")
     assert len(losses) == 8 and losses[-1] < 0.5 * losses[0]
-    (held_out,) = metrics_of(straight, "answer_loss")
-    packed = pack_instructions(config.instructions, tokenizer, straight / "instructions.npz")
-    untuned = answer_loss(packed.held_out)(load_decoder(base).decoder)["answer_loss"]
-    assert held_out < 0.5 * untuned
-
-    # Interrupted after step 4: what was saved later is gone.
-    resumed = tmp_path / "resumed"
-    shutil.copytree(straight, resumed)
-    shutil.rmtree(resumed / "checkpoints/8")
-    tune(config, resumed)
-    assert all(map(np.array_equal, params_of(straight), params_of(resumed)))
-    assert metrics_of(resumed, "loss") == losses
-
-    record = read_run(straight)
-    assert record.identity["Tune"]["base"] == str(base)
-    assert record.identity["Pretrain"] == {"data": {"store": "somewhere"}}, "where the base was trained stays known"
-    sampling = Sampling(temperature=0.0, max_tokens=16)
-    session = Session(load_decoder(straight), Chat(run=str(straight), sampling=sampling))
+    untuned, after = (answer_loss(packed.held_out)(load_decoder(run).decoder)["answer_loss"] for run in (base, tuned))
+    assert after < 0.5 * untuned
+    session = Session(load_decoder(tuned), Chat(run=str(tuned), sampling=Sampling(temperature=0.0, max_tokens=16)))
     assert "".join(session.reply("3?")) in ("yes 好", "no")
 
 
-def test_it_starts_from_the_base(config: Tune, base: Path, tmp_path: Path) -> None:
-    barely = replace(config, optimizer=Optimizer(peak_learning_rate=1e-12), loop=replace(config.loop, steps=1))
-    tune(barely, tmp_path / "run")
-    for before, after in zip(params_of(base), params_of(tmp_path / "run"), strict=True):
-        np.testing.assert_allclose(after, before, rtol=0, atol=1e-9)
+def test_it_goes_on_where_it_was_interrupted(config: Tune, tuned: Path, tmp_path: Path) -> None:
+    shutil.copytree(tuned, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints/8")
+    tune(config, tmp_path / "run")
+    assert all(map(np.array_equal, params_of(tuned), params_of(tmp_path / "run")))
+    assert metrics_of(tmp_path / "run", "loss") == metrics_of(tuned, "loss")
 
 
-def test_the_answer_loss_is_that_of_the_answers(config: Tune, base: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    decoder = load_decoder(base).decoder
-    rows = pack_instructions(config.instructions, tokenizer, tmp_path / "rows.npz").held_out
-    batch = rows.read(np.arange(len(rows)))
-    hidden = decoder(batch.tokens, segment_ids=batch.segment_ids, positions=batch.positions)
-    logits = np.asarray(decoder.logits(hidden), np.float64)
-    log_probability = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    of_targets = np.take_along_axis(log_probability, np.asarray(batch.targets)[..., None], -1)[..., 0]
-    weights = np.asarray(batch.weights)
-    measured = answer_loss(rows)(decoder)
-    assert measured["answer_loss"] == pytest.approx(-(weights * of_targets).sum() / weights.sum(), rel=1e-6)
-    correct = logits.argmax(-1) == batch.targets
-    assert measured["answer_accuracy"] == pytest.approx((weights * correct).sum() / weights.sum())
+def test_the_run_remembers_its_base(tuned: Path, base: Path) -> None:
+    identity = read_run(tuned).identity
+    assert identity["Tune"]["base"] == str(base)
+    assert identity["Pretrain"] == {"data": {"store": "somewhere"}}, "where held-out text is found"
 
 
 def damage(path: Path) -> None:
@@ -145,9 +170,10 @@ def test_data_that_cannot_be_tuned_on(config: Tune, write: Callable[..., Path], 
         tuned_on(write(*ROWS), sequence_length=97)
 
 
-def test_going_on_with_other_data_is_refused(config: Tune, write: Callable[..., Path], tmp_path: Path) -> None:
-    short = replace(config, loop=replace(config.loop, steps=1))
-    tune(short, tmp_path / "run")
-    write(*ROWS[:30], name="rows.jsonl")
-    with pytest.raises(ValueError, match=r"checkpoints/1: data was .* use the data and tokenizer of that run"):
-        tune(short, tmp_path / "run")
+def test_going_on_with_other_data_is_refused(
+    config: Tune, tuned: Path, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    shutil.copytree(tuned, tmp_path / "run")
+    other = replace(config.instructions, inputs=(str(write(*ROWS[:30])),))
+    with pytest.raises(ValueError, match=r"checkpoints/8: data was .* use the data and tokenizer of that run"):
+        tune(replace(config, instructions=other), tmp_path / "run")
