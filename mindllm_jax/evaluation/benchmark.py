@@ -37,8 +37,10 @@ def load_tasks(files: Mapping[str, str], others: Sequence[str] = (), *, download
         # Read once, when the library is first imported. There is no argument for it.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     require_harness()
+    import datasets
     from lm_eval.tasks import TaskManager
 
+    datasets.disable_progress_bars()
     # Looking through the harness's own 14,000 tasks takes ten seconds.
     manager = TaskManager(include_path=str(TASKS), include_defaults=bool(others))
     _check_names("Evaluate.harness_tasks", others, manager.all_tasks)

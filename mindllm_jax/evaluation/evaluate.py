@@ -83,33 +83,27 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
 
 def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     """Results of `evaluate` side by side, by the label of their column, beside compressors and chance."""
-    languages = {language: None for result in results.values() for language in result["bits_per_byte"]}
-    baselines = {}
+    baselines: dict[str, Mapping[str, float]] = {}
     for result in results.values():
         baselines |= result.get("baselines", {})
     rows: list[tuple[str | None, ...]] = []
-    for language in languages:
+    for language in dict.fromkeys(language for result in results.values() for language in result["bits_per_byte"]):
         of_models = [result["bits_per_byte"].get(language) for result in results.values()]
         beside = [baselines.get(language, {}).get(name) for name in (XZ, FIVE_GRAM)]
-        shown = [None if value is None else f"{value:.3f}" for value in (*of_models, *beside)]
-        rows.append((f"bits per byte, {language}", *shown, None))
-    metrics = {
-        (task, metric): None
-        for result in results.values()
-        for task, values in result.get("tasks", {}).items()
-        for metric in values
-        if metric not in ("items", "cut_requests", "chance") and not metric.endswith("_stderr")
-    }
-    for task, metric in metrics:
-        of_tasks = [result.get("tasks", {}).get(task, {}) for result in results.values()]
-        chance = next((values["chance"] for values in of_tasks if "chance" in values), None)
-        shown = [_with_error(values, metric) for values in of_tasks]
-        rows.append((f"{metric}, {task}", *shown, None, None, None if chance is None else f"{chance:.3f}"))
-    caption = (
-        "Held-out documents. xz has seen nothing but them; the 5-gram has counted the training text. "
-        "± is one standard error."
-    )
-    return Table(("", *results, XZ, FIVE_GRAM, "chance"), rows, caption)
+        rows.append((f"bits per byte, {language}", *map(_shown, (*of_models, *beside)), None))
+    of_tasks = [result.get("tasks", {}) for result in results.values()]
+    for task in dict.fromkeys(task for tasks in of_tasks for task in tasks):
+        of_models = [tasks.get(task, {}) for tasks in of_tasks]
+        chance = next((values["chance"] for values in of_models if "chance" in values), None)
+        for metric in dict.fromkeys(name for values in of_models for name in values if _is_metric(name)):
+            shown = [_shown(values.get(metric), values.get(f"{metric}_stderr")) for values in of_models]
+            rows.append((f"{metric}, {task}", *shown, None, None, _shown(chance)))
+    columns = ("", *results, XZ, FIVE_GRAM, "chance")
+    filled = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
+    caption = "Held-out documents; ± is one standard error."
+    if baselines:
+        caption += " xz has seen nothing but them, the 5-gram has counted the training text."
+    return Table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], caption)
 
 
 def preview(config: Evaluate) -> Table:
@@ -176,8 +170,11 @@ def _baselines(store: TokenStore, language: str, most: int) -> dict[str, float]:
     return {XZ: xz_bits(held_out) / size, FIVE_GRAM: five_gram, "counted_bytes": min(counted, most)}
 
 
-def _with_error(values: Mapping[str, float], metric: str) -> str | None:
-    if metric not in values:
+def _is_metric(name: str) -> bool:
+    return name not in ("items", "cut_requests", "chance") and not name.endswith("_stderr")
+
+
+def _shown(value: float | None, error: float | None = None) -> str | None:
+    if value is None:
         return None
-    error = values.get(f"{metric}_stderr")
-    return f"{values[metric]:.3f}" + ("" if error is None else f" ± {error:.3f}")
+    return f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")

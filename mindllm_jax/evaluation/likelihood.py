@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,11 +14,11 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import track
 
+from mindllm_jax.data.packing import first_fit
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.training.placement import even_rows, place, sharding_of
 
-SMALLEST_LENGTH = 64  # shorter rows are padded to it
-SMALLEST_COUNT = 4  # and fewer asked tokens a row to this
+ROW_LENGTH = 512  # rows that sequences are packed into have this length or a multiple, or Model.max_length
 HEAD_CHUNK = 64  # tokens a row whose logits exist at one time
 
 
@@ -37,13 +37,13 @@ class Likelihood(NamedTuple):
     cut: int  # tokens left out at the beginning, because the whole is longer than the model reads
 
 
-class _Row(NamedTuple):
-    """One forward pass, and the tokens that are asked of it: token `targets[i]` after `tokens[: places[i] + 1]`."""
+class _Sequence(NamedTuple):
+    """Tokens to read, and those that are asked: token `targets[i]` after `tokens[: places[i] + 1]`."""
 
     tokens: tuple[int, ...]
     places: list[int]
     targets: list[int]
-    queries: list[tuple[int, int]]  # (number of the query, number of its tokens), in the order of the places
+    queries: list[tuple[int, int]]  # (number of the query, how many tokens it asks), in the order of the places
 
 
 def likelihoods(
@@ -51,65 +51,72 @@ def likelihoods(
 ) -> list[Likelihood]:
     """The likelihood of every query, in order; shows progress.
 
-    Queries that differ in the last token only (the letters of a multiple choice) share one forward pass. Rows are
-    sorted by length and padded to powers of two, numbers of asked tokens to powers of four: few shapes are compiled.
+    Queries that differ in the last token only (the letters of a multiple choice) share one pass. Sequences are packed
+    into rows of one length, as documents are in training, so that little is padded and one program serves all.
 
     What is longer than Model.max_length loses its beginning. Raises ValueError for an empty context.
     """
     answers = [Likelihood(0.0, True, 0)] * len(queries)
-    rows = sorted(_rows(decoder, queries), key=lambda row: -len(row.tokens))
+    longest = decoder.config.max_length
+    # Longest first, which packs well.
+    sequences = sorted(_sequences(queries, longest), key=lambda sequence: -len(sequence.tokens))
+    lengths = [len(sequence.tokens) for sequence in sequences]
+    length = min(longest, math.ceil(max(lengths, default=1) / ROW_LENGTH) * ROW_LENGTH)
+    rows = [[sequences[i] for i in members] for members in first_fit(lengths, length).bins]
+    asked = _rounded(max((sum(len(sequence.targets) for sequence in row) for row in rows), default=1))
     count = even_rows(decoder, batch_rows)
     batches = [rows[start : start + count] for start in range(0, len(rows), count)]
     definition, params = nnx.split(decoder)
-    longest = decoder.config.max_length
     console = Console(stderr=True, quiet=jax.process_index() != 0)
     for batch in track(batches, title, console=console, transient=True):
-        arrays = [place(decoder, array, "batch", "length") for array in _padded(batch, count, longest)]
+        arrays = [place(decoder, array, "batch", "length") for array in _arrays(batch, count, length, asked)]
         logs, best = jax.device_get(_score(definition, params, *arrays))
         for index, row in enumerate(batch):
-            for number, chosen in _parts(row):
-                query = queries[number]
-                cut = max(0, len(query.context) + len(query.continuation) - longest - 1)
-                log = float(logs[index, chosen].sum(dtype=np.float64))
-                answers[number] = Likelihood(log, bool(best[index, chosen].all()), cut)
+            start = 0
+            for number, size in (query for sequence in row for query in sequence.queries):
+                part = slice(start, start + size)
+                start += size
+                cut = max(0, len(queries[number].context) + len(queries[number].continuation) - longest - 1)
+                log = float(logs[index, part].sum(dtype=np.float64))
+                answers[number] = Likelihood(log, bool(best[index, part].all()), cut)
     return answers
 
 
-def _rows(decoder: Decoder, queries: Sequence[Query]) -> list[_Row]:
-    rows: dict[tuple[int, ...], _Row] = {}
+def _sequences(queries: Sequence[Query], longest: int) -> list[_Sequence]:
+    sequences: dict[tuple[int, ...], _Sequence] = {}
     for number, (context, continuation) in enumerate(queries):
         if not len(context):
             raise ValueError("a continuation needs a context; the beginning of a document is the one token <doc>")
         if not len(continuation):
             continue
-        whole = (*context, *continuation)[-decoder.config.max_length - 1 :]
+        whole = (*context, *continuation)[-longest - 1 :]
         tokens, asked = whole[:-1], min(len(continuation), len(whole) - 1)
-        row = rows.setdefault(tokens, _Row(tokens, [], [], []))
-        row.places.extend(range(len(tokens) - asked, len(tokens)))
-        row.targets.extend(whole[len(whole) - asked :])
-        row.queries.append((number, asked))
-    return list(rows.values())
+        sequence = sequences.setdefault(tokens, _Sequence(tokens, [], [], []))
+        sequence.places.extend(range(len(tokens) - asked, len(tokens)))
+        sequence.targets.extend(whole[len(whole) - asked :])
+        sequence.queries.append((number, asked))
+    return list(sequences.values())
 
 
-def _parts(row: _Row) -> Iterator[tuple[int, slice]]:
-    """The queries of a row, each with the slice of its asked tokens."""
-    start = 0
-    for number, asked in row.queries:
-        yield number, slice(start, start + asked)
-        start += asked
+def _rounded(asked: int) -> int:
+    """To a power of two, and above HEAD_CHUNK to its multiples: programs of earlier calls can often be used again."""
+    return 2 ** math.ceil(math.log2(asked)) if asked < HEAD_CHUNK else math.ceil(asked / HEAD_CHUNK) * HEAD_CHUNK
 
 
-def _padded(rows: Sequence[_Row], count: int, longest: int) -> tuple[np.ndarray, ...]:
-    """Tokens and segment ids [B T], places and targets [B C] of B = `count` rows."""
-    length = max(len(row.tokens) for row in rows)
-    length = min(longest, max(SMALLEST_LENGTH, 2 ** math.ceil(math.log2(length))))
-    asked = max(SMALLEST_COUNT, 4 ** math.ceil(math.log(max(len(row.targets) for row in rows), 4)))
-    tokens, segment_ids = np.zeros((count, length), np.int32), np.zeros((count, length), np.int32)
-    places, targets = np.zeros((count, asked), np.int32), np.zeros((count, asked), np.int32)
+def _arrays(rows: Sequence[Sequence[_Sequence]], count: int, length: int, asked: int) -> tuple[np.ndarray, ...]:
+    """Tokens, segment ids and positions [B T], places and targets [B C]; B = `count`, T = `length`, C = `asked`."""
+    tokens, segment_ids, positions = np.zeros((3, count, length), np.int32)
+    places, targets = np.zeros((2, count, asked), np.int32)
     for index, row in enumerate(rows):
-        tokens[index, : len(row.tokens)], segment_ids[index, : len(row.tokens)] = row.tokens, 1
-        places[index, : len(row.places)], targets[index, : len(row.targets)] = row.places, row.targets
-    return tokens, segment_ids, places, targets
+        begin, first = 0, 0
+        for segment, sequence in enumerate(row, start=1):
+            end, last = begin + len(sequence.tokens), first + len(sequence.targets)
+            tokens[index, begin:end], segment_ids[index, begin:end] = sequence.tokens, segment
+            positions[index, begin:end] = range(end - begin)
+            places[index, first:last] = np.add(sequence.places, begin)
+            targets[index, first:last] = sequence.targets
+            begin, first = end, last
+    return tokens, segment_ids, positions, places, targets
 
 
 @partial(jax.jit, static_argnames="definition")
@@ -118,12 +125,13 @@ def _score(
     params: nnx.State,
     tokens: jax.Array,
     segment_ids: jax.Array,
+    positions: jax.Array,
     places: jax.Array,
     targets: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probability of each target, float32 [B C], and whether it is the most probable token."""
     decoder = nnx.merge(definition, params)
-    hidden = decoder(tokens, segment_ids=segment_ids)
+    hidden = decoder(tokens, segment_ids=segment_ids, positions=positions)
     asked = jnp.take_along_axis(hidden, places[..., None], axis=1)
 
     def of_chunk(chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -68,13 +68,15 @@ def test_table_puts_results_beside_each_other() -> None:
         },
     }
     table = results_table(results)
-    assert table.columns == ("", "before", "after", "xz -9", "byte 5-gram", "chance")
+    assert table.columns == ["", "before", "after", "xz -9", "byte 5-gram", "chance"]
     assert table.rows == [
-        ("bits per byte, zh", "8.000", "2.000", "2.500", "2.250", None),
-        ("bits per byte, en", None, "3.000", None, None, None),
-        ("acc, continuation_zh", None, "0.500 ± 0.025", None, None, "0.250"),
-        ("acc_bytes, continuation_zh", None, "0.400", None, None, "0.250"),
+        ["bits per byte, zh", "8.000", "2.000", "2.500", "2.250", None],
+        ["bits per byte, en", None, "3.000", None, None, None],
+        ["acc, continuation_zh", None, "0.500 ± 0.025", None, None, "0.250"],
+        ["acc_bytes, continuation_zh", None, "0.400", None, None, "0.250"],
     ]
+    alone = results_table({"before": results["before"]})
+    assert alone.columns == ["", "before"] and alone.rows == [["bits per byte, zh", "8.000"]]
 
 
 def test_preview_tells_what_would_be_done(run: Path, store: TokenStore, decoder: Decoder) -> None:
