@@ -11,7 +11,7 @@ VENV ?= .venv
 # pyenv keeps most of its interpreters off the PATH.
 INTERPRETERS := python3 python3.14 python3.13 python3.12 python3.11 $(wildcard $(HOME)/.pyenv/versions/3.1*/bin/python)
 # Systems ship some without the modules that an environment, pip and the demo need.
-complete = import bz2, ensurepip, sqlite3, ssl, sys, venv; v = 100 * sys.version_info[0] + sys.version_info[1]
+complete = import bz2, ensurepip, lzma, sqlite3, ssl, sys, venv; v = 100 * sys.version_info[0] + sys.version_info[1]
 # $(call interpreter,CONDITION): the first that is complete and meets the condition on v, which is 311 for Python 3.11.
 interpreter = $(shell for python in $(INTERPRETERS); do \
 	"$$python" -c '$(complete); sys.exit(not ($(1)))' 2>/dev/null && echo "$$python" && break; done)
@@ -29,7 +29,7 @@ INSTALL = .ci/install "$(VENV)" -c "$(CONSTRAINTS)"
 # pip comes last into an environment: without it the making was interrupted.
 $(VENV)/bin/pip:
 	@"$(PYTHON)" -c '$(complete); sys.exit(v < 311)' 2>/dev/null || { echo "Python 3.11 or newer is needed, with venv," \
-		"ssl, sqlite3 and bz2 (on Debian and Ubuntu: apt install python3-venv). Found: $(or $(PYTHON),none). Another" \
+		"ssl, sqlite3, bz2 and lzma (on Debian and Ubuntu: apt install python3-venv). Found: $(or $(PYTHON),none). Another" \
 		"one is named by PYTHON=/path/to/python3.12 after make."; exit 1; }
 	@echo "Making $(VENV) with $$("$(PYTHON)" --version)"
 	@"$(PYTHON)" -m venv "$(VENV)"
