@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import functools
 import re
 import subprocess
 import sys
@@ -42,9 +43,13 @@ def third_party_imports(path: Path, *, at_import: bool) -> Iterator[str]:
                 yield name
 
 
+# Reads the metadata of everything that is installed.
+providers = functools.cache(metadata.packages_distributions)
+
+
 def distributions(module: str) -> set[str]:
     """The distributions that provide a module; the module's own name where none is installed."""
-    return {normalized(name) for name in metadata.packages_distributions().get(module, [module])}
+    return {normalized(name) for name in providers().get(module, [module])}
 
 
 def library() -> list[Path]:
