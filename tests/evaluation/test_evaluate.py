@@ -116,17 +116,25 @@ def test_configs_parse(path: Path) -> None:
     assert config.run == "runs/x"
 
 
+def command(run: Path, workdir: Path) -> list[str]:
+    return [sys.executable, str(ROOT / "launch/eval.py"), f"--gin.Evaluate.run={run}", "--workdir", str(workdir)]
+
+
 def test_the_command_writes_and_shows_its_result(run: Path, trained: dict, tmp_path: Path) -> None:
-    """In a process of its own, which leaves nothing outside its workdir but compiled programs."""
+    """In a process of its own, which leaves nothing outside its workdir."""
     item = {"id": "1", "context": "第一条　公民的", "choices": ["甲。", "乙。", "丙。", "丁。"], "answer": 2}
     (tmp_path / "zh.jsonl").write_text("".join(json.dumps(item | {"id": str(n)}) + "\n" for n in range(3)))
     home = tmp_path / "home"
     home.mkdir()
-    command = [sys.executable, ROOT / "launch/eval.py", f"--gin.Evaluate.run={run}", "--workdir", tmp_path / "out"]
-    command += [f"--gin.Evaluate.tasks={{'continuation_zh': '{tmp_path / 'zh.jsonl'}'}}"]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("XDG", "HF_", "JAX_COMP"))}
+    tasks = f"--gin.Evaluate.tasks={{'continuation_zh': '{tmp_path / 'zh.jsonl'}'}}"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "HF_"))}
     done = subprocess.run(
-        command, env=environment | {"HOME": str(home)}, cwd=ROOT, capture_output=True, text=True, check=False
+        [*command(run, tmp_path / "out"), tasks],
+        env=environment | {"HOME": str(home)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out/eval.json").read_text())
@@ -134,13 +142,23 @@ def test_the_command_writes_and_shows_its_result(run: Path, trained: dict, tmp_p
     assert result["tasks"]["continuation_zh"]["items"] == 3
     assert "bits per byte, zh" in done.stdout and "step 5" in done.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} > {"config.gin", "operative_config.gin", "eval.json"}
-    left = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
-    assert not {path for path in left if not path.startswith(".cache/mindllm-jax/")}
+    assert not [path for path in home.rglob("*") if path.is_file() and ".cache/mindllm-jax" not in str(path)]
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_does(run: Path, trained: dict, tmp_path: Path) -> None:
+    cluster = [sys.executable, str(ROOT / "launch/local_cluster.py"), "--processes", "2", "--devices", "2", "--"]
+    done = subprocess.run(
+        [*cluster, *command(run, tmp_path / "out")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out/eval.json").read_text())
+    assert result["bits_per_byte"] == pytest.approx(trained["bits_per_byte"], rel=1e-6)
+    assert done.stdout.count("bits per byte, zh") == 1
 
 
 def test_the_command_ends_bad_input_with_one_message(tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "launch/eval.py", f"--gin.Evaluate.run={tmp_path}", "--workdir", tmp_path / "out"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command(tmp_path, tmp_path / "out"), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.strip() == (
         f"error: {tmp_path} holds no checkpoint; give the --workdir of a finished or interrupted run"
