@@ -13,7 +13,7 @@ def main() -> None:
 
     from pathlib import Path
 
-    from mindllm_jax.generation.chat import Chat, Session, talk, typed_lines
+    from mindllm_jax.generation.chat import Chat, Session, harmless, talk, typed_lines
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.training.restore import load_decoder, read_run
 
@@ -26,7 +26,7 @@ def main() -> None:
     session = Session(load_decoder(Path(config.run)), config)
 
     def write(text: str) -> None:
-        print(text, end="", flush=True)
+        print(harmless(text), end="", flush=True)
 
     if config.prompt is None:
         talk(session, typed_lines("> "), write)

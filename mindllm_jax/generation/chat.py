@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -98,6 +99,11 @@ def _answer(session: Session, text: str, write: Callable[[str], None]) -> None:
     write("\n")
     if session.forgotten > before:
         write(f"[the first {session.forgotten} turns no longer fit in Model.max_length and are forgotten]\n")
+
+
+def harmless(text: str) -> str:
+    """The text without what a terminal would obey: a model may say any byte, escape sequences included."""
+    return "".join(" " if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
 
 def typed_lines(prompt: str) -> Iterator[str]:

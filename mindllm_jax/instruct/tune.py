@@ -36,7 +36,13 @@ class Tune:
         return self._plan(read_run(Path(self.base)))
 
     def _plan(self, base: RunRecord) -> Plan:
-        return plan(base.model, self.loop, self.optimizer, self.mesh, self.instructions.sequence_length)
+        length = self.instructions.sequence_length
+        if length > base.model.max_length:
+            raise ValueError(
+                f"Instructions.sequence_length = {length} is more than the {base.model.max_length} positions "
+                f"(Model.max_length) of {base.folder}: lower it"
+            )
+        return plan(base.model, self.loop, self.optimizer, self.mesh, length)
 
 
 def tune(config: Tune, workdir: Path) -> TrainState:

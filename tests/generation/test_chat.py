@@ -6,7 +6,7 @@ import pytest
 
 from mindllm_jax.data.chat import Turn, encode_prompt
 from mindllm_jax.data.tokenizer import Tokenizer
-from mindllm_jax.generation.chat import HELP, Chat, Session, talk
+from mindllm_jax.generation.chat import HELP, Chat, Session, harmless, talk
 from mindllm_jax.generation.engine import stream
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.model.decoder import Decoder
@@ -94,3 +94,7 @@ def test_an_interruption_while_waiting_leaves(session: Session) -> None:
     written: list[str] = []
     talk(session, lines(), written.append)
     assert len(session.turns) == 1 and written[-1] == "\n"
+
+
+def test_what_a_terminal_would_obey_is_not_written() -> None:
+    assert harmless("a\x1b[2J\x07\r\x9b你\u3000好\n\tb") == "a [2J   你\u3000好\n\tb"

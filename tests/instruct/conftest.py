@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
 from mindllm_jax.data.tokenizer import Tokenizer
@@ -16,7 +18,7 @@ from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.loop import Loop, plan
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.restore import keep_tokenizer
-from mindllm_jax.training.step import initial_params, initial_state
+from mindllm_jax.training.step import initial_state
 
 Write = Callable[..., Path]
 
@@ -41,7 +43,7 @@ def write(tmp_path: Path) -> Write:
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
-    """A run of a tiny model with its initial parameters: what pre-training leaves behind."""
+    """A run of a tiny model with random parameters: what pre-training leaves behind."""
     workdir = tmp_path_factory.mktemp("base")
     model = Model(
         vocab_size=tokenizer.vocab_size,
@@ -54,7 +56,14 @@ def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path
         compute_dtype="float32",
     )
     run = plan(model, Loop(), Optimizer(), MeshAxes(), model.max_length)
-    params = initial_params(model, run.blueprint, seed=0)
+    rng = np.random.default_rng(0)
+
+    def fill(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        """Random values: of numpy, because compiling jax.random takes seconds a shape."""
+        is_scale = path[-1].key == "scale"
+        return jax.device_put(rng.normal(is_scale, 0.1, leaf.shape).astype(leaf.dtype), leaf.sharding)
+
+    params = jax.tree_util.tree_map_with_path(fill, run.abstract.params)
     state = initial_state(params, run.blueprint, run.optimizer.build(1, run.blueprint.axes))
     identity = {
         "Pretrain": {"data": {"store": "somewhere"}},

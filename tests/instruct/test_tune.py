@@ -166,7 +166,7 @@ def test_data_that_cannot_be_tuned_on(config: Tune, write: Callable[..., Path], 
         tuned_on(write({"messages": [{"role": "user", "content": "Q"}]}))
     with pytest.raises(ValueError, match=r"some\.jsonl holds no conversation: the file is empty"):
         tuned_on(write())
-    with pytest.raises(ValueError, match=r"rows of 97 tokens are longer than Model\.max_length = 96"):
+    with pytest.raises(ValueError, match=r"sequence_length = 97 is more than the 96 positions .*: lower it"):
         tuned_on(write(*ROWS), sequence_length=97)
 
 
