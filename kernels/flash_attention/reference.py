@@ -28,9 +28,9 @@ def forward(
     highest = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
     exponentials = jnp.exp(scores - jnp.where(jnp.isfinite(highest), highest, 0))
     total = exponentials.sum(-1, keepdims=True)
-    alive = total > 0
-    total = jnp.where(alive, total, 1)  # before the division and the logarithm, so that their gradients stay finite
-    lse = jnp.where(alive, jnp.log(total) + highest, -jnp.inf)
+    empty = total == 0
+    total = jnp.where(empty, 1, total)  # before the division and the logarithm, so that their gradients stay finite
+    lse = jnp.where(empty, -jnp.inf, jnp.log(total) + highest)
     weights = (exponentials / total).astype(v.dtype)
     out = jnp.einsum("bkgts,bskh->btkgh", weights, v, preferred_element_type=wide).astype(q.dtype)
     return out.reshape(q.shape), lse[..., 0].transpose(0, 3, 1, 2).reshape(batch, length, heads)

@@ -19,10 +19,6 @@ from jax import lax
 from mindllm_jax.kernels.block_ranges import BLOCK, block_ranges
 from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
 
-# Scores in a tile. A CPU wants them to stay in its cache, an accelerator wants long products.
-TILE_SCORES = {"cpu": 2**16}
-TILE_SCORES_ELSEWHERE = 2**25
-
 # The score of a forbidden pair, and the least that a running maximum can be: so far apart that exp(their difference)
 # is exactly zero, so that a query with no key at all needs no case of its own, and yet far from overflow.
 FORBIDDEN = -2e38
@@ -50,12 +46,15 @@ class Group(NamedTuple):
 
 
 def tile_sizes(batch: int, heads: int, length: int, kv_length: int) -> Tile:
-    """A block of queries and one of keys; more rows, then more keys, as long as that stays within TILE_SCORES."""
-    budget = TILE_SCORES.get(jax.default_backend(), TILE_SCORES_ELSEWHERE)
-    queries, keys = min(length, BLOCK), min(kv_length, BLOCK)
-    limit = max(1, budget // (heads * queries * keys))
-    rows = max(rows for rows in range(1, min(batch, limit) + 1) if batch % rows == 0)
-    return Tile(rows, queries, min(kv_length, keys * max(1, limit // rows)))
+    """A block of queries and one of keys, and as many rows as leave the scores in a CPU's cache.
+
+    An accelerator gets longer and more products at a time, for there it is the number of steps that costs.
+    """
+    scores, longest = (2**16, BLOCK) if jax.default_backend() == "cpu" else (2**25, 8 * BLOCK)
+    queries, keys = min(length, BLOCK), min(kv_length, longest)
+    limit = scores // (heads * queries * keys)
+    rows = max(rows for rows in range(1, batch + 1) if batch % rows == 0 and rows <= max(1, limit))
+    return Tile(rows, queries, keys)
 
 
 def forward(
@@ -84,9 +83,8 @@ def forward(
             nothing = jnp.zeros(q_tile.shape[:-1], wide)
             state = (nothing + LEAST_MAXIMUM, nothing, jnp.zeros(q_tile.shape, wide))
             highest, total, out = lax.fori_loop(group.start[i], group.stop[i], add_keys, state)
-            alive = total > 0
-            out = out / jnp.where(alive, total, 1)[..., None]
-            lse = jnp.where(alive, highest + jnp.log(total), -jnp.inf)
+            out = out / jnp.where(total == 0, 1, total)[..., None]
+            lse = jnp.where(total == 0, -jnp.inf, highest + jnp.log(total))
             return _as_given(out).astype(q.dtype), _as_given(lse)
 
         out, lse = lax.map(of_queries, jnp.arange(group.start.shape[0]))
@@ -113,7 +111,8 @@ def backward(
     wide = jnp.promote_types(q.dtype, jnp.float32)
     # With P the weights: dS = P * (dP - rowsum(dO * O) + dLSE); the last two are one number a query.
     shift = d_lse - jnp.einsum("btnh,btnh->btn", out, d_out, preferred_element_type=wide)
-    lse = jnp.where(jnp.isfinite(lse), lse, -LEAST_MAXIMUM)  # a query with no key: all its weights become zero
+    # A query with no key: all its weights become zero.
+    shift, lse = jnp.where(lse == -jnp.inf, 0, shift), jnp.where(lse == -jnp.inf, -LEAST_MAXIMUM, lse)
 
     groups = (
         _groups(q, k, v, masking, settings, tile),
