@@ -33,14 +33,13 @@ def load_tasks(files: Mapping[str, str], others: Sequence[str] = (), *, download
     _check_names("Evaluate.tasks", files, ours)
     for file in files.values():
         _check_items(Path(file))
+    # Both are read once, when the library is first imported. There are no arguments for them.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if not download:
-        # Read once, when the library is first imported. There is no argument for it.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     require_harness()
-    import datasets
     from lm_eval.tasks import TaskManager
 
-    datasets.disable_progress_bars()
     # Looking through the harness's own 14,000 tasks takes ten seconds.
     manager = TaskManager(include_path=str(TASKS), include_defaults=bool(others))
     _check_names("Evaluate.harness_tasks", others, manager.all_tasks)
