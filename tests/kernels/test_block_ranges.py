@@ -17,7 +17,7 @@ def dense_blocks(q_ids: np.ndarray, kv_ids: np.ndarray) -> np.ndarray:
     meet = (q_ids[:, :, None] == kv_ids[:, None, :]) & (q_ids != 0)[:, :, None]
     padded = [(0, 0), (0, -meet.shape[1] % BLOCK), (0, -meet.shape[2] % BLOCK)]
     batch, length, kv_length = np.pad(meet, padded).shape
-    return np.pad(meet, padded).reshape(batch, length // BLOCK, BLOCK, kv_length // BLOCK, BLOCK).any((2, 4))
+    return np.pad(meet, padded).reshape(batch, length // BLOCK, BLOCK, kv_length // BLOCK, BLOCK).max((2, 4))
 
 
 def visited(q_ids: np.ndarray, kv_ids: np.ndarray) -> np.ndarray:
