@@ -27,7 +27,6 @@ STREAM_CHUNK = 4  # and when somebody reads along
 SMALLEST_LENGTH = 32  # shorter prompts and caches are padded to it
 NO_TOKEN = -1
 
-
 Prompt = str | Sequence[int] | np.ndarray  # token ids, or a text: the beginning of a document
 Finish = Literal["end", "stop", "length"]  # an end token, a stop string, or max_tokens was met
 

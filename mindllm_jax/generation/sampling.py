@@ -24,6 +24,8 @@ class Sampling:
             raise ValueError(f"Sampling.top_k = {self.top_k}: must be at least 1, or None for all tokens")
         if self.max_tokens < 1:
             raise ValueError(f"Sampling.max_tokens = {self.max_tokens}: must be at least 1")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"Sampling.seed = {self.seed}: must be at least 0 and below 2^31")
 
     @property
     def choice(self) -> tuple[float, int | None]:

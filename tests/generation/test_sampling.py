@@ -54,6 +54,7 @@ def test_a_row_draws_the_same_beside_other_rows() -> None:
     [
         ({"temperature": -0.1}, r"Sampling\.temperature = -0\.1: must be at least 0"),
         ({"top_k": 0}, r"Sampling\.top_k = 0: must be at least 1, or None for all tokens"),
+        ({"seed": 2**31}, r"Sampling\.seed = 2147483648: must be at least 0 and below 2\^31"),
         ({"max_tokens": 0}, r"Sampling\.max_tokens = 0: must be at least 1"),
     ],
 )
