@@ -24,7 +24,7 @@ endif
 CONSTRAINTS ?= constraints/$(shell "$(or $(wildcard $(VENV)/bin/python),$(PYTHON))" -c 'import sys; \
 	print("py311-jax0.10.2" if sys.version_info < (3, 12) else "py312-jax0.12.0.1")' 2>/dev/null).txt
 
-INSTALL = .ci/install "$(VENV)" -c "$(CONSTRAINTS)"
+INSTALL = .ci/install "$(VENV)" "$(CONSTRAINTS)"
 
 # pip comes last into an environment: without it the making was interrupted.
 $(VENV)/bin/pip:

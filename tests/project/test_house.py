@@ -130,11 +130,12 @@ def test_failed_installation_is_explained(tmp_path: Path) -> None:
         "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
         "PIP_RETRIES": "1",
     }
-    command = [ROOT / ".ci/install", tmp_path, "no-such-package-of-mindllm-jax"]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = [ROOT / ".ci/install", tmp_path, CONSTRAINTS[0]]
+    package = "no-such-package-of-mindllm-jax"
+    run = subprocess.run([*command, package], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert "cannot reach its package index" in run.stderr and "PIP_FIND_LINKS" in run.stderr
     forgiven = subprocess.run(
-        [*command[:2], "--only-if-found", command[2]], env=environment, capture_output=True, text=True, check=False
+        [*command, "--only-if-found", package], env=environment, capture_output=True, text=True, check=False
     )
     assert forgiven.returncode == 0 and "listed as not run" in forgiven.stdout
