@@ -84,7 +84,7 @@ def peer(shape: Shape, dtype: str) -> Callable[[], Any]:
         num_attention_heads=shape.width // 64,
         intermediate_size=3 * shape.width,
         max_position_embeddings=LENGTH,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  known to the base class alone
     )
     model = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)

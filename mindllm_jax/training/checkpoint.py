@@ -161,17 +161,18 @@ def restore_params(folder: Path, abstract: Params) -> Params:
 
 
 def _restore(folder: Path, abstract: Any) -> Any:
+    handler: Any = ocp.StandardCheckpointHandler()
+    tree = handler.metadata(folder).tree
+    stored = {_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    wanted = {_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)}
+    for name in sorted(set(stored) | set(wanted)):
+        there, here = stored.get(name, "nothing"), wanted.get(name, "nothing")
+        if there != here:
+            raise ValueError(
+                f"{folder}: the checkpoint is of another model: {name} is {there} there and {here} here; "
+                "give the settings of that run (its operative_config.gin), or another --workdir"
+            )
     with ocp.StandardCheckpointer() as reader:
-        metadata = reader.metadata(folder).item_metadata
-        stored = {_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(metadata.tree)}
-        wanted = {_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)}
-        for name in sorted(set(stored) | set(wanted)):
-            there, here = stored.get(name, "nothing"), wanted.get(name, "nothing")
-            if there != here:
-                raise ValueError(
-                    f"{folder}: the checkpoint is of another model: {name} is {there} there and {here} here; "
-                    "give the settings of that run (its operative_config.gin), or another --workdir"
-                )
         return reader.restore(folder, abstract)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from rich.console import Console
 
@@ -168,7 +169,7 @@ def train(
                 if step % loop.log_every == 0 or last:
                     values = _read(metrics)
                     rate = (step - timed_from) * plan.cost.tokens_per_step / (time.perf_counter() - since)
-                    values |= {"learning_rate": float(schedule(step - 1 - int(values["skipped"])))}
+                    values |= {"learning_rate": jnp.asarray(schedule(step - 1 - int(values["skipped"]))).item()}
                     values |= {"tokens_per_second": rate, "tokens": float(step * plan.cost.tokens_per_step)}
                     if (mfu := plan.cost.utilization(rate)) is not None:
                         values["mfu"] = mfu

@@ -25,8 +25,8 @@ from mindllm_jax.training.step import TrainState
 class Pretrain:
     """Settings of one pre-training run."""
 
+    data: Mixture
     model: Model = field(default_factory=Model)
-    data: Mixture = field(default_factory=Mixture)
     optimizer: Optimizer = field(default_factory=Optimizer)
     mesh: MeshAxes = field(default_factory=MeshAxes)
     loop: Loop = field(default_factory=Loop)

@@ -103,14 +103,13 @@ def initial_state(params: Params, plan: Blueprint, optimizer: optax.GradientTran
 
 def loss_sums(decoder: Decoder, batch: Batch, z_loss: float = 0.0) -> LossSums:
     """Weighted sum of the losses of a batch [B T], the sum of weights, and the weighted count of correct targets."""
-    hidden = decoder(batch.tokens, segment_ids=batch.segment_ids, positions=batch.positions)
+    tokens, targets, weights, segment_ids, positions = map(jnp.asarray, batch)
+    hidden = decoder(tokens, segment_ids=segment_ids, positions=positions)
     sharding, partition = decoder.sharding, None
     if sharding and sharding.mesh.size > 1:
         partition = (sharding.spec("batch", "length", "features"), sharding.spec("width", "vocab"))
     with sharding.active() if sharding else nullcontext():
-        return linear_cross_entropy(
-            hidden, decoder.head, batch.targets, batch.weights, z_loss=z_loss, partition=partition
-        )
+        return linear_cross_entropy(hidden, decoder.head, targets, weights, z_loss=z_loss, partition=partition)
 
 
 def make_step(
@@ -171,7 +170,7 @@ def make_step(
         return new, Metrics(sums.loss / weight, sums.correct / weight, norm, sums.weight, skipped)
 
     shardings = state_shardings(plan, optimizer)
-    rows = plan.sharding.named("batch", "length")
+    rows: Any = plan.sharding.named("batch", "length")
     return jax.jit(
         step,
         donate_argnums=0,

@@ -133,7 +133,11 @@ def test_stopping_by_signal_saves_and_the_next_run_goes_on(run, straight, tmp_pa
 def test_a_full_disk_is_told_and_nothing_is_lost(run, straight, tmp_path):
     copy = tmp_path / "run"
     subprocess.run(["cp", "-r", str(straight), str(copy)], check=True)
-    limit = "import os, resource as r, sys; r.setrlimit(r.RLIMIT_FSIZE, (60000,) * 2); os.execv(sys.argv[1], sys.argv[1:])"
+    limit = (
+        "import os, resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))\n"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
     before = arrays(copy)
     done = run(copy, "--accept_changes", "--gin.Loop.steps=12", before=(sys.executable, "-c", limit))
     assert done.returncode == 2, done.stderr
