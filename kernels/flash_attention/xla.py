@@ -175,7 +175,8 @@ def _groups(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings
     count = batch // tile.rows
     q = _query_groups(q, kv_heads, tile)
     key_tiles = -(-kv_length // tile.keys)
-    first = masking.q_offset + jnp.arange(q.shape[2] // tile.queries) * tile.queries
+    # int32 also in 64-bit mode, where arange alone would give int64 and the bounds of the loops would differ in type.
+    first = masking.q_offset + jnp.arange(q.shape[2] // tile.queries, dtype=jnp.int32) * tile.queries
     stop = jnp.full((count, first.size), key_tiles, jnp.int32)
     start = jnp.zeros_like(stop)
     if settings.causal:
