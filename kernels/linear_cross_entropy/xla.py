@@ -81,8 +81,8 @@ def forward_and_gradients(
 def _chunks(hidden: jax.Array, targets: jax.Array, weights: jax.Array, settings: Settings) -> Tokens:
     """All tokens in equal chunks along a new leading axis, the last one filled up with tokens of weight 0.
 
-    By default a chunk has D tokens: its logits take what the head takes. Fewer, and reading the head [D V] twice and
-    its gradient once for each chunk would cost more than the logits do; more would only take memory.
+    By default a chunk has D tokens, so that its logits [D V] are as large as the head. With fewer, most of the traffic
+    would be the head and its gradient, which every chunk passes over; more was not faster and takes more memory.
     """
     width = hidden.shape[-1]
     size = settings.chunk or max(width, SMALLEST_CHUNK)
