@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +129,8 @@ def test_logits_agree_with_an_independent_implementation_in_float64(choice, x64)
 def test_a_document_s_logits_do_not_depend_on_its_neighbours(choice):
     decoder = Decoder(dataclasses.replace(TINY, **CHOICES[choice]), rngs=nnx.Rngs(1))
     tokens, segments, positions = packed_rows()
-    logits = jax.jit(lambda t: decoder.logits(decoder(t, segment_ids=segments, positions=positions)))
+    ids, places = jnp.asarray(segments), jnp.asarray(positions)
+    logits = jax.jit(lambda t: decoder.logits(decoder(t, segment_ids=ids, positions=places)))
     before = np.asarray(logits(tokens))
     for document in (1, 2, 3):
         changed = np.where(segments == document, (tokens + 11) % TINY.vocab_size, tokens)
@@ -168,7 +170,7 @@ def test_remat_changes_no_gradient(remat, x64):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), gradient(remat), gradient("none"))
 
 
-def first_update(residual: str, layers: int, rate: float) -> float:
+def first_update(residual: Any, layers: int, rate: float) -> float:
     """Root mean square change of the logits by one step of gradient descent on the blocks."""
     config = Model(
         vocab_size=64, layers=layers, width=32, heads=2, head_dim=16, feed_forward=64, max_length=32, residual=residual
