@@ -171,7 +171,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(run, tmp_path):
         (("--gin.Mixture.sequence_length=64",), "rows of 64 tokens are longer than Model.max_length = 32"),
         (
             ("--gin.Loop.batch_rows=9", "--gin.Loop.accumulation=2"),
-            "Loop.batch_rows = 9 is not a multiple of accumulation 2",
+            "9 is not a multiple of accumulation 2",
         ),
         (("--gin.MeshAxes.data=3",), "wants 3 devices; there are 1"),
     ],
