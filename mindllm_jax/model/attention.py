@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
 
@@ -14,6 +13,7 @@ from mindllm_jax.kernels.flash_attention import flash_attention
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import matrix
 from mindllm_jax.model.positions import rotate
+from mindllm_jax.model.products import product
 from mindllm_jax.model.residual import residual_scheme
 
 Angles = tuple[jax.Array, jax.Array]
@@ -42,9 +42,9 @@ class Attention(nnx.Module):
         self.partition = partition
 
     def _project(self, x: jax.Array, angles: Angles | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-        query = jnp.einsum("btd,dnh->btnh", x, self.query[...].astype(x.dtype))
-        key = jnp.einsum("btd,dkh->btkh", x, self.key[...].astype(x.dtype))
-        value = jnp.einsum("btd,dkh->btkh", x, self.value[...].astype(x.dtype))
+        query = product(x, self.query[...])
+        key = product(x, self.key[...])
+        value = product(x, self.value[...])
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
         return query, key, value
@@ -63,7 +63,7 @@ class Attention(nnx.Module):
             partition=self.partition,
             implementation=self.implementation,
         )
-        return jnp.einsum("btnh,nhd->btd", attended, self.out[...].astype(x.dtype))
+        return product(attended, self.out[...], 2)
 
     def decode(
         self,
@@ -90,4 +90,4 @@ class Attention(nnx.Module):
             partition=self.partition,
             implementation=self.implementation,
         )
-        return jnp.einsum("btnh,nhd->btd", attended, self.out[...].astype(x.dtype)), LayerCache(keys, values)
+        return product(attended, self.out[...], 2), LayerCache(keys, values)

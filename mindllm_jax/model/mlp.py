@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import matrix
+from mindllm_jax.model.products import product
 from mindllm_jax.model.residual import residual_scheme
 
 
@@ -27,9 +27,12 @@ class MLP(nnx.Module):
         self.activation = jax.nn.silu if config.mlp == "swiglu" else jax.nn.gelu
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        up = jnp.einsum("btd,df->btf", x, self.up[...].astype(x.dtype))
-        if self.gate is None:
-            hidden = self.activation(up)
-        else:
-            hidden = self.activation(jnp.einsum("btd,df->btf", x, self.gate[...].astype(x.dtype))) * up
-        return jnp.einsum("btf,fd->btd", hidden, self.down[...].astype(x.dtype))
+        up = product(x, self.up[...])
+        gate = None if self.gate is None else product(x, self.gate[...])
+
+        # Cheap to compute again: the backward pass keeps `up` and `gate`, not the six tensors between them and `down`.
+        @jax.checkpoint
+        def out(up: jax.Array, gate: jax.Array | None, down: jax.Array) -> jax.Array:
+            return product(self.activation(up) if gate is None else self.activation(gate) * up, down)
+
+        return out(up, gate, self.down[...])

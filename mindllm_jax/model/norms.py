@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -22,11 +24,14 @@ class Norm(nnx.Module):
         self.epsilon = config.norm_epsilon
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        wide = x.astype(self.scale[...].dtype)
-        if self.bias is not None:
-            wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
-        wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + self.epsilon)
-        wide = wide * self.scale[...]
-        if self.bias is not None:
-            wide = wide + self.bias[...]
-        return wide.astype(x.dtype)
+        return _normalised(x, self.scale[...], None if self.bias is None else self.bias[...], self.epsilon)
+
+
+# The backward pass keeps the input alone and computes the statistics again.
+@partial(jax.checkpoint, static_argnums=3)
+def _normalised(x: jax.Array, scale: jax.Array, bias: jax.Array | None, epsilon: float) -> jax.Array:
+    wide = x.astype(scale.dtype)
+    if bias is not None:
+        wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon) * scale
+    return (wide if bias is None else wide + bias).astype(x.dtype)

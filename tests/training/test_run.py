@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -181,10 +180,23 @@ def test_what_does_not_fit_together_is_refused_before_anything_starts(run, tmp_p
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
+# A process counts what it was forked from towards its own peak, so a small one stands between it and these tests.
+MEASURE = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+"""
+
+
 def test_the_3b_model_s_cost_is_printed_within_2_gb():
     command = [sys.executable, "launch/train.py", "--gin", "configs/pretrain/mindllm_3b.gin", "--dry_run"]
     done = subprocess.run(
-        [*command, "--gin.Mixture.store=none"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", MEASURE, *command, "--gin.Mixture.store=none"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert "3,181,301,760" in done.stdout and "500.00B" in done.stdout
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < 2e9, "the largest child so far"
+    assert int(done.stdout.split()[-1]) < 2e9
