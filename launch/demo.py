@@ -11,59 +11,68 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from mindllm_jax import configuration
 
 HERE = Path(__file__).parent
 RUN = Path("runs/demo")
-GIN = ("--gin", "configs/demo/demo.gin")
-TUNE = ("--gin", "configs/demo/tune.gin")
+CONFIGS = Path("configs/demo")
 EVALUATIONS = {
-    "before training": (f"--gin.Evaluate.run={RUN}/pretrain", "--gin.Evaluate.untrained=True"),
-    "after pre-training": (f"--gin.Evaluate.run={RUN}/pretrain", "--gin.Evaluate.baselines=True"),
-    "after tuning": (f"--gin.Evaluate.run={RUN}/tune",),
+    "before training": ("pretrain", "--gin.Evaluate.untrained=True"),
+    "after pre-training": ("pretrain", "--gin.Evaluate.baselines=True"),
+    "after tuning": ("tune",),
 }
 
 
-def stages() -> list[tuple[str, Path, tuple[str, ...]]]:
+def own_settings(text: Path, run: Path) -> None:
+    """Writes the settings of a demo on a person's own text: the demo's, with another folder and what the text needs."""
+    from mindllm_jax.corpus.demo import settings_of_text
+
+    gin = (CONFIGS / "demo.gin").read_text("utf-8").replace(str(RUN), str(run))
+    settings = settings_of_text(text, run / "corpus")
+    run.mkdir(parents=True, exist_ok=True)
+    lines = [gin, *(f"{name} = {value!r}" for name, value in settings.items()), ""]
+    configuration.write_text(run / "demo.gin", "\n".join(lines))
+
+
+def stages(run: Path, gin: str) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
     """Title, file that is there when the stage is done, command."""
-    own = os.environ.get("DEMO_CORPUS")
-    text = (f"--gin.DemoCorpus.text={Path(own).resolve()}",) if own else ()
-    made = [
-        ("corpus", RUN / "corpus/manifest.json", ("demo_corpus.py", *GIN, *text)),
-        ("tokenizer", RUN / "tokenizer.model", ("train_tokenizer.py", *GIN)),
-        ("token store", RUN / "store/done", ("prepare_data.py", *GIN)),
-        ("pre-training", RUN / "pretrain/report.html", ("train.py", *GIN, "--workdir", f"{RUN}/pretrain")),
-        ("instruction tuning", RUN / "tune/report.html", ("sft.py", *GIN, *TUNE, "--workdir", f"{RUN}/tune")),
-    ]
-    for label, settings in EVALUATIONS.items():
-        folder = RUN / "evaluation" / label.replace(" ", "_")
-        command = ("eval.py", *GIN, *settings, "--workdir", str(folder))
-        made.append((f"evaluation {label}", folder / "eval.json", command))
-    return made
+    tune = ("--gin", str(CONFIGS / "tune.gin"), "--workdir", f"{run}/tune")
+    yield "corpus", run / "corpus/manifest.json", ("demo_corpus.py", "--gin", gin)
+    yield "tokenizer", run / "tokenizer.model", ("train_tokenizer.py", "--gin", gin)
+    yield "token store", run / "store/done", ("prepare_data.py", "--gin", gin)
+    yield "pre-training", run / "pretrain/report.html", ("train.py", "--gin", gin, "--workdir", f"{run}/pretrain")
+    yield "instruction tuning", run / "tune/report.html", ("sft.py", "--gin", gin, *tune)
+    for label, (which, *settings) in EVALUATIONS.items():
+        folder = run / "evaluation" / label.replace(" ", "_")
+        command = ("eval.py", "--gin", gin, f"--gin.Evaluate.run={run}/{which}", *settings, "--workdir", str(folder))
+        yield f"evaluation {label}", folder / "eval.json", command
 
 
 def main() -> None:
     """Runs what is not done yet, then prints the table and writes the report."""
     configuration.command_line(__doc__)
+    own = os.environ.get("DEMO_CORPUS") and Path(os.environ["DEMO_CORPUS"]).resolve()
     os.chdir(HERE.parent)
+    run = RUN.with_name(f"demo-{own.name}") if own else RUN
     started = time.monotonic()
-    for title, done, (script, *arguments) in stages():
+    for title, done, (script, *arguments) in stages(run, str(run / "demo.gin" if own else CONFIGS / "demo.gin")):
+        if own:
+            own_settings(own, run)
         if done.exists():
             print(f"--- {title}: done ({done})", flush=True)
             continue
-        command = [sys.executable, str(HERE / script), *arguments]
         print(f"\n--- {title}\n$ {shlex.join(['python', f'launch/{script}', *arguments])}", flush=True)
-        status = subprocess.run(command, check=False).returncode
-        if status:
+        if status := subprocess.run([sys.executable, str(HERE / script), *arguments], check=False).returncode:
             sys.exit(status)
         if not done.exists():
             configuration.write_text(done, "")
 
     from mindllm_jax.evaluation.demo import finish_demo
 
-    finish_demo(RUN, {label: RUN / "evaluation" / label.replace(" ", "_") for label in EVALUATIONS})
+    finish_demo(run, {label: run / "evaluation" / label.replace(" ", "_") for label in EVALUATIONS})
     print(f"{time.monotonic() - started:.0f} s for this run of the demo")
 
 

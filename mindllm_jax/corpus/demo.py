@@ -19,7 +19,7 @@ from mindllm_jax.reporting.files import replacing
 from mindllm_jax.reporting.tables import Table
 
 # Grows when the same settings make another corpus, so that one made before is not taken for it.
-_RECIPE = 1
+_RECIPE = 2
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,19 @@ def build(config: DemoCorpus, tell: Callable[[str], None] = print) -> Table:
         json.dump({"settings": settings, "documents": counts, "made": made}, file, indent=2, ensure_ascii=False)
     partial.replace(directory)
     return _table(counts)
+
+
+def settings_of_text(text: Path, corpus: Path) -> dict[str, Any]:
+    """Settings of the demo that depend on whose text it is, by name: of the corpus, and once that is built in `corpus`,
+    of the languages that it has."""
+    settings: dict[str, Any] = {"DemoCorpus.text": str(text)}
+    if (corpus / "manifest.json").exists():
+        sources = json.loads((corpus / "manifest.json").read_text("utf-8"))["documents"].values()
+        proportions = {"zh": 2, "en": 3}
+        settings["Mixture.weights"] = {lang: proportions.get(lang, 1) for lang in sorted({s["lang"] for s in sources})}
+        tasks = {f"continuation_{lang}": corpus / f"continuation/{lang}.jsonl" for lang in proportions}
+        settings["Evaluate.tasks"] = {task: str(file) for task, file in tasks.items() if file.exists()}
+    return settings
 
 
 class _Sample:

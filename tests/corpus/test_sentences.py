@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindllm_jax.corpus.sentences import halves, sentences
+from mindllm_jax.corpus.sentences import sentences
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,3 @@ def test_nothing_is_lost_or_empty(text, lang):
     pieces = sentences(text, lang)
     assert "".join(pieces) == text
     assert all(pieces)
-    assert "".join(halves(text, lang)) == text
-
-
-def test_halves_are_cut_nearest_to_the_middle():
-    assert halves("一二三，四五六七，八。", "zh") == ("一二三，", "四五六七，八。")
-    assert halves("Short one. A second sentence that is longer.", "en") == (
-        "Short one.",
-        " A second sentence that is longer.",
-    )
-    assert halves("Only one, with a comma.", "en") == ("", "Only one, with a comma.")
