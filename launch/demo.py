@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mindllm_jax import configuration
+from mindllm_jax.files import write_text
 
 HERE = Path(__file__).parent
 RUN = Path("runs/demo")
@@ -31,10 +32,8 @@ def own_settings(text: Path, run: Path) -> None:
     from mindllm_jax.corpus.demo import settings_of_text
 
     gin = (CONFIGS / "demo.gin").read_text("utf-8").replace(str(RUN), str(run))
-    settings = settings_of_text(text, run / "corpus")
-    run.mkdir(parents=True, exist_ok=True)
-    lines = [gin, *(f"{name} = {value!r}" for name, value in settings.items()), ""]
-    configuration.write_text(run / "demo.gin", "\n".join(lines))
+    settings = settings_of_text(text, run / "corpus").items()
+    write_text(run / "demo.gin", "\n".join([gin, *(f"{name} = {value!r}" for name, value in settings), ""]))
 
 
 def stages(run: Path, gin: str) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
@@ -68,7 +67,7 @@ def main() -> None:
         if status := subprocess.run([sys.executable, str(HERE / script), *arguments], check=False).returncode:
             sys.exit(status)
         if not done.exists():
-            configuration.write_text(done, "")
+            write_text(done, "")
 
     from mindllm_jax.evaluation.demo import finish_demo
 

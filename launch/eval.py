@@ -15,6 +15,7 @@ def main() -> None:
     from rich.console import Console
 
     from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, results_table
+    from mindllm_jax.files import write_text
     from mindllm_jax.parallel.startup import start
 
     config = configuration.load(Evaluate, arguments)
@@ -26,7 +27,7 @@ def main() -> None:
     workdir = configuration.record(config, arguments, write=leader)
     result = evaluate(config)
     if leader:
-        configuration.write_text(workdir / "eval.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        write_text(workdir / "eval.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
         label = "untrained" if config.untrained else f"step {result['step']}"
         Console().print(results_table({label: result}).terminal())
 

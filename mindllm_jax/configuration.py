@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
 
+from mindllm_jax.files import write_text
+
 ROOTS = (
     "mindllm_jax.data.tokenizer_training:TrainTokenizer",
     "mindllm_jax.data.prepare:PrepareData",
@@ -491,16 +493,6 @@ def record(config: Any, arguments: Arguments, *, write: bool = True) -> Path:
     command = {"command": sys.argv, "python": sys.version.split()[0], "git": _git_sha(), "versions": versions()}
     write_text(workdir / "command.json", json.dumps(command, indent=1) + "\n")
     return workdir
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all: temporary name, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _git_sha() -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from mindllm_jax.corpus import continuation, demo_sources
 from mindllm_jax.corpus.demo_sources import Text
 from mindllm_jax.corpus.documents import Document, held_out, write_json_lines
-from mindllm_jax.reporting.files import replacing
+from mindllm_jax.files import replacing
 from mindllm_jax.reporting.tables import Table
 
 # Grows when the same settings make another corpus, so that one made before is not taken for it.

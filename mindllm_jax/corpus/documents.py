@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mindllm_jax.corpus.json_lines import BadLine, lines, parse
-from mindllm_jax.reporting.files import replacing
+from mindllm_jax.files import replacing
 
 
 @dataclass(frozen=True, slots=True)

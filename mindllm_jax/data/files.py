@@ -1,6 +1,5 @@
-"""Which files a setting names, and files that appear whole or not at all."""
+"""Which files a setting names."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,14 +24,3 @@ def input_files(inputs: Iterable[str]) -> list[Path]:
         if sum(file.samefile(other) for other in files) > 1:
             raise ValueError(f"inputs name {file} more than once")
     return files
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: by a temporary name that takes the place of `path` when it is safe on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import track
 
 from mindllm_jax.corpus.documents import Document, held_out, read_documents
-from mindllm_jax.data.files import input_files, write_bytes
+from mindllm_jax.data.files import input_files
 from mindllm_jax.data.sample import SmallestHashes
 from mindllm_jax.data.tokenizer import ASSISTANT, DOC, PAD, USER, Tokenizer
+from mindllm_jax.files import write_bytes
 from mindllm_jax.reporting.tables import Table
 
 # Left to itself SentencePiece never learns a newline and spends a byte piece on each, 6 % of all tokens.

@@ -19,8 +19,9 @@ from rich.progress import track
 
 from mindllm_jax.corpus.documents import held_out
 from mindllm_jax.data.chat import EncodedConversation, encode_conversations
-from mindllm_jax.data.files import input_files, write_bytes
+from mindllm_jax.data.files import input_files
 from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.files import write_bytes
 from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.instruct.packed import PackedRows
 from mindllm_jax.reporting.tables import Cell, Table

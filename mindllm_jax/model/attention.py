@@ -63,6 +63,7 @@ class Attention(nnx.Module):
             partition=self.partition,
             implementation=self.implementation,
         )
+        assert isinstance(attended, jax.Array)  # and no log-sum-exp
         return product(attended, self.out[...], 2)
 
     def decode(
@@ -90,4 +91,5 @@ class Attention(nnx.Module):
             partition=self.partition,
             implementation=self.implementation,
         )
+        assert isinstance(attended, jax.Array)
         return product(attended, self.out[...], 2), LayerCache(keys, values)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 import jax
 from jax import lax
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def product(x: jax.Array, weight: jax.Array, inputs: int = 1) -> jax.Array:
-    """x [B T I...] times weight [I... O...], cast to x's dtype, over `inputs` axes: [B T O...].
+    """x [B T I...] times weight [I... O...], which is cast to x's dtype, over `inputs` axes: [B T O...].
 
     The gradient of the weight is written as x^T dy. Left to itself, JAX forms its transpose, and XLA on a CPU then
     computes dy a second time, transposed, with everything elementwise that belongs to it: a quarter of a training step.
     """
+    return _with_gradients(x, weight, inputs)
+
+
+def _product(x: jax.Array, weight: jax.Array, inputs: int) -> jax.Array:
     axes = tuple(range(inputs))
     return lax.dot_general(x, weight.astype(x.dtype), ((tuple(2 + axis for axis in axes), axes), ((), ())))
 
 
 def _forward(x: jax.Array, weight: jax.Array, inputs: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return product(x, weight, inputs), (x, weight)
+    return _product(x, weight, inputs), (x, weight)
 
 
 def _backward(inputs: int, kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -31,4 +34,5 @@ def _backward(inputs: int, kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> 
     return dx.astype(x.dtype), d_weight.astype(weight.dtype)
 
 
-product.defvjp(_forward, _backward)
+_with_gradients: Any = jax.custom_vjp(_product, nondiff_argnums=(2,))
+_with_gradients.defvjp(_forward, _backward)

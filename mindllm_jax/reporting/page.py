@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mindllm_jax.reporting.files import replacing
+from mindllm_jax.files import replacing
 from mindllm_jax.reporting.tables import Table
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 import jax
 import orbax.checkpoint as ocp
 
-from mindllm_jax.configuration import write_text
+from mindllm_jax.files import write_text
 from mindllm_jax.training.step import Params, TrainState
 
 CHECKSUMS = "checksums.json"

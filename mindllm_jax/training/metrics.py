@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mindllm_jax.configuration import write_text
+from mindllm_jax.files import write_text
 
 
 class MetricsWriter:

@@ -9,8 +9,8 @@ import jax
 from flax import nnx
 
 from mindllm_jax import configuration
-from mindllm_jax.data.files import write_bytes
 from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.files import write_bytes
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.sharding import MeshAxes, Sharding

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mindllm_jax.data.files import input_files, write_bytes
+from mindllm_jax.data.files import input_files
 
 
 @pytest.fixture
@@ -32,11 +32,3 @@ def test_inputs_that_are_not_there(folder: Path) -> None:
 def test_a_file_named_twice(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"name .*b\.jsonl more than once"):
         input_files([str(folder), str(folder / "b.jsonl")])
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
-    write_bytes(tmp_path / "new" / "f", b"old")
-    (tmp_path / "new" / ".f.partial").mkdir()
-    with pytest.raises(IsADirectoryError):
-        write_bytes(tmp_path / "new" / "f", b"new")
-    assert (tmp_path / "new" / "f").read_bytes() == b"old"

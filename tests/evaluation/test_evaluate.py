@@ -58,7 +58,7 @@ def test_before_training_and_another_step(run: Path, trained: dict) -> None:
 
 
 def test_table_puts_results_beside_each_other() -> None:
-    task = {"acc": 0.5, "acc_stderr": 0.025, "acc_bytes": 0.4, "items": 9, "cut_requests": 0, "chance": 0.25}
+    task = {"acc": 0.5, "acc_stderr": 0.025, "acc_mutual_info": 0.4, "items": 9, "cut_requests": 0, "chance": 0.25}
     results = {
         "before": {"bits_per_byte": {"zh": 8.0}},
         "after": {
@@ -73,7 +73,7 @@ def test_table_puts_results_beside_each_other() -> None:
         ["bits per byte, zh", "8.000", "2.000", "2.500", "2.250", None],
         ["bits per byte, en", None, "3.000", None, None, None],
         ["acc, continuation_zh", None, "0.500 ± 0.025", None, None, "0.250"],
-        ["acc_bytes, continuation_zh", None, "0.400", None, None, "0.250"],
+        ["acc_mutual_info, continuation_zh", None, "0.400", None, None, "0.250"],
     ]
     alone = results_table({"before": results["before"]})
     assert alone.columns == ["", "before"] and alone.rows == [["bits per byte, zh", "8.000"]]

@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 import jinja2
 import pytest
 
-from mindllm_jax.reporting.files import replacing
 from mindllm_jax.reporting.page import Details, Figure, Page, Paragraph, Sample, Section, render, write_page
 from mindllm_jax.reporting.plots import line_plot
 from mindllm_jax.reporting.tables import Table
@@ -82,10 +81,3 @@ def test_a_page_replaces_another_whole_or_not_at_all(tmp_path):
         write_page(path, Page("broken", "", [None]))  # pyright: ignore[reportArgumentType]
     assert path.read_text("utf-8") == render(PAGE)
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_replaced_file_keeps_usual_permissions(tmp_path):
-    (tmp_path / "usual").touch()
-    with replacing(tmp_path / "file") as file:
-        file.write("x")
-    assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
