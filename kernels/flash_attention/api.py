@@ -13,9 +13,10 @@ from jax.sharding import PartitionSpec
 
 from mindllm_jax.kernels.block_ranges import BLOCK, BlockRanges, SegmentIds
 from mindllm_jax.kernels.capabilities import Capabilities, choose
-from mindllm_jax.kernels.flash_attention import reference, xla
+from mindllm_jax.kernels.flash_attention import reference, tpu, xla
 from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
 from mindllm_jax.kernels.partition import axes_of, check_divisible
+from mindllm_jax.kernels.target import target
 
 RESIDUAL_NAME = "attention_out"
 """What a rematerialisation policy calls the outputs and log-sum-exps, to keep them."""
@@ -36,6 +37,7 @@ FEATURES = frozenset(
 FLOATS = frozenset(["bfloat16", "float32", "float64"])
 
 IMPLEMENTATIONS = {
+    "tpu": Implementation(tpu.forward, tpu.backward, Capabilities(frozenset(["tpu"]), FLOATS - {"float64"}, FEATURES)),
     "xla": Implementation(xla.forward, xla.backward, Capabilities(None, FLOATS, FEATURES)),
     "reference": Implementation(reference.forward, reference.backward, Capabilities(None, FLOATS, FEATURES)),
 }
@@ -102,7 +104,7 @@ def flash_attention(
     name = choose(
         {name: entry.capabilities for name, entry in IMPLEMENTATIONS.items()},
         implementation,
-        platform=jax.default_backend(),
+        platform=target().platform,
         dtype=q.dtype.name,
         features=frozenset(feature for feature, is_wanted in wanted.items() if is_wanted),
     )

@@ -16,8 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mindllm_jax.kernels.block_ranges import BLOCK, block_ranges
+from mindllm_jax.kernels.block_ranges import BLOCK
 from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
+from mindllm_jax.kernels.flash_attention.visits import visits
+from mindllm_jax.kernels.target import target
 
 # The score of a forbidden pair, and the least that a running maximum can be: so far apart that exp(their difference)
 # is exactly zero, so that a query with no key at all needs no case of its own, and yet far from overflow.
@@ -50,7 +52,7 @@ def tile_sizes(batch: int, heads: int, length: int, kv_length: int) -> Tile:
 
     An accelerator gets longer and more products at a time, for there it is the number of steps that costs.
     """
-    scores, longest = (2**16, BLOCK) if jax.default_backend() == "cpu" else (2**25, 8 * BLOCK)
+    scores, longest = (2**16, BLOCK) if target().platform == "cpu" else (2**25, 8 * BLOCK)
     queries, keys = min(length, BLOCK), min(kv_length, longest)
     limit = scores // (heads * queries * keys)
     rows = max(rows for rows in range(1, batch + 1) if batch % rows == 0 and rows <= max(1, limit))
@@ -174,22 +176,13 @@ def _groups(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings
     batch, kv_length, kv_heads, _ = k.shape
     count = batch // tile.rows
     q = _query_groups(q, kv_heads, tile)
-    key_tiles = -(-kv_length // tile.keys)
-    # int32 also in 64-bit mode, where arange alone would give int64 and the bounds of the loops would differ in type.
-    first = masking.q_offset + jnp.arange(q.shape[2] // tile.queries, dtype=jnp.int32) * tile.queries
-    stop = jnp.full((count, first.size), key_tiles, jnp.int32)
-    start = jnp.zeros_like(stop)
-    if settings.causal:
-        stop = jnp.minimum(stop, (first + tile.queries - 1) // tile.keys + 1)
-    if settings.window is not None:
-        start = jnp.maximum(start, (first - settings.window + 1) // tile.keys)
+    tiles, key_tiles = q.shape[2] // tile.queries, -(-kv_length // tile.keys)
+    visited = visits(masking, settings, batch=batch, queries=(tiles, tile.queries), keys=(key_tiles, tile.keys))
+    start, stop = (x.reshape(count, tile.rows, tiles) for x in visited)
+    start, stop = start.min(1), stop.max(1)
 
     q_segments, kv_segments = masking.q_segments, masking.kv_segments
     if q_segments is not None and kv_segments is not None:
-        ranges = masking.ranges or block_ranges((q_segments, kv_segments))
-        by_group = (count, tile.rows, first.size)
-        start = jnp.maximum(start, ranges.start.reshape(by_group).min(1) * BLOCK // tile.keys)
-        stop = jnp.minimum(stop, -(-ranges.stop.reshape(by_group).max(1) * BLOCK // tile.keys))
         # Padding meets nothing: -1 among the keys and 0 among the queries.
         kv_segments = jnp.where(kv_segments == 0, -1, kv_segments).reshape(count, tile.rows, -1)
         q_segments = jnp.pad(q_segments, ((0, 0), (0, -q_segments.shape[1] % tile.queries)))

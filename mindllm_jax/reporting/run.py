@@ -10,6 +10,8 @@ from mindllm_jax.reporting.page import Details, Figure, Page, Paragraph, Part, S
 from mindllm_jax.reporting.plots import Line, line_plot
 from mindllm_jax.reporting.tables import Table
 
+# More lines than that cannot be told apart, and their legend leaves no room for them.
+_MOST_LINES = 8
 _LANGUAGES = {"bits_per_byte/zh": "Chinese", "bits_per_byte/en": "English"}
 
 
@@ -80,7 +82,9 @@ def _bits_per_byte(metrics: list[dict[str, float]], keys: list[str]) -> Iterator
     sources = {key: key.split("/", 1)[1] for key in keys if key not in _LANGUAGES}
     if languages:
         yield _figure(metrics, languages, "bits per byte", "Held-out text by language.")
-    if sources:
+    if len(sources) > _MOST_LINES:
+        yield Paragraph(f"The {len(sources)} sources are too many for a figure; their last values are below.")
+    elif sources:
         yield _figure(metrics, sources, "bits per byte", "Held-out text by source.")
 
 
