@@ -130,23 +130,27 @@ def _forward_kernel(shape: Shape, settings: Settings, scalars: Scalars, *refs: A
             if segments:
                 allowed &= _column(segments[0][0]) == segments[1][0, :, keys]
             scores = jnp.where(allowed, scores, FORBIDDEN)
-        before = highest_ref[:, :1]
+        # Statistics of a query fill a row of lanes: copies of the maximum, and parts of the total, added up at the end.
+        # Reductions and broadcasts across lanes are what the forward pass would otherwise wait for.
+        before = highest_ref[...]
         highest = jnp.maximum(before, scores.max(axis=1, keepdims=True))
-        weights = jnp.exp2(scores - highest)
+        weights = jnp.exp2(scores - _across(highest, tile.keys))
         shrink = jnp.exp2(before - highest)
-        highest_ref[...] = jnp.broadcast_to(highest, highest_ref.shape)
-        total_ref[...] = total_ref[...] * shrink + weights.sum(axis=1, keepdims=True)
+        highest_ref[...] = highest
+        total_ref[...] = total_ref[...] * shrink + sum(
+            weights[:, lane : lane + LANES] for lane in range(0, tile.keys, LANES)
+        )
         values = v_ref[0, 0, keys]
-        sum_ref[...] = sum_ref[...] * shrink + _product(weights.astype(values.dtype), values)
+        sum_ref[...] = sum_ref[...] * _across(shrink, shape.head_dim) + _product(weights.astype(values.dtype), values)
 
     _for_each_visit(shape, settings, scalars, b, i, span, add_keys)
 
     @pl.when(span == shape.spans - 1)
     def _() -> None:
-        total = total_ref[...]
+        total = jnp.broadcast_to(total_ref[...].sum(axis=1, keepdims=True), total_ref.shape)
         empty = total == 0
         total = jnp.where(empty, 1.0, total)
-        out_ref[0, 0] = (sum_ref[...] / total[:, :1]).astype(out_ref.dtype)
+        out_ref[0, 0] = (sum_ref[...] / _across(total, shape.head_dim)).astype(out_ref.dtype)
         lse = jnp.where(empty, -jnp.inf, highest_ref[...] / LOG2_E + jnp.log(total))
         lse_ref[0, 0] = lse.T[:1, : tile.queries]
 
@@ -320,6 +324,11 @@ def _base(settings: Settings) -> float:
 
 def _capped(scores: jax.Array, settings: Settings) -> jax.Array:
     return scores if settings.logit_cap is None else settings.logit_cap * LOG2_E * jnp.tanh(scores)
+
+
+def _across(x: jax.Array, width: int) -> jax.Array:
+    """[n, LANES] with equal lanes to [n, width]."""
+    return jnp.concatenate([x] * -(-width // LANES), axis=1)[:, :width]
 
 
 def _column(row: jax.Array) -> jax.Array:

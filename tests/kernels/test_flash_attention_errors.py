@@ -41,7 +41,7 @@ def zeros(*shape: int, dtype: Any = jnp.float32) -> jax.Array:
             {"block_ranges": BlockRanges(zeros(2, 4), zeros(2, 4)), "segment_ids": zeros(2, 8, dtype=int)},
             r"block_ranges have shapes \(2, 4\) .* they must be \(2, 1\)",
         ),
-        ({"implementation": "quick"}, r"implementation='quick' is unknown; there are reference, xla"),
+        ({"implementation": "quick"}, r"implementation='quick' is unknown; there are reference, tpu, xla"),
         ({"partition": PartitionSpec("data")}, r"no mesh is set: call under jax.set_mesh"),
     ],
 )
@@ -51,9 +51,16 @@ def test_refusals(changes: dict[str, Any], message: str) -> None:
         flash_attention(**arguments)
 
 
+def test_an_implementation_of_other_hardware() -> None:
+    q = jnp.ones((1, 8, 2, 16))
+    with pytest.raises(ValueError, match=r"'tpu' runs on tpu, not on cpu\. For this call reference, xla can\."):
+        flash_attention(q, q, q, implementation="tpu")
+
+
 def test_dtype_that_nothing_takes() -> None:
     q = zeros(2, 8, 4, 16, dtype=jnp.float16)
-    with pytest.raises(ValueError, match=r"no implementation takes this call\. xla takes bfloat16, .*not float16"):
+    reasons = r"no implementation takes this call\. tpu runs on tpu, not on cpu; .* xla takes bfloat16, .*not float16"
+    with pytest.raises(ValueError, match=reasons):
         flash_attention(q, q, q)
 
 
