@@ -75,7 +75,7 @@ def schedule(topology: str, direction: str, tile: tuple[int, int], head_dim: int
         done = subprocess.run(
             [sys.executable, __file__, "--child", *words], capture_output=True, text=True, env=environment, check=False
         )
-        if "exceeded scoped vmem limit" in done.stderr:
+        if "memory space vmem" in done.stderr:
             return None
         if done.returncode:
             raise SystemExit(f"{' '.join(words)} failed:\n{done.stderr[-2000:]}")

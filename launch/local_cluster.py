@@ -4,14 +4,18 @@ python launch/local_cluster.py --processes 2 --devices 4 -- python launch/train.
 """
 
 import argparse
+import math
 import os
 import socket
 import subprocess
 import sys
+import time
+
+GRACE = 5
 
 
 def main() -> int:
-    """Starts the processes and returns the first status that is not 0."""
+    """Starts the processes; the status is that of the first that fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=2, metavar="P")
     parser.add_argument("--devices", type=int, default=1, metavar="D", help="CPU devices of each process")
@@ -24,11 +28,29 @@ def main() -> int:
         subprocess.Popen(arguments.command, env=_environment(arguments, address, index))
         for index in range(arguments.processes)
     ]
-    try:
-        statuses = [process.wait() for process in running]
-    except KeyboardInterrupt:  # the processes got the signal too and save before they stop
-        statuses = [process.wait() for process in running]
-    return next((status for status in statuses if status), 0)
+    while True:
+        try:
+            return _wait(running)
+        except KeyboardInterrupt:  # the processes got the signal too and save before they stop
+            continue
+
+
+def _wait(running: list[subprocess.Popen[bytes]]) -> int:
+    """Waits for all; returns the status of the first that failed, or 0.
+
+    The others may wait for a failed one for ever: soon after it they are stopped.
+    """
+    status, stop_at = 0, math.inf
+    while None in [process.poll() for process in running]:
+        failed = [number for number, process in enumerate(running) if process.returncode]
+        if failed and not status:
+            status, stop_at = running[failed[0]].returncode, time.monotonic() + GRACE
+            print(f"process {failed[0]} failed; the others are stopped in {GRACE} s", file=sys.stderr)
+        if time.monotonic() > stop_at:
+            for process in running:
+                process.kill()
+        time.sleep(0.1)
+    return status or next((process.returncode for process in running if process.returncode), 0)
 
 
 def _environment(arguments: argparse.Namespace, address: str, index: int) -> dict[str, str]:
