@@ -26,6 +26,13 @@ import numpy as np
 
 TOPOLOGIES = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "tpu7x": "tpu7x:2x2x1"}
 UNITS = ("MXU", "XLU", "VALU", "VPOP", "EUP", "VLOAD", "FILL", "VSTORE", "SPILL", "SALU")
+HEADING = """# The TPU's attention kernels by the compiler's schedule
+
+Rebuilt by `python benchmarks/tpu_schedule.py --markdown docs/results/tpu_schedule.md`, which says what the columns
+mean. No TPU was used: libtpu compiled the kernels, and the bundles of its static schedule were counted. Waiting for
+memory is not in it.
+
+"""
 
 
 class Code(NamedTuple):
@@ -131,6 +138,7 @@ def main() -> None:
     parser.add_argument("--tiles", default="256x512,512x512,512x1024")
     parser.add_argument("--head_dims", default="128")
     parser.add_argument("--length", type=int, default=8192)
+    parser.add_argument("--markdown", type=Path, help="a file for the table")
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -165,11 +173,11 @@ def main() -> None:
                     rows.append((chip, head_dim, direction, name, code.whole, code.masked, code.rest, *figures))
                     print(*rows[-1], file=sys.stderr)
     columns = ("chip", "head", "", "tile", "whole", "masked", "rest", "MXU", "spill", "causal", "packed", "visits")
-    rich.print(
-        Table(
-            columns, rows, f"cycles by libtpu's static schedule; one head, rows of {length} tokens in thousands"
-        ).terminal()
-    )
+    caption = f"Cycles by libtpu's static schedule; `causal` and `packed`: thousands for one head of {length} tokens."
+    table = Table(columns, rows, caption)
+    rich.print(table.terminal())
+    if arguments.markdown:
+        arguments.markdown.write_text(f"{HEADING}{table.markdown()}\n", encoding="utf-8")
     print(json.dumps([dict(zip(columns, row, strict=True)) for row in rows]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,12 +77,21 @@ class Plan(NamedTuple):
     cost: Cost
 
 
-def plan(model: Model, loop: Loop, optimizer: Optimizer, mesh: MeshAxes, length: int) -> Plan:
+def plan(
+    model: Model,
+    loop: Loop,
+    optimizer: Optimizer,
+    mesh: MeshAxes,
+    length: int,
+    devices: Sequence[Any] | None = None,
+) -> Plan:
     """Builds the run on abstract shapes for rows of `length` tokens; allocates and compiles nothing.
+
+    devices: all that are here by default; or described ones, to compile for hardware that is not here.
 
     Raises ValueError where model, rows, batch and mesh do not fit together.
     """
-    sharding = Sharding(mesh.build())
+    sharding = Sharding(mesh.build(devices))
     shares = sharding.mesh.shape["data"] * sharding.mesh.shape["fsdp"]
     if loop.batch_rows // loop.accumulation % shares:
         raise ValueError(

@@ -1,0 +1,69 @@
+"""The whole training step of the 1.3B preset, compiled by the TPU's compiler for four v5p: which buffers it has."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = Path(sys.prefix) / "libtpu" / "libtpu" / "libtpu.so"  # where `make test` puts it
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not LIBRARY.exists(), reason="libtpu, the TPU's compiler, is not installed"),
+]
+COMPILE = """
+import json, math, re, sys
+import jax, jax.numpy as jnp
+from mindllm_jax.configuration import command_line, load
+from mindllm_jax.data.rows import Batch
+from mindllm_jax.parallel.described import described_tpus
+from mindllm_jax.parallel.sharding import MeshAxes
+from mindllm_jax.training.loop import Loop, plan
+from mindllm_jax.training.pretrain import Pretrain
+from mindllm_jax.training.step import make_step
+
+bindings = ["Mixture.store=none", "Model.compute_dtype=bfloat16", f"Model.attention={sys.argv[1]}"]
+arguments = command_line("", ["--gin", "configs/model/mindllm_1b3.gin", *(f"--gin.{b}" for b in bindings)])
+config = load(Pretrain, arguments)
+devices = described_tpus("v5p:2x2x1")
+run = plan(config.model, Loop(batch_rows=8), config.optimizer, MeshAxes(fsdp=4), 2048, devices)
+rows = run.blueprint.sharding.named("batch", "length")
+ids, weights = (jax.ShapeDtypeStruct((8, 2048), dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
+step = make_step(run.blueprint, config.optimizer.build(1000, run.blueprint.axes))
+compiled = step.lower(run.abstract, Batch(ids, ids, weights, ids, ids)).compile()
+sizes = {math.prod(map(int, shape.split(","))) for shape in re.findall(r"\\w\\d+\\[([\\d,]+)\\]", compiled.as_text())}
+print(json.dumps({
+    "scores": bool(sizes & {b * 16 * 2048 * 2048 for b in (2, 8)}),
+    "logits": bool(sizes & {b * 2048 * 75000 for b in (2, 8)}),
+    "kernels": compiled.as_text().count("tpu_custom_call"),
+    "temporary_gb": compiled.memory_analysis().temp_size_in_bytes / 1e9,
+}))
+"""
+
+
+def compiled(attention: str) -> dict[str, float]:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "TPU_LIBRARY_PATH": str(LIBRARY)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE, attention],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_neither_scores_nor_logits_are_ever_whole() -> None:
+    """Of 8 x 2,048 tokens, two rows on each device, there is no [B N T S] and no [B T V]."""
+    ours, naive = compiled("tpu"), compiled("reference")
+    print(
+        f"temporary memory of a device: {ours['temporary_gb']:.2f} GB, naive attention {naive['temporary_gb']:.2f} GB"
+    )
+    assert not ours["scores"] and not ours["logits"] and ours["kernels"] == 2
+    assert naive["scores"] and not naive["kernels"]  # so the search does find them
+    assert ours["temporary_gb"] < naive["temporary_gb"]
