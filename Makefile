@@ -49,6 +49,11 @@ $(VENV)/.hf: $(VENV)/.test
 	@$(INSTALL) --only-if-found $(TORCH) transformers
 	@touch $@
 
+# So do the Triton kernels: its interpreter runs them on PyTorch's tensors, and its compiler needs no GPU.
+$(VENV)/.triton: $(VENV)/.hf
+	@$(INSTALL) --only-if-found --no-deps triton==3.9.0
+	@touch $@
+
 # The TPU's compiler needs no TPU. It stays out of the way of jax, which would look for one.
 $(VENV)/.tpu: $(VENV)/.test
 	@$(INSTALL) --only-if-found --no-deps --upgrade --target "$(VENV)/libtpu" libtpu
@@ -65,10 +70,10 @@ help: ## this list
 demo: $(VENV)/.demo ## from text to a trained, tuned, evaluated, talking model and its report
 	@"$(VENV)/bin/python" launch/demo.py
 
-test: $(VENV)/.hf $(VENV)/.tpu ## the tests, what they took, and what could not run here
+test: $(VENV)/.triton $(VENV)/.tpu ## the tests, what they took, and what could not run here
 	@"$(VENV)/bin/python" -m pytest -m "not slow" $(PYTEST)
 
-test-all: $(VENV)/.hf $(VENV)/.tpu ## the slow tests too
+test-all: $(VENV)/.triton $(VENV)/.tpu ## the slow tests too
 	@"$(VENV)/bin/python" -m pytest $(PYTEST)
 
 # A line is a Python and a constraints file. Each has an environment of its own.

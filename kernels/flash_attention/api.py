@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec
 
 from mindllm_jax.kernels.block_ranges import BLOCK, BlockRanges, SegmentIds
 from mindllm_jax.kernels.capabilities import Capabilities, choose
-from mindllm_jax.kernels.flash_attention import reference, tpu, xla
+from mindllm_jax.kernels.flash_attention import reference, tpu, triton, xla
 from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
 from mindllm_jax.kernels.partition import axes_of, check_divisible
 from mindllm_jax.kernels.target import target
@@ -39,6 +39,10 @@ FLOATS = frozenset(["bfloat16", "float32", "float64"])
 IMPLEMENTATIONS = {
     "tpu": Implementation(tpu.forward, tpu.backward, Capabilities(frozenset(["tpu"]), FLOATS - {"float64"}, FEATURES)),
     "xla": Implementation(xla.forward, xla.backward, Capabilities(None, FLOATS, FEATURES)),
+    # Behind xla until it has run on a GPU.
+    "triton": Implementation(
+        triton.forward, triton.backward, Capabilities(frozenset(["gpu"]), FLOATS - {"float64"}, FEATURES)
+    ),
     "reference": Implementation(reference.forward, reference.backward, Capabilities(None, FLOATS, FEATURES)),
 }
 """In order of preference."""

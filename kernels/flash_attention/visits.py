@@ -23,7 +23,8 @@ def visits(
 ) -> Visits:
     """Visits from what is known of the mask: causality, window, offset and documents.
 
-    queries and keys: how many tiles, and positions in a tile: a multiple of BLOCK, or fewer where there is one tile.
+    queries and keys: how many tiles, and positions in a tile: a multiple of BLOCK or a divisor of it, or anything less
+    where there is one tile.
     """
     (q_tiles, q_tile), (k_tiles, k_tile) = queries, keys
     # int32 also in 64-bit mode, where arange alone would give int64 and the bounds of loops would differ in type.
@@ -36,11 +37,62 @@ def visits(
         start = jnp.maximum(start, (first - settings.window + 1) // k_tile)
     if masking.q_segments is not None and masking.kv_segments is not None:
         ranges = masking.ranges or block_ranges((masking.q_segments, masking.kv_segments))
-        blocks = max(1, q_tile // BLOCK)
-        missing = ((0, 0), (0, q_tiles * blocks - ranges.start.shape[1]))
-        nothing = k_tiles * k_tile // BLOCK + 1
-        starts = jnp.pad(ranges.start, missing, constant_values=nothing).reshape(batch, q_tiles, blocks)
-        stops = jnp.pad(ranges.stop, missing).reshape(batch, q_tiles, blocks)
+        # A tile is several blocks, or a block several tiles.
+        again, blocks = max(1, BLOCK // q_tile), max(1, q_tile // BLOCK)
+        missing = ((0, 0), (0, max(0, q_tiles * blocks - ranges.start.shape[1] * again)))
+
+        def of_tiles(of_blocks: jax.Array, nothing: int) -> jax.Array:
+            padded = jnp.pad(jnp.repeat(of_blocks, again, axis=1), missing, constant_values=nothing)
+            return padded[:, : q_tiles * blocks].reshape(batch, q_tiles, blocks)
+
+        starts, stops = of_tiles(ranges.start, k_tiles * k_tile // BLOCK + 1), of_tiles(ranges.stop, 0)
         start = jnp.maximum(start, starts.min(-1) * BLOCK // k_tile)
         stop = jnp.minimum(stop, -(-stops.max(-1) * BLOCK // k_tile))
     return Visits(start, stop)
+
+
+def bounds(meet: jax.Array, whole: jax.Array) -> jax.Array:
+    """Loop bounds for kernels with a loop of their own for tiles that need no mask: int32 [B X 4].
+
+    meet and whole [B X Y]: whether tile x of one side has to visit tile y of the other, and whether all pairs of the
+    two may meet. Each row of the result is start <= whole_start <= whole_stop <= stop: what has to be visited lies
+    between the first and the last, and all from the second to the third is whole.
+    """
+    y = jnp.arange(meet.shape[-1], dtype=jnp.int32)
+    last = jnp.int32(meet.shape[-1])
+    stop = jnp.where(meet, y + 1, 0).max(-1)
+    start = jnp.minimum(jnp.where(meet, y, last).min(-1), stop)
+    whole &= meet
+    whole_start = jnp.minimum(jnp.where(whole, y, last).min(-1), stop)
+    whole_stop = jnp.minimum(jnp.where(~whole & (y > whole_start[..., None]), y, last).min(-1), stop)
+    return jnp.stack([start, whole_start, whole_stop, stop], axis=-1)
+
+
+def whole_tiles(
+    masking: Masking,
+    settings: Settings,
+    *,
+    batch: int,
+    queries: tuple[int, int],
+    keys: tuple[int, int],
+    kv_length: int,
+) -> jax.Array:
+    """Whether every query of a tile may meet every key of another: bool [B, query tiles, key tiles]."""
+    (q_tiles, q_tile), (k_tiles, k_tile) = queries, keys
+    first_query = (masking.q_offset + jnp.arange(q_tiles, dtype=jnp.int32) * q_tile)[:, None]
+    first_key = jnp.arange(k_tiles, dtype=jnp.int32) * k_tile
+    whole = jnp.broadcast_to(first_key + k_tile <= kv_length, (batch, q_tiles, k_tiles))
+    if settings.causal:
+        whole &= first_key + k_tile - 1 <= first_query
+    if settings.window is not None:
+        whole &= first_query + q_tile - 1 - first_key < settings.window
+    if masking.q_segments is not None and masking.kv_segments is not None:
+        q_ids = _documents(masking.q_segments, q_tiles, q_tile, -1)
+        whole &= q_ids[:, :, None] == _documents(masking.kv_segments, k_tiles, k_tile, -2)[:, None]
+    return whole
+
+
+def _documents(ids: jax.Array, tiles: int, tile: int, otherwise: int) -> jax.Array:
+    """The document of each tile that lies in one, [B tiles]."""
+    ids = jnp.pad(ids, ((0, 0), (0, tiles * tile - ids.shape[1]))).reshape(ids.shape[0], tiles, tile)
+    return jnp.where((ids == ids[:, :, :1]).all(-1) & (ids[:, :, 0] != 0), ids[:, :, 0], otherwise)

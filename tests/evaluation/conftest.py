@@ -84,7 +84,8 @@ def log_probabilities() -> LogProbabilities:
     def compute(decoder: Decoder, tokens: Sequence[int]) -> np.ndarray:
         # What follows a token cannot change what is said after it, so any padding on the right will do.
         padded = np.resize(np.asarray(tokens, np.int32), decoder.config.max_length)
-        scores = np.asarray(logits(*nnx.split(decoder), jax.device_put(padded)), np.float64)[: len(tokens)]
+        definition, params = nnx.split(decoder)
+        scores = np.asarray(logits(definition, params, jax.device_put(padded)), np.float64)[: len(tokens)]
         scores -= scores.max(-1, keepdims=True)
         return scores - np.log(np.exp(scores).sum(-1, keepdims=True))
 

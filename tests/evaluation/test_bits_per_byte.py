@@ -57,9 +57,9 @@ def test_evaluations_of_a_run_share_one_program(decoder: Decoder, store: TokenSt
     later = nnx.merge(definition, jax.tree.map(lambda x: jax.device_put(1.1 * x, x.sharding), params))
     measure = held_out_bits(Mixture(store.url, sequence_length=32), store)
     first = measure(decoder)
-    programs = bits_per_byte._sums._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
+    programs = bits_per_byte._sums._cache_size()  # pyright: ignore
     second = measure(later)
-    assert bits_per_byte._sums._cache_size() == programs  # pyright: ignore[reportAttributeAccessIssue]
+    assert bits_per_byte._sums._cache_size() == programs  # pyright: ignore
     assert first.keys() == second.keys() and first != second
 
 

@@ -68,9 +68,9 @@ def test_letters_share_one_forward_pass(decoder: Decoder, queries: list[Query]) 
 
 
 def test_one_program_serves_queries_of_all_lengths(decoder: Decoder) -> None:
-    before = likelihood._score._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
+    before = likelihood._score._cache_size()  # pyright: ignore
     likelihoods(decoder, [Query([1] * n, [2] * m) for n in range(1, 33) for m in (1, 2, 3, 7, 11)], batch_rows=3)
-    assert likelihood._score._cache_size() - before == 1  # pyright: ignore[reportAttributeAccessIssue]
+    assert likelihood._score._cache_size() - before == 1  # pyright: ignore
 
 
 def test_too_long_is_cut_on_the_left_and_told(decoder: Decoder, log_of: LogOf) -> None:

@@ -25,6 +25,7 @@ from mindllm_jax.kernels.flash_attention import (
     block_ranges,
     flash_attention,
     tpu,
+    triton,
     xla,
 )
 
@@ -211,6 +212,41 @@ ON_TPU = [
 @pytest.mark.usefixtures("tpu_interpreter")
 def test_tpu_kernels_have_the_same_errors(case: str, dtype: str) -> None:
     reference, found = errors(case, dtype, "reference"), errors(case, dtype, "tpu")
+    assert all(found[x] <= 2 * reference[x] for x in NAMES), (found, reference)
+
+
+@pytest.fixture
+def triton_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton kernels run in Triton's interpreter on torch's CPU tensors, with poisoned outputs; float32 only."""
+    pytest.importorskip("triton", reason="triton is not installed")
+    torch = pytest.importorskip("torch", reason="needs PyTorch's CPU build")
+    assert os.environ["TRITON_INTERPRET"] == "1"  # by tests/conftest.py: it is read when Triton is imported
+
+    def run(launch: triton.Launch) -> Any:
+        from mindllm_jax.kernels.flash_attention import triton_kernels
+
+        def in_torch(*arrays: Any) -> tuple[np.ndarray, ...]:
+            tensors = [torch.from_numpy(np.array(x)) for x in arrays]
+            outputs = [torch.full(x.shape, math.nan) for x in launch.outputs]
+            kernel = getattr(triton_kernels, launch.kernel)
+            kernel[launch.grid](*tensors, *launch.scalars, *outputs, **launch.constants)
+            return tuple(x.numpy() for x in outputs)
+
+        return jax.pure_callback(in_torch, launch.outputs, *launch.arrays)
+
+    anywhere = dataclasses.replace(IMPLEMENTATIONS["triton"].capabilities, platforms=None)
+    entry = dataclasses.replace(IMPLEMENTATIONS["triton"], capabilities=anywhere)
+    monkeypatch.setitem(IMPLEMENTATIONS, "triton", entry)
+    monkeypatch.setattr(triton, "_run", run)
+
+
+ON_TRITON = ["offset", "packed, window, cap", *(pytest.param(case, marks=SLOW) for case in CASES)]
+
+
+@pytest.mark.parametrize("case", ON_TRITON)
+@pytest.mark.usefixtures("triton_interpreter")
+def test_triton_kernels_have_the_same_errors(case: str) -> None:
+    reference, found = errors(case, "float32", "reference"), errors(case, "float32", "triton")
     assert all(found[x] <= 2 * reference[x] for x in NAMES), (found, reference)
 
 

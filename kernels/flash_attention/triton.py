@@ -1,0 +1,213 @@
+"""Attention on GPUs: what the Triton kernels are launched with, and the launch from JAX.
+
+A `Launch` names everything but the launcher, so that torch can run the same (tests and benchmarks do). The launch from
+JAX is jax-triton's, whose interface changes with its version: all that is known of that stands in `_run`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
+from mindllm_jax.kernels.flash_attention.visits import bounds, visits, whole_tiles
+from mindllm_jax.kernels.target import target
+
+LEAST_MAXIMUM = -1e38
+LOG2_E = math.log2(math.e)
+JAX_TRITON = ("0.3.1",)
+"""Versions of jax-triton with which the kernels were seen to lower."""
+COMPUTE_CAPABILITY = {
+    "NVIDIA A100": 80,
+    "NVIDIA H100": 90,
+    "NVIDIA H200": 90,
+    "NVIDIA B200": 100,
+    "NVIDIA GB200": 100,
+}
+
+
+class Tile(NamedTuple):
+    """Positions in a tile of queries and of keys, and the compiler's settings."""
+
+    queries: int
+    keys: int
+    warps: int
+    stages: int
+
+
+class Launch(NamedTuple):
+    """One launch of a kernel, which takes the arrays, the scalars, the outputs and the constants, in this order."""
+
+    kernel: str  # in triton_kernels
+    arrays: tuple[jax.Array, ...]
+    scalars: tuple[int, ...]
+    outputs: tuple[jax.ShapeDtypeStruct, ...]
+    grid: tuple[int, int]
+    constants: dict[str, Any]
+    tile: Tile
+
+
+def tile_sizes(kernel: str, dtype: Any) -> Tile:
+    """Tiles that spill no register on sm_80 and sm_90 (tests/kernels/test_triton_compilation.py); not tuned yet."""
+    if dtype == jnp.float32:
+        return Tile(32, 32, 8, 1)
+    return {
+        "forward": Tile(64, 64, 4, 2),
+        "backward_queries": Tile(64, 64, 8, 2),
+        "backward_keys": Tile(32, 64, 8, 2),
+    }[kernel]
+
+
+def forward(
+    q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings: Settings
+) -> tuple[jax.Array, jax.Array]:
+    """Output [B T N H] in q's dtype and log-sum-exp [B T N]."""
+    out, lse = _run(forward_launch(q, k, v, masking, settings))
+    return out, lse
+
+
+def backward(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    masking: Masking,
+    settings: Settings,
+    out: jax.Array,
+    lse: jax.Array,
+    d_out: jax.Array,
+    d_lse: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Gradients of q, k and v."""
+    of_queries, of_keys = backward_launches(q, k, v, masking, settings, out, lse, d_out, d_lse)
+    (dq,), (dk, dv) = _run(of_queries), _run(of_keys)
+    return dq, dk, dv
+
+
+def forward_launch(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings: Settings) -> Launch:
+    """The forward pass: outputs are the output and the log-sum-exp."""
+    batch, length, heads, _ = q.shape
+    tile = tile_sizes("forward", q.dtype)
+    outputs = (jax.ShapeDtypeStruct(q.shape, q.dtype), jax.ShapeDtypeStruct((batch, length, heads), jnp.float32))
+    tables = _tables(q, k, masking, settings, tile)
+    arrays = (q, k, v, *_segments(masking), bounds(*tables), masking.q_offset.reshape(1))
+    grid = (-(-length // tile.queries), batch * heads)
+    constants = _constants(q, k, masking, settings, tile)
+    return Launch("forward_kernel", arrays, (length, k.shape[1]), outputs, grid, constants, tile)
+
+
+def backward_launches(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    masking: Masking,
+    settings: Settings,
+    out: jax.Array,
+    lse: jax.Array,
+    d_out: jax.Array,
+    d_lse: jax.Array,
+) -> tuple[Launch, Launch]:
+    """The backward pass: the gradient of q, and those of k and v."""
+    batch, length, heads, _ = q.shape
+    # With P the weights: dS = P * (dP - rowsum(dO * O) + dLSE); the last two are one number a query.
+    shift = d_lse - jnp.einsum("btnh,btnh->btn", out, d_out, preferred_element_type=jnp.float32)
+    # A query with no key: all its weights become zero.
+    shift, lse = jnp.where(lse == -jnp.inf, 0, shift), jnp.where(lse == -jnp.inf, -LEAST_MAXIMUM, lse * LOG2_E)
+    before, after = (q, k, v, *_segments(masking)), (masking.q_offset.reshape(1), d_out, lse, shift)
+
+    tile = tile_sizes("backward_queries", q.dtype)
+    meet, whole = _tables(q, k, masking, settings, tile)
+    of_queries = Launch(
+        "backward_queries_kernel",
+        (*before, bounds(meet, whole), *after),
+        (length, k.shape[1]),
+        (jax.ShapeDtypeStruct(q.shape, q.dtype),),
+        (-(-length // tile.queries), batch * heads),
+        _constants(q, k, masking, settings, tile),
+        tile,
+    )
+    tile = tile_sizes("backward_keys", q.dtype)
+    meet, whole = _tables(q, k, masking, settings, tile)
+    of_keys = Launch(
+        "backward_keys_kernel",
+        (*before, bounds(meet.swapaxes(1, 2), whole.swapaxes(1, 2)), *after),
+        (length, k.shape[1]),
+        (jax.ShapeDtypeStruct(k.shape, k.dtype), jax.ShapeDtypeStruct(v.shape, v.dtype)),
+        (-(-k.shape[1] // tile.keys), batch * k.shape[2]),
+        _constants(q, k, masking, settings, tile),
+        tile,
+    )
+    return of_queries, of_keys
+
+
+def _tables(
+    q: jax.Array, k: jax.Array, masking: Masking, settings: Settings, tile: Tile
+) -> tuple[jax.Array, jax.Array]:
+    """Which tiles meet, and which of them need no mask: bool [B, query tiles, key tiles]."""
+    queries = (-(-q.shape[1] // tile.queries), tile.queries)
+    keys = (-(-k.shape[1] // tile.keys), tile.keys)
+    start, stop = visits(masking, settings, batch=q.shape[0], queries=queries, keys=keys)
+    j = jnp.arange(keys[0], dtype=jnp.int32)
+    meet = (start[..., None] <= j) & (j < stop[..., None])
+    whole = whole_tiles(masking, settings, batch=q.shape[0], queries=queries, keys=keys, kv_length=k.shape[1])
+    return meet, whole
+
+
+def _segments(masking: Masking) -> tuple[jax.Array, jax.Array]:
+    """Segment ids; where there are none, something to point at."""
+    if masking.q_segments is None or masking.kv_segments is None:
+        nothing = jnp.zeros((1,), jnp.int32)
+        return nothing, nothing
+    return masking.q_segments, masking.kv_segments
+
+
+def _constants(q: jax.Array, k: jax.Array, masking: Masking, settings: Settings, tile: Tile) -> dict[str, Any]:
+    head_dim = q.shape[3]
+    return {
+        "N": q.shape[2],
+        "K": k.shape[2],
+        "H": head_dim,
+        "D": max(16, 1 << (head_dim - 1).bit_length()),
+        "Q": tile.queries,
+        "S": tile.keys,
+        "CAUSAL": settings.causal,
+        "WINDOW": settings.window,
+        "SEGMENTS": masking.q_segments is not None,
+        "SCALE": settings.scale,
+        "CAP": settings.logit_cap,
+        "EXACT": q.dtype == jnp.float32,
+    }
+
+
+def _run(launch: Launch) -> tuple[jax.Array, ...]:
+    """Launches through jax-triton. Raises ImportError where it is missing or of a version that was not seen to work."""
+    try:
+        version = importlib.metadata.version("jax-triton")
+    except importlib.metadata.PackageNotFoundError:
+        raise ImportError("implementation='triton' needs jax-triton: pip install 'mindllm-jax[gpu]'") from None
+    if version not in JAX_TRITON:
+        raise ImportError(
+            f"implementation='triton' was seen to work with jax-triton {', '.join(JAX_TRITON)}; {version} is installed"
+        )
+    import jax_triton
+
+    from mindllm_jax.kernels.flash_attention import triton_kernels
+
+    kind = target().device_kind
+    # None: jax-triton asks the GPU, which a described one cannot answer.
+    capability = next((number for name, number in COMPUTE_CAPABILITY.items() if kind.startswith(name)), None)
+    found = jax_triton.triton_call(
+        *launch.arrays,
+        *launch.scalars,
+        kernel=getattr(triton_kernels, launch.kernel),
+        out_shape=launch.outputs,
+        grid=launch.grid,
+        num_warps=launch.tile.warps,
+        num_stages=launch.tile.stages,
+        compute_capability=capability,
+        **launch.constants,
+    )
+    return tuple(found) if isinstance(found, list | tuple) else (found,)
