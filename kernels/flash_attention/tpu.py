@@ -28,7 +28,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
 from mindllm_jax.kernels.flash_attention.tpu_tiles import Tile, chip, tile_sizes
-from mindllm_jax.kernels.flash_attention.visits import visits
+from mindllm_jax.kernels.flash_attention.visits import documents, visits
 
 FORBIDDEN = -2e38
 LEAST_MAXIMUM = -1e38
@@ -360,13 +360,10 @@ def _masks(masking: Masking, settings: Settings, shape: Shape) -> tuple[Scalars,
     def padded(ids: jax.Array, tiles: int, size: int) -> jax.Array:
         return jnp.pad(ids, ((0, 0), (0, tiles * size - ids.shape[1])))
 
-    def document(ids: jax.Array, tiles: int, otherwise: int) -> jax.Array:
-        ids = ids.reshape(shape.batch, tiles, -1)
-        return jnp.where((ids == ids[:, :, :1]).all(-1) & (ids[:, :, 0] != 0), ids[:, :, 0], otherwise)
-
     q_ids = padded(masking.q_segments, shape.q_tiles, tile.queries)
     kv_ids = padded(masking.kv_segments, shape.k_tiles, tile.keys)
-    scalars = Scalars(offset, *visited, document(q_ids, shape.q_tiles, -1), document(kv_ids, shape.k_tiles, -2))
+    q_documents = documents(q_ids, shape.q_tiles, tile.queries, -1)
+    scalars = Scalars(offset, *visited, q_documents, documents(kv_ids, shape.k_tiles, tile.keys, -2))
     # Padding meets nothing: -1 among the keys and 0 among the queries.
     return scalars, [q_ids[:, None], jnp.where(kv_ids == 0, -1, kv_ids)[:, None]]
 

@@ -87,12 +87,12 @@ def whole_tiles(
     if settings.window is not None:
         whole &= first_query + q_tile - 1 - first_key < settings.window
     if masking.q_segments is not None and masking.kv_segments is not None:
-        q_ids = _documents(masking.q_segments, q_tiles, q_tile, -1)
-        whole &= q_ids[:, :, None] == _documents(masking.kv_segments, k_tiles, k_tile, -2)[:, None]
+        q_ids = documents(masking.q_segments, q_tiles, q_tile, -1)
+        whole &= q_ids[:, :, None] == documents(masking.kv_segments, k_tiles, k_tile, -2)[:, None]
     return whole
 
 
-def _documents(ids: jax.Array, tiles: int, tile: int, otherwise: int) -> jax.Array:
-    """The document of each tile that lies in one, [B tiles]."""
+def documents(ids: jax.Array, tiles: int, tile: int, otherwise: int) -> jax.Array:
+    """The document of each tile that lies in one, and `otherwise` of the others, [B tiles]."""
     ids = jnp.pad(ids, ((0, 0), (0, tiles * tile - ids.shape[1]))).reshape(ids.shape[0], tiles, tile)
     return jnp.where((ids == ids[:, :, :1]).all(-1) & (ids[:, :, 0] != 0), ids[:, :, 0], otherwise)
