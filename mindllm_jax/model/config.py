@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
+
+from mindllm_jax.kernels.target import target
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Model:
         """Type of the activations. `fastest` is bfloat16 on TPU and GPU, and float32 on a CPU, where XLA's bfloat16
         products were measured slower than its float32 ones (benchmarks/train_step.py)."""
         if self.compute_dtype == "fastest":
-            return jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16")
+            return jnp.dtype("float32" if target().platform == "cpu" else "bfloat16")
         return jnp.dtype(self.compute_dtype)
 
     @property
