@@ -1,7 +1,7 @@
 """What the TPU's compiler makes of the attention kernels: cycles, by tile and chip, and what follows for whole rows.
 
 python benchmarks/tpu_schedule.py [--chips v4,v5e,v5p,v6e,tpu7x] [--tiles 256x512,512x512,512x1024] [--head_dims 128]
-    [--length 8192]
+    [--length 8192] [--markdown FILE]
 
 No TPU is needed, and none is measured: libtpu compiles the kernels and its static schedule is read, the number of
 instruction bundles of the code for a tile without a mask and for one with it, of which one is issued a cycle. Waiting
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,9 +88,9 @@ def schedule(topology: str, direction: str, tile: tuple[int, int], head_dim: int
         if done.returncode:
             raise SystemExit(f"{' '.join(words)} failed:\n{done.stderr[-2000:]}")
         kernel = f"*flash_attention_{direction}*"
-        bundles = [path for path in Path(folder).glob(f"{kernel}-final_bundles.txt") if "schedule" not in path.name]
+        (bundles,) = Path(folder).glob(f"{kernel}-final_bundles.txt")
         (usage,) = Path(folder).glob(f"{kernel}-final_hlo-static-per-bundle-utilization.txt")
-        return read_schedule(bundles[0].read_text(), usage.read_text())
+        return read_schedule(bundles.read_text(), usage.read_text())
 
 
 def read_schedule(bundles: str, usage: str) -> Code:
@@ -153,25 +154,26 @@ def main() -> None:
 
     length = arguments.length
     rows = []
-    for chip in arguments.chips.split(","):
-        for head_dim in map(int, arguments.head_dims.split(",")):
-            for direction in ("forward", "backward"):
-                for name in arguments.tiles.split(","):
-                    queries, keys = map(int, name.split("x"))
-                    code = schedule(TOPOLOGIES[chip], direction, (queries, keys), head_dim, length)
-                    if code is None:
-                        print(chip, head_dim, direction, name, "does not fit into VMEM", file=sys.stderr)
-                        continue
-                    visits = [visited(ids, (queries, keys)) for ids in rows_of_documents(length)]
-                    cycles = [
-                        length // queries * code.rest + whole * code.whole + masked * code.masked
-                        for whole, masked, _ in visits
-                    ]
-                    packed, excess = float(np.mean(cycles[1:])), float(np.mean([visit[2] for visit in visits[1:]]))
-                    shares = (f"{code.matrix_units:.0%}", f"{code.spills:.0%}")
-                    figures = (*shares, round(cycles[0] / 1e3), round(packed / 1e3), round(excess, 2))
-                    rows.append((chip, head_dim, direction, name, code.whole, code.masked, code.rest, *figures))
-                    print(*rows[-1], file=sys.stderr)
+    for chip, head_dim, direction, name in product(
+        arguments.chips.split(","),
+        map(int, arguments.head_dims.split(",")),
+        ("forward", "backward"),
+        arguments.tiles.split(","),
+    ):
+        queries, keys = map(int, name.split("x"))
+        code = schedule(TOPOLOGIES[chip], direction, (queries, keys), head_dim, length)
+        if code is None:
+            print(chip, head_dim, direction, name, "does not fit into VMEM", file=sys.stderr)
+            continue
+        visits = [visited(ids, (queries, keys)) for ids in rows_of_documents(length)]
+        cycles = [
+            length // queries * code.rest + whole * code.whole + masked * code.masked for whole, masked, _ in visits
+        ]
+        packed, excess = float(np.mean(cycles[1:])), float(np.mean([visit[2] for visit in visits[1:]]))
+        shares = (f"{code.matrix_units:.0%}", f"{code.spills:.0%}")
+        figures = (*shares, round(cycles[0] / 1e3), round(packed / 1e3), round(excess, 2))
+        rows.append((chip, head_dim, direction, name, code.whole, code.masked, code.rest, *figures))
+        print(*rows[-1], file=sys.stderr)
     columns = ("chip", "head", "", "tile", "whole", "masked", "rest", "MXU", "spill", "causal", "packed", "visits")
     caption = f"Cycles by libtpu's static schedule; `causal` and `packed`: thousands for one head of {length} tokens."
     table = Table(columns, rows, caption)

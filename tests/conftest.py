@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import importlib.util
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +29,19 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def libtpu() -> dict[str, str]:
+    """The environment of a process that compiles for TPUs: libtpu as installed, or where `make test` puts it."""
+    own = Path(sys.prefix) / "libtpu/libtpu/libtpu.so"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    if own.exists():
+        environment.setdefault("TPU_LIBRARY_PATH", str(own))
+    if "TPU_LIBRARY_PATH" not in environment and importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu, the TPU's compiler, is not installed")
+    return environment
+
 
 # Seconds on two CPU cores from a fresh clone for the tests that are not slow. A room is a folder of tests/. More than
 # the budget is said loudly; more than twice the budget fails the session, so that `make test` stays under 20 minutes.

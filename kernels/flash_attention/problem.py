@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from mindllm_jax.kernels.block_ranges import BlockRanges
+
+# The score of a forbidden pair, and the least that a running maximum can be: so far apart that exp(their difference)
+# is exactly zero, so that a query with no key at all needs no case of its own, and yet far from overflow.
+FORBIDDEN = -2e38
+LEAST_MAXIMUM = -1e38
 
 
 @dataclass(frozen=True)
@@ -27,3 +33,16 @@ class Masking(NamedTuple):
     q_segments: jax.Array | None  # int32 [B T]
     kv_segments: jax.Array | None  # int32 [B S]
     ranges: BlockRanges | None
+
+
+def backward_statistics(
+    out: jax.Array, lse: jax.Array, d_out: jax.Array, d_lse: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The two numbers [B T N] of each query that tiles of the backward pass need.
+
+    With P the weights, dS = P * (dP - rowsum(dO * O) + dLSE): the last two terms; and the log-sum-exp, which for a
+    query with no key is so large that all its weights become zero.
+    """
+    empty = lse == -jnp.inf
+    shift = d_lse - jnp.einsum("btnh,btnh->btn", out, d_out, preferred_element_type=lse.dtype)
+    return jnp.where(empty, 0, shift), jnp.where(empty, -LEAST_MAXIMUM, lse)

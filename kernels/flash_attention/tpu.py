@@ -26,12 +26,16 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
+from mindllm_jax.kernels.flash_attention.problem import (
+    FORBIDDEN,
+    LEAST_MAXIMUM,
+    Masking,
+    Settings,
+    backward_statistics,
+)
 from mindllm_jax.kernels.flash_attention.tpu_tiles import Tile, chip, tile_sizes
 from mindllm_jax.kernels.flash_attention.visits import documents, visits
 
-FORBIDDEN = -2e38
-LEAST_MAXIMUM = -1e38
 LANES = 128
 LOG2_E = math.log2(math.e)
 NT = (((1,), (1,)), ((), ()))  # contracts the last axes of both: a product with a transposed right side
@@ -170,10 +174,8 @@ def backward(
     shape = _shape(q, k, tile_sizes("backward", q.dtype, q.shape, k.shape))
     tile, dims, length = shape.tile, shape.head_dim, q.shape[1]
     scalars, segments = _masks(masking, settings, shape)
-    # With P the weights: dS = P * (dP - rowsum(dO * O) + dLSE); the last two are one number a query.
-    shift = d_lse - jnp.einsum("btnh,btnh->btn", out, d_out, preferred_element_type=jnp.float32)
-    # A query with no key: all its weights become zero.
-    shift, lse = jnp.where(lse == -jnp.inf, 0, shift), jnp.where(lse == -jnp.inf, -LEAST_MAXIMUM, lse * LOG2_E)
+    shift, lse = backward_statistics(out, lse, d_out, d_lse)
+    lse *= LOG2_E  # exponentials are to the base 2
 
     def head(k: Any, g: Any) -> Any:
         return k * shape.group + g

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
+from mindllm_jax.kernels.flash_attention.problem import Masking, Settings, backward_statistics
 from mindllm_jax.kernels.flash_attention.visits import bounds, visits, whole_tiles
 from mindllm_jax.kernels.target import target
 
-LEAST_MAXIMUM = -1e38
 LOG2_E = math.log2(math.e)
 JAX_TRITON = ("0.3.1",)
 """Versions of jax-triton with which the kernels were seen to lower."""
@@ -112,10 +111,8 @@ def backward_launches(
 ) -> tuple[Launch, Launch]:
     """The backward pass: the gradient of q, and those of k and v."""
     batch, length, heads, _ = q.shape
-    # With P the weights: dS = P * (dP - rowsum(dO * O) + dLSE); the last two are one number a query.
-    shift = d_lse - jnp.einsum("btnh,btnh->btn", out, d_out, preferred_element_type=jnp.float32)
-    # A query with no key: all its weights become zero.
-    shift, lse = jnp.where(lse == -jnp.inf, 0, shift), jnp.where(lse == -jnp.inf, -LEAST_MAXIMUM, lse * LOG2_E)
+    shift, lse = backward_statistics(out, lse, d_out, d_lse)
+    lse *= LOG2_E  # exponentials are to the base 2
     before, after = (q, k, v, *_segments(masking)), (masking.q_offset.reshape(1), d_out, lse, shift)
 
     tile = tile_sizes("backward_queries", q.dtype)

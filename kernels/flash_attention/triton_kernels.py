@@ -12,9 +12,11 @@ up to a power of 2; Q and S are the positions of a tile.
 import triton
 import triton.language as tl
 
+from mindllm_jax.kernels.flash_attention import problem
+
 LOG2_E = tl.constexpr(1.4426950408889634)
-FORBIDDEN = tl.constexpr(-2e38)
-LEAST_MAXIMUM = tl.constexpr(-1e38)
+FORBIDDEN = tl.constexpr(problem.FORBIDDEN)
+LEAST_MAXIMUM = tl.constexpr(problem.LEAST_MAXIMUM)
 
 
 @triton.jit

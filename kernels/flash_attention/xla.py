@@ -17,14 +17,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from mindllm_jax.kernels.block_ranges import BLOCK
-from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
+from mindllm_jax.kernels.flash_attention.problem import (
+    FORBIDDEN,
+    LEAST_MAXIMUM,
+    Masking,
+    Settings,
+    backward_statistics,
+)
 from mindllm_jax.kernels.flash_attention.visits import visits
 from mindllm_jax.kernels.target import target
-
-# The score of a forbidden pair, and the least that a running maximum can be: so far apart that exp(their difference)
-# is exactly zero, so that a query with no key at all needs no case of its own, and yet far from overflow.
-FORBIDDEN = -2e38
-LEAST_MAXIMUM = -1e38
 
 
 class Tile(NamedTuple):
@@ -111,10 +112,7 @@ def backward(
     batch, length, heads, head_dim = q.shape
     tile = tile_sizes(batch, heads, length, k.shape[1])
     wide = jnp.promote_types(q.dtype, jnp.float32)
-    # With P the weights: dS = P * (dP - rowsum(dO * O) + dLSE); the last two are one number a query.
-    shift = d_lse - jnp.einsum("btnh,btnh->btn", out, d_out, preferred_element_type=wide)
-    # A query with no key: all its weights become zero.
-    shift, lse = jnp.where(lse == -jnp.inf, 0, shift), jnp.where(lse == -jnp.inf, -LEAST_MAXIMUM, lse)
+    shift, lse = backward_statistics(out, lse, d_out, d_lse)
 
     groups = (
         _groups(q, k, v, masking, settings, tile),

@@ -15,6 +15,7 @@ from mindllm_jax.kernels.capabilities import Capabilities, choose
 from mindllm_jax.kernels.linear_cross_entropy import xla
 from mindllm_jax.kernels.linear_cross_entropy.problem import Gradients, LossSums, Settings
 from mindllm_jax.kernels.partition import axes_of, check_divisible
+from mindllm_jax.kernels.target import target
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def linear_cross_entropy(
     name = choose(
         {name: entry.capabilities for name, entry in IMPLEMENTATIONS.items()},
         implementation,
-        platform=jax.default_backend(),
+        platform=target().platform,
         dtype=hidden.dtype.name,
         features=frozenset(feature for feature, is_wanted in wanted.items() if is_wanted),
     )

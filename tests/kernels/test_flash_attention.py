@@ -178,14 +178,20 @@ def test_errors_are_those_of_the_plain_formula(case: str, dtype: str) -> None:
     assert all(found[x] <= 2 * reference[x] for x in NAMES), (found, reference)
 
 
+def allow_anywhere(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Lets an implementation be asked for on hardware that is not its own."""
+    entry = IMPLEMENTATIONS[name]
+    anywhere = dataclasses.replace(entry.capabilities, platforms=None)
+    monkeypatch.setitem(IMPLEMENTATIONS, name, dataclasses.replace(entry, capabilities=anywhere))
+
+
 @pytest.fixture
 def tpu_interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """TPU kernels run in the interpreter, which simulates copies and semaphores, poisons memory and looks for races.
 
     Tiles are small and spans short, so that a row has several of both.
     """
-    anywhere = dataclasses.replace(IMPLEMENTATIONS["tpu"].capabilities, platforms=None)
-    monkeypatch.setitem(IMPLEMENTATIONS, "tpu", dataclasses.replace(IMPLEMENTATIONS["tpu"], capabilities=anywhere))
+    allow_anywhere(monkeypatch, "tpu")
     monkeypatch.setattr(tpu, "tile_sizes", lambda *_: tpu.Tile(queries=128, keys=128, span=256))
     with pltpu.force_tpu_interpret_mode(pltpu.InterpretParams(detect_races=True, num_cores_or_threads=2)):
         yield
@@ -234,9 +240,7 @@ def triton_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return jax.pure_callback(in_torch, launch.outputs, *launch.arrays)
 
-    anywhere = dataclasses.replace(IMPLEMENTATIONS["triton"].capabilities, platforms=None)
-    entry = dataclasses.replace(IMPLEMENTATIONS["triton"], capabilities=anywhere)
-    monkeypatch.setitem(IMPLEMENTATIONS, "triton", entry)
+    allow_anywhere(monkeypatch, "triton")
     monkeypatch.setattr(triton, "_run", run)
 
 

@@ -1,7 +1,5 @@
 """The TPU kernels through the TPU's own compiler, which needs no TPU."""
 
-import importlib.util
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +7,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIBRARY = Path(sys.prefix) / "libtpu" / "libtpu" / "libtpu.so"  # where `make test` puts it
-HERE = importlib.util.find_spec("libtpu") is not None or "TPU_LIBRARY_PATH" in os.environ or LIBRARY.exists()
-pytestmark = pytest.mark.skipif(not HERE, reason="libtpu, the TPU's compiler, is not installed")
-
 SLOW = pytest.mark.slow
 CHIPS = [
     "v5e:2x2",
@@ -52,15 +46,12 @@ if sys.argv[2] == "all":
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_both_directions_compile(chip: str, request: pytest.FixtureRequest) -> None:
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    if LIBRARY.exists():
-        environment.setdefault("TPU_LIBRARY_PATH", str(LIBRARY))
+def test_both_directions_compile(chip: str, libtpu: dict[str, str], request: pytest.FixtureRequest) -> None:
     shapes = "all" if request.node.get_closest_marker("slow") else "one"
     done = subprocess.run(
         [sys.executable, "-c", COMPILE, chip, shapes],
         cwd=ROOT,
-        env=environment,
+        env=libtpu,
         capture_output=True,
         text=True,
         check=False,

@@ -12,7 +12,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
-# A process of its own: in this one Triton may be the interpreter.
 COMPILE = """
 import json, re, subprocess, sys, tempfile
 from pathlib import Path
@@ -59,16 +58,13 @@ for head_dim, dtype, cap in cases:
         })
 print(json.dumps(found))
 """
-SHARED = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may have, CUDA programming guide
 
 
-@pytest.mark.parametrize(
-    "capability", [pytest.param(80, marks=pytest.mark.slow), 90, pytest.param(100, marks=pytest.mark.slow)]
-)
-def test_kernels_compile_without_spills(capability: int) -> None:
+def last_line(script: str, *words: str) -> str:
+    """What a script prints last, in a process of its own: in this one Triton is the interpreter."""
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-c", COMPILE, str(capability)],
+        [sys.executable, "-c", script, *words],
         cwd=ROOT,
         env=environment | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
@@ -76,7 +72,17 @@ def test_kernels_compile_without_spills(capability: int) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    kernels = json.loads(done.stdout.splitlines()[-1])
+    return done.stdout.splitlines()[-1]
+
+
+SHARED = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may have, CUDA programming guide
+
+
+@pytest.mark.parametrize(
+    "capability", [pytest.param(80, marks=pytest.mark.slow), 90, pytest.param(100, marks=pytest.mark.slow)]
+)
+def test_kernels_compile_without_spills(capability: int) -> None:
+    kernels = json.loads(last_line(COMPILE, str(capability)))
     print(*kernels, sep="\n")
     assert len(kernels) == 12
     assert all(kernel["cubin"] and kernel["shared"] <= SHARED[capability] for kernel in kernels)
@@ -105,14 +111,4 @@ print(lowered.as_text().count("triton_kernel_call"))
 
 @pytest.mark.skipif(importlib.util.find_spec("jax_triton") is None, reason="jax-triton is not installed")
 def test_jax_lowers_the_three_kernels_for_a_described_gpu() -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-c", LOWER],
-        cwd=ROOT,
-        env=environment | {"JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split()[-1] == "3"
+    assert last_line(LOWER) == "3"

@@ -1,7 +1,6 @@
 """The whole training step of the 1.3B preset, compiled by the TPU's compiler for four v5p: which buffers it has."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIBRARY = Path(sys.prefix) / "libtpu" / "libtpu" / "libtpu.so"  # where `make test` puts it
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not LIBRARY.exists(), reason="libtpu, the TPU's compiler, is not installed"),
-]
+pytestmark = pytest.mark.slow
 COMPILE = """
 import json, math, re, sys
 import jax, jax.numpy as jnp
@@ -44,8 +39,7 @@ print(json.dumps({
 """
 
 
-def compiled(attention: str) -> dict[str, float]:
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "TPU_LIBRARY_PATH": str(LIBRARY)}
+def compiled(attention: str, environment: dict[str, str]) -> dict[str, float]:
     done = subprocess.run(
         [sys.executable, "-c", COMPILE, attention],
         cwd=ROOT,
@@ -58,9 +52,9 @@ def compiled(attention: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_neither_scores_nor_logits_are_ever_whole() -> None:
+def test_neither_scores_nor_logits_are_ever_whole(libtpu: dict[str, str]) -> None:
     """Of 8 x 2,048 tokens, two rows on each device, there is no [B N T S] and no [B T V]."""
-    ours, naive = compiled("tpu"), compiled("reference")
+    ours, naive = compiled("tpu", libtpu), compiled("reference", libtpu)
     print(
         f"temporary memory of a device: {ours['temporary_gb']:.2f} GB, naive attention {naive['temporary_gb']:.2f} GB"
     )
