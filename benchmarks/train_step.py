@@ -40,7 +40,8 @@ def ours(shape: Shape, dtype: str) -> Callable[[], Any]:
 
     from mindllm_jax.data.rows import Batch
     from mindllm_jax.model.config import Model
-    from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+    from mindllm_jax.parallel.mesh import MeshAxes
+    from mindllm_jax.parallel.sharding import Sharding
     from mindllm_jax.training.optimizer import Optimizer
     from mindllm_jax.training.step import blueprint, initial_params, initial_state, make_step
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jax.sharding import PartitionSpec
 
 from mindllm_jax.kernels.block_ranges import BLOCK, BlockRanges, SegmentIds
 from mindllm_jax.kernels.capabilities import Capabilities, choose
-from mindllm_jax.kernels.flash_attention import reference, tpu, triton, xla
+from mindllm_jax.kernels.flash_attention import context, reference, tpu, triton, xla
 from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
 from mindllm_jax.kernels.partition import axes_of, check_divisible
 from mindllm_jax.kernels.target import target
@@ -78,7 +79,9 @@ def flash_attention(
         window: the query at position p sees keys after p - window. Needs causal.
         scale: factor on the scores; H ** -0.5 by default.
         logit_cap: scores become logit_cap * tanh(scores / logit_cap) (Gemma 2, section 2).
-        partition: PartitionSpec of q over the current mesh. It splits batch and heads, of k and v as well.
+        partition: PartitionSpec of q over the current mesh. It splits batch, length and heads, of k and v as well.
+            Where it splits the length, the rows of q, k, v and segment_ids are in the order of `balanced`, and
+            block_ranges are those of the natural order.
         return_lse: also return the log-sum-exp of each query's scores, [B T N] in float32 or wider; differentiable.
         implementation: a name from IMPLEMENTATIONS; None takes the first that can do the call.
 
@@ -124,6 +127,11 @@ class _Call:
     settings: Settings
     partition: PartitionSpec | None
 
+    @property
+    def context(self) -> tuple[str, ...]:
+        """The mesh axes that split the length."""
+        return () if self.partition is None else axes_of(self.partition, 1)
+
     def sharded(self, function: Callable[..., Any], in_specs: str) -> Callable[..., Any]:
         """Maps a function over the shards that `partition` makes; in_specs has a letter for each argument.
 
@@ -131,17 +139,20 @@ class _Call:
         """
         if self.partition is None:
             return function
-        heads = PartitionSpec(axes_of(self.partition, 0), None, axes_of(self.partition, 2))
+        batch, length = axes_of(self.partition, 0), axes_of(self.partition, 1)
+        heads = PartitionSpec(batch, length, axes_of(self.partition, 2))
         everywhere: Any = PartitionSpec()
-        rows: Any = PartitionSpec(axes_of(self.partition, 0))
-        specs = {"h": heads, "m": Masking(everywhere, rows, rows, rows)}
+        rows: Any = PartitionSpec(batch)
+        segments: Any = PartitionSpec(batch, length)
+        specs = {"h": heads, "m": Masking(everywhere, segments, segments, rows)}
         return jax.shard_map(function, in_specs=tuple(specs[x] for x in in_specs), out_specs=heads, check_vma=False)
 
 
 def _attended(call: _Call, q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
-    def forward(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
         return IMPLEMENTATIONS[call.implementation].forward(q, k, v, masking, call.settings)
 
+    forward = partial(context.forward, attend, call.context) if call.context else attend
     return call.sharded(forward, "hhhm")(q, k, v, masking)
 
 
@@ -151,11 +162,12 @@ def _attended_forward(call: _Call, *args: Any) -> tuple[tuple[jax.Array, jax.Arr
 
 
 def _attended_backward(call: _Call, residuals: tuple[Any, ...], gradients: tuple[jax.Array, jax.Array]) -> Any:
-    def backward(
+    def attend_backward(
         q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, *results: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         return IMPLEMENTATIONS[call.implementation].backward(q, k, v, masking, call.settings, *results)
 
+    backward = partial(context.backward, attend_backward, call.context) if call.context else attend_backward
     return (*call.sharded(backward, "hhhmhhhh")(*residuals, *gradients), None)
 
 
@@ -221,9 +233,11 @@ def _check_ranges(ranges: BlockRanges | None, q: jax.Array, q_segments: jax.Arra
 
 
 def _check_partition(partition: PartitionSpec, q: jax.Array, k: jax.Array) -> None:
-    for dimension, name in ((1, "length"), (3, "head_dim")):
-        if axes_of(partition, dimension):
-            raise ValueError(f"partition = {partition} splits {name}; it may split batch and heads only")
+    if axes_of(partition, 3):
+        raise ValueError(f"partition = {partition} splits head_dim; it may split batch, length and heads only")
+    if length := axes_of(partition, 1):
+        context.check_halves(q.shape[1], length)
+        context.check_halves(k.shape[1], length)
     check_divisible("batch of q", q.shape[0], axes_of(partition, 0))
     check_divisible("heads of q", q.shape[2], axes_of(partition, 2))
     check_divisible("heads of k and v", k.shape[2], axes_of(partition, 2))

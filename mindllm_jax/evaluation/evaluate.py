@@ -15,7 +15,8 @@ from mindllm_jax.evaluation.benchmark import load_tasks, run_tasks
 from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_sources, split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
 from mindllm_jax.evaluation.texts import split_texts
-from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.cost import flops_per_token
 from mindllm_jax.training.restore import LoadedRun, RunRecord, load_decoder, read_run

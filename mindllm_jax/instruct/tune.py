@@ -12,7 +12,7 @@ from mindllm_jax import configuration
 from mindllm_jax.instruct.answers import answer_loss
 from mindllm_jax.instruct.instructions import Instructions, instructions_table, pack_instructions
 from mindllm_jax.instruct.packed import EpochRows
-from mindllm_jax.parallel.sharding import MeshAxes
+from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.training.checkpoint import Checkpointing, restore_params, verify
 from mindllm_jax.training.loop import Every, Loop, Plan, plan, train
 from mindllm_jax.training.optimizer import Optimizer

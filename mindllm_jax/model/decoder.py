@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 from mindllm_jax.kernels.block_ranges import BlockRanges, block_ranges
+from mindllm_jax.kernels.flash_attention import balanced, natural
 from mindllm_jax.model.attention import Angles, Attention, LayerCache
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import EMBEDDING_STDDEV, normal
@@ -17,6 +20,7 @@ from mindllm_jax.model.mlp import MLP
 from mindllm_jax.model.norms import Norm
 from mindllm_jax.model.positions import rope_angles
 from mindllm_jax.model.residual import add_branch, residual_scheme
+from mindllm_jax.parallel.embedding import lookup
 from mindllm_jax.parallel.sharding import Sharding
 
 policies = jax.checkpoint_policies
@@ -113,8 +117,11 @@ class Decoder(nnx.Module):
         tokens [B T] int32; segment_ids [B T] (equal ids see each other, 0 is padding; None: one document a row);
         positions [B T] inside the document (None: 0, 1, 2, …). Raises ValueError for rows longer than max_length.
         """
-        x, angles = self._embed(tokens, positions)
+        if positions is None:
+            positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
         ranges = None if segment_ids is None else block_ranges(segment_ids)
+        tokens, positions, segment_ids = jax.tree.map(self._reordered(balanced), (tokens, positions, segment_ids))
+        x, angles = self._embed(tokens, positions)
         definition, stacked = nnx.split(self.blocks)
 
         def apply(x: jax.Array, block: nnx.State) -> tuple[jax.Array, None]:
@@ -125,6 +132,7 @@ class Decoder(nnx.Module):
             apply = jax.checkpoint(apply, policy=REMAT[self.config.remat], prevent_cse=False)
         with self._mesh():
             x, _ = jax.lax.scan(apply, x, stacked)
+        x = self._reordered(natural)(x)
         return x if self.final_norm is None else self.final_norm(x)
 
     def decode(
@@ -148,8 +156,11 @@ class Decoder(nnx.Module):
         return x, Cache(layers, seen, cache.length + tokens.shape[1])
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
-        """An empty cache for `batch` rows of `capacity` tokens. Raises ValueError beyond max_length."""
+        """An empty cache for `batch` rows of `capacity` tokens. Raises ValueError beyond max_length, and on a mesh that
+        splits rows: they grow by a token at a time."""
         self._check_length(capacity)
+        if self.sharding and self.sharding.shards("length") > 1:
+            raise ValueError("generation cannot split rows over devices: set MeshAxes.context = 1")
         config = self.config
         shape = (config.layers, batch, capacity, config.key_heads, config.head_dim)
         layers = LayerCache(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))
@@ -160,18 +171,27 @@ class Decoder(nnx.Module):
         wide = jnp.promote_types(hidden.dtype, jnp.float32)
         return jnp.einsum("btd,dv->btv", hidden, self.head.astype(hidden.dtype), preferred_element_type=wide)
 
-    def _embed(self, tokens: jax.Array, positions: jax.Array | None) -> tuple[jax.Array, Angles | None]:
+    def _embed(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Angles | None]:
         self._check_length(tokens.shape[1])
         config = self.config
-        if positions is None:
-            positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
-        x = self.embedding[...][tokens].astype(config.dtype)
+        x = lookup(self.embedding[...], tokens, config.dtype, self.sharding)
         if self.positions is not None:
             return self._constrain(x + self.positions[...][positions].astype(config.dtype)), None
         return self._constrain(x), rope_angles(positions, config.head_dim, config.rope_base, config.dtype)
 
     def _constrain(self, x: jax.Array) -> jax.Array:
         return self.sharding.constrain(x, "batch", "length", "features") if self.sharding else x
+
+    def _reordered(self, order: Callable[[jax.Array, PartitionSpec], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+        """Brings arrays [B T ...] into or out of the order that attention wants where the mesh splits rows."""
+
+        def reordered(x: jax.Array) -> jax.Array:
+            if self.sharding is None or self.sharding.shards("length") == 1:
+                return x
+            with self._mesh():
+                return order(x, self.sharding.spec("batch", "length", "features"))
+
+        return reordered
 
     def _mesh(self) -> AbstractContextManager[object]:
         return self.sharding.active() if self.sharding else nullcontext()

@@ -1,25 +1,22 @@
-"""The mesh and the one table that maps logical axis names to its axes."""
+"""The one table that maps logical axis names to axes of the mesh."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 RULES: dict[str, tuple[str, ...]] = {
     # activations
-    "batch": ("data", "fsdp"),
-    "length": (),
+    "batch": ("slices", "data", "fsdp"),
+    "length": ("context",),
     "features": (),
     # parameters; heads, feed_forward and vocab name activations' axes too
-    "width": ("fsdp",),
+    "width": ("fsdp", "context"),
     "heads": ("tensor",),
     "kv_heads": ("tensor",),
     "feed_forward": ("tensor",),
@@ -31,31 +28,12 @@ RULES: dict[str, tuple[str, ...]] = {
 }
 """Mesh axes over which each logical axis is split; () leaves it whole on every device."""
 
-
-@dataclass(frozen=True)
-class MeshAxes:
-    """Devices along each axis of the mesh; -1 (at most once) takes all that are left."""
-
-    data: int = -1  # copies of the model, each with its share of the batch
-    fsdp: int = 1  # parameters and optimizer state are split, and gathered layer by layer
-    tensor: int = 1  # heads, feed-forward and vocabulary are split
-
-    def build(self, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
-        """The mesh over `devices` (all by default). Raises ValueError when the product is not their number."""
-        devices = jax.devices() if devices is None else devices
-        sizes = {"data": self.data, "fsdp": self.fsdp, "tensor": self.tensor}
-        free = [name for name, size in sizes.items() if size == -1]
-        fixed = math.prod(size for size in sizes.values() if size != -1)
-        if len(free) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
-            raise ValueError(f"MeshAxes {sizes}: sizes are at least 1, and at most one may be -1")
-        if free and len(devices) % fixed == 0:
-            sizes[free[0]] = len(devices) // fixed
-        if math.prod(sizes.values()) != len(devices):
-            raise ValueError(
-                f"MeshAxes {sizes} wants {abs(math.prod(sizes.values()))} devices; there are {len(devices)}"
-            )
-        grid = np.asarray(devices).reshape(tuple(sizes.values()))
-        return jax.sharding.Mesh(grid, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+REMEDIES = {
+    "width": "change Model.width, or MeshAxes.fsdp and MeshAxes.context",
+    "heads": "change Model.heads or MeshAxes.tensor",
+    "kv_heads": "change Model.kv_heads or MeshAxes.tensor",
+    "feed_forward": "change Model.feed_forward or MeshAxes.tensor",
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +54,10 @@ class Sharding:
         """What a kernel is to be told of an array with these axes: its spec, or None on one device."""
         return self.spec(*names) if self.mesh.size > 1 else None
 
+    def shards(self, name: str) -> int:
+        """Into how many parts a logical axis is split."""
+        return math.prod(self.mesh.shape[axis] for axis in RULES[name])
+
     def active(self) -> AbstractContextManager[object]:
         """Makes the mesh the current one while a function is traced: kernels with a partition look there for it."""
         return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
@@ -87,23 +69,26 @@ class Sharding:
     def of_variables(self, state: nnx.State) -> nnx.State:
         """Shardings in the structure of `state`, from the `axes` that each variable names.
 
-        A stack of layers has one axis more than its block named: the leading `layers`. Raises ValueError when a size is
-        not divisible by the devices along its mesh axes.
+        A stack of layers has one axis more than its block named: the leading `layers`. Raises ValueError, with the
+        parameter, its dimension, the mesh axes and a remedy, when a size is not divisible by the devices along them.
         """
 
         def place(path: tuple[object, ...], variable: nnx.Variable[jax.Array]) -> nnx.Variable[NamedSharding]:
             axes = logical_axes(variable)
-            for name, size in zip(axes, variable.shape, strict=True):
-                parts = math.prod(self.mesh.shape[axis] for axis in RULES[name])
-                if size % parts:
+            for dimension, (name, size) in enumerate(zip(axes, variable.shape, strict=True)):
+                if size % self.shards(name):
                     key = "/".join(str(getattr(part, "key", part)) for part in path)
-                    raise ValueError(
-                        f"{key}: axis {name} of {size} is not divisible by {' x '.join(RULES[name])} = {parts}; "
-                        "choose other MeshAxes or another size"
-                    )
+                    parts = " x ".join(f"{axis}={self.mesh.shape[axis]}" for axis in RULES[name])
+                    remedy = self._padded(size) if name == "vocab" else REMEDIES[name]
+                    raise ValueError(f"{key} dim {dimension} ({name}) = {size} is not divisible by {parts}: {remedy}")
             return variable.replace(self.named(*axes))
 
         return jax.tree_util.tree_map_with_path(place, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+    def _padded(self, size: int) -> str:
+        # A multiple of 256 as well: matrix units work in tiles of that.
+        multiple = math.lcm(256, self.shards("vocab"))
+        return f"pad the vocabulary to Model.vocab_size = {-(-size // multiple) * multiple}"
 
 
 def logical_axes(variable: nnx.Variable[jax.Array]) -> tuple[str, ...]:

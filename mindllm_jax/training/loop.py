@@ -16,7 +16,8 @@ from rich.console import Console
 from mindllm_jax.data.batches import GlobalBatches, Rows
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.cost import Cost, run_cost
 from mindllm_jax.training.interrupt import StopSignal
@@ -92,11 +93,16 @@ def plan(
     Raises ValueError where model, rows, batch and mesh do not fit together.
     """
     sharding = Sharding(mesh.build(devices))
-    shares = sharding.mesh.shape["data"] * sharding.mesh.shape["fsdp"]
+    shares = sharding.shards("batch")
     if loop.batch_rows // loop.accumulation % shares:
         raise ValueError(
             f"Loop.batch_rows = {loop.batch_rows} in {loop.accumulation} micro-batches cannot be split over "
-            f"{shares} devices (data x fsdp): take a multiple of {loop.accumulation * shares}"
+            f"{shares} devices (slices x data x fsdp): take a multiple of {loop.accumulation * shares}"
+        )
+    if length % (2 * sharding.shards("length")) and sharding.shards("length") > 1:
+        raise ValueError(
+            f"rows of {length} tokens cannot be split into two chunks for each of MeshAxes.context = "
+            f"{sharding.shards('length')} devices: take a multiple of {2 * sharding.shards('length')}"
         )
     if length > model.max_length:
         raise ValueError(

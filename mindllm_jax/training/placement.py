@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.parallel.sharding import Sharding
 
 
 def sharding_of(decoder: Decoder) -> Sharding:

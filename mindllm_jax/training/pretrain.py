@@ -13,7 +13,7 @@ from mindllm_jax import configuration
 from mindllm_jax.data.mixture import Mixture, MixtureRows
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.model.config import Model
-from mindllm_jax.parallel.sharding import MeshAxes
+from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.training.checkpoint import Checkpointing
 from mindllm_jax.training.loop import Every, Loop, Plan, plan, train
 from mindllm_jax.training.optimizer import Optimizer

@@ -13,7 +13,8 @@ from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.files import write_bytes
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.checkpoint import newest, read_identity, restore_params, verify
 from mindllm_jax.training.step import Blueprint, Params, blueprint, initial_params
 

@@ -16,7 +16,8 @@ from mindllm_jax.data.store_writer import SourceDocuments, build_store
 from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.restore import keep_tokenizer
 from mindllm_jax.training.step import TrainState, blueprint, initial_params

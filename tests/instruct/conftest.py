@@ -13,7 +13,7 @@ import pytest
 
 from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.model.config import Model
-from mindllm_jax.parallel.sharding import MeshAxes
+from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.loop import Loop, plan
 from mindllm_jax.training.optimizer import Optimizer

@@ -67,8 +67,7 @@ def test_dtype_that_nothing_takes() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (PartitionSpec(None, "data"), r"partition = .* splits length; it may split batch and heads only"),
-        (PartitionSpec(None, None, None, "data"), r"splits head_dim"),
+        (PartitionSpec(None, None, None, "data"), r"partition = .* splits head_dim; it may split batch, length and"),
         (PartitionSpec("dat"), r"partition names the axis 'dat'; the mesh has data, tensor"),
         (PartitionSpec("data"), r"batch of q = 2 is not a multiple of the 4 shards of partition axes \('data',\)"),
         (PartitionSpec(None, None, "data"), r"heads of k and v = 2 is not a multiple of the 4 shards"),

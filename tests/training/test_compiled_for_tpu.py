@@ -15,7 +15,7 @@ import jax, jax.numpy as jnp
 from mindllm_jax.configuration import command_line, load
 from mindllm_jax.data.rows import Batch
 from mindllm_jax.parallel.described import described_tpus
-from mindllm_jax.parallel.sharding import MeshAxes
+from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.training.loop import Loop, plan
 from mindllm_jax.training.pretrain import Pretrain
 from mindllm_jax.training.step import make_step

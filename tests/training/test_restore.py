@@ -10,7 +10,8 @@ from flax import nnx
 
 from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.model.config import Model
-from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.checkpoint import CHECKSUMS, Checkpointing, Checkpoints
 from mindllm_jax.training.restore import keep_tokenizer, load_decoder, read_run
 from mindllm_jax.training.step import Params, TrainState, blueprint, initial_params

@@ -14,7 +14,8 @@ from flax import nnx
 from mindllm_jax.data.rows import Batch
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.optimizer import Optimizer, axes_of
 from mindllm_jax.training.step import TrainState, blueprint, initial_params, initial_state, loss_sums, make_step
 
