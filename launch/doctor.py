@@ -18,17 +18,17 @@ def main() -> None:
     import rich
 
     from mindllm_jax.kernels import flash_attention, linear_cross_entropy
+    from mindllm_jax.parallel.hardware import chip
     from mindllm_jax.reporting.tables import Cell, Table
-    from mindllm_jax.training.cost import peak_flops
 
     versions = {"python": platform.python_version(), **configuration.versions()}
     rich.print(Table(("package", "version"), list(versions.items())).terminal())
 
     rows: list[tuple[Cell, ...]] = []
     for device in jax.devices():
-        peak = peak_flops(device.device_kind)
+        known = chip(device.device_kind)
         memory = (device.memory_stats() or {}).get("bytes_limit")
-        rows.append((str(device), device.device_kind, peak and peak / 1e12, memory and memory / 2**30))
+        rows.append((str(device), device.device_kind, known and known.flops / 1e12, memory and memory / 2**30))
     rich.print(Table(("device", "kind", "dense bfloat16 TFLOP/s", "memory GiB"), rows).terminal())
 
     rows = []

@@ -53,6 +53,8 @@ BUDGETS = {
     "instruct": 100,
     "kernels": 240,
     "model": 120,
+    "parallel": 180,
+    "planning": 120,
     "project": 200,
     "training": 300,
 }

@@ -4,35 +4,106 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import topologies
 
+TPUS = {
+    "v4": "2x2x1, 2x2x2, 2x2x4, 2x4x4, 4x4x4, 4x4x8, 4x8x8, 8x8x8 and larger",
+    "v5e": "1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16",
+    "v5p": "2x2x1, 2x2x2, 2x2x4, 2x4x4, 4x4x4, 4x4x8, 4x8x8, 8x8x8, 8x8x16 to 16x16x24",
+    "v6e": "1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16",
+    "tpu7x": "2x2x1, 2x2x2, 2x2x4, 2x4x4, 4x4x4, 4x4x8, 4x8x8, 8x8x8 and larger",
+}
+GPUS = {"a100": "NVIDIA A100-SXM4-80GB", "h100": "NVIDIA H100 80GB HBM3", "h200": "NVIDIA H200"}
 
-def described_tpus(topology: str) -> Sequence[Any]:
-    """The devices of a TPU slice, as "v5e:16x16" or "v5p:4x4x4", for the mesh that a program is compiled for.
 
-    They come from libtpu, the TPU's own compiler, which needs no TPU.
+@dataclass(frozen=True)
+class DescribedGpu:
+    """A GPU by its place, for arithmetic where the CUDA compiler is not installed."""
+
+    id: int
+    device_kind: str
+    process_index: int = 0
+    platform: str = "gpu"
+
+
+def described(topology: str) -> Sequence[Any]:
+    """The devices of a TPU slice, as "v5e:16x16" or "v5p:4x4x4", or of GPU nodes, as "h100:8x8" (nodes x GPUs of each).
+
+    TPUs come from libtpu, which needs no TPU to compile for one. GPUs come from JAX's CUDA plugin, which needs no GPU; where
+    it is not installed they are `DescribedGpu`, for which nothing can be compiled.
 
     Raises:
         ImportError: libtpu is not installed.
         ValueError: there is no such topology.
     """
+    family, _, shape = topology.partition(":")
+    if family in GPUS:
+        sizes = re.fullmatch(r"([1-9]\d*)x([1-8])", shape)
+        if sizes is None:
+            raise ValueError(
+                f"{topology!r}: write nodes x GPUs of each, as {family}:1x8 or {family}:16x8; at most 8 a node"
+            )
+        return _gpus(family, int(sizes.group(1)), int(sizes.group(2)))
+    if family not in TPUS:
+        raise ValueError(
+            f"there is no hardware {family!r}: there are {', '.join([*TPUS, *GPUS])}, as v5p:4x4x4 or h100:1x8"
+        )
+    return described_tpus(topology)
+
+
+def described_tpus(topology: str) -> Sequence[Any]:
+    """The devices of a TPU slice; see `described`."""
     if importlib.util.find_spec("libtpu") is None and "TPU_LIBRARY_PATH" not in os.environ:
         raise ImportError("compiling for a TPU needs libtpu: pip install 'mindllm-jax[tpu]'")
     # Read when libtpu is loaded: there is no machine to ask about its TPUs, and nobody to share them with.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    options = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+        return topologies.get_topology_desc(platform="tpu", topology_name=topology, **options).devices
     except (RuntimeError, ValueError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"libtpu describes no topology {topology!r} (such are v5e:2x2, v5p:4x4x4): {reason}") from None
+        family = topology.partition(":")[0]
+        raise ValueError(
+            f"libtpu describes no topology {topology!r} ({str(error).splitlines()[0]}); {family} has "
+            f"{TPUS.get(family, 'none')}"
+        ) from None
+
+
+def _gpus(family: str, nodes: int, each: int) -> Sequence[Any]:
+    if importlib.util.find_spec("jax_cuda13_plugin") is None or family not in TARGETS:
+        return [DescribedGpu(number, GPUS[family], number // each) for number in range(nodes * each)]
+    target = COMMON_TARGET + TARGETS[family]
+    shape = f"1x{nodes}x{each}"
+    return topologies.get_topology_desc(
+        platform="cuda", topology_name=family, topology=shape, target_config=target
+    ).devices
 
 
 def one_device_mesh(devices: Sequence[Any]) -> jax.sharding.Mesh:
     """A mesh of the first device, with the axis "device"."""
     return jax.sharding.Mesh(np.array(devices[:1]), ("device",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+# XLA's GpuTargetConfigProto of the SXM boards, from NVIDIA's data sheets and CUDA's table of compute capabilities.
+COMMON_TARGET = """
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 12 patch: 0 }
+gpu_device_info {
+  cuda_compute_capability { major: 9 minor: 0 }
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
+  shared_memory_per_block: 49152 shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448
+  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536 l2_cache_size: 52428800
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+"""
+TARGETS = {
+    "h100": 'device_memory_size: 85899345920 memory_bandwidth: 3350000000000 } device_description_str: "NVIDIA H100 80GB HBM3"',
+    "h200": 'device_memory_size: 141000000000 memory_bandwidth: 4800000000000 } device_description_str: "NVIDIA H200"',
+}

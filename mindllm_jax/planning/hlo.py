@@ -1,7 +1,7 @@
-"""Reading a compiled step: its collectives, and the bytes it moves through memory, with loops counted as often as they run.
+"""Reading a compiled step: its collectives, and the bytes it moves through memory.
 
-XLA's own cost analysis counts the body of a loop once. Here the text of the optimised program is read: which computation
-is the body of which loop, and how often the loop runs, by the constant that its condition compares with.
+XLA's own cost analysis counts the body of a loop once. Here the text of the optimised program is read: which
+computation is the body of which loop, and how often the loop runs, by the constant that its condition compares with.
 """
 
 from __future__ import annotations

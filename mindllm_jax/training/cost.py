@@ -1,4 +1,4 @@
-"""What a run costs, by arithmetic: parameters, FLOPs, memory by part; and the peak rates it is held against."""
+"""What a run costs, by arithmetic: parameters, FLOPs, memory by part."""
 
 from __future__ import annotations
 
@@ -10,27 +10,20 @@ import jax
 import numpy as np
 
 from mindllm_jax.model.config import Model
+from mindllm_jax.parallel.hardware import chip
 from mindllm_jax.reporting.tables import Table
+from mindllm_jax.training.memory import block_weights, memory_parts, remat_choices
 
-PEAK_BF16_TFLOPS = {
-    # dense bfloat16, TFLOP/s for one device, from the makers' data sheets
-    "TPU v4": 275.0,
-    "TPU v5 lite": 197.0,
-    "TPU v5p": 459.0,
-    "TPU v6 lite": 918.0,
-    "TPU7x": 2307.0,
-    "NVIDIA A100": 312.0,
-    "NVIDIA H100": 989.0,
-    "NVIDIA H200": 989.0,
+REMEDIES = {
+    "parameters": "split them over more devices (MeshAxes.fsdp, MeshAxes.tensor)",
+    "optimizer": "split it over more devices (MeshAxes.fsdp, MeshAxes.tensor)",
+    "gradients": "split them over more devices (MeshAxes.fsdp, MeshAxes.tensor)",
+    "activations": "take smaller micro-batches (Loop.accumulation), or keep less (Model.remat = 'full')",
+    "loss head": "split the vocabulary (MeshAxes.tensor)",
+    "gathered": "split the blocks (MeshAxes.tensor)",
 }
 
 FLOPS_FORMULA = "3 x (2 x weights in products + 2 L N H T) FLOPs a token: causal attention counted as half"
-
-
-def peak_flops(device_kind: str) -> float | None:
-    """Dense bfloat16 FLOP/s of one device by jax's name for it; None where the table has no entry (CPUs)."""
-    known = [name for name in PEAK_BF16_TFLOPS if device_kind.startswith(name)]
-    return PEAK_BF16_TFLOPS[max(known, key=len)] * 1e12 if known else None
 
 
 def flops_per_token(model: Model, length: int) -> float:
@@ -39,9 +32,7 @@ def flops_per_token(model: Model, length: int) -> float:
     Products with weights cost 2 FLOPs a weight. Attention's two products cost 4 N H S a token over S visible keys; of T
     keys a causal query sees half on average (all of it where the window is shorter). Packing is not discounted.
     """
-    attention = model.width * model.head_dim * (2 * model.heads + 2 * model.key_heads)
-    mlp = model.width * model.feed_forward * (2 if model.mlp == "gelu" else 3)
-    weights = model.layers * (attention + mlp) + model.width * model.vocab_size
+    weights = model.layers * block_weights(model) + model.width * model.vocab_size
     visible = length / 2 if model.window is None else min(length / 2, model.window)
     return 3 * (2 * weights + 4 * model.layers * model.heads * model.head_dim * visible)
 
@@ -55,7 +46,8 @@ class Cost:
     accumulation: int
     steps: int
     flops_per_token: float
-    memory: dict[str, int]
+    memory: dict[str, float]
+    remat: dict[str, tuple[float, float]]  # see `memory.remat_choices`
     device_kind: str
     devices: int
 
@@ -71,12 +63,24 @@ class Cost:
 
     def utilization(self, tokens_per_second: float) -> float | None:
         """Model FLOPs utilization against the dense bfloat16 peak, or None where no peak is known."""
-        peak = peak_flops(self.device_kind)
-        return None if peak is None else tokens_per_second * self.flops_per_token / (peak * self.devices)
+        here = chip(self.device_kind)
+        return None if here is None else tokens_per_second * self.flops_per_token / (here.flops * self.devices)
+
+    def warning(self) -> str | None:
+        """What to change, if by this arithmetic a device has too little memory; None where it fits or is not known."""
+        here, needed = chip(self.device_kind), sum(self.memory.values())
+        if here is None or needed <= here.memory:
+            return None
+        part = max(self.memory, key=self.memory.__getitem__)
+        remedy = next(text for name, text in REMEDIES.items() if part.startswith(name))
+        return (
+            f"about {_gib(needed)} a device are needed and a {self.device_kind} has {_gib(here.memory)}. The largest "
+            f"part is {part}, {_gib(self.memory[part])}: {remedy}"
+        )
 
     def table(self) -> Table:
         """The table that is printed before anything is compiled."""
-        peak = peak_flops(self.device_kind)
+        here = chip(self.device_kind)
         rows = [
             ("parameters", f"{self.parameters:,} ({_short(self.parameters)})"),
             ("tokens a step", f"{self.tokens_per_step:,} in {self.accumulation} micro-batches"),
@@ -86,9 +90,13 @@ class Cost:
             ("FLOPs of the run", f"{self.flops:.3e}"),
             ("formula", FLOPS_FORMULA),
             ("devices", f"{self.devices} x {self.device_kind}"),
-            ("peak", f"{peak / 1e12:.0f} TFLOP/s dense bfloat16 a device" if peak else "not known: no MFU is given"),
+            ("peak", f"{here.flops / 1e12:.0f} TFLOP/s dense bfloat16 a device" if here else "not known: no MFU"),
             *((f"memory: {part}", _gib(size)) for part, size in self.memory.items()),
-            ("memory: sum, a device", _gib(sum(self.memory.values()))),
+            ("memory: sum, a device", _gib(sum(self.memory.values())) + (f" of {_gib(here.memory)}" if here else "")),
+            *(
+                (f"remat {name}", f"saves {_gib(saved)}, adds {added:.1%} FLOPs")
+                for name, (saved, added) in self.remat.items()
+            ),
         ]
         return Table(("", ""), rows)
 
@@ -102,21 +110,23 @@ def run_cost(
     length: int,
     accumulation: int,
     steps: int,
-    devices: list[Any],
+    mesh: jax.sharding.Mesh,
 ) -> Cost:
     """Cost of `steps` steps of `rows` x `length` tokens.
 
-    params and moments are trees of arrays or ShapeDtypeStructs with shardings. Memory of activations and loss is an
-    estimate by `activation_bytes`, the rest is exact.
+    params and moments are trees of arrays or ShapeDtypeStructs with shardings.
     """
-    micro_rows = math.ceil(rows / accumulation / len(devices))
-    memory = {
-        "parameters (float32)": _bytes_on_device(params),
-        "optimizer": _bytes_on_device(moments),
-        "gradients (float32)": _bytes_on_device(params) * (1 if accumulation == 1 else 2),
-        f"activations (estimate, remat {model.remat})": activation_bytes(model, micro_rows, length),
-        "loss head (estimate)": loss_bytes(model, micro_rows * length),
-    }
+    sizes = dict(mesh.shape)
+    memory = memory_parts(
+        model,
+        sizes,
+        rows=rows,
+        length=length,
+        accumulation=accumulation,
+        params=_bytes_on_device(params),
+        moments=_bytes_on_device(moments),
+    )
+    tokens = rows * length * sizes["tensor"] // (accumulation * mesh.size)
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     return Cost(
         count,
@@ -125,29 +135,10 @@ def run_cost(
         steps,
         flops_per_token(model, length),
         memory,
-        devices[0].device_kind,
-        len(devices),
+        remat_choices(model, tokens, length, sizes["tensor"]),
+        mesh.devices.flat[0].device_kind,
+        mesh.size,
     )
-
-
-def activation_bytes(model: Model, rows: int, length: int) -> int:
-    """Estimate of what the forward pass keeps for the backward pass, and of one block's working space.
-
-    Of each block: its input (D) always; with remat "attention" also N H; with "dots" all products with weights; with
-    "none" those and the norms, rotated heads and gated products between them. One block is alive in full while its
-    backward pass runs.
-    """
-    heads, kv, hidden = model.heads * model.head_dim, model.key_heads * model.head_dim, model.feed_forward
-    dots = heads + 2 * kv + 2 * model.width + (2 if model.mlp == "gelu" else 3) * hidden
-    whole = dots + 4 * model.width + 2 * heads + 2 * kv + 2 * hidden
-    kept = {"full": 0, "attention": heads, "dots": dots, "none": whole}[model.remat]
-    size = model.dtype.itemsize * rows * length
-    return size * (model.layers * (model.width + kept) + whole)
-
-
-def loss_bytes(model: Model, tokens: int, chunk: int = 1024) -> int:
-    """Estimate for the chunked loss head: a chunk of logits and their gradient in float32, and the hidden gradient."""
-    return 2 * 4 * min(tokens, chunk) * model.vocab_size + 4 * tokens * model.width
 
 
 def _bytes_on_device(tree: Any) -> int:
@@ -158,7 +149,7 @@ def _bytes_on_device(tree: Any) -> int:
     return sum(size(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def _gib(size: int) -> str:
+def _gib(size: float) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**28 else f"{size / 2**20:.1f} MiB"
 
 

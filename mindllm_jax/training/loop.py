@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,7 @@ class Loop:
     log_every: int = 10
     evaluate_every: int = 200
     max_skipped: int = 20  # steps without a finite loss after which the run stops
+    compiler_options: dict[str, str] = field(default_factory=dict)  # XLA's, for the step: see configs/hardware
     profile_steps: tuple[int, int] | None = None  # first and last step of a profiler trace
     seed: int = 0  # of the initial parameters
 
@@ -121,7 +122,7 @@ def plan(
         length=length,
         accumulation=loop.accumulation,
         steps=loop.steps,
-        devices=list(sharding.mesh.devices.flat),
+        mesh=sharding.mesh,
     )
     return Plan(model, loop, optimizer, drawing, abstract, cost)
 
@@ -149,8 +150,16 @@ def train(
     # ------------------------------------------------------------------ build
     transformation = plan.optimizer.build(loop.steps, drawing.axes)
     schedule = plan.optimizer.schedule(loop.steps)
-    step_fn = make_step(drawing, transformation, accumulation=loop.accumulation, z_loss=loop.z_loss)
+    step_fn = make_step(
+        drawing,
+        transformation,
+        accumulation=loop.accumulation,
+        z_loss=loop.z_loss,
+        compiler_options=loop.compiler_options,
+    )
     say(plan.cost.table().terminal())
+    if warning := plan.cost.warning():
+        say(f"[bold yellow]warning[/]: {warning}")
 
     with Checkpoints(workdir, checkpointing, identity) as checkpoints, StopSignal() as stop:
         # ------------------------------------------------------------ restore

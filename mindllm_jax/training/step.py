@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -113,9 +112,14 @@ def loss_sums(decoder: Decoder, batch: Batch, z_loss: float = 0.0) -> LossSums:
 
 
 def make_step(
-    plan: Blueprint, optimizer: optax.GradientTransformation, *, accumulation: int = 1, z_loss: float = 0.0
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Compiles one training step; the old state's buffers are given up.
+    plan: Blueprint,
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulation: int = 1,
+    z_loss: float = 0.0,
+    compiler_options: dict[str, str] | None = None,
+) -> Any:
+    """One training step under jit, (TrainState, Batch) to (TrainState, Metrics); the old state's buffers are given up.
 
     The batch [B T] is cut into `accumulation` micro-batches, whose gradients are summed in float32. Losses are divided
     by the weights of the whole batch, so accumulation and padding change nothing but the order of summation. A step
@@ -176,4 +180,5 @@ def make_step(
         donate_argnums=0,
         in_shardings=(shardings, Batch(rows, rows, rows, rows, rows)),
         out_shardings=(shardings, None),
+        compiler_options=compiler_options or None,
     )

@@ -1,0 +1,158 @@
+"""Meshes, rematerialisation and micro-batches for a run, ranked by arithmetic before anything is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mindllm_jax.model.config import Model
+from mindllm_jax.parallel.hardware import Chip
+from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.planning.hlo import Collective
+from mindllm_jax.planning.links import group_along, spans
+from mindllm_jax.planning.roofline import StepTime, step_time
+from mindllm_jax.training.loop import Loop
+from mindllm_jax.training.memory import block_weights, memory_parts, product_flops
+
+TRAFFIC = 190
+"""Values of the size of a token's width that a block reads and writes in a step: of compiled steps of the 3B preset."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run, with estimates for its fullest device."""
+
+    sizes: Mapping[str, int]  # of the mesh
+    accumulation: int
+    remat: str
+    memory: Mapping[str, float]  # bytes by part
+    time: StepTime
+
+    @property
+    def mesh(self) -> MeshAxes:
+        """As a setting."""
+        return MeshAxes(**self.sizes)
+
+    def name(self) -> str:
+        """For people: the axes that are split, the micro-batches and the policy."""
+        axes = ", ".join(f"{axis} {size}" for axis, size in self.sizes.items() if size > 1) or "one device"
+        return f"{axes}; {self.accumulation} micro-batches; remat {self.remat}"
+
+
+def candidates(model: Model, loop: Loop, length: int, devices: Sequence[Any], chip: Chip) -> list[Candidate]:
+    """All ways to run steps of `loop` over the devices, the fastest first; also those with too little memory.
+
+    Raises ValueError when the batch or the model's sizes can be split in no way.
+    """
+    found = [
+        _estimate(dataclasses.replace(model, remat=remat), loop, length, sizes, accumulation, devices, chip)
+        for sizes in _meshes(model, length, devices, chip)
+        for accumulation in (1, 2, 4, 8, 16, 32)
+        if loop.batch_rows % (accumulation * sizes["slices"] * sizes["data"] * sizes["fsdp"]) == 0
+        for remat in ("none", "dots", "attention", "full")
+    ]
+    if not found:
+        multiple = min(
+            (s["slices"] * s["data"] * s["fsdp"] for s in _meshes(model, length, devices, chip)), default=len(devices)
+        )
+        raise ValueError(
+            f"no mesh over {len(devices)} devices splits Loop.batch_rows = {loop.batch_rows} and the model's sizes: "
+            f"take a multiple of {multiple} rows"
+        )
+    return sorted(found, key=lambda candidate: candidate.time.total)
+
+
+def _meshes(model: Model, length: int, devices: Sequence[Any], chip: Chip) -> Iterator[dict[str, int]]:
+    """Sizes of meshes that the model's sizes allow."""
+    count = len(devices)
+    parts = len({getattr(device, "slice_index", None) for device in devices}) if chip.dimensions else 0
+    slices_choices = {parts} if chip.dimensions else {1, max(1, count // chip.in_host)}
+    splits = [size for size in range(1, count + 1) if count % size == 0]
+    for slices, fsdp, context, tensor in itertools.product(slices_choices, splits, (1, 2, 4, 8, 16), (1, 2, 4, 8)):
+        inner = fsdp * context * tensor * slices
+        if (
+            count % inner == 0
+            and model.width % (fsdp * context) == 0
+            and math.gcd(model.heads, model.key_heads, model.feed_forward, model.vocab_size) % tensor == 0
+            # Shorter chunks would leave attention's tiles half empty.
+            and (context == 1 or length % (2 * context * 1024) == 0)
+        ):
+            yield {
+                "slices": slices,
+                "data": count // inner,
+                "fsdp": fsdp,
+                "context": context,
+                "tensor": tensor,
+            }
+
+
+def _estimate(
+    model: Model, loop: Loop, length: int, sizes: dict[str, int], accumulation: int, devices: Sequence[Any], chip: Chip
+) -> Candidate:
+    split = sizes["fsdp"] * sizes["context"] * sizes["tensor"]
+    blocks, tables = model.layers * block_weights(model), model.width * model.vocab_size * (1 if model.tied else 2)
+    held = 4 * (blocks + tables) / split
+    memory = memory_parts(
+        model,
+        sizes,
+        rows=loop.batch_rows,
+        length=length,
+        accumulation=accumulation,
+        params=held,
+        moments=2 * held,
+    )
+    tokens = loop.batch_rows * length
+    traffic = model.dtype.itemsize * TRAFFIC * model.width * model.layers * tokens / len(devices) + 7 * held
+    collectives = _collectives(model, sizes, accumulation, tokens * sizes["tensor"] // len(devices), loop, chip)
+    grid = _grid(tuple(sizes.items()), tuple(devices))
+    time = step_time(product_flops(model, tokens, length) / len(devices), traffic, collectives(grid), grid, chip)
+    return Candidate(sizes, accumulation, model.remat, memory, time)
+
+
+@functools.lru_cache(maxsize=1024)
+def _grid(sizes: tuple[tuple[str, int], ...], devices: tuple[Any, ...]) -> list[Any]:
+    """The devices in the order in which they lie in the mesh."""
+    return list(MeshAxes(**dict(sizes)).build(devices).devices.flat)
+
+
+def _collectives(model: Model, sizes: dict[str, int], accumulation: int, tokens: int, loop: Loop, chip: Chip) -> Any:
+    """What fully sharded, tensor and context parallel training exchanges in a step, with `tokens` a device."""
+    axes, shape = list(sizes), list(sizes.values())
+    tensor, copies, width = sizes["tensor"], ("slices", "data"), ("fsdp", "context")
+    overlapped = bool(loop.compiler_options) or not chip.dimensions
+    block = model.dtype.itemsize * block_weights(model) / tensor
+    head = model.width * model.vocab_size / tensor
+    micro, each = tokens / accumulation, model.layers * accumulation
+    again = model.remat in ("full", "attention")
+    stream = model.dtype.itemsize * micro * model.width
+    keys = 2 * micro * sizes["context"] * model.key_heads * model.head_dim / tensor
+    plan = [
+        ("all-gather", width, block, 2 * each),
+        ("reduce-scatter", width, block, each),
+        ("all-gather", width, model.dtype.itemsize * head, accumulation),
+        ("reduce-scatter", width, 4 * head, accumulation),
+        ("all-to-all", width, stream, 2 * accumulation),
+        ("all-reduce", copies, block / (sizes["fsdp"] * sizes["context"]), each),
+        ("all-reduce", copies, 2 * 4 * head / (sizes["fsdp"] * sizes["context"]), accumulation),
+        ("all-reduce", ("tensor",), stream, (4 + 2 * again) * each),
+        ("all-gather", ("context",), model.dtype.itemsize * keys, (2 + again) * each),
+        ("reduce-scatter", ("context",), 4 * keys, each),
+    ]
+
+    def on(grid: Sequence[Any]) -> list[Collective]:
+        found = []
+        for kind, names, size, times in plan:
+            group = group_along(shape, [axes.index(name) for name in names])
+            # Over all three axes of a torus libtpu makes a sum of the whole out of both.
+            if chip.dimensions == 3 and kind != "all-to-all" and spans([grid[i] for i in group]) == 3:
+                kind = "all-reduce"
+            beside = overlapped and (kind == "all-gather" or not chip.dimensions)
+            found.append(Collective(kind, size, group, times, beside))
+        return found
+
+    return on

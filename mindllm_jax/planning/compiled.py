@@ -1,0 +1,71 @@
+"""The project's own training step, compiled for devices that need not be here."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mindllm_jax.data.rows import Batch
+from mindllm_jax.parallel.hardware import Chip
+from mindllm_jax.planning import hlo
+from mindllm_jax.planning.candidates import Candidate
+from mindllm_jax.planning.roofline import StepTime, step_time
+from mindllm_jax.training.loop import plan
+from mindllm_jax.training.memory import product_flops
+from mindllm_jax.training.pretrain import Pretrain
+from mindllm_jax.training.step import make_step
+
+
+class Compiled(NamedTuple):
+    """What the compiler says of a step, on each device."""
+
+    state: float  # bytes of parameters, optimizer and batch
+    temporary: float  # bytes of all that lives during the step
+    program: hlo.Program
+    text: str  # the optimised HLO
+    seconds: float  # that the compilation took
+
+
+def with_candidate(run: Pretrain, candidate: Candidate) -> Pretrain:
+    """The run's settings with a candidate's."""
+    return dataclasses.replace(
+        run,
+        model=dataclasses.replace(run.model, remat=candidate.remat),
+        loop=dataclasses.replace(run.loop, accumulation=candidate.accumulation),
+        mesh=candidate.mesh,
+    )
+
+
+def compile_step(run: Pretrain, devices: Sequence[Any]) -> Compiled:
+    """Compiles the step of a run for `devices`. Raises jax.errors.JaxRuntimeError where it needs too much memory."""
+    started = time.perf_counter()
+    shape = (run.loop.batch_rows, run.data.sequence_length)
+    planned = plan(run.model, run.loop, run.optimizer, run.mesh, shape[1], devices)
+    rows = planned.blueprint.sharding.named("batch", "length")
+    ids, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
+    step = make_step(
+        planned.blueprint,
+        run.optimizer.build(run.loop.steps, planned.blueprint.axes),
+        accumulation=run.loop.accumulation,
+        z_loss=run.loop.z_loss,
+        compiler_options=run.loop.compiler_options,
+    )
+    compiled = step.lower(planned.abstract, Batch(ids, ids, weights, ids, ids)).compile()
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    # The new state takes the place of the old one.
+    state = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    temporary = memory.temp_size_in_bytes
+    return Compiled(state, temporary, hlo.read(text), text, time.perf_counter() - started)
+
+
+def predicted(run: Pretrain, compiled: Compiled, devices: Sequence[Any], chip: Chip) -> StepTime:
+    """The time of a compiled step."""
+    grid = list(run.mesh.build(devices).devices.flat)
+    tokens = run.loop.batch_rows * run.data.sequence_length
+    products = product_flops(run.model, tokens, run.data.sequence_length) / len(devices)
+    return step_time(products, compiled.program.memory_traffic, compiled.program.collectives, grid, chip)

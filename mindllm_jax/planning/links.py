@@ -1,0 +1,75 @@
+"""How long a collective takes at the least, from where its devices lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mindllm_jax.parallel.hardware import Chip
+from mindllm_jax.planning.hlo import Collective
+
+HOP_SECONDS = 1e-6
+"""From a device to its neighbour, or through a switch (jax-ml.github.io/scaling-book, chapter 3, on latency)."""
+
+
+def seconds(collective: Collective, devices: Sequence[Any], chip: Chip) -> float:
+    """One run of a collective whose group names positions in `devices`.
+
+    Bytes over the bandwidth that the group has: on a torus both directions of every axis along which it lies, where
+    that axis is closed to a ring, else one (the scaling book's formulas, chapter 3); among GPUs of a node the switch's,
+    across nodes or slices what their members there have together. And a hop's time for each device on the way.
+    """
+    members = [devices[position] for position in collective.group]
+    count = len(members)
+    if count < 2:
+        return 0.0
+    bandwidth, hops = _bandwidth(members, devices, chip)
+    share = {
+        "all-gather": (count - 1) / count,
+        "reduce-scatter": (count - 1) / count,
+        "all-reduce": 2 * (count - 1) / count,
+        # The bytes of one device; each part travels a quarter of the ring on average.
+        "all-to-all": (count - 1) / 4 if chip.dimensions else (count - 1) / count,
+        "collective-permute": 1.0,
+    }[collective.kind]
+    return share * collective.bytes / bandwidth + hops * HOP_SECONDS
+
+
+def _bandwidth(members: Sequence[Any], devices: Sequence[Any], chip: Chip) -> tuple[float, int]:
+    """Bytes a second, and hops, of a group."""
+    parts = {_part(device, chip) for device in members}
+    if len(parts) > 1:
+        return chip.network * len(members) / len(parts), len(parts)
+    if not chip.dimensions:
+        return chip.link, 1
+    lanes, hops = 0, 0
+    for axis in range(chip.dimensions):
+        size = 1 + max(device.coords[axis] for device in devices)
+        spanned = len({device.coords[axis] for device in members})
+        if spanned > 1:
+            closed = spanned == size and size % (4 if chip.dimensions == 3 else 16) == 0
+            lanes += 2 if closed else 1
+            hops += spanned // 2 if closed else spanned - 1
+    # Two devices of one chip share nothing but its memory.
+    return chip.link * max(lanes, 1), max(hops, 1)
+
+
+def spans(members: Sequence[Any]) -> int:
+    """Along how many axes of the torus a group lies."""
+    return sum(len({device.coords[axis] for device in members}) > 1 for axis in range(3))
+
+
+def _part(device: Any, chip: Chip) -> int:
+    """The slice or node: devices of another one are reached over the network."""
+    slice_index = getattr(device, "slice_index", None)
+    return slice_index or 0 if chip.dimensions else device.id // chip.in_host
+
+
+def group_along(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
+    """Positions in a flattened mesh of the first group of devices along some of its axes."""
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    members = [0]
+    for axis in axes:
+        members = [member + step * strides[axis] for member in members for step in range(shape[axis])]
+    return tuple(members)

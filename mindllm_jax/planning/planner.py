@@ -1,0 +1,178 @@
+"""A plan for a run on named hardware: what fits, how fast it will be, and which settings to take."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+
+from mindllm_jax.parallel.described import described
+from mindllm_jax.parallel.hardware import Chip, chip
+from mindllm_jax.planning.candidates import Candidate, candidates
+from mindllm_jax.planning.compiled import Compiled, compile_step, predicted, with_candidate
+from mindllm_jax.planning.roofline import StepTime
+from mindllm_jax.reporting.tables import Table
+from mindllm_jax.training.cost import flops_per_token
+from mindllm_jax.training.pretrain import Pretrain
+
+HEADROOM = 0.94
+"""Share of a device's memory that a step may take: the runtime and its buffers need the rest."""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What is planned, and for what."""
+
+    run: Pretrain
+    topology: str  # "v5p:4x4x4", "h100:8x8" (nodes x GPUs)
+    compile: int = 2  # how many of the most promising ways are compiled
+    watts: float | None = None  # of a device with its share of the machine; the chip's own where it is published
+    price: float | None = None  # of a device for an hour, in any currency
+
+
+class Way(NamedTuple):
+    """One way to run, by the compiler where it was compiled and by arithmetic else."""
+
+    candidate: Candidate
+    time: StepTime
+    bytes: float
+    compiled: Compiled | None
+
+
+class Plan(NamedTuple):
+    """The ways that were looked at, those that fit first and the fastest of them first."""
+
+    config: Planner
+    chip: Chip
+    kind: str  # of the devices
+    devices: int
+    ways: list[Way]
+
+    @property
+    def best(self) -> Way:
+        """The fastest way that fits. Raises ValueError, with what to change, when none does."""
+        if not self.fits(self.ways[0]):
+            way = min(self.ways, key=lambda way: way.bytes)
+            parts = ", ".join(f"{part} {size / 2**30:.1f}" for part, size in way.candidate.memory.items())
+            raise ValueError(
+                f"nothing fits: the least is {way.bytes / 2**30:.1f} GiB a device, and a {self.kind} has "
+                f"{self.chip.memory / 2**30:.0f} ({way.candidate.name()}; GiB by part: {parts}). Take more devices or "
+                "larger ones, fewer rows a step (Loop.batch_rows), shorter rows or a smaller model"
+            )
+        return self.ways[0]
+
+    def fits(self, way: Way) -> bool:
+        """Whether a device has the memory."""
+        return way.bytes <= HEADROOM * self.chip.memory
+
+    def ranking(self) -> Table:
+        """All ways, a row each."""
+        columns = (
+            "way", "compiled", "fits", "GiB", "step s", "products s", "memory s", "beside s", "waiting s", "MFU",
+            "tokens/s",
+        )  # fmt: skip
+        rows = []
+        for way in self.ways:
+            time, rate = way.time, self.rate(way)
+            parts = (time.total, time.products, time.memory, time.beside, sum(time.waiting.values()))
+            shown = (f"{part:.3f}" for part in parts)
+            row = (way.candidate.name(), way.compiled is not None, self.fits(way), round(way.bytes / 2**30, 1), *shown)
+            rows.append((*row, f"{self.mfu(way):.1%}", round(rate)))
+        return Table(columns, rows, f"{self.config.topology}: {self.devices} x {self.kind}; predicted, never measured")
+
+    def run_table(self, way: Way) -> Table:
+        """What the whole run takes in one way, and its memory by part."""
+        loop, length = self.config.run.loop, self.config.run.data.sequence_length
+        hours = loop.steps * way.time.total / 3600
+        watts = self.config.watts or self.chip.watts
+        rows = [
+            ("way", way.candidate.name()),
+            ("tokens of the run", f"{loop.steps * loop.batch_rows * length:,}"),
+            ("days", f"{hours / 24:.2f}"),
+            ("device-hours", f"{hours * self.devices:,.0f}"),
+            ("energy", f"{hours * self.devices * watts / 1e3:,.0f} kWh" if watts else "set Planner.watts"),
+            ("price", f"{hours * self.devices * self.config.price:,.0f}" if self.config.price else "set Planner.price"),
+            *((f"waiting for {kind}", f"{seconds:.4f} s") for kind, seconds in way.time.waiting.items() if seconds),
+            *((f"estimate: {part}", f"{size / 2**30:.2f} GiB") for part, size in way.candidate.memory.items()),
+        ]
+        if way.compiled:
+            rows.append(("compiled: parameters, optimizer, batch", f"{way.compiled.state / 2**30:.2f} GiB"))
+            rows.append(("compiled: temporary", f"{way.compiled.temporary / 2**30:.2f} GiB"))
+        return Table(("", ""), rows)
+
+    def rate(self, way: Way) -> float:
+        """Tokens a second over all devices."""
+        return self.config.run.loop.batch_rows * self.config.run.data.sequence_length / way.time.total
+
+    def mfu(self, way: Way) -> float:
+        """Model FLOPs utilization, by `training.cost.flops_per_token`."""
+        flops = flops_per_token(self.config.run.model, self.config.run.data.sequence_length)
+        return self.rate(way) * flops / (self.chip.flops * self.devices)
+
+    def settings(self, way: Way) -> str:
+        """The settings of a way, as lines of a gin file."""
+        mesh = "\n".join(f"MeshAxes.{axis} = {size}" for axis, size in way.candidate.sizes.items())
+        return (
+            f"{mesh}\nLoop.accumulation = {way.candidate.accumulation}\nModel.remat = {way.candidate.remat!r}\n"
+            f"Loop.compiler_options = {self.config.run.loop.compiler_options!r}\n"
+        )
+
+
+def make_plan(config: Planner, say: Callable[[str], None]) -> Plan:
+    """Ranks all ways by arithmetic, and compiles the most promising.
+
+    Raises ValueError for a topology that is not known, or a run that it cannot split.
+    """
+    devices = described(config.topology)
+    here = chip(devices[0].device_kind)
+    assert here is not None
+    # On an accelerator the fastest type is bfloat16, whatever machine the plan is made on.
+    model = config.run.model
+    if model.compute_dtype == "fastest":
+        model = dataclasses.replace(model, compute_dtype="bfloat16")
+    run = dataclasses.replace(config.run, model=model)
+    found = candidates(model, run.loop, run.data.sequence_length, devices, here)
+    say(f"{len(found)} ways to run on {len(devices)} x {devices[0].device_kind}, ranked by arithmetic")
+    ways = [Way(candidate, candidate.time, sum(candidate.memory.values()), None) for candidate in found]
+    compiled: list[Way] = []
+    for way in _promising(ways, here):
+        if len(compiled) == config.compile:
+            break
+        if not hasattr(devices[0], "client"):
+            say("not compiled: the CUDA plugin is not installed (pip install 'mindllm-jax[gpu]')")
+            break
+        say(f"compiling {way.candidate.name()}")
+        compiled.append(_compiled(run, way.candidate, devices, here, say))
+    chosen = [way.candidate for way in compiled]
+    rest = [way for way in _promising(ways, here) if way.candidate not in chosen][:6]
+    listed = [*compiled, *rest] or sorted(ways, key=lambda way: way.bytes)[:6]
+    plan = Plan(dataclasses.replace(config, run=run), here, devices[0].device_kind, len(devices), listed)
+    # Estimates and what was compiled are not of one measure: what was compiled comes first.
+    listed.sort(key=lambda way: (not plan.fits(way), way.compiled is None, way.time.total))
+    return plan
+
+
+def _promising(ways: Sequence[Way], chip: Chip) -> Iterator[Way]:
+    """Those that fit by arithmetic, the fastest first; of each mesh one."""
+    meshes = set()
+    for way in ways:
+        if way.bytes <= HEADROOM * chip.memory and way.candidate.mesh not in meshes:
+            meshes.add(way.candidate.mesh)
+            yield way
+
+
+def _compiled(run: Pretrain, candidate: Candidate, devices: Any, chip: Chip, say: Callable[[str], None]) -> Way:
+    settings = with_candidate(run, candidate)
+    try:
+        compiled = compile_step(settings, devices)
+    except jax.errors.JaxRuntimeError as error:
+        say(f"it needs too much memory: {str(error).splitlines()[0]}")
+        return Way(candidate, candidate.time, float("inf"), None)
+    time = predicted(settings, compiled, devices, chip)
+    needed = compiled.state + compiled.temporary
+    say(f"  {compiled.seconds:.0f} s; {needed / 2**30:.1f} GiB a device, a step of {time.total:.3f} s")
+    jax.clear_caches()
+    return Way(candidate, time, needed, compiled)

@@ -1,0 +1,53 @@
+"""The time of a step: a stated model, with its parts.
+
+The matrix units, the memory and the links are each taken at their peak rate (parallel/hardware.py). Products and memory
+traffic run beside each other, so the slower of them counts. A collective that runs beside products counts where it is
+longer than they are; any other one is added. Nothing is fitted: what published runs lose on top of it is in
+docs/results/planner.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mindllm_jax.parallel.hardware import Chip
+from mindllm_jax.planning.hlo import Collective
+from mindllm_jax.planning.links import seconds
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of one step by part, on each device."""
+
+    products: float
+    memory: float
+    waiting: dict[str, float]  # for collectives that nothing runs beside, by kind
+    beside: float  # collectives that run beside products
+
+    @property
+    def total(self) -> float:
+        """Seconds of the step."""
+        working = max(self.products, self.memory)
+        return max(working, self.beside) + sum(self.waiting.values())
+
+    @property
+    def communication(self) -> float:
+        """The share of the step in which nothing but collectives runs."""
+        return 1 - max(self.products, self.memory) / self.total
+
+
+def step_time(
+    products: float, traffic: float, collectives: Iterable[Collective], devices: Sequence[Any], chip: Chip
+) -> StepTime:
+    """From FLOPs and bytes of one device, and its collectives; devices as they lie in the flattened mesh."""
+    waiting: dict[str, float] = {}
+    beside = 0.0
+    for collective in collectives:
+        time = collective.times * seconds(collective, devices, chip)
+        if collective.overlapped:
+            beside += time
+        else:
+            waiting[collective.kind] = waiting.get(collective.kind, 0.0) + time
+    return StepTime(products / chip.flops, traffic / chip.bandwidth, waiting, beside)
