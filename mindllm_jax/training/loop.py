@@ -17,6 +17,7 @@ from mindllm_jax.data.batches import GlobalBatches, Rows
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.sharding import MeshAxes, Sharding
+from mindllm_jax.parallel.startup import layout
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.cost import Cost, run_cost
 from mindllm_jax.training.interrupt import StopSignal
@@ -144,6 +145,7 @@ def train(
     transformation = plan.optimizer.build(loop.steps, drawing.axes)
     schedule = plan.optimizer.schedule(loop.steps)
     step_fn = make_step(drawing, transformation, accumulation=loop.accumulation, z_loss=loop.z_loss)
+    say(layout(drawing.sharding.mesh))
     say(plan.cost.table().terminal())
 
     with Checkpoints(workdir, checkpointing, identity) as checkpoints, StopSignal() as stop:
