@@ -45,7 +45,9 @@ def _told(told: Mapping[str, str]) -> Peers | None:
     if COORDINATOR not in told:
         return None
     address, count = told[COORDINATOR], _number(told, PROCESSES)
-    host = address.rpartition(":")[0]
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ValueError(f"environment variable {COORDINATOR} = {address}: give it as host:port")
     if PROCESS not in told and POD_INDEX in told:
         # Pods are named by their number: mindllm-worker-0-0.mindllm is the first.
         pod = host.partition(".")[0].removesuffix("0")
@@ -104,8 +106,7 @@ def _tpu(told: Mapping[str, str]) -> Peers | None:
 
 def _metadata(told: Mapping[str, str]) -> dict[str, str] | None:
     """What the metadata server tells a TPU machine of its slice, under the names of Kubernetes' variables."""
-    chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]
-    if not chips or importlib.util.find_spec("libtpu") is None or "TPU_SKIP_MDS_QUERY" in told:
+    if "TPU_SKIP_MDS_QUERY" in told or not _has_chips():
         return None
     server = told.get("GCE_METADATA_IP", "metadata.google.internal")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -128,6 +129,12 @@ def _metadata(told: Mapping[str, str]) -> dict[str, str] | None:
             f"this machine has TPUs, but the metadata server ({server}) does not tell of which pod: {error}; "
             "TPU_SKIP_MDS_QUERY=1 uses this machine alone"
         ) from None
+
+
+def _has_chips() -> bool:
+    """Whether this machine has TPUs and what runs them; other machines are spared the question to the network."""
+    devices = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]
+    return bool(devices) and importlib.util.find_spec("libtpu") is not None
 
 
 def _number(told: Mapping[str, str], name: str) -> int:
