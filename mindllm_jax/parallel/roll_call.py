@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Iterable
 
 from mindllm_jax.parallel.hosts import Peers
 
-GRACE = 5.0  # seconds by which the others outwait process 0, whose list is the complete one
+GRACE = 5.0  # seconds by which the others outwait process 0, who alone knows all
 RETRY = 0.2  # seconds between attempts to reach process 0
 SHOWN = 16  # processes that a message lists
+LONGEST = 2**24  # bytes of the list of all processes
+ADVICE = "Look at the log of what is missing and at the launcher's; MINDLLM_START_LIMIT=SECONDS waits longer"
 
 
 def roll_call(peers: Peers, limit: float) -> None:
@@ -30,7 +31,7 @@ def roll_call(peers: Peers, limit: float) -> None:
 
 
 async def _wait_for_all(peers: Peers, limit: float) -> None:
-    """Process 0: tells everybody who is here whenever somebody comes."""
+    """Process 0: waits, then tells everybody who is here."""
     here, others = {0: socket.gethostname()}, dict[int, asyncio.StreamWriter]()
     complete = asyncio.Event()
 
@@ -43,8 +44,6 @@ async def _wait_for_all(peers: Peers, limit: float) -> None:
             here[index], others[index] = str(hello["host"]), writer
             if len(here) == len(peers.hosts):
                 complete.set()
-            else:
-                _tell(others.values(), here)
             # Who leaves before all are here has not come.
             await reader.read()
             del here[index], others[index]
@@ -55,20 +54,16 @@ async def _wait_for_all(peers: Peers, limit: float) -> None:
     try:
         await asyncio.wait_for(complete.wait(), limit)
     except TimeoutError:
-        raise TimeoutError(_missing(peers, here, _absent(peers, here), limit)) from None
+        raise TimeoutError(_missing(peers, here, limit)) from None
     finally:
         # Closed before the others hear that they may go on: they come back to this port through jax.
         server.close()
-        _tell(others.values(), here)
+        known = json.dumps(list(here.items())).encode() + b"\n"
         for writer in list(others.values()):
+            writer.write(known)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-
-
-def _tell(writers: Iterable[asyncio.StreamWriter], here: dict[int, str]) -> None:
-    for writer in writers:
-        writer.write(json.dumps(list(here.items())).encode() + b"\n")
 
 
 def _listening(port: int) -> socket.socket:
@@ -85,45 +80,53 @@ def _listening(port: int) -> socket.socket:
 
 
 async def _come(peers: Peers, limit: float) -> None:
-    """The others: say who they are, and listen who else is here until all are or process 0 gives up."""
-    here = {peers.index: socket.gethostname()}
+    """The others: say who they are and wait for what process 0 tells."""
+    name = socket.gethostname()
     try:
         reader, writer = await asyncio.wait_for(_reach(peers.address), limit)
     except TimeoutError:
-        raise TimeoutError(_missing(peers, here, {0}, limit, f"Nothing answers at {peers.address}; this is ")) from None
-    writer.write(json.dumps({"process": peers.index, "host": here[peers.index]}).encode() + b"\n")
+        raise TimeoutError(
+            f"process 0{_in_brackets(peers.hosts[0])} of {len(peers.hosts)} has not come within {limit:g} s: nothing "
+            f"answers at {peers.address}. This is {peers.index} ({name}). {ADVICE}"
+        ) from None
+    line = b""
     with contextlib.suppress(TimeoutError, OSError):
-        async with asyncio.timeout(limit + GRACE):
-            while len(here) < len(peers.hosts) and (line := await reader.readline()):
-                here = dict(json.loads(line))
+        writer.write(json.dumps({"process": peers.index, "host": name}).encode() + b"\n")
+        line = await asyncio.wait_for(reader.readline(), limit + GRACE)
     writer.close()
+    if not line:
+        raise TimeoutError(
+            f"process 0{_in_brackets(peers.hosts[0])} of {len(peers.hosts)} was there at {peers.address} and then gave "
+            f"no answer. This is {peers.index} ({name}). {ADVICE}"
+        )
+    here = dict[int, str](json.loads(line))
     if len(here) < len(peers.hosts):
-        raise TimeoutError(_missing(peers, here, _absent(peers, here), limit))
+        raise TimeoutError(_missing(peers, here, limit))
 
 
 async def _reach(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     host, _, port = address.rpartition(":")
     while True:
         with contextlib.suppress(OSError):
-            return await asyncio.open_connection(host, int(port))
+            return await asyncio.open_connection(host, int(port), limit=LONGEST)
         await asyncio.sleep(RETRY)
 
 
-def _absent(peers: Peers, here: dict[int, str]) -> set[int]:
-    return set(range(len(peers.hosts))) - set(here)
-
-
-def _missing(peers: Peers, here: dict[int, str], missing: set[int], limit: float, introduction: str = "Here: ") -> str:
-    gone = _listed({index: peers.hosts[index] for index in missing})
-    subject, verb, logs = ("process", "has", "its log") if len(missing) == 1 else ("processes", "have", "their logs")
+def _missing(peers: Peers, here: dict[int, str], limit: float) -> str:
+    gone = {index: host for index, host in enumerate(peers.hosts) if index not in here}
+    subject, verb = ("process", "has") if len(gone) == 1 else ("processes", "have")
     return (
-        f"{subject} {gone} of {len(peers.hosts)} {verb} not come within {limit:g} s. {introduction}{_listed(here)}. "
-        f"Look at {logs} and at the launcher's; MINDLLM_START_LIMIT=SECONDS waits longer"
+        f"{subject} {_listed(gone)} of {len(peers.hosts)} {verb} not come within {limit:g} s. Here: {_listed(here)}. "
+        f"{ADVICE}"
     )
 
 
 def _listed(processes: dict[int, str]) -> str:
     """`2 (node-c), 3 (node-d) and 12 more`."""
-    names = [f"{index} ({host})" if host else str(index) for index, host in sorted(processes.items())]
+    names = [f"{index}{_in_brackets(host)}" for index, host in sorted(processes.items())]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def _in_brackets(host: str) -> str:
+    return f" ({host})" if host else ""

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -101,9 +102,21 @@ def test_the_first_of_four_never_comes_and_three_name_it() -> None:
     ended = processes([slurm(index, MINDLLM_START_LIMIT="2") for index in (1, 2, 3)])
     for done, seconds in ended:
         assert done.returncode == 2
-        assert done.stderr.startswith("error: process 0 (127.0.0.1) of 4 has not come within 2 s. Nothing answers at")
+        assert done.stderr.startswith("error: process 0 (127.0.0.1) of 4 has not come within 2 s: nothing answers at")
         assert "Traceback" not in done.stderr
         assert seconds < 2 + 15
+
+
+def test_process_0_that_dies_while_others_wait_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first:
+
+        def die() -> None:
+            first.accept()[0].close()
+
+        threading.Thread(target=die, daemon=True).start()
+        address = f"127.0.0.1:{first.getsockname()[1]}"
+        with pytest.raises(TimeoutError, match=rf"process 0 \(a\) of 2 was there at {address} and then gave no answer"):
+            roll_call(Peers(address, 1, ("a", "b")), 5.0)
 
 
 def test_a_stranger_at_the_port_disturbs_nobody() -> None:
