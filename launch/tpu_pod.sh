@@ -13,6 +13,7 @@
 # are those of gcloud's reference of 2025.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+command -v gcloud > /dev/null || { echo "gcloud, Google Cloud's command line, is not installed" >&2 && exit 2; }
 
 NAME=${NAME:-mindllm}
 PROJECT=${PROJECT:-$(gcloud config get-value project 2> /dev/null)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,13 @@ def test_without_a_share_nothing_is_asked_for(pod: Pod, tmp_path: Path) -> None:
     done = pod(states=[""], outcomes=[0], SHARE="")
     assert done.returncode == 2 and "SHARE=10.0.0.2:/share" in done.stderr
     assert calls(tmp_path) == []
+
+
+def test_without_gcloud_it_says_so(pod: Pod, tmp_path: Path) -> None:
+    if shutil.which("gcloud", path="/usr/bin:/bin"):
+        pytest.skip("gcloud is installed here")
+    done = pod(states=[""], outcomes=[0], PATH="/usr/bin:/bin")
+    assert done.returncode == 2 and "gcloud, Google Cloud's command line, is not installed" in done.stderr
 
 
 def test_giving_back(pod: Pod, tmp_path: Path) -> None:
