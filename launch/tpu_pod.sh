@@ -9,8 +9,8 @@
 # Interrupted (Ctrl+C, a closed laptop), the same command goes on; so does training, from the newest checkpoint in
 # WORKDIR. Store and WORKDIR lie on a file share that all hosts mount, as Filestore gives one.
 #
-# Not run yet on Google Cloud: the loop is run against a stand-in for gcloud (tests/launch/test_tpu_pod.py). The flags
-# are those of gcloud's reference of 2025.
+# Not run yet on Google Cloud: the loop is run against a stand-in for gcloud (tests/launch/test_tpu_pod.py), and gcloud 528
+# lists all flags that are used here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v gcloud > /dev/null || { echo "gcloud, Google Cloud's command line, is not installed" >&2 && exit 2; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -105,3 +106,35 @@ def test_without_gcloud_it_says_so(pod: Pod, tmp_path: Path) -> None:
 def test_giving_back(pod: Pod, tmp_path: Path) -> None:
     done = pod("delete", states=["ACTIVE"], outcomes=[0])
     assert done.returncode == 0 and calls(tmp_path) == ["delete"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("verb", "flags"),
+    [
+        ("queued-resources list", ["--zone", "--filter"]),
+        (
+            "queued-resources create",
+            ["--zone", "--node-id", "--accelerator-type", "--runtime-version", "--spot", "--reserved"],
+        ),
+        ("queued-resources delete", ["--zone", "--force"]),
+        ("tpu-vm ssh", ["--zone", "--worker", "--command"]),
+        ("tpu-vm scp", ["--zone", "--worker"]),
+    ],
+)
+def test_gcloud_itself_knows_the_flags(verb: str, flags: list[str], tmp_path: Path) -> None:
+    if shutil.which("gcloud") is None:
+        pytest.skip("gcloud is not installed")
+    done = subprocess.run(
+        ["gcloud", "compute", "tpus", *verb.split(), "--help"],
+        env=os.environ | {"CLOUDSDK_CONFIG": str(tmp_path), "PAGER": "cat"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    used = (ROOT / "launch/tpu_pod.sh").read_text()
+    # Terminals show bold letters in between.
+    known = re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout)
+    for flag in flags:
+        assert flag in used and re.search(rf"{flag}\b", known), flag
