@@ -18,6 +18,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.parallel.startup import layout
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.cost import Cost, run_cost
 from mindllm_jax.training.interrupt import StopSignal
@@ -157,6 +158,7 @@ def train(
         z_loss=loop.z_loss,
         compiler_options=loop.compiler_options,
     )
+    say(layout(drawing.sharding.mesh))
     say(plan.cost.table().terminal())
     if warning := plan.cost.warning():
         say(f"[bold yellow]warning[/]: {warning}")

@@ -1,0 +1,172 @@
+"""Start-up of several real processes: all come, one never comes, the launchers' variables."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mindllm_jax.parallel.hosts import Peers
+from mindllm_jax.parallel.roll_call import roll_call
+from mindllm_jax.parallel.startup import start
+
+ROOT = Path(__file__).parents[2]
+# A process as an entry point starts it.
+SCRIPT = """
+from mindllm_jax import configuration
+def main():
+    import jax
+    from mindllm_jax.parallel.startup import start
+    start()
+    print("process", jax.process_index(), "of", jax.process_count(), "with", jax.device_count(), "devices")
+configuration.run(main)
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def processes(
+    environments: list[dict[str, str]], late: float = 0.0
+) -> list[tuple[subprocess.CompletedProcess[str], float]]:
+    """Starts one process for each environment, the first `late` seconds after the others; what each said and took."""
+    started = list[tuple[subprocess.Popen[str], float]]()
+    for environment in [*environments[1:], environments[0]]:
+        if environment is environments[0]:
+            time.sleep(late)
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT],
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append((process, time.monotonic()))
+    ended = []
+    for process, since in [started[-1], *started[:-1]]:
+        said, errors = process.communicate(timeout=120)
+        done = subprocess.CompletedProcess(process.args, process.returncode, said, errors)
+        ended.append((done, time.monotonic() - since))
+    return ended
+
+
+def told(port: int, count: int, index: int, **more: str) -> dict[str, str]:
+    names = ("MINDLLM_COORDINATOR", "MINDLLM_PROCESSES", "MINDLLM_PROCESS")
+    return dict(zip(names, (f"127.0.0.1:{port}", str(count), str(index)), strict=True)) | more
+
+
+def slurm(index: int, **more: str) -> dict[str, str]:
+    """Process `index` of four, each on a node of its own; all nodes are names of this machine."""
+    return {
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_NODELIST": "127.0.0.[1-4]",
+        "SLURM_STEP_TASKS_PER_NODE": "1(x4)",
+        "SLURM_PROCID": str(index),
+    } | more
+
+
+def test_alone_nothing_happens() -> None:
+    ((done, _),) = processes([{}])
+    assert done.stdout == "process 0 of 1 with 1 devices\n" and done.returncode == 0
+
+
+def test_four_processes_meet_though_the_first_comes_last() -> None:
+    port = free_port()
+    ended = processes([told(port, 4, index) for index in range(4)], late=2.0)
+    for index, (done, _) in enumerate(ended):
+        assert (done.returncode, done.stdout) == (0, f"process {index} of 4 with 4 devices\n"), done.stderr
+
+
+@pytest.mark.parametrize("limit", [6, pytest.param(45, marks=pytest.mark.slow, id="default")])
+def test_one_of_four_never_comes_and_three_name_it(limit: int) -> None:
+    changed = {"MINDLLM_START_LIMIT": str(limit)} if limit != 45 else {}
+    ended = processes([slurm(index, **changed) for index in (0, 1, 2)])
+    here = socket.gethostname()
+    for done, seconds in ended:
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: process 3 (127.0.0.4) of 4 has not come within {limit} s.")
+        assert f"Here: 0 ({here}), 1 ({here}), 2 ({here})." in done.stderr
+        assert "Traceback" not in done.stderr
+        assert seconds < limit + 15, "what comes before the limit are the imports"
+
+
+def test_the_first_of_four_never_comes_and_three_name_it() -> None:
+    ended = processes([slurm(index, MINDLLM_START_LIMIT="2") for index in (1, 2, 3)])
+    for done, seconds in ended:
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: process 0 (127.0.0.1) of 4 has not come within 2 s: nothing answers at")
+        assert "Traceback" not in done.stderr
+        assert seconds < 2 + 15
+
+
+def test_process_0_that_dies_while_others_wait_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first:
+
+        def die() -> None:
+            first.accept()[0].close()
+
+        threading.Thread(target=die, daemon=True).start()
+        address = f"127.0.0.1:{first.getsockname()[1]}"
+        with pytest.raises(TimeoutError, match=rf"process 0 \(a\) of 2 was there at {address} and then gave no answer"):
+            roll_call(Peers(address, 1, ("a", "b")), 5.0)
+
+
+def test_a_stranger_at_the_port_disturbs_nobody() -> None:
+    """Scanners connect and send whatever they like."""
+    port = free_port()
+    first = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | told(port, 2, 0),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for sent in (
+        b"GET / HTTP/1.1\r\n\r\n",
+        b'{"process": 7, "host": "x"}\n',
+        b'{"process": 0, "host": "x"}\n',
+        b"[]\n",
+    ):
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:
+                    stranger.sendall(sent)
+                    assert stranger.recv(100) == b"", "a stranger is told nothing"
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+    ((second, _),) = processes([told(port, 2, 1)])
+    assert second.returncode == 0, second.stderr
+    assert first.communicate(timeout=60)[0] == "process 0 of 2 with 2 devices\n"
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with socket.create_server(("", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match=f"process 0 cannot wait for the others at port {port}"):
+            roll_call(Peers(f"127.0.0.1:{port}", 0, ("", "")), 5.0)
+
+
+@pytest.mark.parametrize("limit", ["soon", "0", "-3", "inf", "nan"])
+def test_a_limit_that_is_none(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    for name, value in told(1, 2, 0, MINDLLM_START_LIMIT=limit).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"MINDLLM_START_LIMIT = {limit}: give the seconds"):
+        start()
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_a_long_list_is_cut(count: int) -> None:
+    hosts = tuple(f"n{index}" for index in range(count))
+    with pytest.raises(TimeoutError, match="n1") as raised:
+        roll_call(Peers(f"127.0.0.1:{free_port()}", 0, hosts), 0.1)
+    assert ("and 23 more of 40 have not come" in str(raised.value)) == (count == 40)
