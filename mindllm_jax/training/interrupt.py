@@ -7,11 +7,15 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
+import jax
+from jax.experimental import multihost_utils
+
 
 class StopSignal:
-    """While active, the first SIGINT or SIGTERM only sets `requested`; a second SIGINT interrupts at once.
+    """While active, the first SIGINT or SIGTERM only requests a stop; a second SIGINT interrupts at once.
 
     Clusters announce preemption by SIGTERM. Outside the main thread, where Python allows no handlers, it does nothing.
+    With several processes jax listens for SIGTERM, in all that get it, and makes them agree on the step.
     """
 
     def __init__(self) -> None:
@@ -22,10 +26,18 @@ class StopSignal:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
+        if jax.process_count() > 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    def at(self, step: int) -> bool:
+        """Whether to save and stop after this step: the same answer in all processes, which must all ask at it."""
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self.requested
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM) if jax.process_count() == 1 else (signal.SIGINT,):
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 

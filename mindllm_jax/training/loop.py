@@ -216,9 +216,10 @@ def train(
                 if loop.profile_steps and step == loop.profile_steps[1]:
                     jax.block_until_ready(state.params)
                     jax.profiler.stop_trace()
-                if step % checkpointing.every_steps == 0 or last or stop.requested:
+                ending = stop.at(step) or last
+                if step % checkpointing.every_steps == 0 or ending:
                     checkpoints.save(state, step)
-                if last or stop.requested:
+                if ending:
                     break
         checkpoints.wait()
     if not last:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -157,6 +159,35 @@ def test_two_processes_train_as_one(run, straight, tmp_path):
         return [row["loss"] for row in rows if "loss" in row]
 
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(straight), rtol=1e-4)
+
+
+def test_two_processes_of_which_one_is_told_to_stop_save_the_same_step(straight, tmp_path):
+    """Clusters tell each process on its own, at slightly different times."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    command = [sys.executable, "launch/train.py", "--gin", str(straight / "operative_config.gin")]
+    command += ["--workdir", str(tmp_path / "run"), "--gin.Loop.steps=100000", "--gin.Checkpointing.every_steps=100000"]
+    told = os.environ | {"JAX_PLATFORMS": "cpu", "MINDLLM_COORDINATOR": address, "MINDLLM_PROCESSES": "2"}
+    first, second = (
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=told | {"MINDLLM_PROCESS": index},
+            stdout=subprocess.PIPE if index == "0" else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in "01"
+    )
+    assert first.stdout is not None
+    for line in first.stdout:
+        if line.startswith("step"):
+            break
+    second.send_signal(signal.SIGTERM)
+    for process in (first, second):
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 130 and "goes on from what was saved" in errors, errors
+    assert int(newest(tmp_path / "run").name) >= 1
 
 
 def test_a_vocabulary_that_does_not_fit_is_refused(run, tmp_path):
