@@ -30,6 +30,7 @@ ROOTS = (
     "mindllm_jax.data.tokenizer_training:TrainTokenizer",
     "mindllm_jax.data.prepare:PrepareData",
     "mindllm_jax.training.pretrain:Pretrain",
+    "mindllm_jax.planning.planner:Planner",
     "mindllm_jax.instruct.tune:Tune",
     "mindllm_jax.evaluation.evaluate:Evaluate",
     "mindllm_jax.generation.chat:Chat",

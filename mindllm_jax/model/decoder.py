@@ -120,8 +120,9 @@ class Decoder(nnx.Module):
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
         ranges = None if segment_ids is None else block_ranges(segment_ids)
-        tokens, positions, segment_ids = jax.tree.map(self._reordered(balanced), (tokens, positions, segment_ids))
-        x, angles = self._embed(tokens, positions)
+        reordered = self._reordered(balanced)
+        x, angles = self._embed(reordered(tokens), reordered(positions))
+        segment_ids = None if segment_ids is None else reordered(segment_ids)
         definition, stacked = nnx.split(self.blocks)
 
         def apply(x: jax.Array, block: nnx.State) -> tuple[jax.Array, None]:

@@ -34,10 +34,10 @@ class DescribedGpu:
 
 
 def described(topology: str) -> Sequence[Any]:
-    """The devices of a TPU slice, as "v5e:16x16" or "v5p:4x4x4", or of GPU nodes, as "h100:8x8" (nodes x GPUs of each).
+    """The devices of a TPU slice, as "v5e:16x16", or of GPU nodes, as "h100:16x8" (nodes x GPUs of each).
 
-    TPUs come from libtpu, which needs no TPU to compile for one. GPUs come from JAX's CUDA plugin, which needs no GPU; where
-    it is not installed they are `DescribedGpu`, for which nothing can be compiled.
+    TPUs come from libtpu, which needs no TPU to compile for one. GPUs come from JAX's CUDA plugin, which needs no GPU;
+    where it is not installed they are `DescribedGpu`, for which nothing can be compiled.
 
     Raises:
         ImportError: libtpu is not installed.
@@ -47,14 +47,11 @@ def described(topology: str) -> Sequence[Any]:
     if family in GPUS:
         sizes = re.fullmatch(r"([1-9]\d*)x([1-8])", shape)
         if sizes is None:
-            raise ValueError(
-                f"{topology!r}: write nodes x GPUs of each, as {family}:1x8 or {family}:16x8; at most 8 a node"
-            )
+            raise ValueError(f"{topology!r}: write nodes x GPUs of each, as {family}:16x8; a node has at most 8")
         return _gpus(family, int(sizes.group(1)), int(sizes.group(2)))
     if family not in TPUS:
-        raise ValueError(
-            f"there is no hardware {family!r}: there are {', '.join([*TPUS, *GPUS])}, as v5p:4x4x4 or h100:1x8"
-        )
+        names = ", ".join([*TPUS, *GPUS])
+        raise ValueError(f"there is no hardware {family!r}: there are {names}, as v5p:4x4x4 or h100:1x8")
     return described_tpus(topology)
 
 
@@ -65,6 +62,7 @@ def described_tpus(topology: str) -> Sequence[Any]:
     # Read when libtpu is loaded: there is no machine to ask about its TPUs, and nobody to share them with.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     options = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=topology, **options).devices
@@ -77,13 +75,15 @@ def described_tpus(topology: str) -> Sequence[Any]:
 
 
 def _gpus(family: str, nodes: int, each: int) -> Sequence[Any]:
-    if importlib.util.find_spec("jax_cuda13_plugin") is None or family not in TARGETS:
+    try:
+        return topologies.get_topology_desc(
+            platform="cuda",
+            topology_name=family,
+            topology=f"1x{nodes}x{each}",
+            target_config=f'{SXM_TARGET} {MEMORY[family]} }} device_description_str: "{GPUS[family]}"',
+        ).devices
+    except (NotImplementedError, KeyError):
         return [DescribedGpu(number, GPUS[family], number // each) for number in range(nodes * each)]
-    target = COMMON_TARGET + TARGETS[family]
-    shape = f"1x{nodes}x{each}"
-    return topologies.get_topology_desc(
-        platform="cuda", topology_name=family, topology=shape, target_config=target
-    ).devices
 
 
 def one_device_mesh(devices: Sequence[Any]) -> jax.sharding.Mesh:
@@ -91,8 +91,8 @@ def one_device_mesh(devices: Sequence[Any]) -> jax.sharding.Mesh:
     return jax.sharding.Mesh(np.array(devices[:1]), ("device",), axis_types=(jax.sharding.AxisType.Auto,))
 
 
-# XLA's GpuTargetConfigProto of the SXM boards, from NVIDIA's data sheets and CUDA's table of compute capabilities.
-COMMON_TARGET = """
+# XLA's GpuTargetConfigProto of the Hopper SXM boards, from NVIDIA's data sheets and CUDA's table of capabilities.
+SXM_TARGET = """
 platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 12 patch: 0 }
 gpu_device_info {
@@ -103,7 +103,7 @@ gpu_device_info {
   registers_per_core_limit: 65536 registers_per_block_limit: 65536 l2_cache_size: 52428800
   block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
 """
-TARGETS = {
-    "h100": 'device_memory_size: 85899345920 memory_bandwidth: 3350000000000 } device_description_str: "NVIDIA H100 80GB HBM3"',
-    "h200": 'device_memory_size: 141000000000 memory_bandwidth: 4800000000000 } device_description_str: "NVIDIA H200"',
+MEMORY = {
+    "h100": "device_memory_size: 85899345920 memory_bandwidth: 3350000000000",
+    "h200": "device_memory_size: 141000000000 memory_bandwidth: 4800000000000",
 }

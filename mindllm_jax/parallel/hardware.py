@@ -2,9 +2,9 @@
 
 Sources. TPU: the pages of each version in Google's Cloud TPU documentation (peak bfloat16 compute, capacity and
 bandwidth of the memory, bidirectional interconnect bandwidth of a chip, of which a link has a sixth on a 3D torus and a
-fourth on a 2D one, and a direction half of that; network of the data centre). NVIDIA: the data sheets of the SXM boards;
-dense bfloat16 is half of what they give "with sparsity"; a node's network is counted as one 400 Gb/s adapter for each
-GPU (200 Gb/s for A100).
+fourth on a 2D one, and a direction half of that; network of the data centre). NVIDIA: the data sheets of the SXM
+boards; dense bfloat16 is half of what they give "with sparsity"; a node's network is counted as one 400 Gb/s adapter
+for each GPU (200 Gb/s for A100).
 """
 
 from __future__ import annotations

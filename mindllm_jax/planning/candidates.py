@@ -50,7 +50,7 @@ def candidates(model: Model, loop: Loop, length: int, devices: Sequence[Any], ch
     Raises ValueError when the batch or the model's sizes can be split in no way.
     """
     found = [
-        _estimate(dataclasses.replace(model, remat=remat), loop, length, sizes, accumulation, devices, chip)
+        estimate(dataclasses.replace(model, remat=remat), loop, length, sizes, accumulation, devices, chip)
         for sizes in _meshes(model, length, devices, chip)
         for accumulation in (1, 2, 4, 8, 16, 32)
         if loop.batch_rows % (accumulation * sizes["slices"] * sizes["data"] * sizes["fsdp"]) == 0
@@ -91,9 +91,10 @@ def _meshes(model: Model, length: int, devices: Sequence[Any], chip: Chip) -> It
             }
 
 
-def _estimate(
+def estimate(
     model: Model, loop: Loop, length: int, sizes: dict[str, int], accumulation: int, devices: Sequence[Any], chip: Chip
 ) -> Candidate:
+    """One way to run, by arithmetic. sizes: of the mesh, of every axis."""
     split = sizes["fsdp"] * sizes["context"] * sizes["tensor"]
     blocks, tables = model.layers * block_weights(model), model.width * model.vocab_size * (1 if model.tied else 2)
     held = 4 * (blocks + tables) / split

@@ -48,6 +48,7 @@ def compile_step(run: Pretrain, devices: Sequence[Any]) -> Compiled:
     planned = plan(run.model, run.loop, run.optimizer, run.mesh, shape[1], devices)
     rows = planned.blueprint.sharding.named("batch", "length")
     ids, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
+    batch: Any = Batch._make((ids, ids, weights, ids, ids))
     step = make_step(
         planned.blueprint,
         run.optimizer.build(run.loop.steps, planned.blueprint.axes),
@@ -55,7 +56,7 @@ def compile_step(run: Pretrain, devices: Sequence[Any]) -> Compiled:
         z_loss=run.loop.z_loss,
         compiler_options=run.loop.compiler_options,
     )
-    compiled = step.lower(planned.abstract, Batch(ids, ids, weights, ids, ids)).compile()
+    compiled = step.lower(planned.abstract, batch).compile()
     memory, text = compiled.memory_analysis(), compiled.as_text()
     # The new state takes the place of the old one.
     state = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes

@@ -13,7 +13,7 @@ from mindllm_jax.parallel.described import described
 from mindllm_jax.parallel.hardware import Chip, chip
 from mindllm_jax.planning.candidates import Candidate, candidates
 from mindllm_jax.planning.compiled import Compiled, compile_step, predicted, with_candidate
-from mindllm_jax.planning.roofline import StepTime
+from mindllm_jax.planning.roofline import REACHED, StepTime
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.cost import flops_per_token
 from mindllm_jax.training.pretrain import Pretrain
@@ -70,42 +70,62 @@ class Plan(NamedTuple):
 
     def ranking(self) -> Table:
         """All ways, a row each."""
-        columns = (
-            "way", "compiled", "fits", "GiB", "step s", "products s", "memory s", "beside s", "waiting s", "MFU",
-            "tokens/s",
-        )  # fmt: skip
-        rows = []
-        for way in self.ways:
-            time, rate = way.time, self.rate(way)
-            parts = (time.total, time.products, time.memory, time.beside, sum(time.waiting.values()))
-            shown = (f"{part:.3f}" for part in parts)
-            row = (way.candidate.name(), way.compiled is not None, self.fits(way), round(way.bytes / 2**30, 1), *shown)
-            rows.append((*row, f"{self.mfu(way):.1%}", round(rate)))
+        columns = ("way", "by", "fits", "GiB", "roofline s", "expected s", "MFU", "tokens/s", "days")
+        rows = [
+            (
+                way.candidate.name(),
+                "compiler" if way.compiled else "arithmetic",
+                self.fits(way),
+                f"{way.bytes / 2**30:.1f}",
+                f"{way.time.total:.3f}",
+                f"{self.expected(way):.3f}",
+                f"{self.mfu(way):.1%}",
+                round(self.rate(way)),
+                f"{self.hours(way) / 24:.1f}",
+            )
+            for way in self.ways
+        ]
         return Table(columns, rows, f"{self.config.topology}: {self.devices} x {self.kind}; predicted, never measured")
 
-    def run_table(self, way: Way) -> Table:
-        """What the whole run takes in one way, and its memory by part."""
-        loop, length = self.config.run.loop, self.config.run.data.sequence_length
-        hours = loop.steps * way.time.total / 3600
+    def details(self, way: Way) -> Table:
+        """The parts of one way's step and memory, and what the whole run takes."""
+        loop, length, time = self.config.run.loop, self.config.run.data.sequence_length, way.time
+        device_hours = self.hours(way) * self.devices
         watts = self.config.watts or self.chip.watts
         rows = [
-            ("way", way.candidate.name()),
+            ("matrix products", f"{time.products:.4f} s"),
+            ("memory, beside them", f"{time.memory:.4f} s"),
+            ("collectives, beside them", f"{time.beside:.4f} s"),
+            *((f"waiting for {kind}", f"{seconds:.4f} s") for kind, seconds in time.waiting.items() if seconds),
+            ("roofline", f"{time.total:.4f} s"),
+            (f"expected, at the {self.reached:.0%} that published runs reach", f"{self.expected(way):.4f} s"),
             ("tokens of the run", f"{loop.steps * loop.batch_rows * length:,}"),
-            ("days", f"{hours / 24:.2f}"),
-            ("device-hours", f"{hours * self.devices:,.0f}"),
-            ("energy", f"{hours * self.devices * watts / 1e3:,.0f} kWh" if watts else "set Planner.watts"),
-            ("price", f"{hours * self.devices * self.config.price:,.0f}" if self.config.price else "set Planner.price"),
-            *((f"waiting for {kind}", f"{seconds:.4f} s") for kind, seconds in way.time.waiting.items() if seconds),
-            *((f"estimate: {part}", f"{size / 2**30:.2f} GiB") for part, size in way.candidate.memory.items()),
+            ("device-hours", f"{device_hours:,.0f} in {self.hours(way) / 24:.1f} days"),
+            ("energy", f"{device_hours * watts / 1e3:,.0f} kWh" if watts else "set Planner.watts"),
+            ("price", f"{device_hours * self.config.price:,.0f}" if self.config.price else "set Planner.price"),
+            *((f"arithmetic: {part}", f"{size / 2**30:.2f} GiB") for part, size in way.candidate.memory.items()),
         ]
         if way.compiled:
-            rows.append(("compiled: parameters, optimizer, batch", f"{way.compiled.state / 2**30:.2f} GiB"))
-            rows.append(("compiled: temporary", f"{way.compiled.temporary / 2**30:.2f} GiB"))
-        return Table(("", ""), rows)
+            rows.append(("compiler: parameters, optimizer, batch", f"{way.compiled.state / 2**30:.2f} GiB"))
+            rows.append(("compiler: all else", f"{way.compiled.temporary / 2**30:.2f} GiB"))
+        return Table(("", ""), rows, way.candidate.name())
+
+    @property
+    def reached(self) -> float:
+        """The share of the roofline that is expected."""
+        return REACHED["tpu" if self.chip.dimensions else "gpu"]
+
+    def expected(self, way: Way) -> float:
+        """Seconds of a step."""
+        return way.time.total / self.reached
+
+    def hours(self, way: Way) -> float:
+        """Of the whole run."""
+        return self.config.run.loop.steps * self.expected(way) / 3600
 
     def rate(self, way: Way) -> float:
         """Tokens a second over all devices."""
-        return self.config.run.loop.batch_rows * self.config.run.data.sequence_length / way.time.total
+        return self.config.run.loop.batch_rows * self.config.run.data.sequence_length / self.expected(way)
 
     def mfu(self, way: Way) -> float:
         """Model FLOPs utilization, by `training.cost.flops_per_token`."""
@@ -115,9 +135,10 @@ class Plan(NamedTuple):
     def settings(self, way: Way) -> str:
         """The settings of a way, as lines of a gin file."""
         mesh = "\n".join(f"MeshAxes.{axis} = {size}" for axis, size in way.candidate.sizes.items())
+        loop = self.config.run.loop
         return (
-            f"{mesh}\nLoop.accumulation = {way.candidate.accumulation}\nModel.remat = {way.candidate.remat!r}\n"
-            f"Loop.compiler_options = {self.config.run.loop.compiler_options!r}\n"
+            f"{mesh}\nLoop.batch_rows = {loop.batch_rows}\nLoop.accumulation = {way.candidate.accumulation}\n"
+            f"Loop.compiler_options = {loop.compiler_options!r}\nModel.remat = {way.candidate.remat!r}\n"
         )
 
 

@@ -76,7 +76,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     for name in meshes:
         sizes = {axis: int(size) for axis, size in (part.split("=") for part in name.split(","))}
-        found = train(MeshAxes(**{"data": 1} | sizes).build(), int(accumulation))
+        found: Any = train(MeshAxes(**{"data": 1} | sizes).build(), int(accumulation))
         if jax.process_index() == 0:
             np.savez(Path(folder) / f"{name}.npz", **found)
 

@@ -32,7 +32,7 @@ compiled = step.lower(run.abstract, Batch(ids, ids, weights, ids, ids)).compile(
 sizes = {math.prod(map(int, shape.split(","))) for shape in re.findall(r"\\w\\d+\\[([\\d,]+)\\]", compiled.as_text())}
 print(json.dumps({
     "scores": bool(sizes & {b * 16 * 2048 * 2048 for b in (2, 8)}),
-    "logits": bool(sizes & {b * 2048 * 75000 for b in (2, 8)}),
+    "logits": bool(sizes & {b * 2048 * config.model.vocab_size for b in (2, 8)}),
     "kernels": compiled.as_text().count("tpu_custom_call"),
     "temporary_gb": compiled.memory_analysis().temp_size_in_bytes / 1e9,
 }))

@@ -1,0 +1,46 @@
+"""What a run needs on hardware that is not here: memory, the time of a step, and the settings to take.
+
+python launch/plan.py --gin configs/pretrain/mindllm_3b.gin --topology v5p:4x4x4 [--workdir runs/plan]
+Topologies: v4, v5e, v5p, v6e or tpu7x with the shape of a slice (v5e:16x16); a100, h100 or h200 with nodes x GPUs
+(h100:8x8).
+"""
+
+import sys
+
+from mindllm_jax import configuration
+
+
+def main() -> None:
+    """Prints the ranking and the best way's run, and writes its settings."""
+    # --topology X is Planner.topology; a plan reads no text, so the store may stay unnamed.
+    words = ["--gin.Mixture.store=not read by a plan", *sys.argv[1:]]
+    for index, word in enumerate(words):
+        if word == "--topology" and index + 1 < len(words):
+            words[index : index + 2] = [f"--gin.Planner.topology={words[index + 1]}"]
+    arguments = configuration.command_line(__doc__, words)
+
+    import os
+
+    # The host's own accelerators, if there are any, are neither asked nor taken.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import rich
+
+    from mindllm_jax.files import write_text
+    from mindllm_jax.planning.planner import Planner, make_plan
+
+    config = configuration.load(Planner, arguments)
+    plan = make_plan(config, say=lambda line: print(line, flush=True))
+    rich.print(plan.ranking().terminal())
+    for way in plan.ways:
+        if way.compiled or way == plan.best:
+            rich.print(plan.details(way).terminal())
+    if arguments.workdir:
+        path = arguments.workdir / "plan.gin"
+        arguments.workdir.mkdir(parents=True, exist_ok=True)
+        write_text(path, f"# {config.topology}: {plan.best.candidate.name()}\n{plan.settings(plan.best)}")
+        files = " ".join(f"--gin {file}" for file in (*arguments.files, path))
+        print(f"python launch/train.py {files} --gin.Mixture.store=STORE --workdir RUN")
+
+
+if __name__ == "__main__":
+    configuration.run(main)
