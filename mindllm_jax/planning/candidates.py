@@ -38,10 +38,13 @@ class Candidate:
         """As a setting."""
         return MeshAxes(**self.sizes)
 
+    def axes(self) -> str:
+        """For people: the axes that are split."""
+        return ", ".join(f"{axis} {size}" for axis, size in self.sizes.items() if size > 1) or "one device"
+
     def name(self) -> str:
         """For people: the axes that are split, the micro-batches and the policy."""
-        axes = ", ".join(f"{axis} {size}" for axis, size in self.sizes.items() if size > 1) or "one device"
-        return f"{axes}; {self.accumulation} micro-batches; remat {self.remat}"
+        return f"{self.axes()}; {self.accumulation} micro-batches; remat {self.remat}"
 
 
 def candidates(model: Model, loop: Loop, length: int, devices: Sequence[Any], chip: Chip) -> list[Candidate]:
@@ -64,7 +67,7 @@ def candidates(model: Model, loop: Loop, length: int, devices: Sequence[Any], ch
             f"no mesh over {len(devices)} devices splits Loop.batch_rows = {loop.batch_rows} and the model's sizes: "
             f"take a multiple of {multiple} rows"
         )
-    return sorted(found, key=lambda candidate: candidate.time.total)
+    return sorted(found, key=lambda candidate: (candidate.time.total, candidate.time.beside))
 
 
 def _meshes(model: Model, length: int, devices: Sequence[Any], chip: Chip) -> Iterator[dict[str, int]]:

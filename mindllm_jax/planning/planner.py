@@ -70,14 +70,14 @@ class Plan(NamedTuple):
 
     def ranking(self) -> Table:
         """All ways, a row each."""
-        columns = ("way", "by", "fits", "GiB", "roofline s", "expected s", "MFU", "tokens/s", "days")
+        columns = ("mesh", "micro", "remat", "by", "GiB", "step s", "MFU", "tokens/s", "days")
         rows = [
             (
-                way.candidate.name(),
-                "compiler" if way.compiled else "arithmetic",
-                self.fits(way),
-                f"{way.bytes / 2**30:.1f}",
-                f"{way.time.total:.3f}",
+                way.candidate.axes(),
+                way.candidate.accumulation,
+                way.candidate.remat,
+                "compiled" if way.compiled else "estimate",
+                f"{way.bytes / 2**30:.1f}" + ("" if self.fits(way) else " too much"),
                 f"{self.expected(way):.3f}",
                 f"{self.mfu(way):.1%}",
                 round(self.rate(way)),

@@ -31,15 +31,16 @@ def memory_parts(
 def activation_bytes(model: Model, tokens: int, tensor: int = 1) -> float:
     """Estimate of what the forward pass keeps for the backward pass, and of one block's working space.
 
-    Of each block: its input (D) always; with remat "attention" also N H; with "dots" all products with weights; with
-    "none" those and the norms, rotated heads and gated products between them. One block is alive in full while its
-    backward pass runs. Heads and feed-forward are split over `tensor` devices.
+    Of each block: its input (D) always; with remat "attention" also N H; with "dots" all products with weights but the
+    feed-forward layer's last, which is computed again with its input whatever the policy; with "none" those, the
+    rotated heads and attention's output. While its backward pass runs, a block is alive in full with its gradients.
+    Heads and feed-forward are split over `tensor` devices.
     """
     heads, kv, hidden = (size / tensor for size in _widths(model))
-    dots = heads + 2 * kv + 2 * model.width + (2 if model.mlp == "gelu" else 3) * hidden
-    whole = dots + 4 * model.width + 2 * heads + 2 * kv + 2 * hidden
+    dots = heads + 2 * kv + 2 * model.width + (1 if model.mlp == "gelu" else 2) * hidden
+    whole = dots + 2 * heads + kv
     kept = {"full": 0, "attention": heads, "dots": dots, "none": whole}[model.remat]
-    return model.dtype.itemsize * tokens * (model.layers * (model.width + kept) + whole)
+    return model.dtype.itemsize * tokens * (model.layers * (model.width + kept) + 2 * whole)
 
 
 def loss_bytes(model: Model, tokens: int, mesh: Mapping[str, int]) -> float:

@@ -1,0 +1,89 @@
+"""Plans: what is ranked, written and refused. GPUs by arithmetic need nothing installed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindllm_jax.data.mixture import Mixture
+from mindllm_jax.model.config import Model
+from mindllm_jax.parallel.described import described
+from mindllm_jax.planning.planner import HEADROOM, Planner, make_plan
+from mindllm_jax.training.loop import Loop
+from mindllm_jax.training.pretrain import Pretrain
+
+ROOT = Path(__file__).parents[2]
+SHAPE = Model(vocab_size=32768, layers=24, width=2048, heads=16, head_dim=128, feed_forward=5632, max_length=2048)
+RUN = Pretrain(Mixture("none", sequence_length=2048), SHAPE, loop=Loop(batch_rows=256))
+
+
+def plan_of(run: Pretrain, topology: str):
+    return make_plan(Planner(run, topology, compile=0), say=lambda _: None)
+
+
+def test_ways_are_ranked_fit_and_use_every_device() -> None:
+    plan = plan_of(RUN, "h100:2x8")
+    times = [way.time.total for way in plan.ways]
+    assert times == sorted(times) and len(plan.ways) == 6
+    for way in plan.ways:
+        assert math.prod(way.candidate.sizes.values()) == 16
+        assert way.bytes == sum(way.candidate.memory.values()) <= HEADROOM * 80 * 2**30
+    assert 0.3 < plan.mfu(plan.best) < 0.6
+    assert plan.rate(plan.best) == pytest.approx(256 * 2048 / plan.expected(plan.best))
+
+
+def test_less_memory_asks_for_more_splitting_or_recomputation() -> None:
+    roomy, tight = plan_of(RUN, "h200:1x8"), plan_of(dataclasses.replace(RUN, model=larger(RUN.model)), "h200:1x8")
+    shares = [plan.best.candidate.sizes["fsdp"] * plan.best.candidate.sizes["tensor"] for plan in (roomy, tight)]
+    assert shares[0] < shares[1]
+    assert tight.best.bytes <= HEADROOM * tight.chip.memory
+
+
+def larger(model: Model) -> Model:
+    return dataclasses.replace(model, layers=48, width=5120, heads=40, feed_forward=13824)
+
+
+def test_nothing_fits_says_the_parts_and_what_to_change() -> None:
+    plan = plan_of(dataclasses.replace(RUN, model=larger(RUN.model)), "a100:1x2")
+    with pytest.raises(ValueError, match=r"nothing fits: the least is \d+\.\d GiB .*optimizer \d+.*Take more devices"):
+        _ = plan.best
+
+
+@pytest.mark.parametrize(
+    ("topology", "message"),
+    [
+        ("v9:2x2", "there is no hardware 'v9': there are v4, v5e, v5p, v6e, tpu7x, a100, h100, h200"),
+        ("h100:2x9", "write nodes x GPUs of each, as h100:16x8; a node has at most 8"),
+        ("h100", "write nodes x GPUs of each"),
+    ],
+)
+def test_hardware_that_does_not_exist(topology: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        described(topology)
+
+
+def test_a_batch_that_cannot_be_split() -> None:
+    run = dataclasses.replace(RUN, loop=Loop(batch_rows=257))
+    with pytest.raises(ValueError, match=r"no mesh over 64 devices splits Loop\.batch_rows = 257 .* multiple of"):
+        plan_of(run, "a100:8x8")
+
+
+def test_the_command_prints_the_plan_and_writes_settings_that_training_takes(tmp_path: Path) -> None:
+    preset = "configs/pretrain/mindllm_3b.gin"
+    plan = [sys.executable, "launch/plan.py", "--gin", preset, "--topology", "a100:8x8", "--workdir", str(tmp_path)]
+    settings = ["--gin.Loop.batch_rows=512", "--gin.Planner.price=2.5"]
+    done = subprocess.run([*plan, *settings], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in ("predicted, never measured", "roofline", "device-hours", "price", "arithmetic: optimizer"):
+        assert word in done.stdout
+    train = [sys.executable, "launch/train.py", "--gin", preset, "--gin", str(tmp_path / "plan.gin")]
+    read = subprocess.run(
+        [*train, "--gin.Mixture.store=x", "--print_config"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert read.returncode == 0, read.stderr
+    assert "plan.gin" in read.stdout and "Loop.batch_rows = 512" in read.stdout
