@@ -2,9 +2,9 @@
 
 python benchmarks/planner.py [--plans DIR] [--only TEXT] [--markdown docs/results/planner.md]
 
-Nothing is measured. With --plans, a plan is made and compiled for each preset and topology whose name contains TEXT, and
-written to DIR as it is ready; what is there already is not made again. TPUs need libtpu, GPUs JAX's CUDA plugin; what
-cannot be compiled is planned by arithmetic and says so. The page is made of what DIR holds.
+Nothing is measured. With --only, a plan is made and compiled for each preset and topology whose name contains TEXT (""
+for all), and written to DIR as it is ready; what is there already is not made again. TPUs need libtpu, GPUs JAX's CUDA
+plugin; what cannot be compiled is planned by arithmetic and says so. The page is made of what DIR holds.
 """
 
 from __future__ import annotations
@@ -194,10 +194,11 @@ this project**: no TPU and no GPU was at hand.
 ## The model
 
 A step takes the longest of its matrix products at the peak rate, its memory traffic at the peak bandwidth, and the
-collectives that run beside products; collectives that nothing runs beside are added (`mindllm_jax/planning/roofline.py`,
-`links.py`, rates in `mindllm_jax/parallel/hardware.py`). For a compiled way, traffic, collectives and memory are read
-from the compiler's own program; FLOPs are counted from the step, with recomputation (within 1 % of the traced step in
-the tests). What is expected is that roofline divided by the share that published runs reach: {tpu:.2f} on TPUs, {gpu:.2f} on GPUs.
+collectives that run beside products; collectives that nothing runs beside are added
+(`mindllm_jax/planning/roofline.py`, `links.py`, rates in `mindllm_jax/parallel/hardware.py`). For a compiled way,
+traffic, collectives and memory are read from the compiler's own program; FLOPs are counted from the step, with
+recomputation (within 1 % of the traced step in the tests). What is expected is that roofline divided by the share that
+published runs reach: {tpu:.2f} on TPUs, {gpu:.2f} on GPUs.
 
 ## Against published runs
 

@@ -14,7 +14,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.hardware import Chip
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.planning.hlo import Collective
-from mindllm_jax.planning.links import group_along, spans
+from mindllm_jax.planning.links import Grid, group_along, spans
 from mindllm_jax.planning.roofline import StepTime, step_time
 from mindllm_jax.training.loop import Loop
 from mindllm_jax.training.memory import block_weights, memory_parts, product_flops
@@ -113,15 +113,14 @@ def estimate(
     tokens = loop.batch_rows * length
     traffic = model.dtype.itemsize * TRAFFIC * model.width * model.layers * tokens / len(devices) + 7 * held
     collectives = _collectives(model, sizes, accumulation, tokens * sizes["tensor"] // len(devices), loop, chip)
-    grid = _grid(tuple(sizes.items()), tuple(devices))
+    grid = _grid(tuple(sizes.items()), tuple(devices), chip)
     time = step_time(product_flops(model, tokens, length) / len(devices), traffic, collectives(grid), grid, chip)
     return Candidate(sizes, accumulation, model.remat, memory, time)
 
 
 @functools.lru_cache(maxsize=1024)
-def _grid(sizes: tuple[tuple[str, int], ...], devices: tuple[Any, ...]) -> list[Any]:
-    """The devices in the order in which they lie in the mesh."""
-    return list(MeshAxes(**dict(sizes)).build(devices).devices.flat)
+def _grid(sizes: tuple[tuple[str, int], ...], devices: tuple[Any, ...], chip: Chip) -> Grid:
+    return Grid.of(list(MeshAxes(**dict(sizes)).build(devices).devices.flat), chip)
 
 
 def _collectives(model: Model, sizes: dict[str, int], accumulation: int, tokens: int, loop: Loop, chip: Chip) -> Any:
@@ -148,12 +147,12 @@ def _collectives(model: Model, sizes: dict[str, int], accumulation: int, tokens:
         ("reduce-scatter", ("context",), 4 * keys, each),
     ]
 
-    def on(grid: Sequence[Any]) -> list[Collective]:
+    def on(grid: Grid) -> list[Collective]:
         found = []
         for kind, names, size, times in plan:
             group = group_along(shape, [axes.index(name) for name in names])
             # Over all three axes of a torus libtpu makes a sum of the whole out of both.
-            if chip.dimensions == 3 and kind != "all-to-all" and spans([grid[i] for i in group]) == 3:
+            if chip.dimensions == 3 and kind != "all-to-all" and spans([grid.devices[i] for i in group]) == 3:
                 kind = "all-reduce"
             beside = overlapped and (kind == "all-gather" or not chip.dimensions)
             found.append(Collective(kind, size, group, times, beside))

@@ -14,6 +14,7 @@ from mindllm_jax.data.rows import Batch
 from mindllm_jax.parallel.hardware import Chip
 from mindllm_jax.planning import hlo
 from mindllm_jax.planning.candidates import Candidate
+from mindllm_jax.planning.links import Grid
 from mindllm_jax.planning.roofline import StepTime, step_time
 from mindllm_jax.training.loop import plan
 from mindllm_jax.training.memory import product_flops
@@ -66,7 +67,7 @@ def compile_step(run: Pretrain, devices: Sequence[Any]) -> Compiled:
 
 def predicted(run: Pretrain, compiled: Compiled, devices: Sequence[Any], chip: Chip) -> StepTime:
     """The time of a compiled step."""
-    grid = list(run.mesh.build(devices).devices.flat)
+    grid = Grid.of(list(run.mesh.build(devices).devices.flat), chip)
     tokens = run.loop.batch_rows * run.data.sequence_length
     products = product_flops(run.model, tokens, run.data.sequence_length) / len(devices)
     return step_time(products, compiled.program.memory_traffic, compiled.program.collectives, grid, chip)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mindllm_jax.parallel.hardware import Chip
 from mindllm_jax.planning.hlo import Collective
@@ -13,18 +13,30 @@ HOP_SECONDS = 1e-6
 """From a device to its neighbour, or through a switch (jax-ml.github.io/scaling-book, chapter 3, on latency)."""
 
 
-def seconds(collective: Collective, devices: Sequence[Any], chip: Chip) -> float:
-    """One run of a collective whose group names positions in `devices`.
+class Grid(NamedTuple):
+    """Devices as they lie in the flattened mesh."""
+
+    devices: Sequence[Any]
+    torus: tuple[int, ...]  # sizes of the torus; () for GPUs
+
+    @classmethod
+    def of(cls, devices: Sequence[Any], chip: Chip) -> Grid:
+        """The grid of these devices, in this order."""
+        return cls(devices, tuple(1 + max(d.coords[axis] for d in devices) for axis in range(chip.dimensions)))
+
+
+def seconds(collective: Collective, grid: Grid, chip: Chip) -> float:
+    """One run of a collective whose group names positions in the grid.
 
     Bytes over the bandwidth that the group has: on a torus both directions of every axis along which it lies, where
     that axis is closed to a ring, else one (the scaling book's formulas, chapter 3); among GPUs of a node the switch's,
     across nodes or slices what their members there have together. And a hop's time for each device on the way.
     """
-    members = [devices[position] for position in collective.group]
+    members = [grid.devices[position] for position in collective.group]
     count = len(members)
     if count < 2:
         return 0.0
-    bandwidth, hops = _bandwidth(members, devices, chip)
+    bandwidth, hops = _bandwidth(members, grid.torus, chip)
     share = {
         "all-gather": (count - 1) / count,
         "reduce-scatter": (count - 1) / count,
@@ -36,7 +48,7 @@ def seconds(collective: Collective, devices: Sequence[Any], chip: Chip) -> float
     return share * collective.bytes / bandwidth + hops * HOP_SECONDS
 
 
-def _bandwidth(members: Sequence[Any], devices: Sequence[Any], chip: Chip) -> tuple[float, int]:
+def _bandwidth(members: Sequence[Any], torus: tuple[int, ...], chip: Chip) -> tuple[float, int]:
     """Bytes a second, and hops, of a group."""
     parts = {_part(device, chip) for device in members}
     if len(parts) > 1:
@@ -44,8 +56,7 @@ def _bandwidth(members: Sequence[Any], devices: Sequence[Any], chip: Chip) -> tu
     if not chip.dimensions:
         return chip.link, 1
     lanes, hops = 0, 0
-    for axis in range(chip.dimensions):
-        size = 1 + max(device.coords[axis] for device in devices)
+    for axis, size in enumerate(torus):
         spanned = len({device.coords[axis] for device in members})
         if spanned > 1:
             closed = spanned == size and size % (4 if chip.dimensions == 3 else 16) == 0

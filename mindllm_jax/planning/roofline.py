@@ -7,13 +7,12 @@ longer than they are; any other one is added. What published runs lose on top of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from mindllm_jax.parallel.hardware import Chip
 from mindllm_jax.planning.hlo import Collective
-from mindllm_jax.planning.links import seconds
+from mindllm_jax.planning.links import Grid, seconds
 
 REACHED = {"tpu": 0.82, "gpu": 0.41}
 """Share of this roofline that published runs reach, the median of four on TPUs and eight on H100s: fitted, and with the
@@ -41,14 +40,12 @@ class StepTime:
         return 1 - max(self.products, self.memory) / self.total
 
 
-def step_time(
-    products: float, traffic: float, collectives: Iterable[Collective], devices: Sequence[Any], chip: Chip
-) -> StepTime:
-    """From FLOPs and bytes of one device, and its collectives; devices as they lie in the flattened mesh."""
+def step_time(products: float, traffic: float, collectives: Iterable[Collective], grid: Grid, chip: Chip) -> StepTime:
+    """From FLOPs and bytes of one device, and its collectives."""
     waiting: dict[str, float] = {}
     beside = 0.0
     for collective in collectives:
-        time = collective.times * seconds(collective, devices, chip)
+        time = collective.times * seconds(collective, grid, chip)
         if collective.overlapped:
             beside += time
         else:

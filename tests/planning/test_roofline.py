@@ -17,7 +17,7 @@ from mindllm_jax.parallel.described import DescribedGpu
 from mindllm_jax.parallel.hardware import CHIPS
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.planning.hlo import Collective
-from mindllm_jax.planning.links import HOP_SECONDS, group_along, seconds
+from mindllm_jax.planning.links import HOP_SECONDS, Grid, group_along, seconds
 from mindllm_jax.planning.roofline import step_time
 from mindllm_jax.training.loop import Loop, plan
 from mindllm_jax.training.memory import product_flops
@@ -35,9 +35,9 @@ class Place:
     slice_index: int = 0
 
 
-def torus(*sizes: int) -> list[Place]:
+def torus(*sizes: int) -> Grid:
     x, y, z = (*sizes, 1)[:3]
-    return [Place((i, j, k)) for i in range(x) for j in range(y) for k in range(z)]
+    return Grid.of([Place((i, j, k)) for i in range(x) for j in range(y) for k in range(z)], V5P)
 
 
 def gather(group: tuple[int, ...]) -> Collective:
@@ -61,13 +61,14 @@ def test_an_axis_that_is_not_closed_has_one_direction() -> None:
 
 def test_gpus_of_several_nodes_share_their_network() -> None:
     gpus = [DescribedGpu(number, "NVIDIA H100 80GB HBM3", number // 8) for number in range(16)]
-    inside = seconds(gather(tuple(range(8))), gpus, H100)
-    across = seconds(gather(tuple(range(16))), gpus, H100)
-    pairs = seconds(gather((0, 8)), gpus, H100)
+    nodes = Grid.of(gpus, H100)
+    inside = seconds(gather(tuple(range(8))), nodes, H100)
+    across = seconds(gather(tuple(range(16))), nodes, H100)
+    pairs = seconds(gather((0, 8)), nodes, H100)
     assert inside == pytest.approx(1e9 * 7 / 8 / H100.link, rel=1e-2)
     assert across == pytest.approx(1e9 * 15 / 16 / (8 * H100.network), rel=1e-2)
     assert pairs == pytest.approx(1e9 / 2 / H100.network, rel=1e-2)
-    assert seconds(gather((3,)), gpus, H100) == 0
+    assert seconds(gather((3,)), nodes, H100) == 0
 
 
 def test_the_slower_counts_and_what_nothing_hides_is_added() -> None:
