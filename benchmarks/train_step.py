@@ -16,8 +16,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import steps
 
 BATCH, LENGTH = 8, 512
 
@@ -33,19 +34,11 @@ class Shape(NamedTuple):
 SHAPES = {"small": Shape(6, 256, 8192), "medium": Shape(8, 512, 16384), "wide": Shape(6, 256, 65536)}
 
 
-def ours(shape: Shape, dtype: str) -> Callable[[], Any]:
-    """One step of this project, on one device."""
-    import jax
-    import numpy as np
-
-    from mindllm_jax.data.rows import Batch
+def model_of(shape: Shape, dtype: str) -> Any:
+    """Our settings of a shape."""
     from mindllm_jax.model.config import Model
-    from mindllm_jax.parallel.mesh import MeshAxes
-    from mindllm_jax.parallel.sharding import Sharding
-    from mindllm_jax.training.optimizer import Optimizer
-    from mindllm_jax.training.step import blueprint, initial_params, initial_state, make_step
 
-    model = Model(
+    return Model(
         vocab_size=shape.vocab,
         layers=shape.layers,
         width=shape.width,
@@ -55,56 +48,12 @@ def ours(shape: Shape, dtype: str) -> Callable[[], Any]:
         max_length=LENGTH,
         compute_dtype="float32" if dtype == "float32" else "bfloat16",
     )
-    plan = blueprint(model, Sharding(MeshAxes().build(jax.devices()[:1])))
-    optimizer = Optimizer().build(1000, plan.axes)
-    state = [initial_state(initial_params(model, plan, 0), plan, optimizer)]
-    compiled = make_step(plan, optimizer)
-    tokens = np.random.default_rng(0).integers(0, shape.vocab, (BATCH, LENGTH + 1), dtype=np.int32)
-    whole = np.ones((BATCH, LENGTH), np.int32)
-    positions = np.broadcast_to(np.arange(LENGTH, dtype=np.int32), (BATCH, LENGTH))
-    batch = Batch(tokens[:, :-1], tokens[:, 1:], whole.astype(np.float32), whole, positions)
-    batch = jax.device_put(batch, plan.sharding.named("batch", "length"))
-
-    def step() -> None:
-        state[0], metrics = compiled(state[0], batch)
-        jax.block_until_ready((state[0], metrics))
-
-    return step
-
-
-def peer(shape: Shape, dtype: str) -> Callable[[], Any]:
-    """One step of transformers with PyTorch."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=shape.vocab,
-        num_hidden_layers=shape.layers,
-        hidden_size=shape.width,
-        num_attention_heads=shape.width // 64,
-        intermediate_size=3 * shape.width,
-        max_position_embeddings=LENGTH,
-        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  known to the base class alone
-    )
-    model = LlamaForCausalLM(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    tokens = torch.randint(0, shape.vocab, (BATCH, LENGTH))
-
-    def step() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
-            loss = model(input_ids=tokens, labels=tokens).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
 
 
 def measure(side: str, shape: Shape, dtype: str, seconds: float) -> dict[str, float]:
     """Median tokens a second of the steps after the first, and the peak memory of this process in GB."""
-    step = {"ours": ours, "peer": peer}[side](shape, dtype)
+    model = model_of(shape, dtype)
+    step = steps.ours(model, BATCH) if side == "ours" else steps.peer(model, BATCH, device="cpu")
     step()
     # At least one: a step of the peer in bfloat16 takes minutes on a processor without bfloat16 products.
     times, until = [], time.perf_counter() + seconds

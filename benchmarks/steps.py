@@ -1,0 +1,77 @@
+"""One training step of this project, and one of transformers with PyTorch, on the same shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mindllm_jax.model.config import Model
+
+
+def ours(model: Model, rows: int, accumulation: int = 1) -> Callable[[], Any]:
+    """A step over all devices, parameters split over them; it returns when it is done."""
+    import jax
+    import numpy as np
+
+    from mindllm_jax.data.rows import Batch
+    from mindllm_jax.parallel.mesh import MeshAxes
+    from mindllm_jax.parallel.sharding import Sharding
+    from mindllm_jax.training.optimizer import Optimizer
+    from mindllm_jax.training.step import blueprint, initial_params, initial_state, make_step
+
+    plan = blueprint(model, Sharding(MeshAxes(data=1, fsdp=-1).build()))
+    optimizer = Optimizer().build(1000, plan.axes)
+    state = [initial_state(initial_params(model, plan, 0), plan, optimizer)]
+    compiled = make_step(plan, optimizer, accumulation=accumulation)
+    shape = (rows, model.max_length)
+    tokens = np.random.default_rng(0).integers(0, model.vocab_size, (rows, model.max_length + 1), dtype=np.int32)
+    whole = np.ones(shape, np.int32)
+    positions = np.broadcast_to(np.arange(model.max_length, dtype=np.int32), shape)
+    batch = Batch(tokens[:, :-1], tokens[:, 1:], whole.astype(np.float32), whole, positions)
+    batch = jax.device_put(batch, plan.sharding.named("batch", "length"))
+
+    def step() -> None:
+        state[0], metrics = compiled(state[0], batch)
+        jax.block_until_ready((state[0], metrics))
+
+    return step
+
+
+def peer(model: Model, rows: int, *, device: str, compiled: bool = False) -> Callable[[], Any]:
+    """LlamaForCausalLM of the same shape with sdpa attention and fused AdamW; bfloat16 is autocast.
+
+    compiled: through torch.compile.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=model.vocab_size,
+        num_hidden_layers=model.layers,
+        hidden_size=model.width,
+        num_attention_heads=model.heads,
+        num_key_value_heads=model.key_heads,
+        head_dim=model.head_dim,
+        intermediate_size=model.feed_forward,
+        max_position_embeddings=model.max_length,
+        tie_word_embeddings=model.tied,
+        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  known to the base class alone
+    )
+    network: Any = LlamaForCausalLM(config).to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    run = torch.compile(network) if compiled else network
+    tokens = torch.randint(0, model.vocab_size, (rows, model.max_length), device=device)
+
+    def step() -> None:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=model.compute_dtype == "bfloat16"):
+            loss = run(input_ids=tokens, labels=tokens).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
