@@ -4,8 +4,8 @@ python benchmarks/scaling.py [--presets mindllm_1b3,mindllm_3b] [--rows 8] [--at
     [--seconds 30] [--markdown FILE] [--here]
 
 Each measurement is a process of its own. The peer is LlamaForCausalLM with torch.compile, sdpa attention and fused
-AdamW under bfloat16 autocast, on one GPU. MFU is tokens a second times FLOPs a token (the formula is printed) over the dense
-bfloat16 peak of the GPUs; beside it stands the share of what a bfloat16 product of 8,192 x 8,192 matrices reaches here.
+AdamW under bfloat16 autocast, on one GPU. MFU is tokens a second times FLOPs a token (the formula is printed) over the
+dense bfloat16 peak; beside it stands the share of what a bfloat16 product of 8,192 x 8,192 matrices reaches here.
 Without a GPU it says so and ends; --here measures a small model on this machine, to try the benchmark itself.
 """
 
