@@ -180,11 +180,8 @@ def _constants(q: jax.Array, k: jax.Array, masking: Masking, settings: Settings,
 
 
 def _run(launch: Launch) -> tuple[jax.Array, ...]:
-    """Launches through jax-triton. Raises ImportError where it is missing or of a version that was not seen to work."""
-    try:
-        version = importlib.metadata.version("jax-triton")
-    except importlib.metadata.PackageNotFoundError:
-        raise ImportError("implementation='triton' needs jax-triton: pip install 'mindllm-jax[gpu]'") from None
+    """Launches through jax-triton. Raises ImportError where it is of a version that was not seen to work."""
+    version = importlib.metadata.version("jax-triton")
     if version not in JAX_TRITON:
         raise ImportError(
             f"implementation='triton' was seen to work with jax-triton {', '.join(JAX_TRITON)}; {version} is installed"
