@@ -19,8 +19,8 @@ from mindllm_jax.kernels.flash_attention.visits import bounds, visits, whole_til
 from mindllm_jax.kernels.target import target
 
 LOG2_E = math.log2(math.e)
-JAX_TRITON = ("0.3.1",)
-"""Versions of jax-triton with which the kernels were seen to lower."""
+JAX_TRITON = {"0.3.1": "out_shape", "0.4.1": "out_type"}
+"""Versions of jax-triton with which the kernels were seen to lower, and what each calls the shapes of outputs."""
 COMPUTE_CAPABILITY = {
     "NVIDIA A100": 80,
     "NVIDIA H100": 90,
@@ -186,9 +186,13 @@ def _run(launch: Launch) -> tuple[jax.Array, ...]:
             f"implementation='triton' was seen to work with jax-triton {', '.join(JAX_TRITON)}; {version} is installed"
         )
     import jax_triton
+    from jax_triton import triton_lib
 
     from mindllm_jax.kernels.flash_attention import triton_kernels
 
+    if version == "0.4.1":
+        # Its rule for dead code takes an argument too few for jax 0.12; without one of its own JAX's does, anywhere.
+        triton_lib.pe.dce_rules.pop(triton_lib.triton_kernel_call_p, None)
     kind = target().device_kind
     # None: jax-triton asks the GPU, which a described one cannot answer.
     capability = next((number for name, number in COMPUTE_CAPABILITY.items() if kind.startswith(name)), None)
@@ -196,11 +200,11 @@ def _run(launch: Launch) -> tuple[jax.Array, ...]:
         *launch.arrays,
         *launch.scalars,
         kernel=getattr(triton_kernels, launch.kernel),
-        out_shape=launch.outputs,
         grid=launch.grid,
         num_warps=launch.tile.warps,
         num_stages=launch.tile.stages,
         compute_capability=capability,
+        **{JAX_TRITON[version]: launch.outputs},
         **launch.constants,
     )
     return tuple(found) if isinstance(found, list | tuple) else (found,)

@@ -1,5 +1,6 @@
 """The Triton kernels through Triton's and NVIDIA's compilers, which need no GPU: registers, shared memory, spills."""
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -7,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
+
+from mindllm_jax.kernels.flash_attention import triton
+from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -120,3 +125,11 @@ print(lowered.as_text().count("triton_kernel_call"))
 @pytest.mark.skipif(importlib.util.find_spec("jax_triton") is None, reason="jax-triton is not installed")
 def test_jax_lowers_the_three_kernels_for_a_described_gpu() -> None:
     assert last_line(LOWER) == "3"
+
+
+def test_a_version_of_jax_triton_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    q = jnp.zeros((1, 32, 1, 16))
+    masking, settings = Masking(jnp.int32(0), None, None, None), Settings(True, None, 1.0, None)
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "9.9")
+    with pytest.raises(ImportError, match=r"seen to work with jax-triton 0\.3\.1, 0\.4\.1; 9\.9 is installed"):
+        triton.forward(q, q, q, masking, settings)
