@@ -52,7 +52,7 @@ class Launch(NamedTuple):
 
 
 def tile_sizes(kernel: str, dtype: Any, head_dim: int, length: int) -> Tile:
-    """The table's tile for keys of this length; float32, which is for correctness, has one that never spills."""
+    """The table's tile for keys of this length; float32, which is for correctness, has one of its own."""
     if dtype == jnp.float32:
         return Tile(32, 32, 8, 1)
     row = tiles.row(kernel, head_dim, length, otherwise="GPU")

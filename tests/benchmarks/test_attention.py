@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mindllm_jax.kernels.flash_attention import tiles
+from mindllm_jax.kernels.flash_attention import tiles, triton
 from mindllm_jax.kernels.flash_attention.tiles import Row
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +104,14 @@ def test_search_keeps_the_fastest_tile_and_other_chips(attention_tiles: Any, tmp
         (kernel, head, length, 128, 64, 4) for kernel in kept for head in (64, 128) for length in (2048, 8192)
     }
     assert tuple(row for row in after if row.chip != "NVIDIA H200") == before
+
+
+def test_a_line_on_trial_is_what_is_launched(attention_tiles: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Row("GPU", "forward", 64, 2048, 16, 128, 2, 1, "")
+    table = attention_tiles.replaced(tiles.rows(), row)
+    monkeypatch.setattr(tiles, "rows", lambda: table)
+    assert triton.tile_sizes("forward", jnp.bfloat16, 64, 2048) == (16, 128, 2, 1)
+    assert triton.tile_sizes("forward", jnp.bfloat16, 128, 2048) != (16, 128, 2, 1)
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
