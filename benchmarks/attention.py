@@ -133,7 +133,7 @@ def main() -> None:
         print("not measured: JAX finds no GPU and no TPU. --here measures on this machine's CPU.")
         return
     head_dims, lengths = (list(map(int, x.split(","))) for x in (arguments.head_dims, arguments.lengths))
-    heads = [tuple(map(int, x.split("/"))) for x in arguments.heads.split(",")]
+    heads = [(int(n), int(kv)) for n, kv in (x.split("/") for x in arguments.heads.split(","))]
     if arguments.tune:
         import attention_tiles
 
@@ -147,9 +147,11 @@ def main() -> None:
         and (entry.capabilities.platforms is None or platform in entry.capabilities.platforms)
     ]
     lines: list[tuple[Any, ...]] = []
-    for (n, kv), head_dim, length, mean in product(heads, head_dims, lengths, arguments.means.split(",")):
-        batch = max(1, arguments.tokens // length)
-        problem = Problem(None if mean == "causal" else int(mean), head_dim, n, kv, length, batch)
+    problems: list[Problem] = []
+    means = [None if x == "causal" else int(x) for x in arguments.means.split(",")]
+    for (n, kv), head_dim, length in product(heads, head_dims, lengths):
+        problems += [Problem(mean, head_dim, n, kv, length, max(1, arguments.tokens // length)) for mean in means]
+    for problem in problems:
         expected = truth(problem)
         for name in (*here, "torch"):
             lines.append(line(problem, name, rate, expected))

@@ -148,9 +148,9 @@ def seconds(call: Callable[[], Any], wait: Callable[[Any], Any], *, sample: floa
 
     def taken(count: int) -> float:
         start = time.perf_counter()
-        for _ in range(count):
-            last = call()
-        wait(last)
+        for _ in range(count - 1):
+            call()
+        wait(call())
         return (time.perf_counter() - start) / count
 
     taken(1)  # compiles

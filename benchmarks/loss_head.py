@@ -118,7 +118,7 @@ def main() -> None:
     command = shlex.join(["python", "benchmarks/loss_head.py", *sys.argv[1:]])
     text = f"# The loss head\n\nRebuilt by `{command}`, which says what the columns mean; jax {jax.__version__}.\n\n"
     found: dict[str, list[dict[str, Any]]] = {}
-    meshes = {jax.local_devices()[0].device_kind: None}
+    meshes: dict[str, jax.sharding.Mesh | None] = {jax.local_devices()[0].device_kind: None}
     if arguments.topology:
         meshes[arguments.topology] = one_device_mesh(described_tpus(arguments.topology))
     for device, mesh in meshes.items():
