@@ -88,7 +88,7 @@ def tune(head_dims: Sequence[int], lengths: Sequence[int], heads: tuple[int, int
                     call = with_jax(OURS[platform], problem)
                     taken += seconds(call.forward if row.kernel == "forward" else call.both, call.wait, sample=0.02)
                 except Exception as failure:  # too much shared memory or VMEM: the compiler's own kinds
-                    print(f"{row[:8]}: {str(failure).splitlines()[0][:100]}", file=sys.stderr)
+                    print(f"{row[:8]}: {failure!r:.100}", file=sys.stderr)
                     return None
         return taken
 

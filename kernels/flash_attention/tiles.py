@@ -37,17 +37,19 @@ def rows() -> tuple[Row, ...]:
 
 
 def row(kernel: str, head_dim: int, length: int, *, otherwise: str) -> Row:
-    """The line for a call, for the chip it is traced for, or for the chip `otherwise` where that has none.
+    """The line for a call on the chip it is traced for.
 
-    Of the chip's lines for the kernel it is that of the smallest head dimension that is not smaller, or else of the
-    largest; and of these that of the shortest length that is not shorter, or else of the longest.
+    A line for the smallest head dimension that is not smaller than the call's, of the chip if it has one, or else of
+    the chip `otherwise`; where neither has one, the line for the largest. Of several lengths it is the shortest that is
+    not shorter than the call's, or else the longest.
     """
     of_kernel = [row for row in rows() if row.kernel == kernel]
     kind = target().device_kind
     chip = max((row.chip for row in of_kernel if kind.startswith(row.chip)), key=len, default=otherwise)
 
-    def distance(row: Row) -> tuple[bool, int, bool, float]:
+    def distance(row: Row) -> tuple[bool, bool, int, bool, float]:
         limit = math.inf if row.length is None else row.length
-        return row.head_dim < head_dim, abs(row.head_dim - head_dim), limit < length, abs(limit - length)
+        far = abs(row.head_dim - head_dim), limit < length, abs(limit - length)
+        return row.head_dim < head_dim, row.chip != chip, *far
 
-    return min((row for row in of_kernel if row.chip == chip), key=distance)
+    return min((row for row in of_kernel if row.chip in (chip, otherwise)), key=distance)

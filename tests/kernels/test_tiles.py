@@ -12,6 +12,7 @@ from mindllm_jax.kernels.flash_attention import tiles, tpu_tiles, triton
 
 ROWS = [
     tiles.Row("TPU v4", "forward", 64, None, 1, 1, None, None, ""),
+    tiles.Row("TPU v4", "forward", 256, None, 7, 1, None, None, ""),
     tiles.Row("TPU v5", "forward", 64, 1024, 2, 1, None, None, ""),
     tiles.Row("TPU v5", "forward", 64, 4096, 3, 1, None, None, ""),
     tiles.Row("TPU v5", "forward", 128, None, 4, 1, None, None, ""),
@@ -28,7 +29,8 @@ ROWS = [
         ("TPU v5p", 64, 8192, 3),  # longer than all: the longest
         ("TPU v5p", 32, 10, 2),
         ("TPU v5p", 80, 10, 4),  # the next larger head
-        ("TPU v5p", 256, 10, 4),  # larger than all: the largest
+        ("TPU v5p", 256, 10, 7),  # larger than its own: another chip's that suffices
+        ("TPU v5p", 512, 10, 4),  # larger than all: its own largest
         ("TPU v5 lite", 64, 10, 5),  # the longest name that fits, and only its own lines
         ("TPU v9", 64, 10, 1),  # not known
     ],
