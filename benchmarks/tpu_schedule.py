@@ -8,10 +8,11 @@ instruction bundles of the code for a tile without a mask and for one with it, o
 for memory is not in it. Rows are estimated by the tiles they visit: a causal one, and packed ones with documents of
 mean 1,024 (exponential). `visits` is how many more pairs the visited tiles hold than the masks leave. Tiles are queries
 x keys; the best of each chip and direction, by the mean of both kinds of rows, belongs into
-kernels/flash_attention/tpu_tiles.py. Prints tables and JSON.
+kernels/flash_attention/tiles.json. Prints tables and JSON.
 """
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -51,11 +52,11 @@ def compile_kernel(topology: str, direction: str, tile: tuple[int, int], head_di
     import jax
     import jax.numpy as jnp
 
-    from mindllm_jax.kernels.flash_attention import flash_attention, tpu_tiles
+    from mindllm_jax.kernels.flash_attention import flash_attention, tiles
     from mindllm_jax.parallel.described import described_tpus, one_device_mesh
 
-    chips = {name: chip._replace(forward=tile, backward=tile) for name, chip in tpu_tiles.CHIPS.items()}
-    tpu_tiles.CHIPS.update(chips)
+    table = tuple(row._replace(queries=tile[0], keys=tile[1]) for row in tiles.rows())
+    tiles.rows = functools.cache(lambda: table)
     mesh = one_device_mesh(described_tpus(topology))
     placed = jax.NamedSharding(mesh, jax.P())
     x = jax.ShapeDtypeStruct((1, length, 2, head_dim), jnp.bfloat16, sharding=placed)

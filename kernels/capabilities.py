@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ class Capabilities:
     platforms: frozenset[str] | None  # of jax.default_backend(); None: all
     dtypes: frozenset[str]
     features: frozenset[str]  # names of the arguments that it honours
+    requires: tuple[str, str] | None = None  # a module beyond jax, and this project's extra that brings it
 
     def obstacles(self, *, platform: str, dtype: str, features: frozenset[str]) -> list[str]:
         """Why a call cannot be taken; empty when it can."""
@@ -23,6 +25,8 @@ class Capabilities:
             found.append(f"takes {_names(self.dtypes)}, not {dtype}")
         if missing := features - self.features:
             found.append(f"does not support {_names(missing)}")
+        if self.requires is not None and importlib.util.find_spec(self.requires[0]) is None:
+            found.append("needs {}: pip install 'mindllm-jax[{}]'".format(*self.requires))
         return found
 
 

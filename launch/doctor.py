@@ -35,7 +35,7 @@ def main() -> None:
     for kernel in (flash_attention, linear_cross_entropy):
         for name, entry in kernel.IMPLEMENTATIONS.items():
             why = entry.capabilities.obstacles(
-                platform=jax.default_backend(), dtype="float32", features=frozenset[str]()
+                platform=jax.default_backend(), dtype="bfloat16", features=frozenset[str]()
             )
             rows.append((kernel.__name__.rpartition(".")[2], name, not why, "; ".join(why)))
     rich.print(Table(("kernel", "implementation", "runs here", "why not"), rows).terminal())

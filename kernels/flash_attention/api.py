@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 
 from mindllm_jax.kernels.block_ranges import BLOCK, BlockRanges, SegmentIds
 from mindllm_jax.kernels.capabilities import Capabilities, choose
-from mindllm_jax.kernels.flash_attention import context, reference, tpu, triton, xla
+from mindllm_jax.kernels.flash_attention import context, peers, reference, tpu, triton, xla
 from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
 from mindllm_jax.kernels.partition import axes_of, check_divisible
 from mindllm_jax.kernels.target import target
@@ -32,19 +32,37 @@ class Implementation:
     capabilities: Capabilities
 
 
-FEATURES = frozenset(
-    ["grouped heads", "segment_ids", "block_ranges", "q_offset", "causal=False", "window", "logit_cap", "partition"]
-)
-FLOATS = frozenset(["bfloat16", "float32", "float64"])
+@dataclass(frozen=True)
+class Peer:
+    """A function of a library that gives the output alone and is differentiable by itself, and what it can do."""
 
-IMPLEMENTATIONS = {
-    "tpu": Implementation(tpu.forward, tpu.backward, Capabilities(frozenset(["tpu"]), FLOATS - {"float64"}, FEATURES)),
+    attend: Callable[..., jax.Array]
+    capabilities: Capabilities
+
+
+OF_PEERS = frozenset(["grouped heads", "causal=False", "window"])
+FEATURES = OF_PEERS | {
+    "segment_ids", "block_ranges", "keys apart from queries", "q_offset", "logit_cap", "partition", "return_lse"
+}  # fmt: skip
+FLOATS = frozenset(["bfloat16", "float32", "float64"])
+NARROW = frozenset(["bfloat16"])
+GPU, TPU = frozenset(["gpu"]), frozenset(["tpu"])
+
+IMPLEMENTATIONS: dict[str, Implementation | Peer] = {
+    "tpu": Implementation(tpu.forward, tpu.backward, Capabilities(TPU, FLOATS - {"float64"}, FEATURES)),
     "xla": Implementation(xla.forward, xla.backward, Capabilities(None, FLOATS, FEATURES)),
     # Behind xla until it has run on a GPU.
     "triton": Implementation(
-        triton.forward, triton.backward, Capabilities(frozenset(["gpu"]), FLOATS - {"float64"}, FEATURES)
+        triton.forward,
+        triton.backward,
+        Capabilities(GPU, FLOATS - {"float64"}, FEATURES, requires=("jax_triton", "gpu")),
     ),
     "reference": Implementation(reference.forward, reference.backward, Capabilities(None, FLOATS, FEATURES)),
+    # Peers come last: xla takes every call before them. In float32 some of their products round to bfloat16.
+    "cudnn": Peer(peers.cudnn, Capabilities(GPU, NARROW, OF_PEERS)),
+    "tokamax": Peer(peers.tokamax, Capabilities(GPU, NARROW, OF_PEERS | {"logit_cap"}, requires=("tokamax", "peers"))),
+    # It may ignore the ranges, which only say what can be skipped.
+    "splash": Peer(peers.splash, Capabilities(TPU, NARROW, OF_PEERS | {"logit_cap", "segment_ids", "block_ranges"})),
 }
 """In order of preference."""
 
@@ -102,11 +120,13 @@ def flash_attention(
         "grouped heads": q.shape[2] != k.shape[2],
         "segment_ids": segment_ids is not None,
         "block_ranges": block_ranges is not None,
+        "keys apart from queries": isinstance(segment_ids, tuple) or q.shape[1] != k.shape[1],
         "q_offset": not (isinstance(q_offset, int) and q_offset == 0),
         "causal=False": not causal,
         "window": window is not None,
         "logit_cap": logit_cap is not None,
         "partition": partition is not None,
+        "return_lse": return_lse,
     }
     name = choose(
         {name: entry.capabilities for name, entry in IMPLEMENTATIONS.items()},
@@ -117,13 +137,16 @@ def flash_attention(
     )
     settings = Settings(causal, window, q.shape[-1] ** -0.5 if scale is None else scale, logit_cap)
     masking = Masking(jnp.asarray(q_offset, jnp.int32), q_segments, kv_segments, block_ranges)
-    out, lse = _attend(_Call(name, settings, partition), q, k, v, masking)
+    entry = IMPLEMENTATIONS[name]
+    if isinstance(entry, Peer):
+        return entry.attend(q, k, v, masking, settings)
+    out, lse = _attend(_Call(entry, settings, partition), q, k, v, masking)
     return (out, lse) if return_lse else out
 
 
 @dataclass(frozen=True)
 class _Call:
-    implementation: str
+    implementation: Implementation
     settings: Settings
     partition: PartitionSpec | None
 
@@ -150,7 +173,7 @@ class _Call:
 
 def _attended(call: _Call, q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
     def attend(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
-        return IMPLEMENTATIONS[call.implementation].forward(q, k, v, masking, call.settings)
+        return call.implementation.forward(q, k, v, masking, call.settings)
 
     forward = partial(context.forward, attend, call.context) if call.context else attend
     return call.sharded(forward, "hhhm")(q, k, v, masking)
@@ -165,7 +188,7 @@ def _attended_backward(call: _Call, residuals: tuple[Any, ...], gradients: tuple
     def attend_backward(
         q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, *results: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return IMPLEMENTATIONS[call.implementation].backward(q, k, v, masking, call.settings, *results)
+        return call.implementation.backward(q, k, v, masking, call.settings, *results)
 
     backward = partial(context.backward, attend_backward, call.context) if call.context else attend_backward
     return (*call.sharded(backward, "hhhmhhhh")(*residuals, *gradients), None)

@@ -33,7 +33,7 @@ from mindllm_jax.kernels.flash_attention.problem import (
     Settings,
     backward_statistics,
 )
-from mindllm_jax.kernels.flash_attention.tpu_tiles import Tile, chip, tile_sizes
+from mindllm_jax.kernels.flash_attention.tpu_tiles import Tile, tile_sizes, vmem
 from mindllm_jax.kernels.flash_attention.visits import documents, visits
 
 LANES = 128
@@ -419,7 +419,7 @@ def _call(
             scratch_shapes=[pltpu.VMEM(size, jnp.float32) for size in scratch],
         ),
         out_shape=out_shapes,
-        compiler_params=pltpu.CompilerParams(dimension_semantics=semantics, vmem_limit_bytes=chip().vmem),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=semantics, vmem_limit_bytes=vmem()),
         cost_estimate=cost,
         name=name,
     )(*given, *arrays)

@@ -1,4 +1,4 @@
-"""Tiles of the TPU kernels, by chip."""
+"""Tiles of the TPU kernels: the table's, and what the chip's VMEM leaves of rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from mindllm_jax.kernels.block_ranges import BLOCK
+from mindllm_jax.kernels.flash_attention import tiles
 from mindllm_jax.kernels.target import target
 
 
@@ -18,38 +19,29 @@ class Tile(NamedTuple):
     span: int
 
 
-class Chip(NamedTuple):
-    """VMEM that the kernels may use on one core, bytes, and the largest tiles of each direction."""
-
-    vmem: int
-    forward: tuple[int, int]
-    backward: tuple[int, int]
-
-
 MIB = 2**20
-# Of 256 x 512, 512 x 512 and 512 x 1024 the fastest by libtpu's static schedule for heads of 128, for causal and for
-# packed rows (benchmarks/tpu_schedule.py, docs/results/tpu_schedule.md). Not measured on a TPU yet.
-CHIPS = {
-    "TPU v4": Chip(15 * MIB, (512, 512), (512, 512)),
-    "TPU v5 lite": Chip(100 * MIB, (512, 512), (512, 512)),
-    "TPU v5": Chip(50 * MIB, (512, 512), (512, 512)),
-    "TPU v6 lite": Chip(100 * MIB, (512, 512), (512, 512)),
-    "TPU7x": Chip(50 * MIB, (512, 512), (512, 512)),
+VMEM = {
+    "TPU v4": 15 * MIB,
+    "TPU v5 lite": 100 * MIB,
+    "TPU v5": 50 * MIB,
+    "TPU v6 lite": 100 * MIB,
+    "TPU7x": 50 * MIB,
 }
+"""Bytes of it that the kernels may use on one core."""
+SMALLEST = "TPU v4"
+"""Stands for chips that are not known, and in the interpreter."""
 
 
-def chip() -> Chip:
-    """The chip that the call is for; where it is not known (and in the interpreter), the smallest."""
+def vmem() -> int:
+    """What the kernels may use on the chip that the call is for."""
     kind = target().device_kind
-    known = [name for name in CHIPS if kind.startswith(name)]
-    return CHIPS[max(known, key=len)] if known else CHIPS["TPU v4"]
+    return VMEM[max((name for name in VMEM if kind.startswith(name)), key=len, default=SMALLEST)]
 
 
 def tile_sizes(direction: str, dtype: Any, q_shape: tuple[int, ...], k_shape: tuple[int, ...]) -> Tile:
-    """Tiles of a call: the chip's, shorter for shorter rows, and as long a span of keys as its VMEM holds."""
-    here = chip()
-    queries, keys = here.forward if direction == "forward" else here.backward
-    queries, keys = min(queries, _rounded(q_shape[1], BLOCK)), min(keys, _rounded(k_shape[1], BLOCK))
+    """Tiles of a call: the table's, shorter for shorter rows, and as long a span of keys as the VMEM holds."""
+    row = tiles.row(direction, q_shape[3], k_shape[1], otherwise=SMALLEST)
+    queries, keys = min(row.queries, _rounded(q_shape[1], BLOCK)), min(row.keys, _rounded(k_shape[1], BLOCK))
     # Of a position of a span: keys and values twice, because the next ones are fetched meanwhile; backward also their
     # gradients, twice, and the float32 sums of these. Lanes are filled up to 128.
     lanes = _rounded(q_shape[3], 128)
@@ -57,7 +49,7 @@ def tile_sizes(direction: str, dtype: Any, q_shape: tuple[int, ...], k_shape: tu
     bytes_a_key = lanes * (4 * size if direction == "forward" else 8 * size + 8)
     # Of the tile: queries, outputs and the tensors of scores that live at one time.
     working = queries * lanes * (8 * size + 8) + 6 * 4 * queries * keys
-    longest = max(keys, (here.vmem - working) // bytes_a_key // keys * keys)
+    longest = max(keys, (vmem() - working) // bytes_a_key // keys * keys)
     spans = -(-k_shape[1] // longest)
     return Tile(queries, keys, _rounded(-(-k_shape[1] // spans), keys))
 

@@ -41,7 +41,10 @@ def zeros(*shape: int, dtype: Any = jnp.float32) -> jax.Array:
             {"block_ranges": BlockRanges(zeros(2, 4), zeros(2, 4)), "segment_ids": zeros(2, 8, dtype=int)},
             r"block_ranges have shapes \(2, 4\) .* they must be \(2, 1\)",
         ),
-        ({"implementation": "quick"}, r"implementation='quick' is unknown; there are reference, tpu, triton, xla"),
+        (
+            {"implementation": "quick"},
+            r"implementation='quick' is unknown; there are cudnn, reference, splash, tokamax, tpu, triton, xla",
+        ),
         ({"partition": PartitionSpec("data")}, r"no mesh is set: call under jax.set_mesh"),
     ],
 )

@@ -42,6 +42,7 @@ if sys.argv[2] == "all":
     compile("heads of 80, cap", 512, 2, 2, 80, logit_cap=30.0)
     compile("heads of 256", 1024, 2, 1, 256)
     compile("float32", 512, 2, 2, 32, dtype="float32")
+    compile("the peer splash, grouped", 2048, 4, 2, 64, implementation="splash")
 """
 
 
@@ -57,4 +58,4 @@ def test_both_directions_compile(chip: str, libtpu: dict[str, str], request: pyt
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("compiled") == (7 if shapes == "all" else 1)
+    assert done.stdout.count("compiled") == (8 if shapes == "all" else 1)

@@ -1,5 +1,6 @@
 """The Triton kernels through Triton's and NVIDIA's compilers, which need no GPU: registers, shared memory, spills."""
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -7,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
+
+from mindllm_jax.kernels.flash_attention import triton
+from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -25,7 +30,10 @@ capability = int(sys.argv[1])
 tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 pointers = {"bfloat16": "*bf16", "float32": "*fp32", "int32": "*i32"}
 found = []
-cases = (64, "bfloat16", None), (128, "bfloat16", None), (128, "bfloat16", 30.0), (64, "float32", None)
+cases = {
+    "usual": [(64, "bfloat16", None), (128, "bfloat16", None), (128, "bfloat16", 30.0), (64, "float32", None)],
+    "256": [(256, "bfloat16", None)],
+}[sys.argv[2]]
 for head_dim, dtype, cap in cases:
     q, k = (jnp.zeros((1, 256, heads, head_dim), dtype) for heads in (4, 2))
     row = jnp.zeros(q.shape[:3])
@@ -79,12 +87,17 @@ SHARED = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may 
 
 
 @pytest.mark.parametrize(
-    "capability", [pytest.param(80, marks=pytest.mark.slow), 90, pytest.param(100, marks=pytest.mark.slow)]
+    ("capability", "heads"),
+    [
+        (90, "usual"),
+        *(pytest.param(capability, "usual", marks=pytest.mark.slow) for capability in (80, 100)),
+        *(pytest.param(capability, "256", marks=pytest.mark.slow) for capability in SHARED),
+    ],
 )
-def test_kernels_compile_without_spills(capability: int) -> None:
-    kernels = json.loads(last_line(COMPILE, str(capability)))
+def test_kernels_compile_without_spills(capability: int, heads: str) -> None:
+    kernels = json.loads(last_line(COMPILE, str(capability), heads))
     print(*kernels, sep="\n")
-    assert len(kernels) == 12
+    assert len(kernels) == {"usual": 12, "256": 3}[heads]
     assert all(kernel["cubin"] and kernel["shared"] <= SHARED[capability] for kernel in kernels)
     # The table's tiles are for plain scores on Ampere and Hopper; with a cap, and on Blackwell, up to 48 bytes spill.
     if capability < 100:
@@ -112,3 +125,11 @@ print(lowered.as_text().count("triton_kernel_call"))
 @pytest.mark.skipif(importlib.util.find_spec("jax_triton") is None, reason="jax-triton is not installed")
 def test_jax_lowers_the_three_kernels_for_a_described_gpu() -> None:
     assert last_line(LOWER) == "3"
+
+
+def test_a_version_of_jax_triton_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    q = jnp.zeros((1, 32, 1, 16))
+    masking, settings = Masking(jnp.int32(0), None, None, None), Settings(True, None, 1.0, None)
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "9.9")
+    with pytest.raises(ImportError, match=r"seen to work with jax-triton 0\.3\.1, 0\.4\.1; 9\.9 is installed"):
+        triton.forward(q, q, q, masking, settings)

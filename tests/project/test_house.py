@@ -39,7 +39,8 @@ def third_party_imports(path: Path, *, at_import: bool) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
             names = [node.module]
         for name in {name.split(".")[0] for name in names}:
-            if name not in sys.stdlib_module_names and name not in ("mindllm_jax", "__future__"):
+            beside = path.with_name(f"{name}.py").exists()  # a script's folder is where Python looks first
+            if not beside and name not in sys.stdlib_module_names and name not in ("mindllm_jax", "__future__"):
                 yield name
 
 

@@ -1,0 +1,169 @@
+"""What `attention.py` measures: problems, calls of every implementation, their errors and their time."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+OURS = {"gpu": "triton", "tpu": "tpu", "cpu": "xla"}
+CHECKED = 512
+"""Queries whose results are compared."""
+
+
+class Problem(NamedTuple):
+    """What is asked of all implementations."""
+
+    mean: int | None  # length of the documents; None: one causal document a row
+    head_dim: int
+    heads: int
+    kv_heads: int
+    length: int
+    batch: int
+
+    def segment_ids(self) -> np.ndarray:
+        """int32 [B T]; the same for all implementations and runs."""
+        rng = np.random.default_rng(0)
+        if self.mean is None:
+            return np.ones((self.batch, self.length), np.int32)
+        ends = np.cumsum(1 + rng.exponential(self.mean, size=(self.batch, self.length)).astype(int), axis=1)
+        positions = np.arange(self.length)
+        return np.stack([1 + np.searchsorted(row, positions, side="right") for row in ends]).astype(np.int32)
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """q, k, v and the gradient of the output, float32."""
+        rng = np.random.default_rng(1)
+        heads = (self.heads, self.kv_heads, self.kv_heads, self.heads)
+        return tuple(rng.standard_normal((self.batch, self.length, n, self.head_dim), np.float32) for n in heads)
+
+    def flop(self) -> float:
+        """Of the forward pass."""
+        ids = self.segment_ids()
+        first = np.stack([np.searchsorted(row, row) for row in ids])  # where each position's document begins
+        pairs = (np.arange(self.length) - first + 1).sum()
+        return 4.0 * self.head_dim * self.heads * float(pairs)
+
+
+class Call(NamedTuple):
+    """An implementation with a problem."""
+
+    forward: Callable[[], Any]  # these two return at once
+    both: Callable[[], Any]
+    wait: Callable[[Any], Any]  # for what they returned
+    results: Callable[[], list[np.ndarray]]  # output and the gradients of q, k and v, float32
+
+
+def with_jax(name: str, problem: Problem) -> Call:
+    """An implementation of `flash_attention`."""
+    import jax
+    import jax.numpy as jnp
+
+    from mindllm_jax.kernels.flash_attention import block_ranges, flash_attention
+
+    ids = jnp.asarray(problem.segment_ids())
+    packed = {} if problem.mean is None else {"segment_ids": ids, "block_ranges": jax.jit(block_ranges)(ids)}
+    q, k, v, d_out = (jnp.asarray(x, jnp.bfloat16) for x in problem.arrays())
+
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> Any:
+        return flash_attention(q, k, v, implementation=name, **packed)
+
+    def with_gradients(q: jax.Array, k: jax.Array, v: jax.Array, d_out: jax.Array) -> Any:
+        out, vjp = jax.vjp(attend, q, k, v)
+        return out, *vjp(d_out)
+
+    forward, both = jax.jit(attend), jax.jit(with_gradients)
+    return Call(
+        lambda: forward(q, k, v),
+        lambda: both(q, k, v, d_out),
+        jax.block_until_ready,
+        lambda: [np.asarray(x, np.float32) for x in both(q, k, v, d_out)],
+    )
+
+
+def with_torch(problem: Problem) -> Call:
+    """PyTorch's attention, on its GPU where it has one."""
+    import torch
+
+    if problem.mean is not None:
+        raise ValueError("scaled_dot_product_attention knows no documents, only a dense mask")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tensors = [torch.from_numpy(x).to(device, torch.bfloat16).transpose(1, 2) for x in problem.arrays()]
+    q, k, v = (x.contiguous().requires_grad_() for x in tensors[:3])
+    grouped = problem.heads != problem.kv_heads
+
+    def attend() -> Any:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+
+    def wait(_: Any) -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def both() -> list[Any]:
+        out = attend()
+        return [out, *torch.autograd.grad(out, (q, k, v), tensors[3])]
+
+    return Call(
+        torch.no_grad()(attend), both, wait, lambda: [x.detach().transpose(1, 2).float().cpu().numpy() for x in both()]
+    )
+
+
+def truth(problem: Problem) -> list[np.ndarray]:
+    """What `Call.results` has to be at the last queries and keys of the first row; these queries alone see the keys."""
+    import jax
+    import jax.numpy as jnp
+
+    from mindllm_jax.kernels.flash_attention import flash_attention
+
+    last = slice(max(0, problem.length - CHECKED), None)
+    ids = jnp.asarray(problem.segment_ids()[:1])
+    q, k, v, d_out = (jnp.asarray(x[:1], jnp.bfloat16).astype(jnp.float32) for x in problem.arrays())
+
+    @jax.jit
+    def run(q: jax.Array, k: jax.Array, v: jax.Array, d_out: jax.Array) -> Any:
+        def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> Any:
+            pair = (ids[:, last], ids)
+            return flash_attention(q, k, v, segment_ids=pair, q_offset=last.start, implementation="reference")
+
+        out, vjp = jax.vjp(attend, q, k, v)
+        return out, *vjp(d_out)
+
+    with jax.default_matmul_precision("highest"):
+        out, dq, dk, dv = run(q[:, last], k, v, d_out[:, last])
+    return [np.asarray(x) for x in (out, dq, dk[:, last], dv[:, last])]
+
+
+def errors(results: list[np.ndarray], expected: list[np.ndarray]) -> list[float]:
+    """Relative Frobenius errors of output and gradients at what `truth` gives."""
+    pairs = ((x[:1, -y.shape[1] :], y) for x, y in zip(results, expected, strict=True))
+    return [float(np.linalg.norm(x - y) / np.linalg.norm(y)) for x, y in pairs]
+
+
+def seconds(call: Callable[[], Any], wait: Callable[[Any], Any], *, sample: float = 0.05) -> float:
+    """Time of a call: the median of five samples, each of as many calls one after another as take about `sample`.
+
+    An accelerator works them off without waiting for the host.
+    """
+
+    def taken(count: int) -> float:
+        start = time.perf_counter()
+        for _ in range(count - 1):
+            call()
+        wait(call())
+        return (time.perf_counter() - start) / count
+
+    taken(1)  # compiles
+    count = min(100, math.ceil(sample / taken(1)))
+    return statistics.median(taken(count) for _ in range(5))
+
+
+def matrix_product_rate() -> float:
+    """FLOP/s of a square bfloat16 matrix product."""
+    import jax
+    import jax.numpy as jnp
+
+    size = 512 if jax.default_backend() == "cpu" else 8192
+    x = jnp.ones((size, size), jnp.bfloat16)
+    multiply = jax.jit(lambda x: x @ x)
+    return 2 * size**3 / seconds(lambda: multiply(x), jax.block_until_ready)

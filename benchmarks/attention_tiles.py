@@ -1,0 +1,97 @@
+"""The search for tiles behind `python benchmarks/attention.py --tune`: measured, and written into the table."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+from pathlib import Path
+from unittest import mock
+
+import jax
+from attention_calls import OURS, Problem, seconds, with_jax
+
+from mindllm_jax.files import write_text
+from mindllm_jax.kernels.flash_attention import tiles
+from mindllm_jax.kernels.flash_attention.tiles import Row
+
+# Of each kernel: (queries, keys), and for Triton (warps, stages).
+TRITON = [
+    (q, k, warps, stages) for q, k in product((32, 64, 128), repeat=2) for warps in (4, 8) for stages in (1, 2, 3)
+]
+PALLAS = [(q, k, None, None) for q, k in product((256, 512, 1024), repeat=2)]
+KERNELS = {
+    "gpu": {"forward": TRITON, "backward_queries": TRITON, "backward_keys": TRITON},
+    "tpu": {"forward": PALLAS, "backward": PALLAS},
+}
+MEAN = 1024
+"""Documents of packed rows; they count as much as causal ones."""
+
+
+def replaced(rows: Iterable[Row], new: Row) -> tuple[Row, ...]:
+    """The table with a line more, or another in the place of the one for the same calls."""
+    kept = [row for row in rows if row[:4] != new[:4]]
+    chips = list(dict.fromkeys([row.chip for row in kept] + [new.chip]))
+    return tuple(sorted([*kept, new], key=lambda row: chips.index(row.chip)))
+
+
+def as_text(rows: Iterable[Row]) -> str:
+    """The table as its file has it."""
+    return "[\n" + ",\n".join(f"  {json.dumps(row._asdict())}" for row in rows) + "\n]\n"
+
+
+def search(
+    chip: str,
+    kernels: dict[str, list[tuple[int, int, int | None, int | None]]],
+    head_dims: Sequence[int],
+    lengths: Sequence[int],
+    source: str,
+    seconds: Callable[[tuple[Row, ...], Row], float | None],
+    path: Path,
+) -> None:
+    """Finds the fastest tile for each kernel, head dimension and length; the file is rewritten after each.
+
+    seconds: of a table and the line of it that is on trial; None where the tile does not run.
+    """
+    for head_dim, length, kernel in product(head_dims, lengths, kernels):
+        # Earlier kernels of the same problem are already at their best.
+        table = tuple(Row(**line) for line in json.loads(path.read_text(encoding="utf-8")))
+        timed: list[tuple[float, Row]] = []
+        for tile in kernels[kernel]:
+            row = Row(chip, kernel, head_dim, length, *tile, source)
+            taken = seconds(replaced(table, row), row)
+            if taken is not None:
+                timed.append((taken, row))
+        if not timed:
+            print(f"{kernel}, head {head_dim}, length {length}: no tile runs", file=sys.stderr)
+            continue
+        taken, row = min(timed, key=lambda pair: pair[0])
+        write_text(path, as_text(replaced(table, row)))
+        print(f"{kernel}, head {head_dim}, length {length}: {row[4:8]} in {taken * 1e3:.3f} ms", file=sys.stderr)
+
+
+def tune(head_dims: Sequence[int], lengths: Sequence[int], heads: tuple[int, int], tokens: int) -> None:
+    """Searches on the chip that is here, for the sum of the times of causal and of packed rows."""
+    platform = jax.default_backend()
+    if platform not in KERNELS:
+        print(f"not tuned: no kernel with tiles of the table runs on {platform}")
+        return
+
+    def measured(table: tuple[Row, ...], row: Row) -> float | None:
+        assert row.length is not None
+        length, taken = row.length, 0.0
+        jax.clear_caches()
+        with mock.patch.object(tiles, "rows", return_value=table):
+            for mean in (None, MEAN):
+                problem = Problem(mean, row.head_dim, *heads, length, max(1, tokens // length))
+                try:
+                    call = with_jax(OURS[platform], problem)
+                    taken += seconds(call.forward if row.kernel == "forward" else call.both, call.wait, sample=0.02)
+                except Exception as failure:  # too much shared memory or VMEM: the compiler's own kinds
+                    print(f"{row[:8]}: {failure!r:.100}", file=sys.stderr)
+                    return None
+        return taken
+
+    chip = jax.local_devices()[0].device_kind
+    source = f"measured {time.strftime('%Y-%m-%d')}, jax {jax.__version__}"
+    search(chip, KERNELS[platform], head_dims, lengths, source, measured, tiles.PATH)
