@@ -186,6 +186,11 @@ def scaling(preset: str = "3b") -> tuple[Table, str]:
     return Table(columns, rows), line_plot(lines, x_label="v5p chips", y_label="expected MFU, %", y_min=0)
 
 
+def median_of_last(table: Table) -> float:
+    """Of the last column's numbers."""
+    return statistics.median(float(cell) for *_, cell in table.rows if isinstance(cell, float))
+
+
 PAGE = """# What the planner predicts, and how far that is from published runs
 
 Made by `python benchmarks/planner.py --plans DIR --markdown docs/results/planner.md`. **Nothing here was measured by
@@ -258,8 +263,8 @@ def main() -> None:
         page = PAGE.format(
             tpu=REACHED["tpu"],
             gpu=REACHED["gpu"],
-            tpu_found=statistics.median(row[-1] for row in tpu.rows),
-            gpu_found=statistics.median(row[-1] for row in gpu.rows),
+            tpu_found=median_of_last(tpu),
+            gpu_found=median_of_last(gpu),
             published=tpu.markdown(),
             nanotron=gpu.markdown(),
             plans=plans(arguments.plans).markdown(),

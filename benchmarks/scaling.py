@@ -97,9 +97,9 @@ def main() -> None:
     parser.add_argument("--child", nargs=7, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        side, preset, attention, remat, small, rows, seconds = arguments.child
+        side, preset, attention, remat, small, count, seconds = arguments.child
         model = model_of(preset, None if attention == "none" else attention, remat, small=small == "small")
-        print(json.dumps(measure(side, model, int(rows), float(seconds))))
+        print(json.dumps(measure(side, model, int(count), float(seconds))))
         return
 
     import jax

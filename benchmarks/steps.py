@@ -59,7 +59,8 @@ def peer(model: Model, rows: int, *, device: str, compiled: bool = False) -> Cal
         tie_word_embeddings=model.tied,
         attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  known to the base class alone
     )
-    network: Any = LlamaForCausalLM(config).to(device)
+    network: Any = LlamaForCausalLM(config)
+    network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     run = torch.compile(network) if compiled else network
     tokens = torch.randint(0, model.vocab_size, (rows, model.max_length), device=device)

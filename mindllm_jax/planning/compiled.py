@@ -58,7 +58,7 @@ def compile_step(run: Pretrain, devices: Sequence[Any]) -> Compiled:
         compiler_options=run.loop.compiler_options,
     )
     compiled = step.lower(planned.abstract, batch).compile()
-    memory, text = compiled.memory_analysis(), compiled.as_text()
+    memory, text = compiled.memory_analysis(), compiled.as_text() or ""
     # The new state takes the place of the old one.
     state = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     temporary = memory.temp_size_in_bytes

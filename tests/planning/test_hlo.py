@@ -17,7 +17,9 @@ def compiled(function: Any, *specs: PartitionSpec) -> hlo.Program:
     mesh = jax.make_mesh((2, 4), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
     arrays = [jax.ShapeDtypeStruct((1024, 512), jnp.float32, sharding=NamedSharding(mesh, spec)) for spec in specs]
     with jax.set_mesh(mesh):
-        return hlo.read(jax.jit(function).lower(*arrays).compile().as_text())
+        text = jax.jit(function).lower(*arrays).compile().as_text()
+    assert text is not None
+    return hlo.read(text)
 
 
 def test_collectives_with_bytes_groups_and_loops() -> None:

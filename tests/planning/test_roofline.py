@@ -107,7 +107,8 @@ def test_flops_are_those_of_the_step_as_traced(remat: Any) -> None:
     run = plan(model, Loop(batch_rows=8), Optimizer(), MeshAxes(fsdp=2, tensor=2), 64)
     ids, weights = (jax.ShapeDtypeStruct((8, 64), dtype) for dtype in (jnp.int32, jnp.float32))
     step = make_step(run.blueprint, Optimizer().build(10, run.blueprint.axes))
-    traced = weight_products(step.trace(run.abstract, Batch(ids, ids, weights, ids, ids)).jaxpr, 8)
+    batch: Any = Batch._make((ids, ids, weights, ids, ids))
+    traced = weight_products(step.trace(run.abstract, batch).jaxpr, 8)
     visible = 4 * model.heads * model.head_dim * 32
     attention = 8 * 64 * 3 * visible * (3.5 + (remat in ("full", "dots")))
     assert traced == pytest.approx(product_flops(model, 8 * 64, 64) - attention, rel=0.01)
