@@ -30,7 +30,7 @@ from mindllm_jax.reporting.tables import Cell, Table
 from mindllm_jax.training.cost import flops_per_token
 from mindllm_jax.training.loop import Loop
 
-OPTIONS = {"overlapped": "true"}  # by arithmetic it matters only that there are some
+OPTIONS: dict[str, bool | int | str] = {"overlapped": True}  # by arithmetic it matters only that there are some
 
 
 class Published(NamedTuple):

@@ -190,7 +190,9 @@ def _compiled(run: Pretrain, candidate: Candidate, devices: Any, chip: Chip, say
     try:
         compiled = compile_step(settings, devices)
     except jax.errors.JaxRuntimeError as error:
-        say(f"it needs too much memory: {str(error).splitlines()[0]}")
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        say(f"  it needs too much memory: {str(error).splitlines()[0]}")
         return Way(candidate, candidate.time, float("inf"), None)
     time = predicted(settings, compiled, devices, chip)
     needed = compiled.state + compiled.temporary

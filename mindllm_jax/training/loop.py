@@ -48,7 +48,9 @@ class Loop:
     log_every: int = 10
     evaluate_every: int = 200
     max_skipped: int = 20  # steps without a finite loss after which the run stops
-    compiler_options: dict[str, str] = field(default_factory=dict)  # XLA's, for the step: see configs/hardware
+    compiler_options: dict[str, bool | int | str] = field(
+        default_factory=dict
+    )  # XLA's, for the step: see configs/hardware
     profile_steps: tuple[int, int] | None = None  # first and last step of a profiler trace
     seed: int = 0  # of the initial parameters
 

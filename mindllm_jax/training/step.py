@@ -117,7 +117,7 @@ def make_step(
     *,
     accumulation: int = 1,
     z_loss: float = 0.0,
-    compiler_options: dict[str, str] | None = None,
+    compiler_options: dict[str, bool | int | str] | None = None,
 ) -> Any:
     """One training step under jit, (TrainState, Batch) to (TrainState, Metrics); the old state's buffers are given up.
 
