@@ -104,6 +104,8 @@ def planner(preset: str, topology: str, compiled: int, rows: int = BATCH) -> Pla
     settings = (f"Planner.topology={topology}", f"Planner.compile={compiled}", f"Loop.batch_rows={rows}")
     words = [word for file in files for word in ("--gin", file)]
     words += [f"--gin.{setting}" for setting in (*settings, "Mixture.store=none")]
+    if hardware == "gpu":
+        words.append("--gin.Model.attention=triton")
     return configuration.load(Planner, configuration.command_line("", words))
 
 
@@ -217,8 +219,8 @@ public, and neither falls off with nodes as theirs do. The median is {gpu_found:
 {nanotron}
 ## Plans
 
-4.2M tokens a step ({batch} rows of 2,048). Of `estimate` ways nothing was compiled. On GPUs attention is portable XLA
-(`Model.attention`), whose traffic is why memory counts for so much there.
+4.2M tokens a step ({batch} rows of 2,048). Of `estimate` ways nothing was compiled. On GPUs attention is our Triton
+kernels, which are not the default there (`Model.attention=triton`).
 
 {plans}
 ## What the TPU's compiler makes of the mesh (libtpu 0.0.42.1)
