@@ -20,7 +20,7 @@ from mindllm_jax.training.loop import Loop
 from mindllm_jax.training.memory import block_weights, memory_parts, product_flops
 
 TRAFFIC = 190
-"""Values of the size of a token's width that a block reads and writes in a step: of compiled steps of the 3B preset."""
+"""How often a block moves a token's width through memory in a step: in steps of the 3B preset compiled for v5p."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,25 @@ def estimate(
         moments=2 * held,
     )
     tokens = loop.batch_rows * length
-    traffic = model.dtype.itemsize * TRAFFIC * model.width * model.layers * tokens / len(devices) + 7 * held
-    collectives = _collectives(model, sizes, accumulation, tokens * sizes["tensor"] // len(devices), loop, chip)
+    own = tokens * sizes["tensor"] // len(devices)
+    traffic = _traffic(model, sizes, accumulation, own, held)
+    collectives = _collectives(model, sizes, accumulation, own, loop, chip)
     grid = _grid(tuple(sizes.items()), tuple(devices), chip)
     time = step_time(product_flops(model, tokens, length) / len(devices), traffic, collectives(grid), grid, chip)
     return Candidate(sizes, accumulation, model.remat, memory, time)
+
+
+def _traffic(model: Model, sizes: dict[str, int], accumulation: int, tokens: int, held: float) -> float:
+    """Bytes through the memory of a device with `tokens` a step: blocks, their weights, the loss head, the update."""
+    size, tensor = model.dtype.itemsize, sizes["tensor"]
+    micro = tokens / accumulation
+    columns, chunks = model.vocab_size / tensor, math.ceil(micro / max(model.width, 256))
+    # A chunk reads the head twice, and reads and writes its float32 gradient; logits and theirs go to and fro.
+    head = chunks * (2 * size + 2 * 4) * model.width * columns + 5 * 4 * micro * columns
+    weights = 4 * size * model.layers * block_weights(model) / tensor  # written and read, forward and backward
+    sums = 3 * held if accumulation > 1 else 0.0
+    blocks = size * TRAFFIC * model.width * model.layers * tokens / tensor
+    return blocks + accumulation * (head + weights + sums) + 7 * held
 
 
 @functools.lru_cache(maxsize=1024)
@@ -151,8 +165,11 @@ def _collectives(model: Model, sizes: dict[str, int], accumulation: int, tokens:
         found = []
         for kind, names, size, times in plan:
             group = group_along(shape, [axes.index(name) for name in names])
-            # Over all three axes of a torus libtpu makes a sum of the whole out of both.
-            if chip.dimensions == 3 and kind != "all-to-all" and spans([grid.devices[i] for i in group]) == 3:
+            # libtpu makes a sum of the whole out of both over all three axes of a torus, and out of a scattering of
+            # what is no whole tile of bfloat16 for each device.
+            whole = chip.dimensions == 3 and kind != "all-to-all" and spans([grid.devices[i] for i in group]) == 3
+            ragged = chip.dimensions and kind == "reduce-scatter" and model.width % (16 * len(group))
+            if whole or ragged:
                 kind = "all-reduce"
             beside = overlapped and (kind == "all-gather" or not chip.dimensions)
             found.append(Collective(kind, size, group, times, beside))

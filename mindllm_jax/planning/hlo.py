@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -189,16 +190,29 @@ def _iota(sizes: str, permutation: str | None) -> list[int]:
 
 
 def _traffic(instruction: Instruction, shapes: dict[str, str], trips: int) -> float:
-    """Bytes that an instruction reads and writes in one trip of a loop of so many.
+    """Bytes that an instruction moves through memory in one trip of a loop of so many.
 
     An array with as many parts as the loop has trips is a stack, as of the layers' parameters: a trip uses one part.
+    What a TPU keeps beside its units (a memory space other than 0) is not in memory, and what a step of an overlapped
+    collective only hands on does not move.
     """
+    results = _in_memory(instruction.shape)
+    operands = Counter[str]()
+    for name in instruction.operands:
+        operands += _in_memory(shapes.get(name, ""))
+    if (instruction.attribute("calls") or "").startswith("async_collective"):
+        results, operands = results - operands, operands - results
     total = 0.0
-    for shape in (instruction.shape, *(shapes.get(name, "") for name in instruction.operands)):
-        for dtype, sizes in _SHAPE.findall(shape):
-            size = _bytes(f"{dtype}[{sizes}]")
-            total += size / trips if sizes.split(",")[0] == str(trips) else size
+    for array, count in (results + operands).items():
+        stacked = array.partition("[")[2].startswith(f"{trips},") and trips > 1
+        total += count * _bytes(array) / (trips if stacked else 1)
     return total
+
+
+def _in_memory(shape: str) -> Counter[str]:
+    """The arrays of a shape, as `bf16[8,128]`, without those that a TPU's layout puts elsewhere."""
+    arrays = re.findall(r"(\w+\[[\d,]*\])(\{[^}]*\})?", shape)
+    return Counter(array for array, layout in arrays if not ("T(" in layout and "S(" in layout))
 
 
 def _bytes(shape: str) -> float:
