@@ -39,7 +39,11 @@ def main() -> None:
         arguments.workdir.mkdir(parents=True, exist_ok=True)
         write_text(path, f"# {config.topology}: {plan.best.candidate.name()}\n{plan.settings(plan.best)}")
         files = " ".join(f"--gin {file}" for file in (*arguments.files, path))
-        print(f"python launch/train.py {files} --gin.Mixture.store=STORE --workdir RUN")
+        others = [
+            word for word in arguments.overrides if not word.startswith(("Planner.", "Mixture.store", "Loop.batch"))
+        ]
+        settings = " ".join(f"--gin.{word}" for word in ("Mixture.store=STORE", *others))
+        print(f"python launch/train.py {files} {settings} --workdir RUN")
 
 
 if __name__ == "__main__":

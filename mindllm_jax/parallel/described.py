@@ -37,7 +37,7 @@ def described(topology: str) -> Sequence[Any]:
     """The devices of a TPU slice, as "v5e:16x16", or of GPU nodes, as "h100:16x8" (nodes x GPUs of each).
 
     TPUs come from libtpu, which needs no TPU to compile for one. GPUs come from JAX's CUDA plugin, which needs no GPU;
-    where it is not installed they are `DescribedGpu`, for which nothing can be compiled.
+    where it is not installed, and for A100s, they are `DescribedGpu`, for which nothing can be compiled.
 
     Raises:
         ImportError: libtpu is not installed.
@@ -75,6 +75,9 @@ def described_tpus(topology: str) -> Sequence[Any]:
 
 
 def _gpus(family: str, nodes: int, each: int) -> Sequence[Any]:
+    described_only = [DescribedGpu(number, GPUS[family], number // each) for number in range(nodes * each)]
+    if family not in MEMORY:
+        return described_only
     try:
         return topologies.get_topology_desc(
             platform="cuda",
@@ -82,8 +85,8 @@ def _gpus(family: str, nodes: int, each: int) -> Sequence[Any]:
             topology=f"1x{nodes}x{each}",
             target_config=f'{SXM_TARGET} {MEMORY[family]} }} device_description_str: "{GPUS[family]}"',
         ).devices
-    except (NotImplementedError, KeyError):
-        return [DescribedGpu(number, GPUS[family], number // each) for number in range(nodes * each)]
+    except NotImplementedError:
+        return described_only
 
 
 def one_device_mesh(devices: Sequence[Any]) -> jax.sharding.Mesh:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+USABLE = 0.94
+"""Share of a device's memory that a step may take: the runtime and its buffers need the rest."""
 GB = 1e9
 GIB = 2.0**30
 
@@ -25,20 +27,19 @@ class Chip:
     link: float  # of one link in one direction: to a neighbour on a torus, to the switch on NVLink
     network: float  # to other slices or nodes, in one direction
     dimensions: int  # of the torus; 0: a switch
-    in_host: int  # devices of one host
     watts: float | None = None  # at the power limit, where it is published
 
 
 CHIPS = {
-    "TPU v4": Chip(275e12, 32 * GIB, 1200 * GB, 25 * GB, 6.25 * GB, 3, 4, 192),
-    "TPU v5 lite": Chip(197e12, 16 * GIB, 819 * GB, 50 * GB, 3.1 * GB, 2, 4),
-    "TPU v5": Chip(459e12, 95 * GIB, 2765 * GB, 100 * GB, 6.25 * GB, 3, 4),
-    "TPU v6 lite": Chip(918e12, 32 * GIB, 1638 * GB, 100 * GB, 12.5 * GB, 2, 4),
+    "TPU v4": Chip(275e12, 32 * GIB, 1200 * GB, 50 * GB, 6.25 * GB, 3, 192),
+    "TPU v5 lite": Chip(197e12, 16 * GIB, 819 * GB, 50 * GB, 3.1 * GB, 2),
+    "TPU v5": Chip(459e12, 95 * GIB, 2765 * GB, 100 * GB, 6.25 * GB, 3),
+    "TPU v6 lite": Chip(918e12, 32 * GIB, 1638 * GB, 100 * GB, 12.5 * GB, 2),
     # Two devices a chip, which share its links.
-    "TPU7x": Chip(2307e12 / 2, 96 * GIB, 7380 * GB / 2, 50 * GB, 6.25 * GB, 3, 8),
-    "NVIDIA A100": Chip(312e12, 80 * GIB, 2039 * GB, 300 * GB, 25 * GB, 0, 8, 400),
-    "NVIDIA H100": Chip(989e12, 80 * GIB, 3350 * GB, 450 * GB, 50 * GB, 0, 8, 700),
-    "NVIDIA H200": Chip(989e12, 141 * GB, 4800 * GB, 450 * GB, 50 * GB, 0, 8, 700),
+    "TPU7x": Chip(2307e12 / 2, 96 * GIB, 7380 * GB / 2, 50 * GB, 6.25 * GB, 3),
+    "NVIDIA A100": Chip(312e12, 80 * GIB, 2039 * GB, 300 * GB, 25 * GB, 0, 400),
+    "NVIDIA H100": Chip(989e12, 80 * GIB, 3350 * GB, 450 * GB, 50 * GB, 0, 700),
+    "NVIDIA H200": Chip(989e12, 141 * GB, 4800 * GB, 450 * GB, 50 * GB, 0, 700),
 }
 
 

@@ -17,9 +17,9 @@ from jax.sharding import AxisType
 class MeshAxes:
     """Devices along each axis of the mesh; -1 (at most once) takes all that are left.
 
-    On a TPU torus every axis is laid along whole axes of the torus. Keep fsdp to two of the three of a large v4 or v5p
-    slice (16 of 4x4x4, 64 of 8x8x8) and give the third to data: over all three the compiler turns each gathering of
-    parameters into a sum of the whole (docs/results/planner.md).
+    On a TPU torus axes are laid along whole axes of the torus where sizes allow. Keep fsdp to two of the three of a
+    large v4 or v5p slice (16 of 4x4x4, 64 of 8x8x8) and give the third to data: over all three the compiler turns each
+    gathering of parameters into a sum of the whole (docs/results/planner.md).
     """
 
     slices: int = 1  # copies of the model on either side of slow links: TPU slices, or GPU nodes
@@ -32,6 +32,10 @@ class MeshAxes:
         """The mesh over `devices` (all by default). Raises ValueError when the product is not their number."""
         devices = jax.devices() if devices is None else devices
         sizes = self.sizes(len(devices))
+        # On GPUs a slice is what NVLink joins; splitting parameters across several is slow there, but can be.
+        slices = {getattr(device, "slice_index", None) for device in devices if device.platform == "tpu"}
+        if slices and sizes["slices"] % len(slices):
+            raise ValueError(f"these are {len(slices)} TPU slices: set MeshAxes.slices = {len(slices)} or a multiple")
         # Devices in the order of the links between them: slices, then hosts, then what a host has.
         place = [(getattr(device, "slice_index", 0), device.process_index, device.id) for device in devices]
         ordered = [devices[index] for index in sorted(range(len(devices)), key=place.__getitem__)]

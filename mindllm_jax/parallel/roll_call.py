@@ -44,9 +44,12 @@ async def _wait_for_all(peers: Peers, limit: float) -> None:
             here[index], others[index] = str(hello["host"]), writer
             if len(here) == len(peers.hosts):
                 complete.set()
-            # Who leaves before all are here has not come.
-            await reader.read()
-            del here[index], others[index]
+            try:
+                await reader.read()
+            finally:
+                # Who leaves before all are here has not come.
+                if not complete.is_set():
+                    del here[index], others[index]
         writer.close()
 
     port = int(peers.address.rpartition(":")[2])
@@ -82,6 +85,7 @@ def _listening(port: int) -> socket.socket:
 async def _come(peers: Peers, limit: float) -> None:
     """The others: say who they are and wait for what process 0 tells."""
     name = socket.gethostname()
+    started = asyncio.get_running_loop().time()
     try:
         reader, writer = await asyncio.wait_for(_reach(peers.address), limit)
     except TimeoutError:
@@ -92,7 +96,8 @@ async def _come(peers: Peers, limit: float) -> None:
     line = b""
     with contextlib.suppress(TimeoutError, OSError):
         writer.write(json.dumps({"process": peers.index, "host": name}).encode() + b"\n")
-        line = await asyncio.wait_for(reader.readline(), limit + GRACE)
+        left = limit + GRACE - (asyncio.get_running_loop().time() - started)
+        line = await asyncio.wait_for(reader.readline(), left)
     writer.close()
     if not line:
         raise TimeoutError(

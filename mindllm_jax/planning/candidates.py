@@ -73,8 +73,8 @@ def candidates(model: Model, loop: Loop, length: int, devices: Sequence[Any], ch
 def _meshes(model: Model, length: int, devices: Sequence[Any], chip: Chip) -> Iterator[dict[str, int]]:
     """Sizes of meshes that the model's sizes allow."""
     count = len(devices)
-    parts = len({getattr(device, "slice_index", None) for device in devices}) if chip.dimensions else 0
-    slices_choices = {parts} if chip.dimensions else {1, max(1, count // chip.in_host)}
+    slices = len({getattr(device, "slice_index", None) for device in devices})
+    slices_choices = {slices} if chip.dimensions else {1, len({device.process_index for device in devices})}
     splits = [size for size in range(1, count + 1) if count % size == 0]
     for slices, fsdp, context, tensor in itertools.product(slices_choices, splits, (1, 2, 4, 8, 16), (1, 2, 4, 8)):
         inner = fsdp * context * tensor * slices
@@ -141,11 +141,11 @@ def _collectives(model: Model, sizes: dict[str, int], accumulation: int, tokens:
     """What fully sharded, tensor and context parallel training exchanges in a step, with `tokens` a device."""
     axes, shape = list(sizes), list(sizes.values())
     tensor, copies, width = sizes["tensor"], ("slices", "data"), ("fsdp", "context")
-    overlapped = bool(loop.compiler_options) or not chip.dimensions
+    overlapped = not chip.dimensions or any("async" in option for option in loop.compiler_options)
     block = model.dtype.itemsize * block_weights(model) / tensor
     head = model.width * model.vocab_size / tensor
     micro, each = tokens / accumulation, model.layers * accumulation
-    again = model.remat in ("full", "attention")
+    again, attention_again = model.remat in ("full", "attention"), model.remat in ("full", "dots")
     stream = model.dtype.itemsize * micro * model.width
     keys = 2 * micro * sizes["context"] * model.key_heads * model.head_dim / tensor
     plan = [
@@ -157,7 +157,7 @@ def _collectives(model: Model, sizes: dict[str, int], accumulation: int, tokens:
         ("all-reduce", copies, block / (sizes["fsdp"] * sizes["context"]), each),
         ("all-reduce", copies, 2 * 4 * head / (sizes["fsdp"] * sizes["context"]), accumulation),
         ("all-reduce", ("tensor",), stream, (4 + 2 * again) * each),
-        ("all-gather", ("context",), model.dtype.itemsize * keys, (2 + again) * each),
+        ("all-gather", ("context",), model.dtype.itemsize * keys, (2 + attention_again) * each),
         ("reduce-scatter", ("context",), 4 * keys, each),
     ]
 

@@ -12,9 +12,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8}
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-FREE = frozenset("parameter tuple get-tuple-element bitcast constant while conditional after-all partition-id".split())
+FREE = frozenset(
+    "parameter tuple get-tuple-element bitcast constant while conditional call after-all partition-id".split()
+)
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
@@ -56,12 +57,13 @@ class Program(NamedTuple):
 
     collectives: list[Collective]
     memory_traffic: float  # bytes read and written in a step, on one device
+    unknown_loops: int  # how many loops run a number of times that the program does not tell; their body counts once
 
 
 def read(text: str) -> Program:
     """Reads the optimised HLO of a step, `compiled.as_text()`."""
     computations = _computations(text)
-    times = _times(text, computations)
+    times, unknown = _times(text, computations)
     collectives: dict[tuple[str, str], Collective] = {}
     traffic = 0.0
     for name, (count, trips) in times.items():
@@ -70,14 +72,14 @@ def read(text: str) -> Program:
         for instruction in body:
             found = _collective(instruction, computations, shapes, count)
             if found is not None:
-                # One that runs beside products is written as a chain of steps, which share a channel.
+                # One that runs beside products is written as a chain of fusions, which share a channel.
                 channel, collective = found
                 first = collectives.setdefault((name, channel), collective)
                 if collective.overlapped:
                     collectives[name, channel] = replace(first, overlapped=True)
-            if instruction.operation not in FREE:
+            if instruction.operation not in FREE and not instruction.operation.endswith("-done"):
                 traffic += count * _traffic(instruction, shapes, trips)
-    return Program(list(collectives.values()), traffic)
+    return Program(list(collectives.values()), traffic, unknown)
 
 
 def _computations(text: str) -> dict[str, list[Instruction]]:
@@ -91,36 +93,50 @@ def _computations(text: str) -> dict[str, list[Instruction]]:
     return found
 
 
-def _times(text: str, computations: dict[str, list[Instruction]]) -> dict[str, tuple[int, int]]:
-    """How often the entry and each loop's body run in a step, and in one run of the loop.
+def _times(text: str, computations: dict[str, list[Instruction]]) -> tuple[dict[str, tuple[int, int]], int]:
+    """How often the entry, each loop's body and what they call run in a step, and in one run of the loop around them;
+    and how many loops do not tell how often they run.
 
-    Computations inside of instructions are not listed.
+    Computations inside of fusions are not listed.
     """
     entry = re.search(r"^ENTRY %?([\w.\-]+) ", text, re.MULTILINE)
     if entry is None:
         raise ValueError("this is no optimised HLO: it has no ENTRY computation")
-    times, waiting = {entry.group(1): (1, 1)}, [entry.group(1)]
+    times, waiting, unknown = {entry.group(1): (1, 1)}, [entry.group(1)], 0
     while waiting:
         name = waiting.pop()
+        count, around = times[name]
         for instruction in computations[name]:
             if instruction.operation == "while":
                 body, condition = instruction.attribute("body"), instruction.attribute("condition")
                 assert body is not None and condition is not None
-                trips = _trips(computations[condition], computations)
-                times[body] = (times[name][0] * trips, trips)
-                waiting.append(body)
-    return times
+                trips = _trips(instruction, computations[condition], computations)
+                unknown += trips is None
+                inner, runs = [body], (count * (trips or 1), trips or 1)
+            elif instruction.operation in ("call", "conditional", "async-start"):
+                # Of the branches of a condition all are counted: at the most.
+                inner, runs = (
+                    [x for x in re.findall(r"%([\w.\-]+)", instruction.rest) if x in computations],
+                    (count, around),
+                )
+            else:
+                continue
+            times |= dict.fromkeys(inner, runs)
+            waiting += inner
+    return times, unknown
 
 
-def _trips(condition: list[Instruction], computations: dict[str, list[Instruction]]) -> int:
-    """The largest constant that the condition of a loop compares its counter with."""
+def _trips(loop: Instruction, condition: list[Instruction], computations: dict[str, list[Instruction]]) -> int | None:
+    """How often a loop runs: as the compiler says, or the largest constant that its condition compares with."""
+    if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest):
+        return int(known.group(1))
     inner = [computations[called] for x in condition if (called := x.attribute("calls"))]
     constants = [
         int(found.group(1))
         for instruction in [*condition, *(x for body in inner for x in body)]
         if instruction.operation == "constant" and (found := re.match(r"(\d+)\)", instruction.rest))
     ]
-    return max(constants, default=1)
+    return max(constants, default=None)
 
 
 def _collective(
@@ -140,23 +156,23 @@ def _collective(
         kind = "reduce-scatter" if "all-reduce-scatter" in called else inner.operation
     elif kind not in COLLECTIVES:
         return None
-    results = [_bytes(f"{dtype}[{sizes}]") for dtype, sizes in _SHAPE.findall(inner.shape)]
+    operands = sum(_bytes(shapes.get(name, "")) for name in instruction.operands)
+    whole = _bytes(inner.shape)
     if instruction.operation.endswith("-start"):
-        whole = max(results)  # operand and result together
-    elif instruction.operation == "reduce-scatter":
-        whole = sum(_bytes(shapes.get(name, "")) for name in instruction.operands)
-    else:
-        whole = sum(results)
+        # Operands and results stand there together; of a sum the results alone.
+        whole = whole if kind == "all-reduce" else whole - operands
+    if instruction.operation.startswith("reduce-scatter"):
+        whole = operands
     channel = re.search(r"channel_id=(\d+)", inner.rest)
-    return channel.group(1) if channel else instruction.name, Collective(
-        kind, whole, _group(inner.rest), times, overlapped
-    )
+    name = channel.group(1) if channel and instruction.operation == "fusion" else instruction.name
+    return name, Collective(kind, whole, _group(inner.rest), times, overlapped)
 
 
 def _group(attributes: str) -> tuple[int, ...]:
-    """The first group, from any of the ways in which HLO writes groups; for a permutation, the first pair."""
-    if found := re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", attributes):
-        return int(found.group(1)), int(found.group(2))
+    """The first group, from any of the ways in which HLO writes groups; of a permutation the first pair that moves."""
+    if "source_target_pairs" in attributes:
+        pairs = re.findall(r"\{(\d+),(\d+)\}", attributes)
+        return next(((int(here), int(there)) for here, there in pairs if here != there), ())
     if found := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
         return tuple(map(int, found.group(1).split(",")))
     if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes):
@@ -216,9 +232,10 @@ def _in_memory(shape: str) -> Counter[str]:
 
 
 def _bytes(shape: str) -> float:
-    return float(
-        sum(
-            BYTES.get(dtype, 0) * math.prod(int(size) for size in sizes.split(",") if size)
-            for dtype, sizes in _SHAPE.findall(shape)
-        )
-    )
+    """Bytes of all arrays of a shape. A type's name holds its bits (bf16, f8e4m3fn, u32); pred has a byte."""
+    total = 0
+    for dtype, sizes in _SHAPE.findall(shape):
+        bits = re.search(r"\d+", dtype)
+        size = int(bits.group()) / 8 if bits else dtype == "pred"
+        total += size * math.prod(int(part) for part in sizes.split(",") if part)
+    return float(total)

@@ -37,14 +37,20 @@ def seconds(collective: Collective, grid: Grid, chip: Chip) -> float:
     if count < 2:
         return 0.0
     bandwidth, hops = _bandwidth(members, grid.torus, chip)
+    parts = len({_part(device, chip) for device in members})
+    if collective.kind == "all-to-all" and parts > 1:
+        # A device sends each other one its share; what leaves its node or slice goes over its own part of the network.
+        return collective.bytes * (1 - 1 / parts) / chip.network + hops * HOP_SECONDS
     share = {
         "all-gather": (count - 1) / count,
         "reduce-scatter": (count - 1) / count,
         "all-reduce": 2 * (count - 1) / count,
-        # The bytes of one device; each part travels a quarter of the ring on average.
-        "all-to-all": (count - 1) / 4 if chip.dimensions else (count - 1) / count,
+        # Shares go to all others: on a torus half of the longest ring's length on either of its two ways.
+        "all-to-all": _longest(members, grid.torus) / 4 if chip.dimensions else (count - 1) / count,
         "collective-permute": 1.0,
     }[collective.kind]
+    if collective.kind == "all-to-all" and chip.dimensions:
+        bandwidth = 2 * chip.link
     return share * collective.bytes / bandwidth + hops * HOP_SECONDS
 
 
@@ -66,6 +72,11 @@ def _bandwidth(members: Sequence[Any], torus: tuple[int, ...], chip: Chip) -> tu
     return chip.link * max(lanes, 1), max(hops, 1)
 
 
+def _longest(members: Sequence[Any], torus: tuple[int, ...]) -> int:
+    """Devices of a group along the axis of the torus where it has most."""
+    return max(len({device.coords[axis] for device in members}) for axis in range(len(torus)))
+
+
 def spans(members: Sequence[Any]) -> int:
     """Along how many axes of the torus a group lies."""
     return sum(len({device.coords[axis] for device in members}) > 1 for axis in range(3))
@@ -73,8 +84,7 @@ def spans(members: Sequence[Any]) -> int:
 
 def _part(device: Any, chip: Chip) -> int:
     """The slice or node: devices of another one are reached over the network."""
-    slice_index = getattr(device, "slice_index", None)
-    return slice_index or 0 if chip.dimensions else device.id // chip.in_host
+    return (getattr(device, "slice_index", None) or 0) if chip.dimensions else device.process_index
 
 
 def group_along(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:

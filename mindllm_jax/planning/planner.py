@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from mindllm_jax.parallel.described import described
-from mindllm_jax.parallel.hardware import Chip, chip
+from mindllm_jax.parallel.hardware import USABLE, Chip, chip
 from mindllm_jax.planning.candidates import Candidate, candidates
 from mindllm_jax.planning.compiled import Compiled, compile_step, predicted, with_candidate
 from mindllm_jax.planning.roofline import REACHED, StepTime
@@ -18,8 +18,8 @@ from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.cost import flops_per_token
 from mindllm_jax.training.pretrain import Pretrain
 
-HEADROOM = 0.94
-"""Share of a device's memory that a step may take: the runtime and its buffers need the rest."""
+ATTEMPTS = 6
+"""How many ways are compiled at most, those included that the compiler refuses for their memory."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class Planner:
     watts: float | None = None  # of a device with its share of the machine; the chip's own where it is published
     price: float | None = None  # of a device for an hour, in any currency
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.compile <= ATTEMPTS:
+            raise ValueError(f"Planner.compile = {self.compile}: must be 0 to {ATTEMPTS}")
+
 
 class Way(NamedTuple):
     """One way to run, by the compiler where it was compiled and by arithmetic else."""
@@ -43,7 +47,7 @@ class Way(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The ways that were looked at, those that fit first and the fastest of them first."""
+    """The ways that were looked at: those that fit first, of these the compiled ones, of each kind the fastest."""
 
     config: Planner
     chip: Chip
@@ -53,7 +57,7 @@ class Plan(NamedTuple):
 
     @property
     def best(self) -> Way:
-        """The fastest way that fits. Raises ValueError, with what to change, when none does."""
+        """The first way. Raises ValueError, with what to change, when it does not fit."""
         if not self.fits(self.ways[0]):
             way = min(self.ways, key=lambda way: way.bytes)
             parts = ", ".join(f"{part} {size / 2**30:.1f}" for part, size in way.candidate.memory.items())
@@ -66,7 +70,7 @@ class Plan(NamedTuple):
 
     def fits(self, way: Way) -> bool:
         """Whether a device has the memory."""
-        return way.bytes <= HEADROOM * self.chip.memory
+        return way.bytes <= USABLE * self.chip.memory
 
     def ranking(self) -> Table:
         """All ways, a row each."""
@@ -158,44 +162,67 @@ def make_plan(config: Planner, say: Callable[[str], None]) -> Plan:
     found = candidates(model, run.loop, run.data.sequence_length, devices, here)
     say(f"{len(found)} ways to run on {len(devices)} x {devices[0].device_kind}, ranked by arithmetic")
     ways = [Way(candidate, candidate.time, sum(candidate.memory.values()), None) for candidate in found]
+    promising = [way for way in ways if way.bytes <= USABLE * here.memory]
+    refused: list[Candidate] = []
     compiled: list[Way] = []
-    for way in _promising(ways, here):
-        if len(compiled) == config.compile:
-            break
-        if not hasattr(devices[0], "client"):
-            say("not compiled: the CUDA plugin is not installed (pip install 'mindllm-jax[gpu]')")
-            break
-        say(f"compiling {way.candidate.name()}")
-        compiled.append(_compiled(run, way.candidate, devices, here, say))
-    chosen = [way.candidate for way in compiled]
-    rest = [way for way in _promising(ways, here) if way.candidate not in chosen][:6]
+    if config.compile and not hasattr(devices[0], "client"):
+        say(f"not compiled: {_no_compiler(config.topology)}")
+    else:
+        while len(compiled) < config.compile and len(compiled) + len(refused) < ATTEMPTS:
+            tried = [*refused, *(way.candidate for way in compiled)]
+            way = next((way for way in promising if not any(_alike(way.candidate, other) for other in tried)), None)
+            if way is None:
+                break
+            say(f"compiling {way.candidate.name()}")
+            try:
+                compiled.append(_compiled(run, way.candidate, devices, here, say))
+            except MemoryError as error:
+                say(f"  refused: {error}")
+                refused.append(way.candidate)
+    chosen = [*refused, *(way.candidate for way in compiled)]
+    rest = [way for way in _one_a_mesh(promising) if way.candidate not in chosen][:6]
     listed = [*compiled, *rest] or sorted(ways, key=lambda way: way.bytes)[:6]
     plan = Plan(dataclasses.replace(config, run=run), here, devices[0].device_kind, len(devices), listed)
     # Estimates and what was compiled are not of one measure: what was compiled comes first.
     listed.sort(key=lambda way: (not plan.fits(way), way.compiled is None, way.time.total))
+    if here.dimensions and not run.loop.compiler_options:
+        say("without --gin configs/hardware/tpu.gin nothing is gathered while the matrix units work")
     return plan
 
 
-def _promising(ways: Sequence[Way], chip: Chip) -> Iterator[Way]:
-    """Those that fit by arithmetic, the fastest first; of each mesh one."""
+def _no_compiler(topology: str) -> str:
+    if topology.startswith("a100"):
+        return "A100s are planned by arithmetic alone"
+    return "JAX's CUDA plugin is not installed (pip install 'mindllm-jax[gpu]')"
+
+
+def _alike(one: Candidate, other: Candidate) -> bool:
+    """Not worth compiling both: the same mesh, and no less memory in the one."""
+    return one.mesh == other.mesh and sum(one.memory.values()) >= 0.8 * sum(other.memory.values())
+
+
+def _one_a_mesh(ways: Sequence[Way]) -> Iterator[Way]:
+    """The first of each mesh."""
     meshes = set()
     for way in ways:
-        if way.bytes <= HEADROOM * chip.memory and way.candidate.mesh not in meshes:
+        if way.candidate.mesh not in meshes:
             meshes.add(way.candidate.mesh)
             yield way
 
 
 def _compiled(run: Pretrain, candidate: Candidate, devices: Any, chip: Chip, say: Callable[[str], None]) -> Way:
+    """Raises MemoryError where the compiler refuses for lack of memory."""
     settings = with_candidate(run, candidate)
     try:
         compiled = compile_step(settings, devices)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        say(f"  it needs too much memory: {str(error).splitlines()[0]}")
-        return Way(candidate, candidate.time, float("inf"), None)
+        raise MemoryError(str(error).splitlines()[0]) from None
     time = predicted(settings, compiled, devices, chip)
     needed = compiled.state + compiled.temporary
     say(f"  {compiled.seconds:.0f} s; {needed / 2**30:.1f} GiB a device, a step of {time.total:.3f} s")
+    if compiled.program.unknown_loops:
+        say(f"  {compiled.program.unknown_loops} loops do not tell how often they run and are counted once")
     jax.clear_caches()
     return Way(candidate, time, needed, compiled)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mindllm_jax.model.config import Model
-from mindllm_jax.parallel.hardware import chip
+from mindllm_jax.parallel.hardware import USABLE, chip
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.memory import block_weights, memory_parts, remat_choices
 
@@ -69,7 +69,7 @@ class Cost:
     def warning(self) -> str | None:
         """What to change, if by this arithmetic a device has too little memory; None where it fits or is not known."""
         here, needed = chip(self.device_kind), sum(self.memory.values())
-        if here is None or needed <= here.memory:
+        if here is None or needed <= USABLE * here.memory:
             return None
         part = max(self.memory, key=self.memory.__getitem__)
         remedy = next(text for name, text in REMEDIES.items() if part.startswith(name))

@@ -40,8 +40,6 @@ ALL = [
 def test_meshes_over_two_processes_give_what_one_device_gives(
     accumulation: int, meshes: list[str], tmp_path: Path
 ) -> None:
-    if accumulation > 1:  # 16 rows of 8 devices in 2 micro-batches
-        meshes = [name for name in meshes if "data=8" not in name or "fsdp=8" not in name]
     cluster = [sys.executable, "launch/local_cluster.py", "--processes", "2", "--devices", "4", "--"]
     script = [sys.executable, "tests/parallel/train_on_meshes.py", str(tmp_path), str(accumulation), *meshes]
     # Code that is not optimized: each step runs a few times and takes long to compile.

@@ -60,7 +60,7 @@ def test_memory_traffic_counts_a_loop_as_often_as_it_runs() -> None:
         ("replica_groups=mesh['x'=4,'y'=2] {'y'}, dimensions={1}", (0, 1)),
         ("replica_groups=mesh['x'=4,'y'=2] {'x'}, dimensions={1}", (0, 2, 4, 6)),
         ("replica_groups=mesh['x'=4,'y'=2], device_ids=([2,4]T(1,0)) {'x'}, dimensions={1}", (0, 1, 2, 3)),
-        ("channel_id=3, source_target_pairs={{0,1},{1,2}}", (0, 1)),
+        ("channel_id=3, source_target_pairs={{0,0},{1,2}}", (1, 2)),
     ],
 )
 def test_every_way_of_writing_groups(attributes: str, group: tuple[int, ...]) -> None:
@@ -74,24 +74,49 @@ HloModule step
   %all-reduce.1 = bf16[64,128]{0,1} all-reduce(%input), channel_id=35, replica_groups={{0,1,2,3},{4,5,6,7}}
   ROOT %slice = bf16[64,8]{0,1} dynamic-slice(%all-reduce.1), dynamic_slice_sizes={64,8}
 }
+%fused_computation.5 (p: bf16[1,128]) -> bf16[4,128] {
+  %p = bf16[1,128]{1,0} parameter(0)
+  ROOT %all-gather.1 = bf16[4,128]{1,0} all-gather(%p), channel_id=67, replica_groups={{0,1,2,3},{4,5,6,7}}
+}
 %async_collective_fusion.6 (p: bf16[1,128], q: bf16[4,128]) -> (bf16[4,128], bf16[4,128]) {
   %p = bf16[1,128]{1,0} parameter(0)
   %q = bf16[4,128]{1,0} parameter(1)
-  %all-gather.2 = bf16[4,128]{1,0} all-gather(%p), channel_id=67, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
+  %all-gather.2 = bf16[4,128]{1,0} all-gather(%p), channel_id=67, replica_groups={{0,1,2,3},{4,5,6,7}}
   ROOT %both = (bf16[4,128]{1,0}, bf16[4,128]{1,0}) tuple(%all-gather.2, %q)
 }
 ENTRY %main (x: bf16[64,128], y: bf16[1,128]) -> bf16[64,8] {
   %x = bf16[64,128]{0,1} parameter(0)
   %y = bf16[1,128]{1,0} parameter(1)
-  %first = bf16[4,128]{1,0} all-gather(%y), channel_id=67, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
+  %first = bf16[4,128]{1,0} fusion(%y), kind=kCustom, calls=%fused_computation.5
   %then = (bf16[4,128]{1,0}, bf16[4,128]{1,0}) fusion(%y, %first), kind=kCustom, calls=%async_collective_fusion.6
+  %k = bf16[8,128]{1,0} all-gather(%y), channel_id=1, replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}
+  %v = bf16[8,128]{1,0} all-gather(%y), channel_id=1, replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}
   ROOT %out = bf16[64,8]{0,1} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.4.clone
+}
+"""
+COMBINED = """
+HloModule step
+ENTRY %main (a: f32[4], b: f32[8]) -> f32[4] {
+  %a = f32[4]{0} parameter(0)
+  %b = f32[8]{0} parameter(1)
+  %s = (f32[4]{0}, f32[8]{0}) all-reduce-start(%a, %b), channel_id=1, replica_groups={{0,1}}, to_apply=%add
+  %sd = (f32[4]{0}, f32[8]{0}) all-reduce-done(%s)
+  %g = ((f32[4]{0}, f32[8]{0}), (f32[8]{0}, f32[16]{0})) all-gather-start(%a, %b), channel_id=2, replica_groups={{0,1}}
+  %gd = (f32[8]{0}, f32[16]{0}) all-gather-done(%g)
+  ROOT %out = f32[4]{0} get-tuple-element(%sd), index=0
 }
 """
 
 
+def test_collectives_that_were_combined_count_all_their_arrays() -> None:
+    gather, total = sorted(hlo.read(COMBINED).collectives, key=lambda c: c.kind)
+    assert (gather.kind, gather.bytes, gather.overlapped) == ("all-gather", 4 * 24, True)
+    assert (total.kind, total.bytes, total.overlapped) == ("all-reduce", 4 * 12, True)
+
+
 def test_a_tpu_writes_reduce_scatters_and_overlapped_gathers_as_fusions() -> None:
-    gather, scatter = sorted(hlo.read(FUSED).collectives, key=lambda c: c.kind)
+    *alone, gather, scatter = sorted(hlo.read(FUSED).collectives, key=lambda c: (c.kind, c.overlapped))
+    assert [c.bytes for c in alone] == [8 * 128 * 2] * 2, "a channel is shared by what shard_map makes"
     assert gather == hlo.Collective("all-gather", 4 * 128 * 2, (0, 1, 2, 3), 1, overlapped=True)
     assert scatter == hlo.Collective("reduce-scatter", 64 * 128 * 2, (0, 1, 2, 3), 1, overlapped=False)
 

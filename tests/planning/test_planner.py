@@ -13,7 +13,8 @@ import pytest
 from mindllm_jax.data.mixture import Mixture
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.described import described
-from mindllm_jax.planning.planner import HEADROOM, Planner, make_plan
+from mindllm_jax.parallel.hardware import USABLE
+from mindllm_jax.planning.planner import Planner, make_plan
 from mindllm_jax.training.loop import Loop
 from mindllm_jax.training.pretrain import Pretrain
 
@@ -32,7 +33,7 @@ def test_ways_are_ranked_fit_and_use_every_device() -> None:
     assert times == sorted(times) and len(plan.ways) == 6
     for way in plan.ways:
         assert math.prod(way.candidate.sizes.values()) == 16
-        assert way.bytes == sum(way.candidate.memory.values()) <= HEADROOM * 80 * 2**30
+        assert way.bytes == sum(way.candidate.memory.values()) <= USABLE * 80 * 2**30
     assert 0.3 < plan.mfu(plan.best) < 0.6
     assert plan.rate(plan.best) == pytest.approx(256 * 2048 / plan.expected(plan.best))
 
@@ -41,11 +42,17 @@ def test_less_memory_asks_for_more_splitting_or_recomputation() -> None:
     roomy, tight = plan_of(RUN, "h200:1x8"), plan_of(dataclasses.replace(RUN, model=larger(RUN.model)), "h200:1x8")
     shares = [plan.best.candidate.sizes["fsdp"] * plan.best.candidate.sizes["tensor"] for plan in (roomy, tight)]
     assert shares[0] < shares[1]
-    assert tight.best.bytes <= HEADROOM * tight.chip.memory
+    assert tight.best.bytes <= USABLE * tight.chip.memory
 
 
 def larger(model: Model) -> Model:
     return dataclasses.replace(model, layers=48, width=5120, heads=40, feed_forward=13824)
+
+
+def test_nodes_of_four_are_told_apart() -> None:
+    gpus = described("h100:2x4")
+    assert [gpu.process_index for gpu in gpus] == [0] * 4 + [1] * 4
+    assert any(way.candidate.sizes["slices"] == 2 for way in plan_of(RUN, "h100:2x4").ways)
 
 
 def test_nothing_fits_says_the_parts_and_what_to_change() -> None:
@@ -76,7 +83,7 @@ def test_a_batch_that_cannot_be_split() -> None:
 def test_the_command_prints_the_plan_and_writes_settings_that_training_takes(tmp_path: Path) -> None:
     preset = "configs/pretrain/mindllm_3b.gin"
     plan = [sys.executable, "launch/plan.py", "--gin", preset, "--topology", "a100:8x8", "--workdir", str(tmp_path)]
-    settings = ["--gin.Loop.batch_rows=512", "--gin.Planner.price=2.5"]
+    settings = ["--gin.Loop.batch_rows=512", "--gin.Loop.steps=7", "--gin.Planner.price=2.5"]
     done = subprocess.run([*plan, *settings], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for word in ("predicted, never measured", "roofline", "device-hours", "price", "arithmetic: optimizer"):
@@ -86,4 +93,5 @@ def test_the_command_prints_the_plan_and_writes_settings_that_training_takes(tmp
         [*train, "--gin.Mixture.store=x", "--print_config"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert read.returncode == 0, read.stderr
+    assert "--gin.Loop.steps=7" in done.stdout and "Planner.price" not in done.stdout.split("launch/train.py")[-1]
     assert "plan.gin" in read.stdout and "Loop.batch_rows = 512" in read.stdout

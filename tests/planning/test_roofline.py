@@ -59,6 +59,14 @@ def test_an_axis_that_is_not_closed_has_one_direction() -> None:
     assert closed == pytest.approx(1e9 * 15 / 16 / (2 * V5E.link) + 8 * HOP_SECONDS)
 
 
+def test_everyone_sends_to_everyone_over_the_longest_ring_or_the_network() -> None:
+    exchange = dataclasses.replace(gather(group_along((4, 4, 4), [1, 2])), kind="all-to-all")
+    assert seconds(exchange, torus(4, 4, 4), V5P) == pytest.approx(1e9 * 4 / 4 / (2 * V5P.link) + 4 * HOP_SECONDS)
+    gpus = [DescribedGpu(number, "NVIDIA H100 80GB HBM3", number // 8) for number in range(16)]
+    across = dataclasses.replace(exchange, group=tuple(range(16)))
+    assert seconds(across, Grid.of(gpus, H100), H100) == pytest.approx(1e9 / 2 / H100.network, rel=1e-2)
+
+
 def test_gpus_of_several_nodes_share_their_network() -> None:
     gpus = [DescribedGpu(number, "NVIDIA H100 80GB HBM3", number // 8) for number in range(16)]
     nodes = Grid.of(gpus, H100)
