@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from mindllm_jax.reporting.tables import Cell, Table
 from mindllm_jax.training.cost import flops_per_token
 from mindllm_jax.training.loop import Loop
 
-OPTIONS: dict[str, bool | int | str] = {"overlapped": True}  # by arithmetic it matters only that there are some
+OPTIONS: dict[str, bool | int | str] = {"xla_enable_async_all_gather": True}
 
 
 class Published(NamedTuple):
@@ -128,6 +129,8 @@ def record(plan: Plan) -> list[dict[str, Any]]:
             "expected": plan.expected(way),
             "mfu": plan.mfu(way),
             "tokens_per_second": plan.rate(way),
+            "compile_seconds": way.compiled and way.compiled.seconds,
+            "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         }
         for way in plan.ways
         if way.compiled or way == plan.ways[0]
@@ -141,29 +144,37 @@ def make(folder: Path, only: str) -> None:
             path = folder / f"{preset}-{topology.replace(':', '-')}.json"
             if only in topology and not path.exists():
                 print(preset, topology, flush=True)
-                subprocess.run([sys.executable, __file__, "--one", preset, topology, str(path)], check=False)
+                command = [sys.executable, __file__, "--one", preset, topology, str(path)]
+                done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+                if done.returncode:
+                    reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+                    write_text(path, json.dumps({"failed": reason}))
 
 
 def plans(folder: Path) -> Table:
     """A row for each way that was compiled, and for the best where none was."""
+    columns = (
+        "preset", "hardware", "mesh", "micro", "remat", "by", "GiB", "estimated GiB", "fits",
+        "s: products / memory / beside / waiting", "MFU", "tokens/s", "compiled in, s", "with, GB",
+    )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for preset in PRESETS:
         for topology in PLANS:
             path = folder / f"{preset}-{topology.replace(':', '-')}.json"
-            if not path.exists():
-                rows.append((preset, topology, "not run", *(None,) * 10))
+            found: Any = json.loads(path.read_text()) if path.exists() else {"failed": "not run"}
+            if "failed" in found:
+                rows.append((preset, topology, found["failed"], *(None,) * (len(columns) - 3)))
                 continue
-            for way in json.loads(path.read_text()):
+            for way in found:
                 parts = (way["products"], way["memory"], way["beside"], sum(way["waiting"].values()))
-                figures = (f"{100 * way['mfu']:.1f} %", round(way["tokens_per_second"]))
-                memory = (f"{way['gib']:.1f}", f"{way['estimated_gib']:.1f}", way["fits"])
-                ways = (way["mesh"], way["micro"], way["remat"], "compiled" if way["compiled"] else "estimate")
-                rows.append((preset, topology, *ways, *memory, " / ".join(f"{x:.3f}" for x in parts), *figures))
-    columns = (
-        "preset", "hardware", "mesh", "micro", "remat", "by", "GiB", "estimated", "fits",
-        "s: products / memory / beside / waiting", "MFU", "tokens/s",
-    )  # fmt: skip
-    return Table(columns, [row[: len(columns)] for row in rows])
+                rows.append((
+                    preset, topology, way["mesh"], way["micro"], way["remat"],
+                    "compiled" if way["compiled"] else "estimate", f"{way['gib']:.1f}", f"{way['estimated_gib']:.1f}",
+                    way["fits"], " / ".join(f"{x:.3f}" for x in parts), f"{100 * way['mfu']:.1f} %",
+                    round(way["tokens_per_second"]), way["compile_seconds"] and round(way["compile_seconds"]),
+                    f"{way['peak_gb']:.1f}",
+                ))  # fmt: skip
+    return Table(columns, rows)
 
 
 def scaling(preset: str = "3b") -> tuple[Table, str]:

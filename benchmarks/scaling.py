@@ -1,11 +1,11 @@
-"""MFU of the 1.3B and 3.1B presets on the GPUs here, beside transformers with PyTorch on the same shapes in one run.
+"""MFU of the 1.3B and 3.1B presets on a GPU, beside transformers with PyTorch on the same shapes in one run.
 
 python benchmarks/scaling.py [--presets mindllm_1b3,mindllm_3b] [--rows 8] [--attention triton,xla] [--remat attention]
     [--seconds 30] [--markdown FILE] [--here]
 
 Each measurement is a process of its own. The peer is LlamaForCausalLM with torch.compile, sdpa attention and fused
 AdamW under bfloat16 autocast, on one GPU. MFU is tokens a second times FLOPs a token (the formula is printed) over the
-dense bfloat16 peak; beside it stands the share of what a bfloat16 product of 8,192 x 8,192 matrices reaches here.
+dense bfloat16 peak of the GPU; beside it stands the share of what a bfloat16 product of 8,192 x 8,192 matrices reaches.
 Without a GPU it says so and ends; --here measures a small model on this machine, to try the benchmark itself.
 """
 
@@ -45,18 +45,17 @@ def measure(side: str, model: Any, rows: int, seconds: float) -> dict[str, Any]:
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         step = steps.peer(model, rows, device=device, compiled=device == "cuda")
-        return {"seconds": timed(step, seconds), "devices": 1}
+        return {"seconds": timed(step, seconds)}
     import jax
     import jax.numpy as jnp
 
     step = steps.ours(model, rows)
-    found: dict[str, Any] = {"seconds": timed(step, seconds), "devices": jax.device_count()}
+    found: dict[str, Any] = {"seconds": timed(step, seconds)}
     size = 8192 if jax.default_backend() == "gpu" else 512
     square = jnp.ones((size, size), jnp.bfloat16)
     product = jax.jit(lambda x: x @ x)
     took = timed(lambda: product(square).block_until_ready(), 2)
-    kind = jax.devices()[0].device_kind
-    return found | {"product_tflops": 2 * size**3 / took / 1e12, "kind": kind, "jax": jax.__version__}
+    return found | {"product_tflops": 2 * size**3 / took / 1e12}
 
 
 def timed(step: Any, seconds: float) -> float:
@@ -75,7 +74,11 @@ def timed(step: Any, seconds: float) -> float:
 
 def child(words: list[str]) -> dict[str, Any] | str:
     """`measure` in a process of its own, or why it failed."""
-    environment = os.environ | {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95", "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "true",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",
+        "HF_HUB_OFFLINE": "1",
+    }
     command = [sys.executable, __file__, "--child", *words]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
@@ -102,6 +105,9 @@ def main() -> None:
         print(json.dumps(measure(side, model, int(count), float(seconds))))
         return
 
+    # This process asks for names alone; what is measured gets the memory. Ours and the peer have the first GPU.
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     import jax
     import rich
 
@@ -116,23 +122,32 @@ def main() -> None:
     size = "small" if arguments.here and jax.default_backend() != "gpu" else "whole"
     common = [arguments.remat, size, str(arguments.rows), str(arguments.seconds)]
     rows: list[tuple[Cell, ...]] = []
+    kind = jax.devices()[0].device_kind
+    here = chip(kind)
     for preset in arguments.presets.split(","):
         model = model_of(preset, None, arguments.remat, small=size == "small")
         sides = [("ours", name) for name in arguments.attention.split(",")] + [("peer", "none")]
+        product = None  # of the machine, as the last of ours measured it
         for side, attention in sides:
             found = child([side, preset, attention, *common])
             name = f"ours, {attention}" if side == "ours" else "transformers, torch.compile"
             if isinstance(found, str):
-                rows.append((preset, name, None, None, None, None, found))
+                rows.append((preset, name, None, None, None, found))
                 continue
+            product = found.get("product_tflops", product)
             rate = arguments.rows * model.max_length / found["seconds"]
-            flops = rate * flops_per_token(model, model.max_length) / found["devices"]
-            here = chip(found.get("kind", "") or jax.devices()[0].device_kind)
-            own = found.get("product_tflops")
-            rows.append((preset, name, rate, found["devices"], here and 100 * flops / here.flops,
-                         own and 100 * flops / (own * 1e12), ""))  # fmt: skip
-    columns = ("preset", "what", "tokens/s", "devices", "MFU %", "% of the machine's own product", "failed")
-    kind = jax.devices()[0].device_kind
+            flops = rate * flops_per_token(model, model.max_length)
+            rows.append(
+                (
+                    preset,
+                    name,
+                    rate,
+                    100 * flops / here.flops if here else None,
+                    100 * flops / (product * 1e12) if product else None,
+                    "",
+                )
+            )
+    columns = ("preset", "what", "tokens/s", "MFU %", "% of the machine's own product", "failed")
     caption = f"{kind}, {arguments.rows} rows, jax {jax.__version__}; {FLOPS_FORMULA}"
     table = Table(columns, rows, caption)
     rich.print(table.terminal())
