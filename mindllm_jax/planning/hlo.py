@@ -218,6 +218,8 @@ def _traffic(instruction: Instruction, shapes: dict[str, str], trips: int) -> fl
         operands += _in_memory(shapes.get(name, ""))
     if (instruction.attribute("calls") or "").startswith("async_collective"):
         results, operands = results - operands, operands - results
+    if instruction.operation.endswith("-start"):
+        results -= operands  # which stand among its results until it is done
     total = 0.0
     for array, count in (results + operands).items():
         stacked = array.partition("[")[2].startswith(f"{trips},") and trips > 1
