@@ -226,8 +226,8 @@ def test_parameter_count(choice):
 
 
 PRESETS = {
-    "mindllm_3b": 3_181_301_760,  # 3.18B; 3.16B with F at exactly 8/3 of the width
-    "mindllm_1b3": 1_349_074_944,
+    "mindllm_3b": 3_182_592_000,  # 3.18B; 3.16B with F at exactly 8/3 of the width
+    "mindllm_1b3": 1_349_091_328,
     "ladder_1m": 1_179_904,
     "ladder_3m": 2_736_896,
     "ladder_9m": 9_309_184,

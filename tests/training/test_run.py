@@ -229,5 +229,5 @@ def test_the_3b_model_s_cost_is_printed_within_2_gb():
         check=True,
         timeout=120,
     )
-    assert "3,181,301,760" in done.stdout and "500.00B" in done.stdout
+    assert "3,182,592,000" in done.stdout and "500.00B" in done.stdout
     assert int(done.stdout.split()[-1]) < 2e9
