@@ -129,12 +129,19 @@ def record(plan: Plan) -> list[dict[str, Any]]:
             "expected": plan.expected(way),
             "mfu": plan.mfu(way),
             "tokens_per_second": plan.rate(way),
+            "commit": commit(),
             "compile_seconds": way.compiled and way.compiled.seconds,
             "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         }
         for way in plan.ways
         if way.compiled or way == plan.ways[0]
     ]
+
+
+def commit() -> str:
+    """Of this tree."""
+    words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def make(folder: Path, only: str) -> None:
@@ -155,7 +162,7 @@ def plans(folder: Path) -> Table:
     """A row for each way that was compiled, and for the best where none was."""
     columns = (
         "preset", "hardware", "mesh", "micro", "remat", "by", "GiB", "estimated GiB", "fits",
-        "s: products / memory / beside / waiting", "MFU", "tokens/s", "compiled in, s", "with, GB",
+        "s: products / memory / beside / waiting", "MFU", "tokens/s", "compiled in, s", "with, GB", "at",
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for preset in PRESETS:
@@ -172,7 +179,7 @@ def plans(folder: Path) -> Table:
                     "compiled" if way["compiled"] else "estimate", f"{way['gib']:.1f}", f"{way['estimated_gib']:.1f}",
                     way["fits"], " / ".join(f"{x:.3f}" for x in parts), f"{100 * way['mfu']:.1f} %",
                     round(way["tokens_per_second"]), way["compile_seconds"] and round(way["compile_seconds"]),
-                    f"{way['peak_gb']:.1f}",
+                    f"{way['peak_gb']:.1f}", way["commit"],
                 ))  # fmt: skip
     return Table(columns, rows)
 

@@ -16,7 +16,7 @@ from mindllm_jax.kernels.block_ranges import BLOCK, BlockRanges, SegmentIds
 from mindllm_jax.kernels.capabilities import Capabilities, choose
 from mindllm_jax.kernels.flash_attention import context, peers, reference, tpu, triton, xla
 from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
-from mindllm_jax.kernels.partition import axes_of, check_divisible
+from mindllm_jax.kernels.partition import axes_of, check_divisible, shards
 from mindllm_jax.kernels.target import target
 
 RESIDUAL_NAME = "attention_out"
@@ -152,8 +152,8 @@ class _Call:
 
     @property
     def context(self) -> tuple[str, ...]:
-        """The mesh axes that split the length."""
-        return () if self.partition is None else axes_of(self.partition, 1)
+        """The mesh axes that split the length, () where they have one device."""
+        return () if self.partition is None else _splitting_length(self.partition)
 
     def sharded(self, function: Callable[..., Any], in_specs: str) -> Callable[..., Any]:
         """Maps a function over the shards that `partition` makes; in_specs has a letter for each argument.
@@ -255,10 +255,15 @@ def _check_ranges(ranges: BlockRanges | None, q: jax.Array, q_segments: jax.Arra
         )
 
 
+def _splitting_length(partition: PartitionSpec) -> tuple[str, ...]:
+    axes = axes_of(partition, 1)
+    return axes if axes and shards(axes) > 1 else ()
+
+
 def _check_partition(partition: PartitionSpec, q: jax.Array, k: jax.Array) -> None:
     if axes_of(partition, 3):
         raise ValueError(f"partition = {partition} splits head_dim; it may split batch, length and heads only")
-    if length := axes_of(partition, 1):
+    if length := _splitting_length(partition):
         context.check_halves(q.shape[1], length)
         context.check_halves(k.shape[1], length)
     check_divisible("batch of q", q.shape[0], axes_of(partition, 0))

@@ -36,7 +36,7 @@ def test_plans_that_failed_or_were_not_made_say_so(tmp_path: Path) -> None:
         "mesh": "fsdp 256", "micro": 4, "remat": "none", "compiled": True, "fits": True, "gib": 14.1,
         "estimated_gib": 14.0, "products": 1.5, "memory": 1.4, "beside": 0.1, "waiting": {"all-reduce": 0.3},
         "roofline": 1.9, "expected": 2.3, "mfu": 0.5, "tokens_per_second": 1e6, "compile_seconds": 182.4,
-        "peak_gb": 2.2,
+        "peak_gb": 2.2, "commit": "abc1234",
     }  # fmt: skip
     (tmp_path / "3b-v5e-16x16.json").write_text(json.dumps([way]))
     (tmp_path / "3b-v6e-16x16.json").write_text(json.dumps({"failed": "error: nothing fits"}))
