@@ -240,6 +240,9 @@ public, and neither falls off with nodes as theirs do. The median is {gpu_found:
 4.2M tokens a step ({batch} rows of 2,048). Of `estimate` ways nothing was compiled. On GPUs attention is our Triton
 kernels, which are not the default there (`Model.attention=triton`).
 
+`at` is the commit of a row. Before 1e53caf attention did its rows in two halves on every mesh, not only where rows are
+split: rows of an earlier commit are of that step.
+
 {plans}
 ## What the TPU's compiler makes of the mesh (libtpu 0.0.42.1)
 
