@@ -15,14 +15,13 @@ import argparse
 import dataclasses
 import json
 import os
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import steps
+from attention_calls import matrix_product_rate
 
 SMALL = {"layers": 2, "width": 128, "heads": 2, "head_dim": 64, "feed_forward": 256, "vocab_size": 1024}
 
@@ -45,31 +44,9 @@ def measure(side: str, model: Any, rows: int, seconds: float) -> dict[str, Any]:
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         step = steps.peer(model, rows, device=device, compiled=device == "cuda")
-        return {"seconds": timed(step, seconds)}
-    import jax
-    import jax.numpy as jnp
-
-    step = steps.ours(model, rows)
-    found: dict[str, Any] = {"seconds": timed(step, seconds)}
-    size = 8192 if jax.default_backend() == "gpu" else 512
-    square = jnp.ones((size, size), jnp.bfloat16)
-    product = jax.jit(lambda x: x @ x)
-    took = timed(lambda: product(square).block_until_ready(), 2)
-    return found | {"product_tflops": 2 * size**3 / took / 1e12}
-
-
-def timed(step: Any, seconds: float) -> float:
-    """Median seconds of a call, after two."""
-    times, until = [], float("inf")
-    for number in range(10_000):
-        started = time.perf_counter()
-        if started > until and len(times) > 2:
-            break
-        step()
-        if number >= 2:
-            until = min(until, started + seconds)
-            times.append(time.perf_counter() - started)
-    return statistics.median(times)
+        return {"seconds": steps.median_seconds(step, seconds, warm=2)}
+    taken = steps.median_seconds(steps.ours(model, rows), seconds, warm=2)
+    return {"seconds": taken, "product_tflops": matrix_product_rate() / 1e12}
 
 
 def child(words: list[str]) -> dict[str, Any] | str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -76,3 +78,16 @@ def peer(model: Model, rows: int, *, device: str, compiled: bool = False) -> Cal
             torch.cuda.synchronize()
 
     return step
+
+
+def median_seconds(step: Callable[[], Any], seconds: float, warm: int = 1) -> float:
+    """Of the steps that fit into so many seconds, at least one, after `warm` others."""
+    for _ in range(warm):
+        step()
+    # At least one: a step of the peer in bfloat16 takes minutes on a processor without bfloat16 products.
+    times, until = [], time.perf_counter() + seconds
+    while not times or time.perf_counter() < until:
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)

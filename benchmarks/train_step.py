@@ -15,7 +15,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from typing import Any, NamedTuple
 
 import steps
@@ -54,15 +53,9 @@ def measure(side: str, shape: Shape, dtype: str, seconds: float) -> dict[str, fl
     """Median tokens a second of the steps after the first, and the peak memory of this process in GB."""
     model = model_of(shape, dtype)
     step = steps.ours(model, BATCH) if side == "ours" else steps.peer(model, BATCH, device="cpu")
-    step()
-    # At least one: a step of the peer in bfloat16 takes minutes on a processor without bfloat16 products.
-    times, until = [], time.perf_counter() + seconds
-    while not times or time.perf_counter() < until:
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
+    taken = steps.median_seconds(step, seconds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {"tokens_per_second": BATCH * LENGTH / statistics.median(times), "peak_gb": peak}
+    return {"tokens_per_second": BATCH * LENGTH / taken, "peak_gb": peak}
 
 
 def child(*words: str) -> dict[str, float]:
