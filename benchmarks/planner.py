@@ -129,19 +129,13 @@ def record(plan: Plan) -> list[dict[str, Any]]:
             "expected": plan.expected(way),
             "mfu": plan.mfu(way),
             "tokens_per_second": plan.rate(way),
-            "commit": commit(),
+            "commit": configuration.git_sha()[:7],
             "compile_seconds": way.compiled and way.compiled.seconds,
             "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         }
         for way in plan.ways
         if way.compiled or way == plan.ways[0]
     ]
-
-
-def commit() -> str:
-    """Of this tree."""
-    words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def make(folder: Path, only: str) -> None:

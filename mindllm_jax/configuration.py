@@ -491,12 +491,13 @@ def record(config: Any, arguments: Arguments, *, write: bool = True) -> Path:
     write_text(workdir / "config.gin", gin.config_str())
     write_text(workdir / "operative_config.gin", gin.operative_config_str())
     write_text(workdir / "config.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
-    command = {"command": sys.argv, "python": sys.version.split()[0], "git": _git_sha(), "versions": versions()}
+    command = {"command": sys.argv, "python": sys.version.split()[0], "git": git_sha(), "versions": versions()}
     write_text(workdir / "command.json", json.dumps(command, indent=1) + "\n")
     return workdir
 
 
-def _git_sha() -> str:
+def git_sha() -> str:
+    """The commit of this tree, "-dirty" behind it where files differ; "unknown" outside of a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(
