@@ -16,7 +16,7 @@ from mindllm_jax.kernels.block_ranges import BLOCK, BlockRanges, SegmentIds
 from mindllm_jax.kernels.capabilities import Capabilities, choose
 from mindllm_jax.kernels.flash_attention import context, peers, reference, tpu, triton, xla
 from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
-from mindllm_jax.kernels.partition import axes_of, check_divisible, shards
+from mindllm_jax.kernels.partition import axes_of, check_divisible
 from mindllm_jax.kernels.target import target
 
 RESIDUAL_NAME = "attention_out"
@@ -150,11 +150,6 @@ class _Call:
     settings: Settings
     partition: PartitionSpec | None
 
-    @property
-    def context(self) -> tuple[str, ...]:
-        """The mesh axes that split the length, () where they have one device."""
-        return () if self.partition is None else _splitting_length(self.partition)
-
     def sharded(self, function: Callable[..., Any], in_specs: str) -> Callable[..., Any]:
         """Maps a function over the shards that `partition` makes; in_specs has a letter for each argument.
 
@@ -175,7 +170,8 @@ def _attended(call: _Call, q: jax.Array, k: jax.Array, v: jax.Array, masking: Ma
     def attend(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
         return call.implementation.forward(q, k, v, masking, call.settings)
 
-    forward = partial(context.forward, attend, call.context) if call.context else attend
+    length = context.splitting_axes(call.partition)
+    forward = partial(context.forward, attend, length) if length else attend
     return call.sharded(forward, "hhhm")(q, k, v, masking)
 
 
@@ -190,7 +186,8 @@ def _attended_backward(call: _Call, residuals: tuple[Any, ...], gradients: tuple
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         return call.implementation.backward(q, k, v, masking, call.settings, *results)
 
-    backward = partial(context.backward, attend_backward, call.context) if call.context else attend_backward
+    length = context.splitting_axes(call.partition)
+    backward = partial(context.backward, attend_backward, length) if length else attend_backward
     return (*call.sharded(backward, "hhhmhhhh")(*residuals, *gradients), None)
 
 
@@ -255,15 +252,10 @@ def _check_ranges(ranges: BlockRanges | None, q: jax.Array, q_segments: jax.Arra
         )
 
 
-def _splitting_length(partition: PartitionSpec) -> tuple[str, ...]:
-    axes = axes_of(partition, 1)
-    return axes if axes and shards(axes) > 1 else ()
-
-
 def _check_partition(partition: PartitionSpec, q: jax.Array, k: jax.Array) -> None:
     if axes_of(partition, 3):
         raise ValueError(f"partition = {partition} splits head_dim; it may split batch, length and heads only")
-    if length := _splitting_length(partition):
+    if length := context.splitting_axes(partition):
         context.check_halves(q.shape[1], length)
         context.check_halves(k.shape[1], length)
     check_divisible("batch of q", q.shape[0], axes_of(partition, 0))

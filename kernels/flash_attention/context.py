@@ -23,6 +23,12 @@ from mindllm_jax.kernels.partition import axes_of, shards
 Axes = tuple[str, ...]
 
 
+def splitting_axes(partition: PartitionSpec | None) -> Axes:
+    """The axes of the current mesh that split the length of an array; () where they have one device."""
+    axes = () if partition is None else axes_of(partition, 1)
+    return axes if axes and shards(axes) > 1 else ()
+
+
 def balanced(x: jax.Array, partition: PartitionSpec) -> jax.Array:
     """x [B T ...] with its rows in balanced order: what `flash_attention` takes where `partition` splits the length.
 
@@ -121,7 +127,7 @@ def _summed(parts: tuple[jax.Array, ...], axes: Axes) -> jax.Array:
 
 
 def _moved(x: jax.Array, partition: PartitionSpec, move: Callable[[jax.Array, Axes], jax.Array]) -> jax.Array:
-    axes = axes_of(partition, 1)
+    axes = splitting_axes(partition)
     if not axes:
         return x
     check_halves(x.shape[1], axes)

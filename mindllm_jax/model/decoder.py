@@ -187,7 +187,7 @@ class Decoder(nnx.Module):
         """Brings arrays [B T ...] into or out of the order that attention wants where the mesh splits rows."""
 
         def reordered(x: jax.Array) -> jax.Array:
-            if self.sharding is None or self.sharding.shards("length") == 1:
+            if self.sharding is None:
                 return x
             with self._mesh():
                 return order(x, self.sharding.spec("batch", "length", "features"))
