@@ -113,9 +113,9 @@ def estimate(
     tokens = loop.batch_rows * length
     own = tokens * sizes["tensor"] // len(devices)
     traffic = _traffic(model, sizes, accumulation, own, held)
-    collectives = _collectives(model, sizes, accumulation, own, loop, chip)
     grid = _grid(tuple(sizes.items()), tuple(devices), chip)
-    time = step_time(product_flops(model, tokens, length) / len(devices), traffic, collectives(grid), grid, chip)
+    collectives = _collectives(model, sizes, accumulation, own, loop, grid, chip)
+    time = step_time(product_flops(model, tokens, length) / len(devices), traffic, collectives, grid, chip)
     return Candidate(sizes, accumulation, model.remat, memory, time)
 
 
@@ -137,7 +137,9 @@ def _grid(sizes: tuple[tuple[str, int], ...], devices: tuple[Any, ...], chip: Ch
     return Grid.of(list(MeshAxes(**dict(sizes)).build(devices).devices.flat), chip)
 
 
-def _collectives(model: Model, sizes: dict[str, int], accumulation: int, tokens: int, loop: Loop, chip: Chip) -> Any:
+def _collectives(
+    model: Model, sizes: dict[str, int], accumulation: int, tokens: int, loop: Loop, grid: Grid, chip: Chip
+) -> list[Collective]:
     """What fully sharded, tensor and context parallel training exchanges in a step, with `tokens` a device."""
     axes, shape = list(sizes), list(sizes.values())
     tensor, copies, width = sizes["tensor"], ("slices", "data"), ("fsdp", "context")
@@ -161,18 +163,15 @@ def _collectives(model: Model, sizes: dict[str, int], accumulation: int, tokens:
         ("reduce-scatter", ("context",), 4 * keys, each),
     ]
 
-    def on(grid: Grid) -> list[Collective]:
-        found = []
-        for kind, names, size, times in plan:
-            group = group_along(shape, [axes.index(name) for name in names])
-            # libtpu makes a sum of the whole out of both over all three axes of a torus, and out of a scattering of
-            # what is no whole tile of bfloat16 for each device.
-            whole = chip.dimensions == 3 and kind != "all-to-all" and spans([grid.devices[i] for i in group]) == 3
-            ragged = chip.dimensions and kind == "reduce-scatter" and model.width % (16 * len(group))
-            if whole or ragged:
-                kind = "all-reduce"
-            beside = overlapped and (kind == "all-gather" or not chip.dimensions)
-            found.append(Collective(kind, size, group, times, beside))
-        return found
-
-    return on
+    found = []
+    for kind, names, size, times in plan:
+        group = group_along(shape, [axes.index(name) for name in names])
+        # libtpu makes a sum of the whole out of both over all three axes of a torus, and out of a scattering of
+        # what is no whole tile of bfloat16 for each device.
+        whole = chip.dimensions == 3 and kind != "all-to-all" and spans([grid.devices[i] for i in group]) == 3
+        ragged = chip.dimensions and kind == "reduce-scatter" and model.width % (16 * len(group))
+        if whole or ragged:
+            kind = "all-reduce"
+        beside = overlapped and (kind == "all-gather" or not chip.dimensions)
+        found.append(Collective(kind, size, group, times, beside))
+    return found
