@@ -19,7 +19,6 @@ from mindllm_jax.planning.roofline import StepTime, step_time
 from mindllm_jax.training.loop import plan
 from mindllm_jax.training.memory import product_flops
 from mindllm_jax.training.pretrain import Pretrain
-from mindllm_jax.training.step import make_step
 
 
 class Compiled(NamedTuple):
@@ -50,14 +49,7 @@ def compile_step(run: Pretrain, devices: Sequence[Any]) -> Compiled:
     rows = planned.blueprint.sharding.named("batch", "length")
     ids, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
     batch: Any = Batch._make((ids, ids, weights, ids, ids))
-    step = make_step(
-        planned.blueprint,
-        run.optimizer.build(run.loop.steps, planned.blueprint.axes),
-        accumulation=run.loop.accumulation,
-        z_loss=run.loop.z_loss,
-        compiler_options=run.loop.compiler_options,
-    )
-    compiled = step.lower(planned.abstract, batch).compile()
+    compiled = planned.step().lower(planned.abstract, batch).compile()
     memory, text = compiled.memory_analysis(), compiled.as_text() or ""
     # The new state takes the place of the old one.
     state = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes

@@ -12,7 +12,7 @@ import numpy as np
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.hardware import USABLE, chip
 from mindllm_jax.reporting.tables import Table
-from mindllm_jax.training.memory import block_weights, memory_parts, remat_choices
+from mindllm_jax.training.memory import block_weights, memory_parts, remat_choices, visible_keys
 
 REMEDIES = {
     "parameters": "split them over more devices (MeshAxes.fsdp, MeshAxes.tensor)",
@@ -33,8 +33,8 @@ def flops_per_token(model: Model, length: int) -> float:
     keys a causal query sees half on average (all of it where the window is shorter). Packing is not discounted.
     """
     weights = model.layers * block_weights(model) + model.width * model.vocab_size
-    visible = length / 2 if model.window is None else min(length / 2, model.window)
-    return 3 * (2 * weights + 4 * model.layers * model.heads * model.head_dim * visible)
+    attention = 4 * model.layers * model.heads * model.head_dim * visible_keys(model, length)
+    return 3 * (2 * weights + attention)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from rich.console import Console
 
@@ -48,9 +49,7 @@ class Loop:
     log_every: int = 10
     evaluate_every: int = 200
     max_skipped: int = 20  # steps without a finite loss after which the run stops
-    compiler_options: dict[str, bool | int | str] = field(
-        default_factory=dict
-    )  # XLA's, for the step: see configs/hardware
+    compiler_options: dict[str, bool | int | str] = field(default_factory=dict)  # XLA's: see configs/hardware
     profile_steps: tuple[int, int] | None = None  # first and last step of a profiler trace
     seed: int = 0  # of the initial parameters
 
@@ -80,6 +79,20 @@ class Plan(NamedTuple):
     blueprint: Blueprint
     abstract: TrainState
     cost: Cost
+
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimizer's update."""
+        return self.optimizer.build(self.loop.steps, self.blueprint.axes)
+
+    def step(self) -> Any:
+        """The training step under jit; see `make_step`."""
+        return make_step(
+            self.blueprint,
+            self.transformation(),
+            accumulation=self.loop.accumulation,
+            z_loss=self.loop.z_loss,
+            compiler_options=self.loop.compiler_options,
+        )
 
 
 def plan(
@@ -151,15 +164,8 @@ def train(
     say = console.print
 
     # ------------------------------------------------------------------ build
-    transformation = plan.optimizer.build(loop.steps, drawing.axes)
     schedule = plan.optimizer.schedule(loop.steps)
-    step_fn = make_step(
-        drawing,
-        transformation,
-        accumulation=loop.accumulation,
-        z_loss=loop.z_loss,
-        compiler_options=loop.compiler_options,
-    )
+    step_fn = plan.step()
     say(layout(drawing.sharding.mesh))
     say(plan.cost.table().terminal())
     if warning := plan.cost.warning():
@@ -170,7 +176,7 @@ def train(
         state = checkpoints.restore(plan.abstract)
         if state is None:
             params = start() if start else initial_params(plan.model, drawing, loop.seed)
-            state = initial_state(params, drawing, transformation)
+            state = initial_state(params, drawing, plan.transformation())
         step = int(state.step)
         if step >= loop.steps:
             say(f"all {loop.steps} steps are done; nothing to do")

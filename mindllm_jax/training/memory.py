@@ -72,8 +72,7 @@ def product_flops(model: Model, tokens: int, length: int) -> float:
     forward pass's two. Computed again are, of a block, with remat "full" all products, with "attention" all but
     attention's, with "dots" attention's alone.
     """
-    visible = length / 2 if model.window is None else min(length / 2, model.window)
-    attention = 4 * model.heads * model.head_dim * visible
+    attention = 4 * model.heads * model.head_dim * visible_keys(model, length)
     weights_again, attention_again = model.remat in ("full", "attention"), model.remat in ("full", "dots")
     block = 2 * block_weights(model) * (3 + weights_again) + attention * (1 + 2.5 + attention_again)
     return tokens * (model.layers * block + 3 * 2 * model.width * model.vocab_size)
@@ -87,6 +86,11 @@ def remat_choices(model: Model, tokens: int, length: int, tensor: int = 1) -> di
         kept[name] = activation_bytes(choice, tokens, tensor)
         done[name] = product_flops(choice, tokens, length)
     return {name: (kept["none"] - kept[name], done[name] / done["none"] - 1) for name in kept}
+
+
+def visible_keys(model: Model, length: int) -> float:
+    """Keys that a query sees on average: half of a row's where attention is causal, all of a shorter window's."""
+    return length / 2 if model.window is None else min(length / 2, model.window)
 
 
 def _widths(model: Model) -> tuple[int, int, int]:

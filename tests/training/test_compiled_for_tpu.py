@@ -11,30 +11,22 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 COMPILE = """
 import json, math, re, sys
-import jax, jax.numpy as jnp
 from mindllm_jax.configuration import command_line, load
-from mindllm_jax.data.rows import Batch
 from mindllm_jax.parallel.described import described_tpus
-from mindllm_jax.parallel.mesh import MeshAxes
-from mindllm_jax.training.loop import Loop, plan
+from mindllm_jax.planning.compiled import compile_step
 from mindllm_jax.training.pretrain import Pretrain
-from mindllm_jax.training.step import make_step
 
-bindings = ["Mixture.store=none", "Model.compute_dtype=bfloat16", f"Model.attention={sys.argv[1]}"]
+bindings = ["Mixture.store=none", "Mixture.sequence_length=2048", "Model.compute_dtype=bfloat16", "Loop.batch_rows=8"]
+bindings += [f"Model.attention={sys.argv[1]}", "MeshAxes.fsdp=4"]
 arguments = command_line("", ["--gin", "configs/model/mindllm_1b3.gin", *(f"--gin.{b}" for b in bindings)])
 config = load(Pretrain, arguments)
-devices = described_tpus("v5p:2x2x1")
-run = plan(config.model, Loop(batch_rows=8), config.optimizer, MeshAxes(fsdp=4), 2048, devices)
-rows = run.blueprint.sharding.named("batch", "length")
-ids, weights = (jax.ShapeDtypeStruct((8, 2048), dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
-step = make_step(run.blueprint, config.optimizer.build(1000, run.blueprint.axes))
-compiled = step.lower(run.abstract, Batch(ids, ids, weights, ids, ids)).compile()
-sizes = {math.prod(map(int, shape.split(","))) for shape in re.findall(r"\\w\\d+\\[([\\d,]+)\\]", compiled.as_text())}
+compiled = compile_step(config, described_tpus("v5p:2x2x1"))
+sizes = {math.prod(map(int, shape.split(","))) for shape in re.findall(r"\\w\\d+\\[([\\d,]+)\\]", compiled.text)}
 print(json.dumps({
     "scores": bool(sizes & {b * 16 * 2048 * 2048 for b in (2, 8)}),
     "logits": bool(sizes & {b * 2048 * config.model.vocab_size for b in (2, 8)}),
-    "kernels": compiled.as_text().count("tpu_custom_call"),
-    "temporary_gb": compiled.memory_analysis().temp_size_in_bytes / 1e9,
+    "kernels": compiled.text.count("tpu_custom_call"),
+    "temporary_gb": compiled.temporary / 1e9,
 }))
 """
 
