@@ -23,7 +23,8 @@ import rich
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mindllm_jax.data.batches import GlobalBatches
-from mindllm_jax.data.mixture import Mixture, MixtureRows
+from mindllm_jax.data.mixture import Mixture
+from mindllm_jax.data.mixture_rows import MixtureRows
 from mindllm_jax.data.store import Manifest, TokenStore, open_files
 from mindllm_jax.data.store_writer import SourceDocuments, write_source
 from mindllm_jax.data.tokenized import Tokenized
@@ -60,7 +61,8 @@ def write_tokens(folder: Path, count: int) -> None:
 def loader(folder: Path, rows: int, length: int, sharding: NamedSharding) -> Generator[int, None, None]:
     """Tokens of each batch, through the mixture."""
     mixture = Mixture(str(folder / "store"), weights=SHARES, sequence_length=length)
-    with GlobalBatches(MixtureRows(mixture, TokenStore.open(mixture.store)), rows, sharding) as batches:
+    reader = MixtureRows(mixture, TokenStore.open(mixture.store), steps=1, batch_rows=rows)
+    with GlobalBatches(reader, rows, sharding) as batches:
         for _, batch in batches:
             jax.block_until_ready(batch)
             yield batch.tokens.size

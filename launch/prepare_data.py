@@ -2,14 +2,23 @@
 
 python launch/prepare_data.py --gin.PrepareData.inputs="('runs/corpus/zh', 'runs/corpus/en')" \\
     --gin.PrepareData.tokenizer=runs/tokenizer/tokenizer.model --gin.PrepareData.store=runs/store
+
+With --plan it writes nothing and prints what a run would read of the store it names: tokens and epochs of each source.
+python launch/prepare_data.py --plan --gin configs/pretrain/small_bilingual.gin
 """
+
+import sys
 
 from mindllm_jax import configuration
 
 
 def main() -> None:
-    """Writes the store and prints what is in it, or says what it would read."""
-    arguments = configuration.command_line(__doc__)
+    """Writes the store and prints what is in it, says what it would read, or what a run would read of it."""
+    words = [word for word in sys.argv[1:] if word != "--plan"]
+    arguments = configuration.command_line(__doc__, words)
+    if len(words) < len(sys.argv[1:]):
+        plan(arguments)
+        return
     import rich
 
     from mindllm_jax.data.prepare import PrepareData, inputs_table, prepare_data, store_table
@@ -24,6 +33,23 @@ def main() -> None:
     rich.print(store_table(prepared).terminal())
     for reason, lines in prepared.skipped.items():
         print(f"left out: {lines:,} lines: {reason}")
+
+
+def plan(arguments: configuration.Arguments) -> None:
+    """Prints what a pre-training run would read."""
+    import rich
+
+    from mindllm_jax.data.mixture_plan import MixturePlan
+    from mindllm_jax.data.store import TokenStore
+    from mindllm_jax.training.pretrain import Pretrain
+
+    config = configuration.load(Pretrain, arguments)
+    store = TokenStore.open(config.data.store)
+    planned = MixturePlan(config.data, store, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
+    for table in planned.tables():
+        rich.print(table.terminal())
+    for warning in planned.warnings():
+        print(f"warning: {warning}")
 
 
 if __name__ == "__main__":

@@ -186,6 +186,8 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
             return tuple(_coerce(item, kind, where) for item, kind in zip(value, inner, strict=True))
     elif origin is dict and isinstance(value, dict):
         return {_coerce(k, inner[0], where): _coerce(v, inner[1], where) for k, v in value.items()}
+    elif typing.is_typeddict(hint) and isinstance(value, dict):
+        return _coerce_keys(value, hint, where)
     elif hint in (None, type(None)) and value is None:
         return None
     elif hint is bool or isinstance(value, bool):
@@ -199,6 +201,18 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         return value
     wanted = hint.__name__ if isinstance(hint, type) else str(hint)
     raise ValueError(f"{where} = {value!r}: must be {wanted}, not {type(value).__name__}")
+
+
+def _coerce_keys(value: dict[Any, Any], hint: Any, where: str) -> dict[str, Any]:
+    """The same for a dict whose keys a TypedDict names."""
+    hints = _hints(hint)
+    for key in value:
+        if key not in hints:
+            known = ", ".join(map(repr, hints))
+            raise ValueError(f"{where} has no key {key!r}{_suggestion(str(key), hints) or f'; it has {known}'}")
+    for key in sorted(hint.__required_keys__ - set(value)):
+        raise ValueError(f"{where} = {value!r}: the key {key!r} is missing")
+    return {key: _coerce(item, hints[key], f"{where}[{key!r}]") for key, item in value.items()}
 
 
 def restore(cls: type[T], values: dict[str, Any], where: str = "config.json") -> T:

@@ -1,163 +1,149 @@
-"""The mixture of sources that pre-training reads, as an endless sequence of rows."""
+"""The mixture of sources that pre-training reads: its settings."""
 
 import difflib
-import sys
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, NotRequired, TypedDict
 
-import grain
-import numpy as np
-
-from mindllm_jax.data.hashing import hash64
-from mindllm_jax.data.permutation import permute
-from mindllm_jax.data.rows import Batch, read_rows
 from mindllm_jax.data.store import TokenStore
+
+
+class Stage(TypedDict):
+    """A part of the run with proportions of its own; sources go on in it where the stage before left them.
+
+    Attributes:
+        name: for tables and messages.
+        share: of the run's steps, a whole number: stages of 1 and 3 are a quarter and three quarters, and so are stages
+            of 500 and 1500 steps.
+        weights: in place of `Mixture.weights`.
+        source_weights: in place of `Mixture.source_weights`.
+    """
+
+    name: str
+    share: int
+    weights: NotRequired[dict[str, int]]
+    source_weights: NotRequired[dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What pre-training reads, and in which proportions.
+    """What pre-training reads, in which proportions and order.
 
     Attributes:
         store: the token store.
         weights: whole numbers by language: of 5 rows `{"zh": 2, "en": 3}` takes 2 in Chinese and 3 in English. Inside a
             language each source has the share of its tokens.
+        source_weights: `{"code": 2.0, "mathematics": 0.5}` multiplies the shares of these sources in their language; a
+            source of weight 0 is left out.
         sources: take only these; all sources of the languages if empty.
+        max_epochs: how often the run may read any source; what a source cannot give, the others of its language do.
+        source_max_epochs: in place of `max_epochs`, by source.
+        stages: parts of the run one after the other; one with the settings above if empty.
+        order: of the rows of a stage. `shuffled`: every window has the proportions. `blocked`: block after block.
+        blocks: the blocks' sources, in the order of the blocks; sources named in none follow, each a block of its own.
+        runs: `{"books": 64}` gives this source's rows in runs of 64, while the others are shuffled.
         sequence_length: T, the tokens of a row.
         seed: of the order of the rows and of where documents are cut.
     """
 
     store: str
     weights: dict[str, int] = field(default_factory=lambda: {"zh": 2, "en": 3})
+    source_weights: dict[str, float] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    max_epochs: float | None = None
+    source_max_epochs: dict[str, float] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+    order: Literal["shuffled", "blocked"] = "shuffled"
+    blocks: tuple[tuple[str, ...], ...] = ()
+    runs: dict[str, int] = field(default_factory=dict)
     sequence_length: int = 512
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.weights:
-            raise ValueError("Mixture.weights is empty; name at least one language, as {'zh': 2, 'en': 3}")
-        for language, weight in self.weights.items():
-            if isinstance(weight, bool) or not isinstance(weight, int) or weight < 1:
-                raise ValueError(f"Mixture.weights[{language!r}] must be a whole number of at least 1, not {weight!r}")
+        _check_weights("Mixture", self.weights, self.source_weights)
+        for number, stage in enumerate(self.stages):
+            where = f"Mixture.stages[{number}]"
+            _require_whole(f"{where}['share']", stage["share"])
+            _check_weights(where, stage.get("weights", self.weights), stage.get("source_weights", {}))
+        if len({stage["name"] for stage in self.stages}) < len(self.stages):
+            raise ValueError("two stages of Mixture.stages have the same name; give each its own")
+        caps = {f"source_max_epochs[{name!r}]": epochs for name, epochs in self.source_max_epochs.items()}
+        for name, epochs in ({"max_epochs": self.max_epochs} | caps).items():
+            if epochs is not None and not 0 < epochs < math.inf:
+                raise ValueError(f"Mixture.{name} must be greater than 0, not {epochs}; leave it out for no cap")
+        blocked = [source for block in self.blocks for source in block]
+        if twice := sorted({source for source in blocked if blocked.count(source) > 1}):
+            raise ValueError(f"Mixture.blocks names {twice[0]!r} twice; a source is in one block")
+        if self.blocks and self.order != "blocked":
+            raise ValueError("Mixture.blocks says nothing about a shuffled order; set Mixture.order = 'blocked'")
+        for source, rows in self.runs.items():
+            _require_whole(f"Mixture.runs[{source!r}]", rows)
+        if self.runs and self.order != "shuffled":
+            raise ValueError("Mixture.runs are runs in a shuffled order; set Mixture.order = 'shuffled', or no runs")
         if self.sequence_length < 2:
             raise ValueError(f"Mixture.sequence_length must be at least 2, not {self.sequence_length}")
 
+    def languages(self) -> list[str]:
+        """The languages that some stage reads, in order."""
+        weights = [stage.get("weights", self.weights) for stage in self.stages] or [self.weights]
+        return sorted(set().union(*weights))
 
-class MixtureRows:
-    """Rows of the train splits, mixed; endless. Row r is a pure function of the store, the settings and r.
 
-    A row holds T consecutive tokens of one source. An epoch of a source of N tokens is ceil(N / T) rows in a random
-    order: the stream, which is a circle, cut into rows from a place that changes with the epoch, so that documents are
-    cut elsewhere each time. The last of them, where T does not divide N, is filled up with padding of weight 0, so that
-    every token is a target exactly once in an epoch.
+def rows_in_epoch(mixture: Mixture, store: TokenStore) -> dict[str, dict[str, int]]:
+    """Rows in an epoch of each source that the mixture takes, by language; both in order of their names.
 
-    Which language a row is in follows from its number, in a fixed pattern with the sum of the weights as its period.
-    The rows of a language are dealt to its sources likewise, by the rows in their epochs, so all sources of a language
-    end their epochs together. The proportions by rows are the proportions by tokens, but for the padding.
+    Raises ValueError for a language or source that is not in the store, and a source too short for one row.
     """
-
-    def __init__(self, mixture: Mixture, store: TokenStore) -> None:
-        """Raises ValueError for a language or source that is not in the store, and a source too short for one row."""
-        self.sequence_length = mixture.sequence_length
-        self._store = store
-        self._seed = mixture.seed
-        by_language = _chosen_sources(mixture, store)
-        self._sources = [source for sources in by_language.values() for source in sources]
-        self._tokens = [store.split(source, "train").tokens for source in self._sources]
-        rows = dict(zip(self._sources, (-(-tokens // self.sequence_length) for tokens in self._tokens), strict=True))
-        pattern = _TwoLevels(
-            [mixture.weights[language] for language in by_language],
-            [[rows[source] for source in sources] for sources in by_language.values()],
-        )
-        # Shuffled and repeated by source, then mixed: a shuffle of the mixture would lose proportions and epochs.
-        self._order = grain.MapDataset.select_from_datasets(
-            [self._rows_of(number, rows[source]) for number, source in enumerate(self._sources)], pattern
-        )
-
-    def read(self, indices: np.ndarray) -> Batch:
-        """See `Rows`."""
-        places, targets = [], []
-        for index in indices:
-            place = self._order[int(index)]
-            assert place is not None  # only a filter gives None
-            number, epoch, row = place
-            source, before = self._sources[number], row * self.sequence_length
-            cut = hash64(self._seed, "cut", source, epoch) % self._tokens[number]
-            places.append((source, "train", cut + before))
-            targets.append(min(self._tokens[number] - before, self.sequence_length))
-        return read_rows(self._store, places, np.array(targets), self.sequence_length)
-
-    def _rows_of(self, number: int, rows: int) -> grain.MapDataset[tuple[int, int, int]]:
-        """The rows of one source, endless: (number of the source, epoch, row of the epoch's grid)."""
-        source = self._sources[number]
-
-        def shuffled(index: int, row: int) -> tuple[int, int, int]:
-            epoch = index // rows
-            return number, epoch, permute(row, rows, hash64(self._seed, "order", source, epoch))
-
-        return grain.MapDataset.range(rows).repeat().map_with_index(shuffled)
-
-
-class _TwoLevels(grain.transforms.DatasetSelectionMap):
-    """Deals rows to languages, and those of a language to its sources. Grain's own `mix` rounds the proportions."""
-
-    def __init__(self, weights: Sequence[int], rows: Sequence[Sequence[int]]) -> None:
-        self._weights, self._rows = weights, rows
-        self._first_source = np.cumsum([0, *map(len, rows)]).tolist()
-
-    def __len__(self) -> int:
-        return sys.maxsize
-
-    def __getitem__(self, index: int) -> tuple[int, int]:
-        language, index = deal(index, self._weights)
-        source, index = deal(index, self._rows[language])
-        return self._first_source[language] + source, index
-
-
-def deal(index: int, weights: Sequence[int]) -> tuple[int, int]:
-    """Who gets the item `index` when items are dealt evenly by weights, and how many it got before.
-
-    Of any number of items from the start the first gets its share, rounded; the others are dealt the rest in the same
-    way. After every `sum(weights)` items each has got exactly its weight.
-    """
-    rest = sum(weights)
-    for which, weight in enumerate(weights):
-        before, then = ((2 * items * weight + rest) // (2 * rest) for items in (index, index + 1))
-        if then > before:
-            return which, before
-        index -= before
-        rest -= weight
-    raise AssertionError("the last one takes what is left")
-
-
-def _chosen_sources(mixture: Mixture, store: TokenStore) -> dict[str, list[str]]:
-    """The sources of each language of the mixture, both in order of their names."""
+    languages = mixture.languages()
+    require_known("sources", mixture.sources, store.sources, f"which is not in the store {store.url}")
     for source in mixture.sources:
-        if source not in store.sources:
-            near = difflib.get_close_matches(source, store.sources, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(store.sources))}"
-            raise ValueError(f"Mixture.sources names {source!r}, which is not in the store {store.url}; {hint}")
-        if store.sources[source].language not in mixture.weights:
+        if store.sources[source].language not in languages:
             raise ValueError(
                 f"Mixture.sources names {source!r}, whose language {store.sources[source].language!r} has no weight in"
                 " Mixture.weights"
             )
-    chosen: dict[str, list[str]] = {}
-    for language in sorted(mixture.weights):
+    rows: dict[str, dict[str, int]] = {}
+    for language in languages:
         in_store = store.languages().get(language, [])
-        chosen[language] = [source for source in in_store if source in mixture.sources or not mixture.sources]
+        chosen = [source for source in in_store if source in mixture.sources or not mixture.sources]
         if not in_store:
             raise ValueError(
                 f"Mixture.weights names the language {language!r}, of which the store {store.url} has nothing; it has"
                 f" {', '.join(store.languages()) or 'no source at all'}"
             )
-        if not chosen[language]:
+        if not chosen:
             raise ValueError(f"Mixture.sources names no source of the language {language!r}, which has a weight")
-        for source in chosen[language]:
+        for source in chosen:
             tokens = store.split(source, "train").tokens
             if tokens <= mixture.sequence_length:
                 raise ValueError(
                     f"source {source} has {tokens} tokens to train on, too few for a row of {mixture.sequence_length}"
                     " and its last target; lower Mixture.sequence_length, or leave it out by Mixture.sources"
                 )
-    return chosen
+            rows.setdefault(language, {})[source] = -(-tokens // mixture.sequence_length)
+    return rows
+
+
+def require_known(setting: str, names: Collection[str], known: Collection[str], why: str) -> None:
+    """Raises ValueError, with a suggestion, for a name of a setting that is not among the known sources."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(known))}"
+            raise ValueError(f"Mixture.{setting} names {name!r}, {why}; {hint}")
+
+
+def _check_weights(where: str, weights: Mapping[str, int], source_weights: Mapping[str, float]) -> None:
+    if not weights:
+        raise ValueError(f"{where}.weights is empty; name at least one language, as {{'zh': 2, 'en': 3}}")
+    for language, weight in weights.items():
+        _require_whole(f"{where}.weights[{language!r}]", weight)
+    for source, factor in source_weights.items():
+        if not 0 <= factor < math.inf:
+            raise ValueError(f"{where}.source_weights[{source!r}] must be 0 or more, not {factor}")
+
+
+def _require_whole(where: str, number: object) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(f"{where} must be a whole number of at least 1, not {number!r}")

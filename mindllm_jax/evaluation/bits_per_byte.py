@@ -59,7 +59,7 @@ def held_out_bits(mixture: Mixture, store: TokenStore, *, rows: int = 64) -> Cal
     tokens = {
         language: {source: store.split(source, "held_out").tokens for source in sources if source in chosen}
         for language, sources in held_out_sources(store).items()
-        if language in mixture.weights
+        if language in mixture.languages()
     }
 
     def measure(decoder: Decoder) -> dict[str, float]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import jax
 
 from mindllm_jax import configuration
-from mindllm_jax.data.mixture import Mixture, MixtureRows
+from mindllm_jax.data.mixture import Mixture
+from mindllm_jax.data.mixture_rows import MixtureRows
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
@@ -49,7 +50,7 @@ def pretrain(config: Pretrain, store: TokenStore, workdir: Path, every: Iterable
     }
     if jax.process_index() == 0:
         keep_tokenizer(store.tokenizer, workdir)
-    rows = MixtureRows(config.data, store)
+    rows = MixtureRows(config.data, store, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
     return train(config.plan(), rows, workdir, config.checkpointing, identity, every=every)
 
 

@@ -14,7 +14,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mindllm_jax.data.batches import GlobalBatches
-from mindllm_jax.data.mixture import Mixture, MixtureRows
+from mindllm_jax.data.mixture import Mixture
+from mindllm_jax.data.mixture_rows import MixtureRows
 from mindllm_jax.data.rows import Batch, SplitRows
 
 ROOT = Path(__file__).parent.parent.parent
@@ -23,7 +24,7 @@ MIXTURE = Mixture("", sequence_length=12)
 
 @pytest.fixture
 def rows(count_store) -> MixtureRows:
-    return MixtureRows(MIXTURE, count_store({"a": ("zh", [30, 5, 70]), "b": ("en", [7] * 30)}))
+    return MixtureRows(MIXTURE, count_store({"a": ("zh", [30, 5, 70]), "b": ("en", [7] * 30)}), steps=100, batch_rows=8)
 
 
 def sharding(shape: tuple[int, ...] = (1,), spec: PartitionSpec | None = None) -> NamedSharding:
@@ -136,12 +137,13 @@ import hashlib, json, sys
 import jax, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from mindllm_jax.data.batches import GlobalBatches
-from mindllm_jax.data.mixture import Mixture, MixtureRows
+from mindllm_jax.data.mixture import Mixture
+from mindllm_jax.data.mixture_rows import MixtureRows
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.parallel.startup import start
 
 start()
-rows = MixtureRows(Mixture("", sequence_length=12), TokenStore.open(sys.argv[1]))
+rows = MixtureRows(Mixture("", sequence_length=12), TokenStore.open(sys.argv[1]), steps=100, batch_rows=8)
 read, plain = [], rows.read
 rows.read = lambda indices: (read.append(indices.tolist()), plain(indices))[1]
 mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))

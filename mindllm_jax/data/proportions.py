@@ -1,0 +1,101 @@
+"""Whole numbers of rows in given proportions, exactly and by arithmetic on integers alone."""
+
+from collections.abc import Sequence
+
+
+def deal(index: int, weights: Sequence[int]) -> tuple[int, int]:
+    """Who gets the item `index` when items are dealt evenly by weights, and how many it got before.
+
+    Of any number of items from the start the first gets its share, rounded; the others are dealt the rest in the same
+    way. After every `sum(weights)` items each has got exactly its weight.
+    """
+    rest = sum(weights)
+    for which, weight in enumerate(weights):
+        before, then = ((2 * items * weight + rest) // (2 * rest) for items in (index, index + 1))
+        if then > before:
+            return which, before
+        index -= before
+        rest -= weight
+    raise AssertionError("the last one takes what is left")
+
+
+def dealt(items: int, weights: Sequence[int]) -> list[int]:
+    """How many of the first `items` items `deal` gives to each."""
+    rest, got = sum(weights), []
+    for weight in weights:
+        got.append((2 * items * weight + rest) // (2 * rest) if weight else 0)
+        items -= got[-1]
+        rest -= weight
+    return got
+
+
+def allocate(demands: Sequence[int], weights: Sequence[Sequence[int]], caps: Sequence[int | None]) -> list[list[int]]:
+    """How many rows each source gives to each stage when sources are capped over all stages together.
+
+    A source that would exceed its cap is cut by the same factor in every stage, and the others of a stage take over
+    in proportion to their weights, which may make them exceed theirs. Where that leaves a stage short while another
+    source has rows to spare, rows change places between stages, so that demands are met whenever they can be.
+
+    Args:
+        demands: rows of each stage.
+        weights: of each stage, by source; a source of weight 0 gives nothing to that stage.
+        caps: rows of each source over all stages; None for no cap.
+
+    Returns rows by stage and source. A stage's sum is below its demand only where no allocation meets all demands; what
+    is lacking in all is then as little as can be.
+    """
+    stages, sources = range(len(demands)), range(len(caps))
+    limits: list[list[int | None]] = [[None] * len(caps) for _ in stages]
+    capped = set[int]()
+    while True:
+        rows = [_filled(demands[stage], weights[stage], limits[stage]) for stage in stages]
+        totals = [sum(column) for column in zip(*rows, strict=True)]
+        over = [s for s in sources if s not in capped and (cap := caps[s]) is not None and totals[s] > cap]
+        if not over:
+            break
+        capped.update(over)
+        for source in over:
+            for stage, part in enumerate(dealt(caps[source] or 0, [row[source] for row in rows])):
+                limits[stage][source] = part
+    whole = sum(demands)
+    spare = [(whole if cap is None else cap) - total for cap, total in zip(caps, totals, strict=True)]
+    for stage in stages:
+        while (short := demands[stage] - sum(rows[stage])) and _rerouted(stage, short, rows, weights, spare, set()):
+            pass
+    return rows
+
+
+def _filled(items: int, weights: Sequence[int], limits: Sequence[int | None]) -> list[int]:
+    """`items` dealt by weights; who would get more than the limit gets that, and the others share the rest."""
+    got, open_weights = [0] * len(weights), list(weights)
+    while any(open_weights):
+        parts = dealt(items, open_weights)
+        full = {s: limit for s, limit in enumerate(limits) if limit is not None and open_weights[s] and parts[s] > limit}
+        if not full:
+            return [part or before for part, before in zip(parts, got, strict=True)]
+        for source, limit in full.items():
+            got[source], open_weights[source] = limit, 0
+            items -= limit
+    return got
+
+
+def _rerouted(
+    stage: int, short: int, rows: list[list[int]], weights: Sequence[Sequence[int]], spare: list[int], seen: set[int]
+) -> int:
+    """Finds rows for a stage that is short: from a source with rows to spare, or from another stage that takes another
+    source instead (an augmenting path: Ford and Fulkerson, "Maximal Flow Through a Network", 1956). Returns how many."""
+    for source, weight in enumerate(weights[stage]):
+        if not weight or source in seen:
+            continue
+        seen.add(source)
+        found = min(short, spare[source])
+        spare[source] -= found
+        givers = [other for other, counts in enumerate(rows) if other != stage and counts[source]]
+        while givers and not found:
+            giver = givers.pop()
+            found = _rerouted(giver, min(short, rows[giver][source]), rows, weights, spare, seen)
+            rows[giver][source] -= found
+        if found:
+            rows[stage][source] += found
+            return found
+    return 0
