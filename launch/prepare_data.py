@@ -39,16 +39,15 @@ def plan(arguments: configuration.Arguments) -> None:
     """Prints what a pre-training run would read."""
     import rich
 
-    from mindllm_jax.data.mixture_plan import MixturePlan
+    from mindllm_jax.data.mixture_plan import plan_mixture
     from mindllm_jax.data.store import TokenStore
     from mindllm_jax.training.pretrain import Pretrain
 
     config = configuration.load(Pretrain, arguments)
     store = TokenStore.open(config.data.store)
-    planned = MixturePlan(config.data, store, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
-    for table in planned.tables():
-        rich.print(table.terminal())
-    for warning in planned.warnings():
+    planned = plan_mixture(config.data, store, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
+    rich.print(planned.table.terminal())
+    for warning in planned.warnings:
         print(f"warning: {warning}")
 
 

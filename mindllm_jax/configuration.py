@@ -210,8 +210,9 @@ def _coerce_keys(value: dict[Any, Any], hint: Any, where: str) -> dict[str, Any]
         if key not in hints:
             known = ", ".join(map(repr, hints))
             raise ValueError(f"{where} has no key {key!r}{_suggestion(str(key), hints) or f'; it has {known}'}")
-    for key in sorted(hint.__required_keys__ - set(value)):
-        raise ValueError(f"{where} = {value!r}: the key {key!r} is missing")
+    for key, kind in typing.get_type_hints(hint, include_extras=True).items():
+        if key not in value and typing.get_origin(kind) is not typing.NotRequired:
+            raise ValueError(f"{where} = {value!r}: the key {key!r} is missing")
     return {key: _coerce(item, hints[key], f"{where}[{key!r}]") for key, item in value.items()}
 
 

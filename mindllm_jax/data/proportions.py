@@ -70,7 +70,9 @@ def _filled(items: int, weights: Sequence[int], limits: Sequence[int | None]) ->
     got, open_weights = [0] * len(weights), list(weights)
     while any(open_weights):
         parts = dealt(items, open_weights)
-        full = {s: limit for s, limit in enumerate(limits) if limit is not None and open_weights[s] and parts[s] > limit}
+        full = {
+            s: limit for s, limit in enumerate(limits) if limit is not None and open_weights[s] and parts[s] > limit
+        }
         if not full:
             return [part or before for part, before in zip(parts, got, strict=True)]
         for source, limit in full.items():
@@ -82,8 +84,11 @@ def _filled(items: int, weights: Sequence[int], limits: Sequence[int | None]) ->
 def _rerouted(
     stage: int, short: int, rows: list[list[int]], weights: Sequence[Sequence[int]], spare: list[int], seen: set[int]
 ) -> int:
-    """Finds rows for a stage that is short: from a source with rows to spare, or from another stage that takes another
-    source instead (an augmenting path: Ford and Fulkerson, "Maximal Flow Through a Network", 1956). Returns how many."""
+    """Finds rows for a stage that is short, and returns how many.
+
+    They come from a source with rows to spare, or from another stage that takes another source instead: an augmenting
+    path (Ford and Fulkerson, "Maximal Flow Through a Network", 1956).
+    """
     for source, weight in enumerate(weights[stage]):
         if not weight or source in seen:
             continue

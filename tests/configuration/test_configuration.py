@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NotRequired, TypedDict
 
 import pytest
 
@@ -30,6 +30,13 @@ class Rate:
             raise ValueError(f"Rate.peak = {self.peak}: must be greater than 0")
 
 
+class Part(TypedDict):
+    """A dict with known keys."""
+
+    name: str
+    share: NotRequired[float]
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A leaf that stands twice in the tree, once under a scope."""
@@ -38,6 +45,7 @@ class Corpus:
     sizes: tuple[int, ...] = (1, 2)
     weights: dict[str, int] = field(default_factory=lambda: {"zh": 2})
     limit: int | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,12 @@ def test_values_reach_nested_dataclasses_and_scopes(build):
     assert config.corpus.limit == 1000 and isinstance(config.corpus.limit, int)
     assert config.held_out.limit == 1000, "an unscoped binding holds in every scope"
     assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_dicts_with_known_keys_are_held_against_their_types(build):
+    config = build("Corpus.parts = [{'name': 'b', 'share': 1}, {'name': 'a'}]")
+    assert config.corpus.parts == ({"name": "b", "share": 1.0}, {"name": "a"})
+    assert isinstance(config.corpus.parts[0]["share"], float)
 
 
 def test_later_files_and_the_command_line_win(build, tmp_path):
@@ -107,6 +121,10 @@ def test_includes_are_found_beside_the_file_and_above_it(tmp_path):
         ("Corpus.limit = 1.5", (), r"Corpus\.limit = 1\.5: must be int \| None, not float"),
         ("Corpus.sizes = (1, 'x')", (), r"Corpus\.sizes = 'x': must be int, not str"),
         ("Corpus.weights = {'zh': 'x'}", (), r"Corpus\.weights = 'x': must be int, not str"),
+        ("Corpus.parts = ({'name': 'a', 'shar': 1},)", (), r"Corpus\.parts has no key 'shar'; did you mean 'share'\?"),
+        ("Corpus.parts = ({'x': 1},)", (), r"Corpus\.parts has no key 'x'; it has 'name', 'share'"),
+        ("Corpus.parts = ({'share': 1},)", (), r"Corpus\.parts = {'share': 1}: the key 'name' is missing"),
+        ("Corpus.parts = ({'name': 1},)", (), r"Corpus\.parts\['name'\] = 1: must be str, not int"),
         ("Corpus.limit = True", (), r"Corpus\.limit = True: must be int"),
         ("Rate.kind = 'cosin'", (), r"must be one of 'cosine', 'linear'; did you mean 'cosine'\?"),
         ("Rate.peak = -1", (), r"Rate\.peak = -1\.0: must be greater than 0\n  Rate\.peak is set in .*settings\.gin:2"),

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,11 +28,11 @@ def store(count_store) -> TokenStore:
     return count_store(SOURCES)
 
 
-def mixture(**changes: object) -> Mixture:
-    return Mixture(**({"store": "", "sequence_length": LENGTH} | changes))  # pyright: ignore[reportArgumentType]
+def mixture(**changes: Any) -> Mixture:
+    return Mixture(**({"store": "", "sequence_length": LENGTH} | changes))
 
 
-def mixed(store: TokenStore, *, steps: int = 100, batch_rows: int = 8, **changes: object) -> MixtureRows:
+def mixed(store: TokenStore, *, steps: int = 100, batch_rows: int = 8, **changes: Any) -> MixtureRows:
     return MixtureRows(mixture(**changes), store, steps=steps, batch_rows=batch_rows)
 
 
@@ -133,7 +134,7 @@ def test_a_row_is_a_function_of_seed_and_number(store: TokenStore) -> None:
         ({"weights": {"en": 1}, "seed": 7}, "ba3d0205e47c2c74d57be220d8c6a84b9d9476babcfd7753cd7b83a7738bf1fe"),
     ],
 )
-def test_rows_are_what_they_always_were(store: TokenStore, changes: dict[str, object], sha256: str) -> None:
+def test_rows_are_what_they_always_were(store: TokenStore, changes: dict[str, Any], sha256: str) -> None:
     """Runs that are under way go on with the same rows; these were made before there were stages and orders."""
     batch = mixed(store, **changes).read(np.r_[0:400, 10**9 : 10**9 + 100])
     assert hashlib.sha256(b"".join(np.ascontiguousarray(field).tobytes() for field in batch)).hexdigest() == sha256
@@ -141,8 +142,7 @@ def test_rows_are_what_they_always_were(store: TokenStore, changes: dict[str, ob
 
 def test_the_order_of_the_weights_does_not_matter(store: TokenStore) -> None:
     one, other = (
-        mixed(store, weights=weights).read(np.arange(50)).tokens
-        for weights in ({"zh": 2, "en": 3}, {"en": 3, "zh": 2})
+        mixed(store, weights=weights).read(np.arange(50)).tokens for weights in ({"zh": 2, "en": 3}, {"en": 3, "zh": 2})
     )
     np.testing.assert_array_equal(one, other)
 
@@ -165,7 +165,7 @@ def test_rows_far_from_the_start(store: TokenStore) -> None:
         ),
     ],
 )
-def test_what_the_store_cannot_give(store: TokenStore, changes: dict[str, object], message: str) -> None:
+def test_what_the_store_cannot_give(store: TokenStore, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mixed(store, **changes)
 
@@ -179,7 +179,7 @@ STAGES = ({"name": "English", "share": 1, "weights": {"en": 1}}, {"name": "both"
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)
-def test_the_same_rows_in_any_order(store: TokenStore, order: dict[str, object]) -> None:
+def test_the_same_rows_in_any_order(store: TokenStore, order: dict[str, Any]) -> None:
     settings = {"stages": STAGES, "max_epochs": 9, "source_weights": {"poems": 0.5}}
     plain, ordered = (mixed(store, **settings, **changes).read(np.arange(800)) for changes in ({}, order))
 
@@ -191,7 +191,7 @@ def test_the_same_rows_in_any_order(store: TokenStore, order: dict[str, object])
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)
-def test_a_run_resumes_and_hosts_share_it_in_any_order(store: TokenStore, order: dict[str, object]) -> None:
+def test_a_run_resumes_and_hosts_share_it_in_any_order(store: TokenStore, order: dict[str, Any]) -> None:
     settings = {"stages": STAGES, "max_epochs": 9, **order}
     whole = mixed(store, **settings).read(np.arange(800))
     later = mixed(store, **settings)
