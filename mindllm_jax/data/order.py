@@ -9,8 +9,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
-import numpy as np
-
 from mindllm_jax.data.proportions import deal, dealt
 
 Order = Callable[[int], tuple[int, int]]
@@ -26,7 +24,7 @@ class Shuffled:
             sources: weights of each language's sources; their numbers count through all languages.
         """
         self._languages, self._sources = languages, sources
-        self._first_source = np.cumsum([0, *map(len, sources)]).tolist()
+        self._first_source = list(accumulate(map(len, sources), initial=0))
 
     def __call__(self, position: int) -> tuple[int, int]:
         language, position = deal(position, self._languages)
