@@ -1,0 +1,81 @@
+"""The texts of benchmarks, from their raw files as published, to look for them in the training text."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".dev", ".devtest")
+
+
+def benchmark_files(folder: Path) -> dict[str, list[Path]]:
+    """The raw files by benchmark: each folder or file in `folder` is one.
+
+    Raises:
+        OSError: there is no such folder.
+        ValueError: it holds no file that can be read.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} with the raw files of benchmarks")
+    files: dict[str, list[Path]] = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.name.removesuffix(".gz").endswith(SUFFIXES):
+            files.setdefault(file.relative_to(folder).parts[0].split(".")[0], []).append(file)
+    if not files:
+        raise ValueError(f"{folder} holds no {', '.join(SUFFIXES)} file (also with .gz)")
+    return files
+
+
+def items(file: Path) -> Iterator[list[str]]:
+    """The items of a file, each as the texts that it has: question, choices, answer.
+
+    Raises ValueError for a file that is not what its name says.
+    """
+    content = file.read_bytes()
+    try:
+        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8-sig")
+        suffix = Path(file.name.removesuffix(".gz")).suffix
+        if suffix in (".csv", ".tsv"):
+            # Fields of a benchmark may be longer than the 131,072 characters that csv takes as a sign of an error.
+            csv.field_size_limit(1 << 30)
+            yield from csv.reader(io.StringIO(text, newline=""), delimiter="," if suffix == ".csv" else "\t")
+        elif suffix == ".jsonl":
+            for line in filter(str.strip, text.split("\n")):
+                yield list(_texts(json.loads(line)))
+        elif suffix == ".json":
+            for row in _rows(json.loads(text)):
+                yield list(_texts(row))
+        elif suffix in (".dev", ".devtest"):
+            yield from ([line] for line in text.split("\n"))
+        else:
+            for paragraph in re.split(r"\n\s*\n", text):
+                yield [line for line in paragraph.split("\n") if line.strip()]
+    except (ValueError, OSError, EOFError, csv.Error) as error:
+        raise ValueError(f"{file} cannot be read as the raw file of a benchmark: {error}") from None
+
+
+def _rows(value: Any) -> Iterator[Any]:
+    """The items of a JSON file: of a list its members, of an object of objects or lists those of each."""
+    if isinstance(value, list):
+        yield from value
+    elif isinstance(value, dict) and value and all(isinstance(part, dict) for part in value.values()):
+        yield from value.values()
+    elif isinstance(value, dict) and any(isinstance(part, list) for part in value.values()):
+        for part in value.values():
+            yield from _rows(part) if isinstance(part, list) else [part]
+    else:
+        yield value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)

@@ -1,0 +1,264 @@
+"""Items of benchmarks in the training text are found by the runs of words and characters they share, and taken out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from datatrove.data import Document
+from datatrove.io import DataFolderLike, get_datafolder
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.writers.disk_base import DiskWriter
+
+from mindllm_jax.corpus.benchmarks import benchmark_files, items
+from mindllm_jax.corpus.blocks.block import Block
+from mindllm_jax.corpus.codepoints import codepoints
+from mindllm_jax.corpus.shingles import Tokens, shingles, span_hashes, tokens
+
+
+_SIEVE_SHIFT = np.uint64(40)
+
+
+@dataclass(frozen=True)
+class Decontamination:
+    """What counts as a benchmark's item in a document.
+
+    Attributes:
+        benchmarks: a folder with the raw files, a folder or file for each benchmark; "" looks for none.
+        words: tokens in a run of text that is mostly not Han; 13 as for GPT-3 (arXiv 2005.14165, appendix C).
+        characters: tokens in a run of text that is mostly Han.
+        share: an item is there if at least this share of its runs is. Spaces, punctuation, case, full-width forms,
+            letters before choices and the Chinese script do not matter.
+        action: "cut" takes out the lines that hold the runs, "drop" the document.
+    """
+
+    benchmarks: str = ""
+    words: int = 13
+    characters: int = 20
+    share: float = 0.5
+    action: Literal["cut", "drop"] = "cut"
+
+    def __post_init__(self) -> None:
+        if min(self.words, self.characters) < 2:
+            raise ValueError("Decontamination.words and Decontamination.characters must be at least 2")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"Decontamination.share must be above 0 and at most 1, not {self.share}")
+        if self.action not in ("cut", "drop"):
+            raise ValueError(f"Decontamination.action must be 'cut' or 'drop', not {self.action!r}")
+
+
+class Index(NamedTuple):
+    """The runs of all passages of all benchmarks.
+
+    Attributes:
+        runs: uint64 [R], sorted, each once.
+        first: int64 [R + 1], where the passages of each run begin in `passages`.
+        passages: int32, the passages that have a run.
+        sizes: int32 [P], how many runs each passage has.
+        benchmark: int16 [P], whose it is, by its place in `names`.
+        names: of the benchmarks.
+        sieve: bool [2^24], whether some run begins with these 24 bits: most tokens need no search in `runs`.
+    """
+
+    runs: np.ndarray
+    first: np.ndarray
+    passages: np.ndarray
+    sizes: np.ndarray
+    benchmark: np.ndarray
+    names: list[str]
+    sieve: np.ndarray
+
+
+class WriteIndex(PipelineStep):
+    """Reads the raw files and writes the index, and how many items were too short to be looked for. One task."""
+
+    type = "🦠 - DECONT"
+    name = "Index of benchmarks"
+
+    def __init__(self, folder: DataFolderLike, config: Decontamination) -> None:
+        super().__init__()
+        self.folder, self.config = get_datafolder(folder), config
+
+    def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> None:
+        """Writes `index.npz` and `benchmarks.json`."""
+        with self.track_time():
+            index, counts = build_index(self.config)
+            with self.folder.open("index.npz", "wb") as file:
+                arrays = {**index._asdict(), "names": np.array(index.names)}
+                del arrays["sieve"]
+                np.savez(file, allow_pickle=False, **arrays)
+            with self.folder.open("benchmarks.json", "w") as file:
+                json.dump(counts, file, indent=1)
+
+
+def build_index(config: Decontamination) -> tuple[Index, dict[str, dict[str, int]]]:
+    """The index, and by benchmark its items, passages and items too short to be looked for.
+
+    A passage is a text of an item that is long enough for a run, else all texts of the item together.
+    """
+    runs, passages, sizes, benchmark = [], [], [], []
+    counts: dict[str, dict[str, int]] = {}
+    files = benchmark_files(Path(config.benchmarks))
+    total = 0
+    for number, (name, paths) in enumerate(files.items()):
+        counts[name] = {"items": 0, "passages": 0, "too short": 0}
+        for path in paths:
+            rows = [texts for texts in items(path) if any(texts)]
+            found = _passages(rows, config)
+            runs.append(found.runs)
+            passages.append(np.repeat(np.arange(total, total + len(found.sizes), dtype=np.int32), found.sizes))
+            sizes.append(found.sizes)
+            total += len(found.sizes)
+            counts[name]["items"] += len(rows)
+            counts[name]["passages"] += len(found.sizes)
+            counts[name]["too short"] += found.too_short
+        benchmark.append(np.full(total - sum(map(len, benchmark)), number, np.int16))
+    all_runs, of_passages = np.concatenate(runs), np.concatenate(passages)
+    order = np.argsort(all_runs, kind="stable")
+    unique, first = np.unique(all_runs[order], return_index=True)
+    index = Index(
+        unique,
+        np.append(first, len(all_runs)),
+        of_passages[order],
+        np.concatenate(sizes),
+        np.concatenate(benchmark),
+        list(files),
+        _sieve(unique),
+    )
+    return index, counts
+
+
+class _Passages(NamedTuple):
+    """uint64 runs, each once in a passage, passage after passage; int32 how many each has; items without one."""
+
+    runs: np.ndarray
+    sizes: np.ndarray
+    too_short: int
+
+
+def _passages(rows: list[list[str]], config: Decontamination) -> _Passages:
+    """All at once, because a benchmark is a hundred thousand short texts."""
+    texts = [text for row in rows for text in row]
+    ends = np.cumsum([len(text) + 1 for text in texts], dtype=np.int64)
+    found = _kept("\n".join(texts))
+    # The tokens of text t are borders[t] to borders[t + 1].
+    borders = np.concatenate([[0], np.searchsorted(found.starts, ends)])
+    han = np.concatenate([[0], np.cumsum(found.is_han)])
+    spans: list[tuple[int, int, int]] = []
+    first, too_short = 0, 0
+    for row in rows:
+        last = first + len(row)
+        own = [(int(borders[text]), int(borders[text + 1])) for text in range(first, last)]
+        lengths = [(a, b, _run_length(int(han[b] - han[a]), b - a, config)) for a, b in own]
+        long = [(a, b, n) for a, b, n in lengths if b - a >= n]
+        if not long:
+            a, b = own[0][0], own[-1][1]
+            n = _run_length(int(han[b] - han[a]), b - a, config)
+            long = [(a, b, n)] if b - a >= n else []
+        too_short += not long
+        spans += long
+        first = last
+    if not spans:
+        return _Passages(np.zeros(0, np.uint64), np.zeros(0, np.int32), too_short)
+    begins, stops, n = (np.array(column, np.int64) for column in zip(*spans, strict=True))
+    counts = stops - begins - n + 1
+    starts = np.repeat(begins - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
+    runs = span_hashes(found.hashes, starts, starts + np.repeat(n, counts))
+    passage = np.repeat(np.arange(len(spans)), counts)
+    order = np.lexsort((runs, passage))
+    runs, passage = runs[order], passage[order]
+    once = np.concatenate([[True], (runs[1:] != runs[:-1]) | (passage[1:] != passage[:-1])])
+    return _Passages(runs[once], np.bincount(passage[once], minlength=len(spans)).astype(np.int32), too_short)
+
+
+class Decontaminate(Block):
+    """Drops or cuts documents that hold items of benchmarks.
+
+    Counts `found|BENCHMARK|SOURCE` in its statistics, and names the benchmarks in the metadata of what it drops.
+    Holds the index in memory, about 20 bytes a token of the benchmarks.
+    """
+
+    name = "Decontaminate"
+
+    def __init__(
+        self, folder: DataFolderLike, config: Decontamination, exclusion_writer: DiskWriter | None = None
+    ) -> None:
+        super().__init__(exclusion_writer)
+        self.folder, self.config = get_datafolder(folder), config
+        self._index: Index | None = None
+
+    def judge(self, document: Document) -> str | None:
+        """See `Block`."""
+        if self._index is None:
+            self._index = read_index(self.folder)
+        found, lines = contamination(document.text, self._index, self.config)
+        if not found:
+            return None
+        for name in found:
+            self.stat_update(f"found|{name}|{document.metadata['source']}")
+        document.metadata["benchmarks"] = found
+        if self.config.action == "drop":
+            return "benchmark"
+        left = [line for number, line in enumerate(document.text.split("\n")) if number not in lines]
+        document.text = "\n".join(left).strip()
+        return None if document.text else "benchmark"
+
+
+def read_index(folder: DataFolderLike) -> Index:
+    """The index that `WriteIndex` wrote."""
+    with get_datafolder(folder).open("index.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return Index(**{**dict(arrays), "names": arrays["names"].tolist(), "sieve": _sieve(arrays["runs"])})
+
+
+def contamination(text: str, index: Index, config: Decontamination) -> tuple[list[str], set[int]]:
+    """The benchmarks of which a text holds items, and the numbers of the lines that hold these."""
+    found = _kept(text)
+    n = _run_length(int(found.is_han.sum()), len(found.hashes), config)
+    if len(found.hashes) < n:
+        return [], set()
+    runs = shingles(found.hashes, n)
+    maybe = np.flatnonzero(index.sieve[runs >> _SIEVE_SHIFT])
+    places = np.minimum(np.searchsorted(index.runs, runs[maybe]), len(index.runs) - 1)
+    there = index.runs[places] == runs[maybe]
+    hits, places = maybe[there], places[there]
+    if not len(hits):
+        return [], set()
+    hit_runs = np.unique(places)
+    passages = np.concatenate([index.passages[index.first[run] : index.first[run + 1]] for run in hit_runs])
+    candidates, counts = np.unique(passages, return_counts=True)
+    complete = candidates[counts >= config.share * index.sizes[candidates]]
+    if not len(complete):
+        return [], set()
+    names = sorted({index.names[index.benchmark[passage]] for passage in complete})
+    own = [run for run in hit_runs if np.isin(index.passages[index.first[run] : index.first[run + 1]], complete).any()]
+    held = hits[np.isin(places, own)]
+    breaks = np.flatnonzero(codepoints(text) == ord("\n"))
+    first, last = np.searchsorted(breaks, found.starts[held]), np.searchsorted(breaks, found.starts[held + n - 1])
+    return names, {line for a, b in zip(first, last, strict=True) for line in range(a, b + 1)}
+
+
+def _kept(text: str) -> Tokens:
+    """The tokens but for the letters before choices: an item may have been written down with or without them."""
+    found = tokens(text)
+    kept = ~np.isin(found.hashes, _letters())
+    return Tokens(found.hashes[kept], found.starts[kept], found.is_han[kept])
+
+
+def _sieve(runs: np.ndarray) -> np.ndarray:
+    sieve = np.zeros(1 << 24, np.bool_)
+    sieve[runs >> _SIEVE_SHIFT] = True
+    return sieve
+
+
+def _run_length(han: int, size: int, config: Decontamination) -> int:
+    return config.characters if 2 * han >= size else config.words
+
+
+@cache
+def _letters() -> np.ndarray:
+    return tokens("A B C D E F G H").hashes

@@ -1,0 +1,1 @@
+"""Finding what is there more than once: documents, lines and paragraphs, near-duplicates."""

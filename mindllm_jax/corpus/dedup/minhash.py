@@ -1,0 +1,136 @@
+"""Signatures for finding near-duplicates: MinHash over runs of words or, in Chinese, of characters.
+
+datatrove's own signature splits Chinese into words first, which takes nine tenths of its time. Here a shingle is n
+tokens of `corpus.shingles`, an array operation, and a text, its full-width form and its conversion into the other
+Chinese script have the same signature. The buckets are in datatrove's format: its next stage finds the pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from datatrove.data import Document
+from datatrove.io import DataFolderLike, get_datafolder
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.dedup.minhash import MinhashConfig
+from datatrove.utils.hashing import HashConfig
+
+from mindllm_jax.corpus.shingles import shingles, tokens
+
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class MinHash:
+    """How near-duplicates are found. Two texts with Jaccard similarity s of their shingles meet in some bucket with
+    probability 1 - (1 - s^hashes)^buckets, and are then compared by their whole signatures.
+
+    Attributes:
+        words: tokens in a shingle of text that is mostly not Han.
+        characters: tokens in a shingle of text that is mostly Han.
+        buckets: how many.
+        hashes: in a bucket.
+        similarity: least share of equal hashes of two signatures that met; 0 takes every pair that met.
+        seed: of the hash functions.
+    """
+
+    words: int = 5
+    characters: int = 5
+    buckets: int = 14
+    hashes: int = 8
+    similarity: float = 0.6
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.words, self.characters, self.buckets, self.hashes) < 1:
+            raise ValueError("MinHash.words, characters, buckets and hashes must be at least 1")
+        if not 0 <= self.similarity <= 1:
+            raise ValueError(f"MinHash.similarity must lie between 0 and 1, not be {self.similarity}")
+
+    def stock(self) -> MinhashConfig:
+        """The settings of datatrove's next stages."""
+        return MinhashConfig(
+            num_buckets=self.buckets,
+            hashes_per_bucket=self.hashes,
+            seed=self.seed,
+            hash_config=HashConfig(precision=32, hash_fc="sha1"),
+        )
+
+
+class Signer:
+    """Makes signatures, uint32 [buckets x hashes], of texts."""
+
+    def __init__(self, config: MinHash) -> None:
+        self._config = config
+        random = np.random.default_rng(config.seed)
+        size = (config.buckets * config.hashes, 1)
+        # x -> a x + b modulo 2^32 with odd a permutes all hashes.
+        self._factors = random.integers(0, 2**32, size, dtype=np.uint32) | np.uint32(1)
+        self._terms = random.integers(0, 2**32, size, dtype=np.uint32)
+
+    def sign(self, text: str) -> np.ndarray | None:
+        """The signature of a text; None if it has no letter or digit."""
+        found = tokens(text)
+        if not len(found.hashes):
+            return None
+        n = self._config.characters if found.is_han.mean() >= 0.5 else self._config.words
+        high = (shingles(found.hashes, n) >> np.uint64(32)).astype(np.uint32)
+        least = np.full(len(self._factors), 0xFFFFFFFF, np.uint32)
+        for start in range(0, len(high), _BLOCK):
+            np.minimum(least, (high[start : start + _BLOCK] * self._factors + self._terms).min(1), out=least)
+        return least
+
+
+class Signatures(PipelineStep):
+    """Writes, for each shard of documents, its buckets of signatures and a table for choosing among duplicates.
+
+    A shard takes 4 x buckets x hashes bytes of memory for each of its documents.
+
+    Args:
+        folder: gets `bucket_BBB/RANK.minhash.sig` in datatrove's format, sorted, and `table/RANK.npy`.
+        config: settings.
+        priorities: of sources, most wanted first; those that are not named come after all of them.
+    """
+
+    type = "🫂 - DEDUP"
+    name = "Signatures"
+
+    def __init__(self, folder: DataFolderLike, config: MinHash, priorities: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.folder, self.config, self.priorities = get_datafolder(folder), config, priorities
+
+    def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> None:
+        """Reads a shard to its end."""
+        signer, places = Signer(self.config), {source: place for place, source in enumerate(self.priorities)}
+        numbers, signatures, table = [], [], []
+        for number, document in enumerate(data or ()):
+            with self.track_time():
+                signature = signer.sign(document.text)
+                place = places.get(document.metadata["source"], len(places))
+                bits = np.zeros(self.config.buckets * self.config.hashes, np.uint8)
+                if signature is not None:
+                    numbers.append(number)
+                    signatures.append(signature)
+                    bits = (signature & 0xFF).astype(np.uint8)
+                table.append((place, len(document.text), bits))
+        size = self.config.buckets * self.config.hashes
+        with self.track_time():
+            self._write_buckets(np.array(signatures, np.uint32).reshape(-1, size), np.array(numbers, np.uint32), rank)
+            dtype = table_dtype(self.config)
+            with self.folder.open(f"table/{rank:05d}.npy", "wb") as file:
+                np.save(file, np.array(table, dtype), allow_pickle=False)
+
+    def _write_buckets(self, signatures: np.ndarray, numbers: np.ndarray, rank: int) -> None:
+        for bucket in range(self.config.buckets):
+            columns = signatures[:, bucket * self.config.hashes : (bucket + 1) * self.config.hashes]
+            records = np.concatenate([columns, numbers[:, None]], axis=1).astype("<u4")
+            with self.folder.open(f"bucket_{bucket:03d}/{rank:05d}.minhash.sig", "wb") as file:
+                file.write(records[np.lexsort(records.T[::-1])].tobytes())
+
+
+def table_dtype(config: MinHash) -> np.dtype:
+    """What is known of each document when duplicates are compared and chosen among: the place of its source, its
+    characters, and eight bits of each hash, enough to tell pairs apart (b-bit MinHash, arXiv 0910.3349)."""
+    return np.dtype([("source", "<u2"), ("characters", "<u4"), ("bits", "u1", (config.buckets * config.hashes,))])

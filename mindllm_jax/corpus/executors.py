@@ -1,0 +1,176 @@
+"""Where the stages of a pipeline run: on this machine, on Slurm, on Ray. What comes out does not depend on it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+@dataclass(frozen=True)
+class Executor:
+    """How the tasks of a stage are run. A task is a shard; one that was finished is not run again.
+
+    Attributes:
+        kind: "local", "slurm" or "ray". With Slurm all stages are submitted at once, each waiting for the one before.
+        workers: tasks at a time; 0 for one a core here, all of them on Slurm and Ray.
+        memory_gb: whole gigabytes reserved for a task on Slurm and Ray.
+        partition: of Slurm.
+        time: limit of a task on Slurm, as Slurm writes it.
+        environment: a shell line that makes Python find this project on the nodes, such as `source .venv/bin/activate`.
+        sbatch: further options of sbatch by name.
+    """
+
+    kind: Literal["local", "slurm", "ray"] = "local"
+    workers: int = 0
+    memory_gb: int = 4
+    partition: str = ""
+    time: str = "24:00:00"
+    environment: str = ""
+    sbatch: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("local", "slurm", "ray"):
+            raise ValueError(f"Executor.kind must be 'local', 'slurm' or 'ray', not {self.kind!r}")
+        if self.kind == "slurm" and not self.partition:
+            raise ValueError("Executor.partition is empty; name the Slurm partition, see sinfo")
+        if self.workers < 0 or self.memory_gb < 1:
+            raise ValueError("Executor.workers must be at least 0 and Executor.memory_gb at least 1")
+
+
+class Stage(NamedTuple):
+    """A pipeline of datatrove steps that is run for each of `tasks` shards."""
+
+    name: str
+    steps: list[Any]
+    tasks: int
+
+
+def run_stages(stages: list[Stage], logs: Path, executor: Executor) -> bool:
+    """Runs the stages one after the other, or submits them to Slurm.
+
+    Each leaves statistics, logs and marks of finished tasks in `logs/NUMBER_NAME`.
+
+    Returns whether all of them are finished now: not when they were submitted.
+    """
+    if executor.kind == "slurm":
+        return _submit(stages, logs, executor)
+    with _quiet(logs / "datatrove.log") as console, Progress(
+        TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(), console=console,
+    ) as progress:  # fmt: skip
+        for number, stage in enumerate(stages):
+            run = _made(stage, stage_folder(logs, number, stage), executor)
+            bar = progress.add_task(stage.name, total=stage.tasks)
+            with _watching(run, lambda done, bar=bar: progress.update(bar, completed=done)):
+                run.run()
+    return True
+
+
+def stage_folder(logs: Path, number: int, stage: Stage) -> Path:
+    """Where a stage keeps its statistics and marks."""
+    return logs / f"{number:02d}_{stage.name.replace(' ', '_')}"
+
+
+def _made(stage: Stage, folder: Path, executor: Executor) -> Any:
+    if executor.kind == "ray":
+        from datatrove.executor.ray import RayPipelineExecutor
+
+        return RayPipelineExecutor(
+            stage.steps,
+            tasks=stage.tasks,
+            workers=executor.workers or -1,
+            logging_dir=str(folder),
+            mem_per_cpu_gb=executor.memory_gb,
+        )
+    from datatrove.executor.local import LocalPipelineExecutor
+
+    return LocalPipelineExecutor(
+        stage.steps,
+        tasks=stage.tasks,
+        workers=min(executor.workers or len(os.sched_getaffinity(0)), stage.tasks),
+        logging_dir=str(folder),
+    )
+
+
+def _submit(stages: list[Stage], logs: Path, executor: Executor) -> bool:
+    from datatrove.executor.slurm import SlurmPipelineExecutor
+
+    last = None
+    for number, stage in enumerate(stages):
+        last = SlurmPipelineExecutor(
+            stage.steps,
+            tasks=stage.tasks,
+            time=executor.time,
+            partition=executor.partition,
+            mem_per_cpu_gb=executor.memory_gb,
+            workers=executor.workers or -1,
+            job_name=stage.name.replace(" ", "_"),
+            qos="",
+            env_command=executor.environment,
+            sbatch_args=dict(executor.sbatch),
+            depends=last,
+            logging_dir=str(stage_folder(logs, number, stage)),
+        )
+    if last is None or not _unfinished(stages, logs):
+        return True
+    last.run()
+    return False
+
+
+def _unfinished(stages: list[Stage], logs: Path) -> bool:
+    folders = (stage_folder(logs, number, stage) / "completions" for number, stage in enumerate(stages))
+    return any(
+        not (folder / f"{rank:05d}").exists()
+        for folder, stage in zip(folders, stages, strict=True)
+        for rank in range(stage.tasks)
+    )
+
+
+@contextmanager
+def _watching(run: Any, tell: Any) -> Iterator[None]:
+    """Tells every second how many tasks are done."""
+    over = threading.Event()
+
+    def done() -> int:
+        return run.world_size - len(run.get_incomplete_ranks(skip_completed=True))
+
+    def watch() -> None:
+        while not over.wait(1):
+            tell(done())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        tell(done())
+
+
+@contextmanager
+def _quiet(log: Path) -> Iterator[Console]:
+    """Sends what datatrove's processes write to the terminal into a file; gives a console that is still the terminal.
+
+    Their loggers are set up anew in each process and know no other way.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with open(log, "ab") as file, os.fdopen(terminal, "w", closefd=False) as stream:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield Console(file=stream)
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
