@@ -20,7 +20,6 @@ from mindllm_jax.corpus.blocks.block import Block
 from mindllm_jax.corpus.codepoints import codepoints
 from mindllm_jax.corpus.shingles import Tokens, shingles, span_hashes, tokens
 
-
 _SIEVE_SHIFT = np.uint64(40)
 
 
