@@ -15,7 +15,7 @@ from mindllm_jax.corpus.reading.formats import format_of
 from mindllm_jax.corpus.reading.plain import read_plain
 from mindllm_jax.corpus.reading.records import Bad, BadFile, Record
 from mindllm_jax.corpus.reading.rows import read_rows
-from mindllm_jax.corpus.reading.streams import compression, unpacked, utf16_as_utf8
+from mindllm_jax.corpus.reading.streams import unpacked, utf16_as_utf8
 from mindllm_jax.corpus.reading.tables import read_parquet
 from mindllm_jax.corpus.reading.warc import read_warc
 from mindllm_jax.corpus.reading.wiki import read_wiki
@@ -132,11 +132,8 @@ class Reader(PipelineStep):
                 case "plain":
                     yield from read_plain(stream, longest=self.longest)
                 case "warc":
-                    if compression(packed) in ("xz", "bzip2"):
-                        yield from read_warc(stream, longest=self.longest)
-                    else:  # with a member a record, so that what follows a damaged one is found
-                        with fs.open(path, "rb") as again:
-                            yield from read_warc(again, longest=self.longest)
+                    with fs.open(path, "rb") as again:
+                        yield from read_warc(again, longest=self.longest)
                 case "wiki":
                     yield from read_wiki(stream, longest=self.longest)
 

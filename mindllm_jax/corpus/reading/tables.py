@@ -26,7 +26,7 @@ def read_parquet(file: BinaryIO, *, text_field: str, id_field: str, longest: int
     # pyarrow tells damage by any of these; an OSError with a number is of the disk or the network.
     damage = (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError)
     try:
-        table = parquet.ParquetFile(file)
+        table = parquet.ParquetFile(file, page_checksum_verification=True)
         columns = [column.name for column in table.schema_arrow if _scalar(column.type)]
         counts = [
             (group.num_rows, group.total_byte_size)
@@ -81,7 +81,8 @@ def _record(
     if isinstance(values, UnicodeDecodeError):
         message = f"a string that is not UTF-8 (at position {values.start}); write the file again"
         return Bad("not UTF-8", where, message, len(values.object))
-    size = len((values[text_field] or "").encode())
+    text = values[text_field]
+    size = len(text.encode()) if isinstance(text, str) else 0
     if size > longest:
         return too_long(where, size, longest)
     try:

@@ -1,12 +1,13 @@
 """WARC files, WET files among them, as records."""
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from mindllm_jax.corpus.json_lines import BadLine
 from mindllm_jax.corpus.reading.encodings import decode
-from mindllm_jax.corpus.reading.records import Bad, Record, Scalar, too_long
+from mindllm_jax.corpus.reading.records import Bad, BadFile, Record, Scalar, too_long
 from mindllm_jax.corpus.reading.streams import compression
 
 _MARKUPS = {"text/html": "html", "application/xhtml+xml": "html", "text/plain": "text"}
@@ -17,45 +18,53 @@ _BEGINNINGS = {None: b"WARC/1.", "gzip": b"\x1f\x8b\x08", "zstd": b"\x28\xb5\x2f
 def read_warc(file: BinaryIO, *, longest: int) -> Iterator[Record | Bad]:
     """The pages of a WARC file (HTML and plain text that were found, status 200) and the texts of a WET file.
 
-    Memory: a few times `longest` bytes. After a damaged record reading goes on where the next one begins, if the file
-    can be sought in; no reader of WARC files does this by itself.
+    Memory: a few times `longest` bytes. After a damaged record reading goes on where the next one begins.
+
+    Raises:
+        BadFile: it is compressed in a way that WARC files are not.
     """
     try:
         from fastwarc import ArchiveIterator
     except ImportError as error:
         raise ImportError("reading WARC files needs fastwarc: pip install 'mindllm-jax[data]'") from error
-    beginning, end = None, float("inf")
-    if file.seekable():
-        packed = compression(file.read(16))
-        beginning = _BEGINNINGS[packed]
-        if packed is None:  # only then do positions in the file and lengths of records have the same unit
-            end = file.seek(0, 2)
-        file.seek(0)
+    packed = compression(file.read(16))
+    if packed not in _BEGINNINGS:
+        raise BadFile(
+            "nested", f"a WARC file in {packed} data, where its records cannot be found; compress it with gzip"
+        )
+    beginning = _BEGINNINGS[packed]
+    # Positions in the file and lengths of records have the same unit only in a plain file.
+    end = file.seek(0, 2) if packed is None else math.inf
+    file.seek(0)
     position = 0
+    damage: tuple[int, Exception] | None = None  # since which byte, and what was wrong there
     while True:
-        done = False  # with the record at `position`
         try:
             for record in ArchiveIterator(file, parse_http=False):
-                position, done = int(record.stream_pos), False
-                if record.stream_pos + record.content_length > end:
+                position = int(record.stream_pos)
+                if position + record.content_length > end:
                     raise ValueError("its length reaches beyond the end of the file")
                 found = _page(record, f"record at byte {position}", longest)
+                if damage is not None:
+                    yield _damaged(*damage, position)
+                    damage = None
                 if found is not None:
                     yield found
-                done = True
-            return
+            break
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the disk or the network
-            following = None if beginning is None else _find(file, beginning, position + 1)
-            # A damaged record after a good one is told when it is met again, unless nothing begins there.
-            if not done or following is None:
-                where = f"{'after the ' if done else ''}record at byte {position}"
-                size = 0 if following is None else following - position
-                yield Bad("damaged", where, f"damaged or cut ({error}); fetch the file again", size)
+            damage = damage or (position, error)
+            following = _find(file, beginning, position + 1)
             if following is None:
-                return
+                break
             position = file.seek(following)
+    if damage is not None:
+        yield _damaged(*damage, file.seek(0, 2))
+
+
+def _damaged(start: int, error: Exception, end: int) -> Bad:
+    return Bad("damaged", f"bytes {start} to {end}", f"damaged or cut ({error}); fetch the file again", end - start)
 
 
 def _page(record: Any, where: str, longest: int) -> Record | Bad | None:
@@ -65,19 +74,22 @@ def _page(record: Any, where: str, longest: int) -> Record | Bad | None:
     converted = record.record_type == WarcRecordType.conversion
     if not converted and record.record_type not in (WarcRecordType.response, WarcRecordType.resource):
         return None
-    length = record.content_length
+    length, headers = record.content_length, record.headers
+    if not headers.get("Content-Length", "").strip().isdigit():
+        raise ValueError("no length")
     if length > longest:
         return too_long(where, length, longest)
     record.freeze()
     if record.content_length != length:
         raise ValueError(f"{length:,} bytes announced, {record.content_length:,} there")
-    headers = record.headers
     content_type, charset = headers.get("Content-Type", ""), None
     if record.record_type == WarcRecordType.response:
         if not record.is_http:
             return None
         record.parse_http(auto_decode="all")
-        if record.http_headers is None or record.http_headers.status_code != 200:
+        if record.http_headers is None or record.http_headers.status_code is None:
+            raise ValueError("no status of HTTP")
+        if record.http_headers.status_code != 200:
             return None
         content_type, charset = record.http_content_type or "", record.http_charset
     markup = _MARKUPS.get(content_type.partition(";")[0].strip().lower())
