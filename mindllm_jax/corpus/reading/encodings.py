@@ -54,12 +54,13 @@ def detect(sample: bytes) -> str | None:
     sample = sample[beyond_ascii.start() :][:_ENOUGH_BYTES]
     decoded = codecs.getincrementaldecoder("utf-8")("replace").decode(sample)
     broken = decoded.count("\ufffd")
-    if broken == 0 or broken < sum(c > "\x7f" for c in decoded) - broken:
+    whole = sum(c > "\x7f" for c in decoded) - broken
+    if broken == 0 < whole:
         return "utf-8"
     (second, _), (best, encoding) = sorted((_plausible(sample, e), e) for e in ("gb18030", "big5hkscs"))
     common, frequent = best
     if common < _COMMON_ENOUGH or frequent < _FREQUENT_ENOUGH or sum(best) - sum(second) < _AHEAD:
-        return None
+        return "utf-8" if broken < whole else None
     return encoding
 
 

@@ -8,17 +8,18 @@ from mindllm_jax.corpus.json_lines import BadLine
 from mindllm_jax.corpus.reading.encodings import decode, detect
 from mindllm_jax.corpus.reading.reader import Reader
 
-SIMPLIFIED = """为了保护民事主体的合法权益，调整民事关系，维护社会和经济秩序，适应中国特色社会主义发展要求，弘扬社会主义核心价值观，
-根据宪法，制定本法。民法调整平等主体的自然人、法人和非法人组织之间的人身关系和财产关系。话说天下大势，分久必合，合久必分。
+SIMPLIFIED = """为了保护民事主体的合法权益，调整民事关系，维护社会和经济秩序，根据宪法，制定本法。
+民法调整平等主体的自然人、法人和非法人组织之间的人身关系和财产关系。话说天下大势，分久必合，合久必分。
 这本书质量不错，送货也很快，就是包装差了一点，下次还会再买。今天股市收盘上涨，投资者对未来的市场表示乐观。"""
-TRADITIONAL = """為了保護民事主體的合法權益，調整民事關係，維護社會和經濟秩序，根據憲法，制定本法。話說天下大勢，分久必合，合久必分。
+TRADITIONAL = """為了保護民事主體的合法權益，調整民事關係，維護社會和經濟秩序，根據憲法，制定本法。
+話說天下大勢，分久必合，合久必分。
 這本書品質不錯，送貨也很快，就是包裝差了一點，下次還會再買。今天股市收盤上漲，投資者對未來的市場表示樂觀。"""
-FRENCH = "Ce résumé présente la société, où l'été s'achève déjà à Noël. Voilà une idée très générale: façon, élève, café, forêt."
+FRENCH = "Ce résumé présente la société, où l'été s'achève déjà à Noël. Voilà une idée générale: façon, élève, café."
 GERMAN = "Die Größe der Straße überrascht viele Gäste; schöne Häuser, grüne Wälder für Köln, Äpfel übrigens und Öl."
 
 
 def windows(text: str, encoding: str, size: int) -> list[bytes]:
-    pieces = [text[start : start + size] for start in range(0, len(text) - size, max(1, size // 3))]
+    pieces = [text[start : start + size] for start in range(0, max(1, len(text) - size), max(1, size // 3))]
     return [piece.encode(encoding) for piece in pieces if not piece.isascii()]
 
 
