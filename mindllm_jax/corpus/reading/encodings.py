@@ -6,6 +6,7 @@ in the right one is made of common characters, while in a wrong one it is a rand
 
 import codecs
 import re
+from collections import Counter
 from functools import cache
 from itertools import product
 
@@ -54,7 +55,7 @@ def detect(sample: bytes) -> str | None:
     sample = sample[beyond_ascii.start() :][:_ENOUGH_BYTES]
     decoded = codecs.getincrementaldecoder("utf-8")("replace").decode(sample)
     broken = decoded.count("\ufffd")
-    whole = sum(c > "\x7f" for c in decoded) - broken
+    whole = len(decoded) - len(decoded.encode("ascii", "ignore")) - broken
     if broken == 0 < whole:
         return "utf-8"
     (second, _), (best, encoding) = sorted((_plausible(sample, e), e) for e in ("gb18030", "big5hkscs"))
@@ -67,9 +68,12 @@ def detect(sample: bytes) -> str | None:
 def _plausible(sample: bytes, encoding: str) -> tuple[float, float]:
     """The shares of common and of frequent characters among those beyond ASCII."""
     decoded = codecs.getincrementaldecoder(encoding)("replace").decode(sample)
-    characters = [c for c in decoded if c > "\x7f"]
-    count = max(1, len(characters))
-    return sum(c in _common() for c in characters) / count, sum(c in _FREQUENT for c in characters) / count
+    counts = {character: n for character, n in Counter(decoded).items() if character > "\x7f"}
+    total = max(1, sum(counts.values()))
+    common, frequent = (
+        sum(n for character, n in counts.items() if character in known) / total for known in (_common(), _FREQUENT)
+    )
+    return common, frequent
 
 
 def decode(content: bytes, declared: str | None = None) -> str:
