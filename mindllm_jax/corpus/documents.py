@@ -148,19 +148,41 @@ def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
+def text_of(row: Any, field: str = "text") -> str:
+    """The text of a row. Raises BadLine when there is none."""
+    if not isinstance(row, dict):
+        raise BadLine("not an object", f'a JSON {type(row).__name__} where an object {{"{field}": ...}} was expected')
+    if row.get(field) is None:
+        fields = ", ".join(sorted(row)[:8]) or "none"
+        raise BadLine("no text", f"no `{field}` (its fields: {fields}); rename the field that holds the text")
+    text = row[field]
+    if not isinstance(text, str):
+        raise BadLine("text not a string", f"`{field}` is a {type(text).__name__}, not a string")
+    if not text.strip():
+        raise BadLine("empty text", f"`{field}` is empty; remove the line")
+    return text
+
+
+def check_name(field: str, name: str) -> None:
+    """Raises BadLine when a source or language cannot be (part of) the name of a file."""
+    if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
+        raise BadLine("bad name", f"`{field}` is {name!r}; files are named by it, so it may not look like a path")
+
+
+def check_unicode(text: str) -> None:
+    """Raises BadLine when a text cannot be written."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadLine(
+            "broken Unicode", r"an escape \ud800 to \udfff without its other half, which no UTF-8 text can hold"
+        ) from None
+
+
 def _parse(line: bytes, source: str, lang: str | None) -> Document:
     """The document of one line."""
     row = parse(line)
-    if not isinstance(row, dict):
-        raise BadLine("not an object", f'a JSON {type(row).__name__} where an object {{"text": ...}} was expected')
-    if row.get("text") is None:
-        fields = ", ".join(sorted(row)[:8]) or "none"
-        raise BadLine("no text", f"no `text` (its fields: {fields}); rename the field that holds the text")
-    text = row["text"]
-    if not isinstance(text, str):
-        raise BadLine("text not a string", f"`text` is a {type(text).__name__}, not a string")
-    if not text.strip():
-        raise BadLine("empty text", "`text` is empty; remove the line")
+    text = text_of(row)
     language = row.get("lang") or lang
     if language is None:
         raise BadLine(
@@ -171,12 +193,6 @@ def _parse(line: bytes, source: str, lang: str | None) -> Document:
     id = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16] if id in (None, "") else str(id)
     document = Document(text=text, source=str(row.get("source") or source), lang=str(language), id=id)
     for field, name in (("source", document.source), ("lang", document.lang)):
-        if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
-            raise BadLine("bad name", f"`{field}` is {name!r}; files are named by it, so it may not look like a path")
-    try:
-        f"{text}{document.source}{document.lang}{id}".encode()
-    except UnicodeEncodeError:
-        raise BadLine(
-            "broken Unicode", r"an escape \ud800 to \udfff without its other half, which no UTF-8 text can hold"
-        ) from None
+        check_name(field, name)
+    check_unicode(f"{text}{document.source}{document.lang}{id}")
     return document

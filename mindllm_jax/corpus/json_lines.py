@@ -1,11 +1,12 @@
 """Reading files of one JSON value a line, plain or gzip, with errors that say what is wrong and where."""
 
+import codecs
 import gzip
 import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 
 class BadLine(ValueError):
@@ -14,6 +15,27 @@ class BadLine(ValueError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class HasLines(Protocol):
+    """A binary file, of gzip's kind too."""
+
+    def readline(self, size: int | None = -1, /) -> bytes: ...
+
+
+def numbered(file: HasLines, longest: int | None = None) -> Iterator[tuple[int, bytes, int]]:
+    """Number (from 1), content and length in bytes of the lines that are not blank.
+
+    Of a line longer than `longest` bytes the content is its beginning; the rest is read past and takes no memory.
+    """
+    number = 0
+    while line := file.readline(-1 if longest is None else longest + 1):
+        number += 1
+        size, end = len(line), line
+        while longest is not None and size > longest and not end.endswith(b"\n") and (end := file.readline(1 << 16)):
+            size += len(end)
+        if line.strip():
+            yield number, line, size
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -34,9 +56,8 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raw.seek(0)
         file = gzip.GzipFile(fileobj=raw) if compressed else raw
         try:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
+            for number, line, _ in numbered(file):
+                yield number, line
         except EOFError:
             raise ValueError(
                 f"{path} is cut off: the gzip file ends after line {number} without its end mark; fetch it again"
@@ -45,15 +66,19 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
             raise ValueError(f"{path} is damaged after line {number} ({error}); fetch or copy it again") from None
 
 
-def parse(line: bytes) -> Any:
-    """The value of one line of UTF-8. Raises BadLine when there is none."""
+def parse(line: bytes, encoding: str = "utf-8") -> Any:
+    """The value of one line. Raises BadLine when there is none."""
     try:
-        return json.loads(line.decode("utf-8-sig").rstrip())  # so that columns are counted on this line
+        # Without the line's end, so that columns are counted on this line.
+        return json.loads(line.removeprefix(codecs.BOM_UTF8).decode(encoding).rstrip())
     except UnicodeDecodeError as error:
+        name = encoding.upper()
+        advice = (
+            "convert the file, for example with iconv -f GB18030 -t UTF-8" if name == "UTF-8" else "repair the line"
+        )
         raise BadLine(
-            "not UTF-8",
-            f"not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start}); convert the file, for"
-            " example with iconv -f GB18030 -t UTF-8",
+            f"not {name}",
+            f"not {name} (byte 0x{error.object[error.start]:02x} at position {error.start}); {advice}",
         ) from None
     except json.JSONDecodeError as error:
         raise BadLine(

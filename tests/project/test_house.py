@@ -78,7 +78,9 @@ def test_imports_are_declared() -> None:
     all_but_kernels = [path for path in library() if path.name != "triton_kernels.py"]
     for path in all_but_kernels:
         for module in third_party_imports(path, at_import=True):
-            assert distributions(module) & extras[""], f"{path}: {module} is imported at once but is not in the core"
+            # Steps of a datatrove pipeline are its subclasses; whoever imports them has the extra.
+            step = module == "datatrove" and path.is_relative_to(ROOT / "mindllm_jax/corpus/reading")
+            assert step or distributions(module) & extras[""], f"{path}: {module} is not in the core"
     for path in [*library(), *ROOT.glob("launch/*.py"), *ROOT.glob("benchmarks/*.py")]:
         for module in third_party_imports(path, at_import=False):
             assert distributions(module) & everything, f"{path}: {module} is in no extra of setup.cfg"

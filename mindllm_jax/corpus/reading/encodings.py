@@ -1,0 +1,123 @@
+"""Which of UTF-8, GB18030 and Big5 a piece of text is in.
+
+General detectors weigh a hundred encodings and say "Greek" to a short line of Chinese. Here there are three, and text
+in the right one is made of common characters, while in a wrong one it is a random draw of mostly rare ones.
+"""
+
+import codecs
+import re
+from collections import Counter
+from functools import cache
+from itertools import product
+
+from mindllm_jax.corpus.json_lines import BadLine
+
+_ENOUGH_BYTES = 1 << 16
+
+# The most frequent characters of modern Chinese, in both scripts: half of any prose.
+_FREQUENT = frozenset(
+    "的一是不了在人有我他這个個们們中来來上大为為和国國地到以说說时時要就出会會可也你对對生能而子那得于於着下自之年过過发發"
+    "后後作里裡用道行所然家种種事成方多经經么麼去法学學如都同现現当當没沒动動面起看定天分还還进進好小部其些主样樣理心本前"
+    "开開但因只从從想实實日军軍者意无無力它与與长長把机機十民第公此已工使情明性知全三又关關点點正业業外将將两兩高间間由"
+    "问問很最重并並物手应應战戰向头頭文体體政美相见見被利什二等产產或新己制身果加西斯月话話合回特代内內信表化老给給世位次"
+    "度门門任常先海通教儿兒原东東声聲提立及比员員解水名真论論处處走义義各入几幾口认認条條平系气氣题題活尔爾更别別打女变變"
+    "四神总總何电電数數安少报報才结結反受目太量再感建务務做接必场場件计計管期市直德资資命山金指克许許统統区區保至队隊形社"
+    "便空决決治展马馬科司五基眼书書非则則听聽白却卻界达達光放强強即像难難且权權思王象完设設式色路记記南品住告类類求据據程"
+    "北边邊死张張该該交规規万萬取拉格望觉覺术術领領共确確传傳师師观觀清今切院让讓识識候带帶导導争爭运運"
+    "，。、；：？！“”‘’（）《》〈〉【】「」『』—…·　〔〕％～"
+)
+# Set by measurement: right encodings have 0.8 to 1 of common characters from 20 characters on, wrong ones under 0.75.
+_COMMON_ENOUGH = 0.8
+_FREQUENT_ENOUGH = 0.1
+_AHEAD = 0.2
+
+
+@cache
+def _common() -> frozenset[str]:
+    """The first levels of GB2312 (3,755 characters) and Big5 (5,401): those that each standard took for common."""
+    simplified = product(range(0xB0, 0xD8), range(0xA1, 0xFF))
+    traditional = product(range(0xA4, 0xC7), [*range(0x40, 0x7F), *range(0xA1, 0xFF)])
+    return _FREQUENT.union(
+        *(bytes(pair).decode("gb2312", "ignore") for pair in simplified),
+        *(bytes(pair).decode("big5", "ignore") for pair in traditional),
+    )
+
+
+def detect(sample: bytes) -> str | None:
+    """The encoding of text that holds `sample`: "utf-8", "gb18030", "big5hkscs", or None where none fits.
+
+    It begins with a whole character, may end within one, and may hold a few broken ones. Encodings of one byte a
+    character (Latin-1, cp1252, KOI8, …) are never guessed: every file is valid in all of them.
+    """
+    beyond_ascii = re.search(rb"[\x80-\xff]", sample)
+    if beyond_ascii is None:
+        return "utf-8"
+    sample = sample[beyond_ascii.start() :][:_ENOUGH_BYTES]
+    decoded = codecs.getincrementaldecoder("utf-8")("replace").decode(sample)
+    broken = decoded.count("\ufffd")
+    whole = len(decoded) - len(decoded.encode("ascii", "ignore")) - broken
+    if broken == 0 < whole:
+        return "utf-8"
+    (second, _), (best, encoding) = sorted((_plausible(sample, e), e) for e in ("gb18030", "big5hkscs"))
+    common, frequent = best
+    if common < _COMMON_ENOUGH or frequent < _FREQUENT_ENOUGH or sum(best) - sum(second) < _AHEAD:
+        return "utf-8" if broken < whole else None
+    return encoding
+
+
+def _plausible(sample: bytes, encoding: str) -> tuple[float, float]:
+    """The shares of common and of frequent characters among those beyond ASCII."""
+    decoded = codecs.getincrementaldecoder(encoding)("replace").decode(sample)
+    counts = {character: n for character, n in Counter(decoded).items() if character > "\x7f"}
+    total = max(1, sum(counts.values()))
+    common, frequent = (
+        sum(n for character, n in counts.items() if character in known) / total for known in (_common(), _FREQUENT)
+    )
+    return common, frequent
+
+
+def decode(content: bytes, declared: str | None = None) -> str:
+    """The text of a whole document in a declared or a detected encoding.
+
+    A byte-order mark and UTF-8 go before what is declared, which servers often get wrong.
+
+    Raises:
+        BadLine: it is broken in its encoding, the encoding cannot be told, or it is no text.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        candidates = ["utf-16"]
+    elif (position := content.find(b"\0")) >= 0:
+        raise BadLine("NUL bytes", f"a NUL byte at position {position}: it is damaged, or no text")
+    else:
+        detected = detect(content)
+        candidates = ["utf-8-sig"] if detected == "utf-8" else [_python_name(declared), detected]
+    broken = None
+    for encoding in candidates:
+        try:
+            if encoding is not None:
+                return content.decode(encoding)
+        except UnicodeDecodeError as error:
+            broken = broken or error
+    if broken is None:
+        raise BadLine(
+            "unknown encoding",
+            "its encoding is none of UTF-8, UTF-16 with a byte-order mark, GB18030 and Big5; convert it, for example"
+            " with iconv -f CP1252 -t UTF-8",
+        )
+    name = broken.encoding.upper()
+    position = broken.start
+    raise BadLine(f"not {name}", f"not {name} (byte 0x{broken.object[position]:02x} at position {position}); repair it")
+
+
+def _python_name(label: str | None) -> str | None:
+    """Python's name of a web label: pages that declare a subset use the whole of it."""
+    if label is None:
+        return None
+    label = label.strip(" \t\r\n\"'").lower()
+    wider = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "iso-8859-1": "cp1252", "latin1": "cp1252"}
+    label = wider.get(label, label)
+    try:
+        # Codecs that do not make text of bytes ("rot13", "zlib") are no encodings.
+        return label if codecs.lookup(label)._is_text_encoding else None  # pyright: ignore[reportAttributeAccessIssue]
+    except (LookupError, ValueError):
+        return None

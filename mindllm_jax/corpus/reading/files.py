@@ -1,0 +1,85 @@
+"""From what a person names (files, folders, globs, anywhere) to the list of files to read."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from mindllm_jax.corpus.reading.formats import SUFFIXES, suffix
+
+
+def raw_files(inputs: Sequence[str]) -> list[str]:
+    """The files that `inputs` name, sorted, each once: local paths as they are, others as full URLs.
+
+    Args:
+        inputs: files, folders (with all below them) and globs; local paths or fsspec URLs ("s3://bucket/zh/*.jsonl.gz").
+
+    Of a folder, files whose names begin with "." or "_" are left out, as Spark and Hadoop do. Files named by themselves
+    or by a glob may have any suffix.
+
+    Raises:
+        FileNotFoundError: an input names nothing.
+        ValueError: no input, no fsspec file system of this name, or folders hold files of unknown suffixes.
+    """
+    if not inputs:
+        raise ValueError("no input files are given; name files, folders or globs")
+    found: set[str] = set()
+    unknown: list[str] = []
+    for name in inputs:
+        fs, path = file_system(name)
+        if fs.isdir(path):
+            root = path.rstrip("/") + "/"
+            files = [
+                file
+                for file in fs.find(path)
+                if not any(part.startswith((".", "_")) for part in file.removeprefix(root).split("/"))
+            ]
+            unknown += [file for file in files if suffix(file) not in SUFFIXES]
+            hint = "the folder holds no files"
+        elif fs.exists(path):
+            files, hint = [path], ""
+        else:
+            files = [file for file in fs.glob(path) if not fs.isdir(file)] if any(c in path for c in "*?[") else []
+            hint = "nothing matches; quote globs, and write ** for folders below" if "*" in path else "nothing is there"
+        if not files:
+            raise FileNotFoundError(f"no files at {name}: {hint}")
+        local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+        found.update(file if local else fs.unstrip_protocol(file) for file in files)
+    if unknown:
+        counts = Counter(suffix(file) for file in unknown)
+        kinds = ", ".join(f"{count} x {'.' + kind if kind else 'no suffix'}" for kind, count in counts.most_common(8))
+        raise ValueError(
+            f"the folders hold {len(unknown)} files of unknown kinds ({kinds}), such as {min(unknown)}; move them away,"
+            f" or name what to read with a glob (known are {', '.join(SUFFIXES)}, plain or compressed)"
+        )
+    return sorted(found)
+
+
+def file_system(name: str) -> tuple[Any, str]:
+    """The fsspec file system of a path or URL, and the path in it.
+
+    Raises:
+        ValueError: there is no such file system.
+        ImportError: its package is not installed.
+    """
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise ImportError("reading raw files needs fsspec: pip install 'mindllm-jax[data]'") from error
+    try:
+        return url_to_fs(name)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    except ImportError as error:
+        raise ImportError(f"{name}: {error}") from error
+
+
+def short_names(files: Sequence[str]) -> list[str]:
+    """The files without the folders they share, but no shorter than is needed to tell them apart.
+
+    Names of documents are made of them, so they are the same on every machine.
+    """
+    parts = [file.rstrip("/").split("/") for file in files]
+    depth = 1
+    while len({tuple(p[-depth:]) for p in parts}) < len(set(files)):
+        depth += 1
+    return ["/".join(p[-depth:]) for p in parts]

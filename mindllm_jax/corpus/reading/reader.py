@@ -1,0 +1,159 @@
+"""The first step of a pipeline: raw files in, documents out, word of everything that was left out."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from datatrove.data import Document, DocumentsPipeline
+from datatrove.pipeline.base import PipelineStep
+from datatrove.utils.logging import logger
+
+from mindllm_jax.corpus.documents import check_name, check_unicode
+from mindllm_jax.corpus.json_lines import BadLine
+from mindllm_jax.corpus.reading.files import file_system, short_names
+from mindllm_jax.corpus.reading.formats import format_of
+from mindllm_jax.corpus.reading.plain import read_plain
+from mindllm_jax.corpus.reading.records import Bad, BadFile, Record
+from mindllm_jax.corpus.reading.rows import read_rows
+from mindllm_jax.corpus.reading.streams import unpacked, utf16_as_utf8
+from mindllm_jax.corpus.reading.tables import read_parquet
+from mindllm_jax.corpus.reading.warc import read_warc
+from mindllm_jax.corpus.reading.wiki import read_wiki
+
+# Of each kind of bad piece, as many of a file are logged one by one; all are counted.
+_LOGGED = 10
+
+
+class Reader(PipelineStep):
+    """Reads JSON lines, parquet, plain text (a file a document), WARC and MediaWiki dumps, plain or compressed.
+
+    Args:
+        files: paths or fsspec URLs, as `raw_files` lists them. Task r of n reads files r, r + n, r + 2n, … of it.
+        source: the source of documents that do not name one; a file's name without suffixes if not given.
+        lang: the language of documents that do not name one.
+        text_field: the field or column of the text in JSON lines and parquet.
+        id_field: the same of the id.
+        on_bad: what to do with what holds no document: raise, or count it, log it, and go on.
+        max_document_bytes: a longer line, page or file is bad. Memory is bounded by a few times this, but for parquet,
+            where it is a row group.
+
+    A document's id is its own, or the name of its file and its number there. Its metadata are `source`, `lang` where
+    declared, `format` ("text", "html" or "wiki": the text is markup) where the file says it, `url` where known, and the
+    other strings and numbers of its row.
+
+    What is left out is counted as `bad|SOURCE|KIND`, in bytes where they are known.
+
+    Raises:
+        ValueError: (`on_bad="error"`) something is bad: the file, the place, what is wrong and what to do.
+        OSError: a file cannot be opened or read.
+        ImportError: a package that the format needs is not installed.
+    """
+
+    type = "📖 - READER"
+    name = "🗂 Raw files"
+
+    def __init__(
+        self,
+        files: Sequence[str],
+        *,
+        source: str | None = None,
+        lang: str | None = None,
+        text_field: str = "text",
+        id_field: str = "id",
+        on_bad: Literal["error", "skip"] = "error",
+        max_document_bytes: int = 32 << 20,
+    ) -> None:
+        super().__init__()
+        if on_bad not in ("error", "skip"):
+            raise ValueError(f"on_bad must be 'error' or 'skip', not {on_bad!r}")
+        if max_document_bytes < 1:
+            raise ValueError(f"max_document_bytes must be at least 1, not {max_document_bytes}")
+        for field, name in (("source", source), ("lang", lang)):
+            if name is not None:
+                check_name(field, name)
+        self.files = list(zip(files, short_names(files), strict=True))
+        self.source, self.lang = source, lang
+        self.text_field, self.id_field = text_field, id_field
+        self.on_bad = on_bad
+        self.longest = max_document_bytes
+
+    def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
+        if data:
+            yield from data
+        for file, name in self.files[rank::world_size]:
+            self.stat_update("input_files")
+            yield from self._read(file, name)
+
+    def _read(self, file: str, name: str) -> Iterator[Document]:
+        default = self.source or name.rpartition("/")[2].lstrip(".").split(".")[0] or "unnamed"
+        told: Counter[str] = Counter()
+        documents = 0
+        records = self._records(file, name)
+        while True:
+            with self.track_time():
+                try:
+                    found = next(records, None)
+                except BadFile as bad:
+                    found = Bad(bad.kind, "", str(bad), 0)
+                if isinstance(found, Record):
+                    found = self._document(found, name, default)
+            if found is None:
+                break
+            if isinstance(found, Bad):
+                self._tell(found, file, default, told)
+            else:
+                documents += 1
+                self.update_doc_stats(found)
+                yield found
+        if not documents and not told:
+            self._tell(Bad("no document", "", "it holds no document; leave it out", 0), file, default, told)
+        self.stat_update("documents", value=documents, unit="input_file")
+        if told:
+            counts = ", ".join(f"{count} x {kind}" for kind, count in told.most_common())
+            logger.warning(f"{file}: {documents} documents; left out: {counts}")
+
+    def _records(self, file: str, name: str) -> Iterator[Record | Bad]:
+        fs, path = file_system(file)
+
+        fields: Any = {"text_field": self.text_field, "id_field": self.id_field, "longest": self.longest}
+        with fs.open(path, "rb") as raw:
+            packed = raw.read(16)
+            stream = unpacked(raw, packed)
+            sample = stream.peek()
+            if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
+                stream = utf16_as_utf8(stream)
+                sample = stream.peek()
+            match format_of(name, packed, sample):
+                case "json":
+                    yield from read_rows(stream, **fields)
+                case "parquet":
+                    with fs.open(path, "rb") as again:
+                        yield from read_parquet(again, **fields)
+                case "plain":
+                    yield from read_plain(stream, longest=self.longest)
+                case "warc":
+                    with fs.open(path, "rb") as again:
+                        yield from read_warc(again, longest=self.longest)
+                case "wiki":
+                    yield from read_wiki(stream, longest=self.longest)
+
+    def _document(self, record: Record, name: str, default: str) -> Document | Bad:
+        id = record.id or (f"{name}/{record.number}" if record.number else name)
+        metadata: dict[str, Any] = {"source": default}
+        if self.lang is not None:
+            metadata["lang"] = self.lang
+        metadata |= record.metadata
+        try:
+            check_unicode("".join([record.text, id, *(value for value in metadata.values() if isinstance(value, str))]))
+        except BadLine as bad:
+            return Bad(bad.kind, record.where, str(bad), record.size)
+        return Document(record.text, id, metadata=metadata)
+
+    def _tell(self, bad: Bad, file: str, source: str, told: Counter[str]) -> None:
+        message = f"{file}{', ' if bad.where else ''}{bad.where}: {bad.message}"
+        if self.on_bad == "error":
+            raise ValueError(f"{message} (or leave such things out with on_bad = 'skip')")
+        self.stat_update(f"bad|{source}|{bad.kind}", value=bad.size, unit="doc")
+        told[bad.kind] += 1
+        if told[bad.kind] <= _LOGGED:
+            logger.warning(f"left out: {message}")

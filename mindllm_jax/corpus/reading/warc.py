@@ -1,0 +1,130 @@
+"""WARC files, WET files among them, as records."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from mindllm_jax.corpus.json_lines import BadLine
+from mindllm_jax.corpus.reading.encodings import decode
+from mindllm_jax.corpus.reading.records import Bad, BadFile, Record, Scalar, too_long
+from mindllm_jax.corpus.reading.streams import compression
+
+_MARKUPS = {"text/html": "html", "application/xhtml+xml": "html", "text/plain": "text"}
+# Where a record begins: compressed files have a member a record.
+_BEGINNINGS = {None: b"WARC/1.", "gzip": b"\x1f\x8b\x08", "zstd": b"\x28\xb5\x2f\xfd"}
+
+
+def read_warc(file: BinaryIO, *, longest: int) -> Iterator[Record | Bad]:
+    """The pages of a WARC file (HTML and plain text that were found, status 200) and the texts of a WET file.
+
+    Memory: a few times `longest` bytes. After a damaged record reading goes on where the next one begins.
+
+    Raises:
+        BadFile: it is compressed in a way that WARC files are not.
+    """
+    try:
+        from fastwarc import ArchiveIterator
+    except ImportError as error:
+        raise ImportError("reading WARC files needs fastwarc: pip install 'mindllm-jax[data]'") from error
+    packed = compression(file.read(16))
+    if packed not in _BEGINNINGS:
+        raise BadFile(
+            "nested", f"a WARC file in {packed} data, where its records cannot be found; compress it with gzip"
+        )
+    beginning = _BEGINNINGS[packed]
+    # Positions in the file and lengths of records have the same unit only in a plain file.
+    end = file.seek(0, 2) if packed is None else math.inf
+    file.seek(0)
+    position = 0
+    damage: tuple[int, Exception] | None = None  # since which byte, and what was wrong there
+    while True:
+        try:
+            for record in ArchiveIterator(file, parse_http=False):
+                position = int(record.stream_pos)
+                if position + record.content_length > end:
+                    raise ValueError("its length reaches beyond the end of the file")
+                found = _page(record, f"record at byte {position}", longest)
+                if damage is not None:
+                    yield _damaged(*damage, position)
+                    damage = None
+                if found is not None:
+                    yield found
+            break
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk or the network
+            damage = damage or (position, error)
+            following = _find(file, beginning, position + 1)
+            if following is None:
+                break
+            position = file.seek(following)
+    if damage is not None:
+        yield _damaged(*damage, file.seek(0, 2))
+
+
+def _damaged(start: int, error: Exception, end: int) -> Bad:
+    return Bad("damaged", f"bytes {start} to {end}", f"damaged or cut ({error}); fetch the file again", end - start)
+
+
+def _page(record: Any, where: str, longest: int) -> Record | Bad | None:
+    """The text of a record, if it is of a kind that has one. Raises OSError and ValueError when it is damaged."""
+    from fastwarc import WarcRecordType
+
+    converted = record.record_type == WarcRecordType.conversion
+    if not converted and record.record_type not in (WarcRecordType.response, WarcRecordType.resource):
+        return None
+    length, headers = record.content_length, record.headers
+    if not headers.get("Content-Length", "").strip().isdigit():
+        raise ValueError("no length")
+    if length > longest:
+        return too_long(where, length, longest)
+    record.freeze()
+    if record.content_length != length:
+        raise ValueError(f"{length:,} bytes announced, {record.content_length:,} there")
+    content_type, charset = headers.get("Content-Type", ""), None
+    if record.record_type == WarcRecordType.response:
+        if not record.is_http:
+            return None
+        record.parse_http(auto_decode="all")
+        if record.http_headers is None or record.http_headers.status_code is None:
+            raise ValueError("no status of HTTP")
+        if record.http_headers.status_code != 200:
+            return None
+        content_type, charset = record.http_content_type or "", record.http_charset
+    markup = _MARKUPS.get(content_type.partition(";")[0].strip().lower())
+    if markup is None:
+        return None
+    content = record.reader.read(longest + 1)
+    if len(content) > longest:
+        return too_long(where, len(content), longest)
+    if b"\r\n\r\nWARC/1." in content:
+        raise ValueError("its length reaches into the next record")
+    if charset is None and (
+        declared := re.search(rb"<meta[^>]{,200}charset\s*=\s*[\"']?([\w-]+)", content[:2048], re.I)
+    ):
+        charset = declared[1].decode("ascii", "ignore")
+    try:
+        text = decode(content, charset)
+    except BadLine as bad:
+        return Bad(bad.kind, where, str(bad), length)
+    if not text.strip():
+        return None
+    metadata: dict[str, Scalar] = {"format": markup}
+    for name, header in (("url", "WARC-Target-URI"), ("date", "WARC-Date")):
+        if value := headers.get(header):
+            metadata[name] = value
+    id = headers.get("WARC-Record-ID", "").strip("<>")
+    return Record(text, id or None, where.rpartition(" ")[2], where, length, metadata)
+
+
+def _find(file: BinaryIO, beginning: bytes, position: int) -> int | None:
+    """Where in the file, from `position` on, a record begins."""
+    file.seek(position)
+    tail = b""
+    while chunk := file.read(1 << 20):
+        if (at := (tail + chunk).find(beginning)) >= 0:
+            return position - len(tail) + at
+        position += len(chunk)
+        tail = chunk[1 - len(beginning) :]
+    return None

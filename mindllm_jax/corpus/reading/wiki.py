@@ -1,0 +1,85 @@
+"""MediaWiki XML dumps as records, in wiki markup."""
+
+import io
+import re
+from collections.abc import Iterator
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+from mindllm_jax.corpus.reading.records import Bad, BadFile, Record, Scalar, too_long
+
+_OPEN, _CLOSE = b"<page>", b"</page>"
+
+
+def read_wiki(stream: io.BufferedReader, *, longest: int) -> Iterator[Record | Bad]:
+    """The articles of a `pages-articles` dump: the main namespace, no redirects. Memory: a few times `longest` bytes.
+
+    Each page is parsed by itself, so a damaged one takes no other with it, and no entity can grow.
+
+    Raises:
+        BadFile: the dump ends before its end mark.
+    """
+    header: dict[str, str] | None = None
+    number = 0
+    for before, page, size in _pages(stream, longest):
+        if header is None:
+            header = _header(before)
+        if page is None:
+            continue
+        number += 1
+        where = f"page {number}"
+        if _OPEN in before:
+            yield Bad("wrong XML", f"before {where}", "a page without its end; fetch the dump again", len(before))
+        if size > longest:
+            yield too_long(where, size, longest)
+            continue
+        try:
+            element = ElementTree.fromstring(page)
+        except ElementTree.ParseError as error:
+            yield Bad("wrong XML", where, f"wrong XML ({error}, counted from its <page>); fetch the dump again", size)
+            continue
+        title, text = element.findtext("title", ""), element.findtext("revision/text", "")
+        if element.findtext("ns", "0") != "0" or element.find("redirect") is not None or not text.strip():
+            continue
+        metadata: dict[str, Scalar] = {"format": "wiki", "title": title}
+        if "lang" in header:
+            metadata["lang"] = header["lang"]
+        if "base" in header:
+            metadata["url"] = f"{header['base']}/{quote(title.replace(' ', '_'))}"
+        yield Record(text, None, element.findtext("id") or str(number), where, size, metadata)
+
+
+def _pages(stream: io.BufferedReader, longest: int) -> Iterator[tuple[bytes, bytes | None, int]]:
+    """What stands before a page, the page from <page> to </page>, and its size; None for what follows the last page.
+
+    Of a page longer than `longest` only the size is right.
+    """
+    buffer = bytearray()
+    searched = dropped = 0
+    while chunk := stream.read1(1 << 17):
+        buffer += chunk
+        while (end := buffer.find(_CLOSE, searched)) >= 0:
+            end += len(_CLOSE)
+            # The last <page> before the end: one that a cut left without its end is part of what stands before.
+            start = 0 if dropped else buffer.rfind(_OPEN, 0, end)
+            if start >= 0:
+                yield bytes(buffer[:start]), bytes(buffer[start:end]), end - start + dropped
+            del buffer[:end]
+            searched = dropped = 0
+        searched = max(0, len(buffer) - len(_CLOSE))
+        if len(buffer) > longest + (1 << 17):
+            dropped += searched
+            del buffer[:searched]
+            searched = 0
+    yield bytes(buffer), None, 0
+    if b"</mediawiki>" not in buffer:
+        raise BadFile("cut", "it ends without </mediawiki>; fetch it again")
+
+
+def _header(head: bytes) -> dict[str, str]:
+    """The language and the address of the wiki, where the dump says them."""
+    found = {
+        "lang": re.search(rb"<mediawiki[^>]*\sxml:lang=[\"']([\w-]+)", head),
+        "base": re.search(rb"<base>\s*(https?://[^<\s]+)/[^<]*</base>", head),
+    }
+    return {name: match[1].decode("utf-8", "replace") for name, match in found.items() if match}

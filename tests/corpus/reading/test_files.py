@@ -1,0 +1,57 @@
+"""From what a person names to the files to read."""
+
+import fsspec
+import pytest
+
+from mindllm_jax.corpus.reading.files import raw_files, short_names
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("zh/b.jsonl.gz", "zh/deep/a.TXT", "zh/_SUCCESS", "zh/.hidden.txt", "en/c.parquet", "en/.git/d.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def names(tree, *inputs):
+    return [file.removeprefix(f"{tree}/") for file in raw_files([f"{tree}/{name}" for name in inputs])]
+
+
+def test_files_folders_and_globs(tree):
+    assert names(tree, "") == ["en/c.parquet", "zh/b.jsonl.gz", "zh/deep/a.TXT"]
+    assert names(tree, "zh/", "zh", "zh/b.jsonl.gz") == ["zh/b.jsonl.gz", "zh/deep/a.TXT"]
+    assert names(tree, "*/*.gz", "zh/**/*.TXT") == ["zh/b.jsonl.gz", "zh/deep/a.TXT"]
+    (tree / "zh/odd[1].txt").touch()
+    assert names(tree, "zh/odd[1].txt") == ["zh/odd[1].txt"]
+
+
+def test_urls(tree):
+    with fsspec.open("memory://files/zh/a.jsonl", "wb"):
+        pass
+    assert raw_files(["memory://files", "memory://files/*/*.jsonl"]) == ["memory:///files/zh/a.jsonl"]
+
+
+def test_nothing_there_is_told(tree):
+    (tree / "empty").mkdir()
+    for name, told in [("no", "nothing is there"), ("*.gz", r"write \*\* for"), ("empty", "folder holds no files")]:
+        with pytest.raises(FileNotFoundError, match=f"no files at .*: .*{told}"):
+            names(tree, name)
+    with pytest.raises(ValueError, match="no input files are given"):
+        raw_files([])
+    with pytest.raises(ValueError, match=r"nonsense://x: .*nonsense"):
+        raw_files(["nonsense://x"])
+
+
+def test_unknown_kinds_in_a_folder_are_told_at_once(tree):
+    for name in ("zh/x.docx", "zh/y.docx", "zh/README"):
+        (tree / name).touch()
+    with pytest.raises(ValueError, match=r"3 files of unknown kinds \(2 x \.docx, 1 x no suffix\), such as .*README"):
+        names(tree, "en", "zh")
+    assert names(tree, "zh/*.docx") == ["zh/x.docx", "zh/y.docx"]
+
+
+def test_short_names_tell_files_apart():
+    assert short_names(["/data/zh/a.txt", "/data/en/b.txt"]) == ["a.txt", "b.txt"]
+    assert short_names(["/data/zh/a.txt", "s3://x/en/a.txt"]) == ["zh/a.txt", "en/a.txt"]
+    assert short_names(["a.txt", "a.txt"]) == ["a.txt", "a.txt"]
