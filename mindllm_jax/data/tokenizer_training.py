@@ -16,7 +16,8 @@ from rich.progress import track
 from mindllm_jax.corpus.documents import Document, held_out, read_documents
 from mindllm_jax.data.files import input_files
 from mindllm_jax.data.sample import SmallestHashes
-from mindllm_jax.data.tokenizer import ASSISTANT, DOC, PAD, USER, Tokenizer
+from mindllm_jax.data.sentencepiece_model import ASSISTANT, DOC, PAD, USER
+from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.files import write_bytes
 from mindllm_jax.reporting.tables import Table
 
