@@ -26,8 +26,8 @@ class ByteLevelModel:
             raise ImportError(f"{path} needs the library tokenizers; install the extra hf: mindllm-jax[hf]") from None
         try:
             self._model = tokenizers.Tokenizer.from_str(content.decode())
-        except Exception:  # the library raises nothing narrower
-            raise ValueError(f"{path} is not a tokenizer.json of the library tokenizers (or is cut off)") from None
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(f"{path} is not a tokenizer.json of the library tokenizers ({error})") from None
         # Symbols are never matched in plain text.
         self._model.encode_special_tokens = True
         self.vocab_size: int = self._model.get_vocab_size()

