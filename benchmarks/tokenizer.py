@@ -1,6 +1,9 @@
 """Trains tokenizers on text of your own and measures them on its held-out documents.
 
-python benchmarks/tokenizer.py --inputs DIR [DIR …] --train "FILE.gin [SETTING=VALUE …]" [--train …] [--markdown FILE]
+python benchmarks/tokenizer.py --inputs DIR [DIR …] --train "FILE.gin [SETTING=VALUE …]" [--train …]
+    [--held_out FRACTION] [--markdown FILE]
+
+Measured are the documents that --held_out (a hundredth) leaves out of training; it is PrepareData's split.
 
 Each --train is one run of launch/train_tokenizer.py in a process of its own, whose time and memory are told. Where one
 extends GPT-2, GPT-2's vocabulary without the pieces added is measured beside it. Prints tables.
@@ -34,7 +37,6 @@ ROOT = Path(__file__).parents[1]
 class Trained(NamedTuple):
     """A tokenizer, its training report and what making it took."""
 
-    name: str
     tokenizer: Tokenizer
     report: dict[str, Any]
     wall: float
@@ -42,12 +44,13 @@ class Trained(NamedTuple):
     memory: float
 
 
-def train(words: str, inputs: list[str], folder: Path) -> Trained:
-    """Runs the entry point; processor seconds and GiB are those of its process."""
+def train(words: str, config: TrainTokenizer, folder: Path) -> Trained:
+    """Runs the entry point on the inputs of `config`; processor seconds and GiB are those of its process."""
     file, *settings = shlex.split(words)
     output = folder / "tokenizer.model"
-    given = [*settings, f"TrainTokenizer.inputs={tuple(inputs)!r}", f"TrainTokenizer.output={output}"]
-    command = [sys.executable, ROOT / "launch/train_tokenizer.py", "--gin", file, *(f"--gin.{word}" for word in given)]
+    settings += [f"TrainTokenizer.inputs={config.inputs!r}", f"TrainTokenizer.held_out={config.held_out}"]
+    given = [f"--gin.{setting}" for setting in (*settings, f"TrainTokenizer.output={output}")]
+    command = [sys.executable, ROOT / "launch/train_tokenizer.py", "--gin", file, *given]
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)})
     _, status, used = os.wait4(process.pid, 0)
@@ -56,7 +59,7 @@ def train(words: str, inputs: list[str], folder: Path) -> Trained:
         raise SystemExit(f"training by {words} failed; its message is above")
     report = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))
     memory = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
-    return Trained(words, Tokenizer.load(output), report, wall, used.ru_utime + used.ru_stime, memory)
+    return Trained(Tokenizer.load(output), report, wall, used.ru_utime + used.ru_stime, memory)
 
 
 def gpt2_alone(extended: Tokenizer) -> Tokenizer:
@@ -89,11 +92,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", nargs="+", required=True, metavar="DIR")
     parser.add_argument("--train", action="append", required=True, metavar='"FILE.gin [SETTING=VALUE …]"')
+    parser.add_argument("--held_out", type=float, default=0.01, metavar="FRACTION")
     parser.add_argument("--markdown", type=Path, help="a file for the tables")
     arguments = parser.parse_args()
 
     measured: dict[str, list[Document]] = {}
-    config = TrainTokenizer(inputs=tuple(arguments.inputs), output="not written.model")
+    config = TrainTokenizer(tuple(arguments.inputs), "not written.model", held_out=arguments.held_out)
     documents = (document for file in input_files(config.inputs) for document in read_documents(file))
     for lang, outside in sample_documents(documents, config).held_out.items():
         measured |= {f"{lang}: {name}": of for name, of in by_source(outside).items()} | {f"all of {lang}": outside}
@@ -104,7 +108,7 @@ def main() -> None:
     text = ""
     with tempfile.TemporaryDirectory() as folder:
         for number, words in enumerate(arguments.train, start=1):
-            made = train(words, arguments.inputs, Path(folder) / str(number))
+            made = train(words, config, Path(folder) / str(number))
             sample = sum(language["trained_bytes"] for language in made.report["languages"].values())
             han = " ".join(made.report["longest_han_pieces"][:3])
             cost = [made.wall, made.processor, made.memory]

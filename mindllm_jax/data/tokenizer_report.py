@@ -24,7 +24,7 @@ def measure(tokenizer: Tokenizer, documents: Sequence[Document]) -> dict[str, An
     characters = Counter[str]()
     for document in documents:
         characters.update(document.text)
-    pieces = {tokenizer.piece(id) for id in np.flatnonzero(~tokenizer.is_byte & (tokenizer.token_bytes > 0))}
+    pieces = {tokenizer.piece(id) for id in range(tokenizer.vocab_size) if not tokenizer.is_byte[id]}
     covered = sum(count for character, count in characters.items() if character in pieces)
     figures = (
         len(documents),

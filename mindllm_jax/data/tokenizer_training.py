@@ -15,7 +15,7 @@ from mindllm_jax.data.files import input_files
 from mindllm_jax.data.gpt2_extension import SMALLEST, extend_gpt2
 from mindllm_jax.data.gpt2_files import fetch_gpt2_files
 from mindllm_jax.data.sample import SmallestHashes
-from mindllm_jax.data.sentencepiece_training import FIXED_PIECES, HAN, train_model
+from mindllm_jax.data.sentencepiece_training import FIXED_PIECES, train_model
 from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.data.tokenizer_report import by_source, measure
 from mindllm_jax.files import write_bytes
@@ -147,7 +147,7 @@ def _report(tokenizer: Tokenizer, sample: Sample, config: TrainTokenizer) -> dic
             "sources": {name: _measured(tokenizer, sources[name], name in outside) for name in sorted(sources)},
         }
     pieces = [tokenizer.piece(id) for id in range(tokenizer.vocab_size) if tokenizer.token_bytes[id] > 1]
-    han = [piece for piece in pieces if re.search(f"[{HAN}]", piece)]
+    han = [piece for piece in pieces if re.search("[\u3400-\u9fff]", piece)]
     return {
         "sha256": tokenizer.sha256,
         "settings": asdict(config),

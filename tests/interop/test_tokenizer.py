@@ -6,6 +6,7 @@ import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -34,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def converted(tokenizer: Tokenizer) -> "tokenizers.Tokenizer":
+def converted(tokenizer: Tokenizer) -> Any:
     backend = tokenizers.Tokenizer.from_str(hugging_face_files(tokenizer)["tokenizer.json"])
     backend.encode_special_tokens = True
     return backend
