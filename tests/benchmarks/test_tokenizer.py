@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_tiny_run(tmp_path: Path) -> None:
     (tmp_path / "tiny.gin").write_text("TrainTokenizer.vocab_size = 600\nTrainTokenizer.held_out = 0.3\n")
-    train = [f"--train={tmp_path / 'tiny.gin'}", f"--train={tmp_path / 'tiny.gin'} TrainTokenizer.character_share=0.01"]
+    train = [f"--train={tmp_path / 'tiny.gin'}", f"--train={tmp_path / 'tiny.gin'} TrainTokenizer.vocab_size=330"]
     inputs = ["--inputs", ROOT / "tests/fixtures/documents.jsonl", "--held_out", "0.3"]
     command = [sys.executable, ROOT / "benchmarks/tokenizer.py", *inputs, *train, "--markdown", tmp_path / "t.md"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -18,7 +18,7 @@ def test_a_tiny_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "t.md").read_text(encoding="utf-8")
     assert text.strip() == done.stdout.strip()
-    assert "TrainTokenizer.character_share=0.01 | 600 |" in text
+    assert "TrainTokenizer.vocab_size=330 | 330 |" in text
     row = next(line for line in text.splitlines() if line.startswith("| all of zh"))
     _, _, many, few, _ = row.split("|")
     assert float(many) > float(few) >= 1
