@@ -11,11 +11,15 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mindllm_jax.data.byte_level_model import END_OF_TEXT
 from mindllm_jax.data.gpt2_files import Gpt2Files
 from mindllm_jax.data.sentencepiece_model import ASSISTANT, PAD, USER, SentencePieceModel
 from mindllm_jax.data.sentencepiece_training import FIXED_PIECES, HAN, train_model
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _SYMBOLS = (PAD, USER, ASSISTANT)
 
@@ -27,14 +31,10 @@ SMALLEST = 50_257 + len(_SYMBOLS)
 _CHINESE = re.compile(f"[{HAN}]+|[\u3000-\u303f\uff00-\uffef]")
 
 
-def extend_gpt2(
-    files: Gpt2Files, texts: Sequence[str], *, vocab_size: int, character_share: float, han_run: int
-) -> bytes:
-    """A tokenizer.json of the library tokenizers with `vocab_size` ids; the settings are those of `TrainTokenizer`.
+def gpt2_tokenizer(files: Gpt2Files) -> "Tokenizer":
+    """GPT-2's own tokenizer.
 
-    Raises:
-        ValueError: the texts hold too little Chinese.
-        ImportError: the library is not installed.
+    Raises ImportError when the library tokenizers is not installed.
     """
     try:
         from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -46,8 +46,22 @@ def extend_gpt2(
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False, special=True)])
-    known = {tokenizer.decode([id]) for id in range(len(vocab))}
-    count = vocab_size - len(vocab) - len(_SYMBOLS)
+    return tokenizer
+
+
+def extend_gpt2(
+    gpt2: "Tokenizer", texts: Sequence[str], *, vocab_size: int, character_share: float, han_run: int
+) -> bytes:
+    """A tokenizer.json of the library tokenizers with `vocab_size` ids; the settings are those of `TrainTokenizer`.
+
+    Raises ValueError when the texts hold too little Chinese.
+    """
+    from tokenizers import AddedToken, Tokenizer
+
+    tokenizer = Tokenizer.from_str(gpt2.to_str())
+    size = tokenizer.get_vocab_size()
+    known = {tokenizer.decode([id]) for id in range(size)}
+    count = vocab_size - size - len(_SYMBOLS)
     pieces = _chinese_pieces(texts, known, count, character_share, han_run)
     tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in pieces])
     tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in _SYMBOLS])

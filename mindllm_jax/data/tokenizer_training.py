@@ -12,7 +12,7 @@ from rich.progress import track
 
 from mindllm_jax.corpus.documents import Document, held_out, read_documents
 from mindllm_jax.data.files import input_files
-from mindllm_jax.data.gpt2_extension import SMALLEST, extend_gpt2
+from mindllm_jax.data.gpt2_extension import SMALLEST, extend_gpt2, gpt2_tokenizer
 from mindllm_jax.data.gpt2_files import fetch_gpt2_files
 from mindllm_jax.data.sample import SmallestHashes
 from mindllm_jax.data.sentencepiece_training import FIXED_PIECES, train_model
@@ -100,7 +100,8 @@ def train_tokenizer(config: TrainTokenizer) -> tuple[Tokenizer, dict[str, Any]]:
         ValueError: an input is bad, GPT-2's files are not GPT-2's, or too little text for the vocabulary.
         ImportError: `extend` without the library tokenizers.
     """
-    gpt2 = fetch_gpt2_files(Path(config.gpt2_files), fetch=config.fetch) if config.extend else None
+    # Before the documents are read, which may take long.
+    gpt2 = gpt2_tokenizer(fetch_gpt2_files(Path(config.gpt2_files), fetch=config.fetch)) if config.extend else None
     console = Console(stderr=True)
     files = track(input_files(config.inputs), "reading documents", console=console)
     documents = (document for file in files for document in read_documents(file, on_bad=config.on_bad))

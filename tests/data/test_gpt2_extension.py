@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mindllm_jax.corpus.documents import write_json_lines
-from mindllm_jax.data.gpt2_extension import extend_gpt2
+from mindllm_jax.data.gpt2_extension import extend_gpt2, gpt2_tokenizer
 from mindllm_jax.data.gpt2_files import Gpt2Files, fetch_gpt2_files
 from mindllm_jax.data.prepare import PrepareData, prepare_data
 from mindllm_jax.data.tokenizer import Tokenizer
@@ -26,7 +26,7 @@ TEXTS = [json.loads(line)["text"] for line in DOCUMENTS.read_text(encoding="utf-
 
 FILES = Gpt2Files(*((ROOT / "tests/fixtures/small_gpt2" / name).read_bytes() for name in ("encoder.json", "vocab.bpe")))
 BASE = len(json.loads(FILES.encoder))
-MODEL = extend_gpt2(FILES, TEXTS, vocab_size=BASE + 100 + 3, character_share=0.2, han_run=4)
+MODEL = extend_gpt2(gpt2_tokenizer(FILES), TEXTS, vocab_size=BASE + 100 + 3, character_share=0.2, han_run=4)
 TOKENIZER = Tokenizer(Path("t.model"), MODEL)
 SYMBOLS = (TOKENIZER.pad_id, TOKENIZER.doc_id, TOKENIZER.user_id, TOKENIZER.assistant_id)
 ADDED = [TOKENIZER.piece(id) for id in range(BASE, BASE + 100)]
@@ -79,7 +79,7 @@ def test_which_pieces_are_bytes() -> None:
 
 
 def test_the_same_texts_give_the_same_model() -> None:
-    assert extend_gpt2(FILES, TEXTS, vocab_size=BASE + 103, character_share=0.2, han_run=4) == MODEL
+    assert extend_gpt2(gpt2_tokenizer(FILES), TEXTS, vocab_size=BASE + 103, character_share=0.2, han_run=4) == MODEL
 
 
 def test_a_store_is_written_with_it(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_another_tokenizer_json() -> None:
 
 def test_too_little_chinese() -> None:
     with pytest.raises(ValueError, match="SentencePiece found no vocabulary"):
-        extend_gpt2(FILES, ["no Chinese"], vocab_size=BASE + 103, character_share=0.2, han_run=4)
+        extend_gpt2(gpt2_tokenizer(FILES), ["no Chinese"], vocab_size=BASE + 103, character_share=0.2, han_run=4)
 
 
 def test_missing_files(tmp_path: Path) -> None:
