@@ -1,4 +1,6 @@
-"""Trains a SentencePiece BPE tokenizer on a sample balanced between the languages; reports bytes per token of each.
+"""Trains a SentencePiece BPE tokenizer on a sample balanced between the languages, or adds Chinese to GPT-2's.
+
+Reports bytes per token, the share of characters that are pieces, and the share of tokens that are bytes, by source.
 
 python launch/train_tokenizer.py --gin.TrainTokenizer.inputs="('runs/corpus/zh', 'runs/corpus/en')" \\
     --gin.TrainTokenizer.output=runs/tokenizer/tokenizer.model --gin.TrainTokenizer.vocab_size=16384
@@ -13,7 +15,8 @@ def main() -> None:
     import rich
 
     from mindllm_jax.data.files import input_files
-    from mindllm_jax.data.tokenizer_training import TrainTokenizer, report_table, train_tokenizer
+    from mindllm_jax.data.tokenizer_report import report_table
+    from mindllm_jax.data.tokenizer_training import TrainTokenizer, train_tokenizer
 
     config = configuration.load(TrainTokenizer, arguments)
     if arguments.dry_run:

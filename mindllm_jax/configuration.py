@@ -35,6 +35,7 @@ ROOTS = (
     "mindllm_jax.evaluation.evaluate:Evaluate",
     "mindllm_jax.generation.chat:Chat",
     "mindllm_jax.corpus.demo:DemoCorpus",
+    "mindllm_jax.interop.convert:Convert",
 )
 """Root dataclasses of the entry points, imported only to judge a name that the present root does not know."""
 
@@ -51,6 +52,7 @@ PACKAGES = (
     "grain",
     "tensorstore",
     "sentencepiece",
+    "tokenizers",
 )
 
 T = TypeVar("T")

@@ -3,25 +3,53 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-import sentencepiece
 
-PAD, DOC, USER, ASSISTANT = "<pad>", "<doc>", "<user>", "<assistant>"
+from mindllm_jax.data.byte_level_model import ByteLevelModel
+from mindllm_jax.data.sentencepiece_model import SPACE_MARK, SentencePieceModel
 
-_SPACE_MARK = "\u2581"  # ▁, how SentencePiece writes a space inside a piece
+_PROBE = f"  a\t\r\n\n\n1234 <doc>{SPACE_MARK}é 你好 \N{GRINNING FACE}"
 
-_PROBE = f"  a\t\r\n\n\n1234 <doc>{_SPACE_MARK}é 你好 {DOC}{USER}\N{GRINNING FACE}"
+
+class Pieces(Protocol):
+    """What each kind of tokenizer file gives: pieces by id, and the ids of texts.
+
+    Attributes:
+        vocab_size: V.
+        symbols: the ids of pad, doc, user and assistant.
+    """
+
+    vocab_size: int
+    symbols: tuple[int, int, int, int]
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """int32 ids of each text."""
+        ...
+
+    def bytes_of(self, id: int) -> bytes:
+        """The UTF-8 bytes that a piece stands for; none for symbols."""
+        ...
+
+    def is_byte(self, id: int) -> bool:
+        """Whether a piece stands for bytes that are no whole characters."""
+        ...
+
+    def name(self, id: int) -> str:
+        """How a piece is shown to people."""
+        ...
 
 
 class Tokenizer:
-    """A SentencePiece BPE model under which every text comes back as it was: `decode(encode(text)) == text`.
+    """A tokenizer under which every text comes back as it was: `decode(encode(text)) == text`.
+
+    The file is a SentencePiece BPE model, or GPT-2's BPE with pieces added (`data.gpt2_extension`); its content says
+    which.
 
     Symbols (`<pad>`, `<doc>`, `<user>`, `<assistant>`) are ids that no text produces: a text with the characters
-    `<doc>` in it is encoded as these characters. `<doc>` both begins and ends a document, as `<|endoftext|>` in GPT-2.
-
-    SentencePiece writes a space as `▁` (U+2581) and cannot tell the two apart afterwards, so a `▁` of the text is
-    encoded as its three bytes.
+    `<doc>` in it is encoded as these characters. `<doc>` both begins and ends a document, as `<|endoftext|>` in GPT-2,
+    which is its name there.
 
     Attributes:
         path: the model file.
@@ -30,23 +58,22 @@ class Tokenizer:
         vocab_size: V.
         pad_id, doc_id, user_id, assistant_id: the symbols.
         token_bytes: int32 [V], the UTF-8 bytes each id stands for; 0 for symbols.
+        is_byte: bool [V], the pieces that are no whole characters, but bytes of one that has no piece.
     """
 
     def __init__(self, path: Path, model: bytes) -> None:
         self.path, self.model = path, model
         self.sha256 = hashlib.sha256(model).hexdigest()
-        self._pieces = sentencepiece.SentencePieceProcessor()
-        try:
-            self._pieces.LoadFromSerializedProto(model)
-        except RuntimeError:
-            raise ValueError(f"{path} is not a SentencePiece model (or is cut off)") from None
-        self.vocab_size: int = self._pieces.get_piece_size()
-        self._bytes = [self._bytes_of(id) for id in range(self.vocab_size)]
+        # A SentencePiece model is a protocol buffer, which cannot begin like this.
+        kind = ByteLevelModel if model.startswith(b"{") else SentencePieceModel
+        self._pieces: Pieces = kind(path, model)
+        self.vocab_size = self._pieces.vocab_size
+        self._bytes = [self._pieces.bytes_of(id) for id in range(self.vocab_size)]
         self.token_bytes = np.array([len(piece) for piece in self._bytes], np.int32)
-        self.pad_id, self.doc_id, self.user_id, self.assistant_id = map(self._symbol, (PAD, DOC, USER, ASSISTANT))
-        mark = [self._pieces.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE_MARK.encode()]
-        self._space_mark = np.array(mark, np.int32)
-        if self.decode(self.encode(_PROBE)) != _PROBE:
+        self.is_byte = np.array([self._pieces.is_byte(id) for id in range(self.vocab_size)], np.bool_)
+        self.pad_id, self.doc_id, self.user_id, self.assistant_id = self._pieces.symbols
+        probe = _PROBE + "".join(map(self.piece, self._pieces.symbols))
+        if self.decode(self.encode(probe)) != probe:
             raise ValueError(
                 f"{path} changes text: it normalises, adds a space in front or lacks byte pieces; train one with"
                 " launch/train_tokenizer.py"
@@ -58,7 +85,8 @@ class Tokenizer:
 
         Raises:
             OSError: there is no such file.
-            ValueError: it is not a SentencePiece model, lacks our symbols or does not restore text exactly.
+            ValueError: it is no tokenizer, lacks our symbols or does not restore text exactly.
+            ImportError: it needs a library that is not installed.
         """
         path = Path(path)
         if not path.exists():
@@ -75,13 +103,12 @@ class Tokenizer:
         Raises ValueError for a text that no UTF-8 can hold (half of a surrogate pair).
         """
         try:
-            # Split at the mark so that it never reaches SentencePiece; nearly every text is one part.
-            parts = [text.encode().split(_SPACE_MARK.encode()) for text in texts]
+            for text in texts:
+                text.encode()
         except UnicodeEncodeError as error:
             code = ord(error.object[error.start])
             raise ValueError(f"the text has a lone surrogate (U+{code:04X}) at character {error.start}") from None
-        ids = iter(self._pieces.encode([part for text in parts for part in text], num_threads=-1))
-        return [self._joined([next(ids) for _ in text]) for text in parts]
+        return self._pieces.encode(texts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, symbols left out. Bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
@@ -100,24 +127,4 @@ class Tokenizer:
 
     def piece(self, id: int) -> str:
         """How one id is shown to people: its text, or the name of a symbol or byte."""
-        return self._pieces.id_to_piece(id).replace(_SPACE_MARK, " ")
-
-    def _joined(self, parts: list[list[int]]) -> np.ndarray:
-        arrays = [np.asarray(parts[0], np.int32)]
-        for part in parts[1:]:
-            arrays += [self._space_mark, np.asarray(part, np.int32)]
-        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-    def _bytes_of(self, id: int) -> bytes:
-        model = self._pieces
-        if model.is_control(id) or model.is_unknown(id):
-            return b""
-        piece = model.id_to_piece(id)
-        return bytes([int(piece[3:5], 16)]) if model.is_byte(id) else piece.replace(_SPACE_MARK, " ").encode()
-
-    def _symbol(self, name: str) -> int:
-        id = self._pieces.piece_to_id(name)
-        # Only control pieces are never matched in plain text.
-        if not (0 <= id < self.vocab_size and self._pieces.is_control(id)):
-            raise ValueError(f"{self.path} has no symbol {name}; train a tokenizer with launch/train_tokenizer.py")
-        return id
+        return self._pieces.name(id)

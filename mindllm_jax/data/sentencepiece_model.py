@@ -1,0 +1,70 @@
+"""A SentencePiece BPE model: pieces by id, and the ids of texts."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+
+PAD, DOC, USER, ASSISTANT = "<pad>", "<doc>", "<user>", "<assistant>"
+
+SPACE_MARK = "\u2581"
+"""▁, how SentencePiece writes a space inside a piece."""
+
+
+class SentencePieceModel:
+    """The `Pieces` of a SentencePiece model with byte fallback.
+
+    SentencePiece writes a space as `▁` (U+2581) and cannot tell the two apart afterwards, so a `▁` of the text is
+    encoded as its three bytes.
+
+    Raises ValueError when the content is no SentencePiece model or lacks our symbols; `path` is where it is from.
+    """
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        self._pieces = sentencepiece.SentencePieceProcessor()
+        try:
+            self._pieces.LoadFromSerializedProto(content)
+        except RuntimeError:
+            raise ValueError(f"{path} is not a SentencePiece model (or is cut off)") from None
+        self.vocab_size: int = self._pieces.get_piece_size()
+        pad, doc, user, assistant = (self._symbol(name, path) for name in (PAD, DOC, USER, ASSISTANT))
+        self.symbols = (pad, doc, user, assistant)
+        mark = [self._pieces.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK.encode()]
+        self._space_mark = np.array(mark, np.int32)
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """int32 ids of each text, on all cores."""
+        # Split at the mark so that it never reaches SentencePiece; nearly every text is one part.
+        parts = [text.split(SPACE_MARK) for text in texts]
+        ids = iter(self._pieces.encode([part for text in parts for part in text], num_threads=-1))
+        return [self._joined(ids, len(text)) for text in parts]
+
+    def bytes_of(self, id: int) -> bytes:
+        """The UTF-8 bytes that a piece stands for; none for symbols."""
+        model = self._pieces
+        if model.is_control(id) or model.is_unknown(id):
+            return b""
+        piece = model.id_to_piece(id)
+        return bytes([int(piece[3:5], 16)]) if model.is_byte(id) else piece.replace(SPACE_MARK, " ").encode()
+
+    def is_byte(self, id: int) -> bool:
+        """Whether a piece stands for one byte of a character that has no piece."""
+        return self._pieces.is_byte(id)
+
+    def name(self, id: int) -> str:
+        """The text of a piece, or the name of a symbol or byte."""
+        return self._pieces.id_to_piece(id).replace(SPACE_MARK, " ")
+
+    def _joined(self, ids: Iterator[list[int]], parts: int) -> np.ndarray:
+        arrays = [np.asarray(next(ids), np.int32)]
+        for _ in range(parts - 1):
+            arrays += [self._space_mark, np.asarray(next(ids), np.int32)]
+        return arrays[0] if parts == 1 else np.concatenate(arrays)
+
+    def _symbol(self, name: str, path: Path) -> int:
+        id = self._pieces.piece_to_id(name)
+        # Only control pieces are never matched in plain text.
+        if not (0 <= id < self.vocab_size and self._pieces.is_control(id)):
+            raise ValueError(f"{path} has no symbol {name}; train a tokenizer with launch/train_tokenizer.py")
+        return id

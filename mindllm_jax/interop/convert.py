@@ -1,0 +1,115 @@
+"""A tokenizer written for Hugging Face's libraries, and compared with what these make of it."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from mindllm_jax.corpus.documents import read_documents
+from mindllm_jax.data.files import input_files
+from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.files import write_text
+from mindllm_jax.interop.tokenizer import hugging_face_files
+from mindllm_jax.reporting.tables import Table
+
+PROBES = (
+    *("", " ", "   ", "\t", " \t ", "\r\n", "\r", "\0", "a  b", "  x", "x  ", "\u3000", "\u2028", "\u200b", "\ufeff"),
+    *("\n" * n for n in range(1, 10)),
+    *("\n \n", "x\n\ny", "\n\tif x:\n\t\treturn  y\n\n\n"),
+    *("\u2581", " \u2581 a\u2581b", "\u2585", "\u2047", "\ufffd", "<0x41>", "<unk>", "<s>", "</s>"),
+    *("<pad>", "<doc>", "<user>\n你好\n<assistant>\n", "<|endoftext|>", "x<doc> <doc>y"),
+    *("1969年7月20日 3.14159", "１２３", "𠮷野家", "龘靐齉", "道可道，非常道。", "naïve e\u0301 ﬁ Ⅷ ①", "Ελλάς"),
+    *("😀😀", "👩\u200d🔬👨🏽\u200d🚀", "🇨🇳", "\ue000", "\U0010ffff", "mixed中文and English，夹杂。"),
+)
+"""Blanks, ends of lines, names of symbols, marks of tokenizers, emoji, rare characters."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Settings of a conversion.
+
+    Attributes:
+        tokenizer: the .model file.
+        output: the folder to write; files of that name in it are replaced.
+        check_on: document files, or folders of them, whose ids are compared beside those of `PROBES`.
+        check_lines: how many lines of these to compare, an equal share of each file.
+    """
+
+    tokenizer: str
+    output: str
+    check_on: tuple[str, ...] = ()
+    check_lines: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.check_lines < 1:
+            raise ValueError(f"Convert.check_lines must be at least 1, not {self.check_lines}")
+
+
+class Compared(NamedTuple):
+    """Lines and texts with the same ids on both sides, and how many ids these were."""
+
+    lines: int
+    tokens: int
+
+
+def convert(config: Convert) -> Table:
+    """Writes the folder if transformers gives the same ids as `Tokenizer` for every text, and text for text.
+
+    Returns what was compared, for people.
+
+    Raises:
+        OSError: the tokenizer or a file to check on is missing, or the folder cannot be written.
+        ValueError: a text has other ids; nothing is written.
+        ImportError: the libraries are not installed.
+    """
+    tokenizer = Tokenizer.load(config.tokenizer)
+    files = hugging_face_files(tokenizer)
+    sides = {"awkward texts": [*PROBES, *map(tokenizer.piece, range(tokenizer.vocab_size))]}
+    if config.check_on:
+        documents = input_files(config.check_on)
+        share = -(-config.check_lines // len(documents))
+        sides |= {file.name: list(islice(lines_of(file), share)) for file in documents}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            write_text(Path(folder) / name, content)
+        compared = {name: compare(tokenizer, Path(folder), texts) for name, texts in sides.items()}
+    for name, content in files.items():
+        write_text(Path(config.output) / name, content)
+    rows = [[name, *figures] for name, figures in compared.items()]
+    total = [sum(column) for column in zip(*compared.values(), strict=True)]
+    return Table(("texts of", "lines", "tokens, all the same"), [*rows, ["all", *total]])
+
+
+def compare(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> Compared:
+    """Encodes the texts with our tokenizer and with transformers' of the folder, and decodes with both.
+
+    Raises:
+        ValueError: ids differ, or a text does not come back.
+        ImportError: transformers is not installed.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise ImportError("a conversion is checked with transformers; install mindllm-jax[hf]") from None
+    converted = AutoTokenizer.from_pretrained(folder)
+    ours = tokenizer.encode_batch(texts)
+    theirs = converted(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    for text, mine, other in zip(texts, ours, theirs, strict=True):
+        if mine.tolist() != other:
+            place = next((n for n, pair in enumerate(zip(mine, other, strict=False)) if pair[0] != pair[1]), len(other))
+            before = tokenizer.decode(mine[:place])
+            raise ValueError(
+                f"the conversion is wrong, nothing was written: {text[len(before) :][:40]!r} after {before[-40:]!r}"
+                f" has the ids {mine[place:][:8].tolist()} and, converted, {other[place:][:8]}"
+            )
+        if converted.decode(other, skip_special_tokens=True) != text:
+            raise ValueError(f"the conversion is wrong, nothing was written: {text[:80]!r} does not come back")
+    return Compared(len(texts), sum(map(len, ours)))
+
+
+def lines_of(file: Path) -> Iterator[str]:
+    """The lines of a file's documents, each with its end."""
+    for document in read_documents(file):
+        yield from document.text.splitlines(keepends=True)

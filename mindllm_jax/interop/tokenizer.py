@@ -1,0 +1,87 @@
+"""A tokenizer as the folder that Hugging Face's libraries load, with every id as it was.
+
+A SentencePiece BPE model is written as a BPE of the library tokenizers. Four things have to be said another way:
+
+- A model has the order of its pieces, a BPE the order of its merges. A piece is merged from any two pieces that it is
+  made of, so all these pairs are merges, in the order of the pieces.
+- `▁` stands for a space in a model's pieces. Here pieces hold the space itself; a `▁` of a text then has no piece and
+  becomes its three bytes, as `Tokenizer` has it.
+- Runs of newlines, which SentencePiece takes out before it merges, are added tokens: matched first, the longest first.
+- Symbols are special tokens, and `split_special_tokens` keeps them from being matched in a text, as control pieces are
+  not. Who writes them on purpose says `split_special_tokens=False`.
+
+Where several merges make the same piece, SentencePiece takes the leftmost first and a BPE the one listed first. That
+could differ where two overlap; no text is known for which it does, and `convert` compares.
+"""
+
+import json
+from typing import TYPE_CHECKING
+
+import sentencepiece
+
+from mindllm_jax.data.sentencepiece_model import SPACE_MARK
+from mindllm_jax.data.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+def hugging_face_files(tokenizer: Tokenizer) -> dict[str, str]:
+    """The files of the folder, by name.
+
+    Raises ImportError when the library tokenizers is not installed.
+    """
+    # A tokenizer that extends GPT-2's is in this format already.
+    extended = tokenizer.model.startswith(b"{")
+    return {
+        "tokenizer.json": tokenizer.model.decode() if extended else _from_sentencepiece(tokenizer).to_str(),
+        "tokenizer_config.json": json.dumps(_settings(tokenizer), indent=1) + "\n",
+    }
+
+
+def _settings(tokenizer: Tokenizer) -> dict[str, object]:
+    doc = tokenizer.piece(tokenizer.doc_id)
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": doc,
+        "eos_token": doc,
+        "pad_token": tokenizer.piece(tokenizer.pad_id),
+        "additional_special_tokens": [tokenizer.piece(id) for id in (tokenizer.user_id, tokenizer.assistant_id)],
+        "split_special_tokens": True,
+        "clean_up_tokenization_spaces": False,
+    }
+
+
+def _from_sentencepiece(tokenizer: Tokenizer) -> "tokenizers.Tokenizer":
+    try:
+        from tokenizers import AddedToken, Tokenizer, decoders, models
+    except ImportError:
+        raise ImportError(
+            "writing a tokenizer for Hugging Face needs the library tokenizers; install mindllm-jax[hf]"
+        ) from None
+    model = sentencepiece.SentencePieceProcessor()
+    model.LoadFromSerializedProto(tokenizer.model)
+    names = [model.id_to_piece(id).replace(SPACE_MARK, " ") for id in range(tokenizer.vocab_size)]
+    text = {id for id in range(tokenizer.vocab_size) if tokenizer.token_bytes[id] > 0 and not tokenizer.is_byte[id]}
+    newlines = [id for id in text if "\n" in names[id]]
+    learned = {names[id]: id for id in sorted(text.difference(newlines))}
+    converted = Tokenizer(
+        models.BPE(
+            vocab={name: id for id, name in enumerate(names)}, merges=_merges(learned, model), byte_fallback=True
+        )
+    )
+    converted.add_tokens([AddedToken(names[id], normalized=False) for id in newlines])
+    symbols = (tokenizer.pad_id, tokenizer.doc_id, tokenizer.user_id, tokenizer.assistant_id)
+    converted.add_special_tokens([AddedToken(names[id], normalized=False, special=True) for id in symbols])
+    converted.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return converted
+
+
+def _merges(learned: dict[str, int], model: sentencepiece.SentencePieceProcessor) -> list[tuple[str, str]]:
+    """All pairs of learned pieces that make a learned piece, those of the best piece first."""
+    merges: list[tuple[str, str]] = []
+    for piece in sorted(learned, key=lambda piece: -model.get_score(learned[piece])):
+        pairs = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
+        known = [(left, right) for left, right in pairs if left in learned and right in learned]
+        merges += sorted(known, key=lambda pair: (learned[pair[0]], learned[pair[1]]))
+    return merges
