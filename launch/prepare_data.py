@@ -1,5 +1,7 @@
-"""Tokenizes document files into a token store; run again, it goes on with the sources that are not there yet.
+"""Cleans raw text, if CleanCorpus.inputs name some, and tokenizes documents into a token store.
 
+Run again, it goes on with the shards and sources that are not there yet.
+python launch/prepare_data.py --gin configs/data/real_bilingual.gin
 python launch/prepare_data.py --gin.PrepareData.inputs="('runs/corpus/zh', 'runs/corpus/en')" \\
     --gin.PrepareData.tokenizer=runs/tokenizer/tokenizer.model --gin.PrepareData.store=runs/store
 
@@ -21,7 +23,7 @@ def main() -> None:
         return
     import rich
 
-    from mindllm_jax.data.prepare import PrepareData, inputs_table, prepare_data, store_table
+    from mindllm_jax.data.prepare import PrepareData, clean, inputs_table, prepare_data, store_table
 
     config = configuration.load(PrepareData, arguments)
     if arguments.dry_run:
@@ -29,6 +31,9 @@ def main() -> None:
         return
     if arguments.workdir:
         configuration.record(config, arguments)
+    if not clean(config):
+        print("submitted to Slurm (see squeue); run the same command again when the jobs are done")
+        return
     prepared = prepare_data(config)
     rich.print(store_table(prepared).terminal())
     for reason, lines in prepared.skipped.items():

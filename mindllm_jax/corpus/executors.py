@@ -7,43 +7,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-
-@dataclass(frozen=True)
-class Executor:
-    """How the tasks of a stage are run. A task is a shard; one that was finished is not run again.
-
-    Attributes:
-        kind: "local", "slurm" or "ray". With Slurm all stages are submitted at once, each waiting for the one before.
-        workers: tasks at a time; 0 for one a core here, all of them on Slurm and Ray.
-        memory_gb: whole gigabytes reserved for a task on Slurm and Ray.
-        partition: of Slurm.
-        time: limit of a task on Slurm, as Slurm writes it.
-        environment: a shell line that makes Python find this project on the nodes, such as `source .venv/bin/activate`.
-        sbatch: further options of sbatch by name.
-    """
-
-    kind: Literal["local", "slurm", "ray"] = "local"
-    workers: int = 0
-    memory_gb: int = 4
-    partition: str = ""
-    time: str = "24:00:00"
-    environment: str = ""
-    sbatch: tuple[tuple[str, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("local", "slurm", "ray"):
-            raise ValueError(f"Executor.kind must be 'local', 'slurm' or 'ray', not {self.kind!r}")
-        if self.kind == "slurm" and not self.partition:
-            raise ValueError("Executor.partition is empty; name the Slurm partition, see sinfo")
-        if self.workers < 0 or self.memory_gb < 1:
-            raise ValueError("Executor.workers must be at least 0 and Executor.memory_gb at least 1")
+from mindllm_jax.corpus.settings import Executor
 
 
 class Stage(NamedTuple):

@@ -4,64 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from mindllm_jax.corpus.blocks.decontaminate import Decontaminate, Decontamination, WriteIndex
+from mindllm_jax.corpus.blocks.decontaminate import Decontaminate, WriteIndex
 from mindllm_jax.corpus.blocks.format import Format
 from mindllm_jax.corpus.blocks.language import Language
 from mindllm_jax.corpus.blocks.lexicon import Lexicon
 from mindllm_jax.corpus.blocks.markup import Markup
 from mindllm_jax.corpus.blocks.privacy import Privacy
-from mindllm_jax.corpus.blocks.quality import Quality, QualityRules
+from mindllm_jax.corpus.blocks.quality import Quality
 from mindllm_jax.corpus.dedup.cluster import Cluster
 from mindllm_jax.corpus.dedup.exact import exact_config
-from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats, Repeats
-from mindllm_jax.corpus.dedup.minhash import MinHash, Signatures
-from mindllm_jax.corpus.executors import Executor, Stage, run_stages
+from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats
+from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
+from mindllm_jax.corpus.executors import Stage, run_stages
 from mindllm_jax.corpus.reading.files import raw_files
 from mindllm_jax.corpus.reading.reader import Reader
+from mindllm_jax.corpus.settings import CleanCorpus
 from mindllm_jax.corpus.summary import Summary
 from mindllm_jax.files import write_text
-
-
-@dataclass(frozen=True)
-class CleanCorpus:
-    """Settings of the pipeline.
-
-    Attributes:
-        inputs: raw files, folders or patterns: local paths or fsspec URLs. See `Reader` for the formats.
-        output: a folder. It gets `documents/LANG/SOURCE/SHARD.jsonl.gz`, `dropped/`, `logs/`, and what lies between.
-        lang: the language of documents whose file does not say it, if it is known.
-        on_bad: what to do with input that cannot be read: "error" or "skip".
-        convert: rewrites Chinese as "simplified" or "traditional"; None leaves each text as it is.
-        rules: of quality.
-        repeats: of lines and paragraphs.
-        minhash: of near-duplicates.
-        priorities: sources in the order in which a copy of theirs is the one to keep; the others come after them.
-        lexicon: a file of words and phrases; see `Lexicon`. "" for none.
-        lexicon_count: so many different ones in a document drop it.
-        decontamination: which benchmarks' items are taken out, and how.
-        keep_dropped: writes what is dropped to `dropped/REASON/`, to be looked at.
-        executor: where it runs.
-    """
-
-    inputs: tuple[str, ...]
-    output: str
-    lang: str | None = None
-    on_bad: Literal["error", "skip"] = "error"
-    convert: Literal["simplified", "traditional"] | None = None
-    rules: QualityRules = field(default_factory=QualityRules)
-    repeats: Repeats = field(default_factory=Repeats)
-    minhash: MinHash = field(default_factory=MinHash)
-    priorities: tuple[str, ...] = ()
-    lexicon: str = ""
-    lexicon_count: int = 3
-    decontamination: Decontamination = field(default_factory=Decontamination)
-    keep_dropped: bool = True
-    executor: Executor = field(default_factory=Executor)
+from mindllm_jax.reporting.tables import Table
 
 
 def clean_corpus(config: CleanCorpus) -> bool:
@@ -77,6 +41,16 @@ def clean_corpus(config: CleanCorpus) -> bool:
     files = raw_files(config.inputs)
     _remember(config, files)
     return run_stages(stages(config, files), Path(config.output) / "logs", config.executor)
+
+
+def stages_table(config: CleanCorpus) -> Table:
+    """What `clean_corpus` would do."""
+    files = raw_files(config.inputs)
+    rows = [
+        [stage.name, stage.tasks, " > ".join(str(step).split(": ")[-1].split(" ", 1)[-1] for step in stage.steps)]
+        for stage in stages(config, files)
+    ]
+    return Table(("stage", "tasks", "steps"), rows, f"{len(files)} raw files, to {config.output}")
 
 
 def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
@@ -139,7 +113,7 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
             "pairs",
             [
                 MinhashDedupBuckets(
-                    work("signatures"), work("pairs"), config=config.minhash.stock(), lines_to_buffer=1000
+                    work("signatures"), work("pairs"), config=stock_config(config.minhash), lines_to_buffer=1000
                 )
             ],
             config.minhash.buckets,

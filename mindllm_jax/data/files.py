@@ -20,7 +20,10 @@ def input_files(inputs: Iterable[str]) -> list[Path]:
         files += document_files(path) if path.is_dir() else [path]
     if not files:
         raise ValueError("inputs is empty; name .jsonl or .jsonl.gz files, or folders of them")
+    seen: set[tuple[int, int]] = set()
     for file in files:
-        if sum(file.samefile(other) for other in files) > 1:
+        place = file.stat()
+        if (place.st_dev, place.st_ino) in seen:
             raise ValueError(f"inputs name {file} more than once")
+        seen.add((place.st_dev, place.st_ino))
     return files

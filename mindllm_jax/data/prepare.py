@@ -3,16 +3,18 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from mindllm_jax.corpus.documents import Document, SeenIds, read_documents
+from mindllm_jax.corpus.settings import CleanCorpus
 from mindllm_jax.data.files import input_files
 from mindllm_jax.data.store import SourceInfo, TokenStore
 from mindllm_jax.data.store_writer import SourceDocuments, build_store
 from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.data.tokenizer_training import TrainTokenizer, train_tokenizer
 from mindllm_jax.reporting.tables import Cell, Table
 
 
@@ -21,8 +23,11 @@ class PrepareData:
     """Settings of a token store.
 
     Attributes:
+        corpus: raw files to clean first, if it names some; the documents are then what comes out.
         inputs: .jsonl or .jsonl.gz files, or folders of them; a file holds documents of one source in one language.
+            Not where `corpus` names raw files.
         tokenizer: the .model file.
+        train_vocab_size: where there is no such file, one of so many pieces is trained on the documents; 0: an error.
         store: where to write, a path or a TensorStore URL; sources that are there already stay.
         held_out: the fraction of each source's documents, by the hash of their ids, that training does not see.
         seed: of the order of the documents.
@@ -30,9 +35,11 @@ class PrepareData:
         on_bad: what to do with a line that holds no document: "error" or "skip".
     """
 
-    inputs: tuple[str, ...]
     tokenizer: str
     store: str
+    corpus: CleanCorpus = field(default_factory=CleanCorpus)
+    inputs: tuple[str, ...] = ()
+    train_vocab_size: int = 0
     held_out: float = 0.01
     seed: int = 0
     rebuild: bool = False
@@ -41,6 +48,11 @@ class PrepareData:
     def __post_init__(self) -> None:
         if not 0.0 <= self.held_out < 1.0:
             raise ValueError(f"PrepareData.held_out must be at least 0 and below 1, not {self.held_out}")
+        if bool(self.inputs) == bool(self.corpus.inputs):
+            raise ValueError(
+                "PrepareData takes either documents (PrepareData.inputs) or raw files to clean (CleanCorpus.inputs):"
+                f" {'both are' if self.inputs else 'neither is'} given"
+            )
 
 
 class Prepared(NamedTuple):
@@ -64,7 +76,7 @@ def prepare_data(config: PrepareData) -> Prepared:
         OSError: an input or the tokenizer is missing, or the store cannot be written.
         ValueError: an input is bad or changed, or the store was made with other settings.
     """
-    tokenizer = Tokenizer.load(config.tokenizer)
+    tokenizer = _tokenizer(config)
     skipped = Counter[str]()
     written = build_store(
         config.store,
@@ -74,14 +86,59 @@ def prepare_data(config: PrepareData) -> Prepared:
         seed=config.seed,
         rebuild=config.rebuild,
     )
-    return Prepared(TokenStore.open(config.store, tokenizer), written, skipped)
+    store = TokenStore.open(config.store, tokenizer)
+    if config.corpus.inputs:
+        from mindllm_jax.corpus.card import write_card
+
+        tokens = {name: sum(split.tokens for split in info.splits.values()) for name, info in store.sources.items()}
+        write_card(Path(config.corpus.output), tokens)
+    return Prepared(store, written, skipped)
+
+
+def clean(config: PrepareData) -> bool:
+    """Cleans the raw files, if the settings name some; returns whether the documents are there.
+
+    Raises:
+        ImportError: a package that cleaning needs is not installed.
+        OSError, ValueError: see `clean_corpus`.
+    """
+    if not config.corpus.inputs:
+        return True
+    try:
+        from mindllm_jax.corpus.pipeline import clean_corpus
+    except ImportError as error:
+        raise ImportError(f"cleaning raw files needs {error.name}: pip install 'mindllm-jax[data]'") from error
+    return clean_corpus(config.corpus)
+
+
+def _documents(config: PrepareData) -> list[Path]:
+    if config.inputs:
+        return input_files(config.inputs)
+    return input_files(
+        sorted({str(file.parent) for file in Path(config.corpus.output, "documents").rglob("*.jsonl.gz")})
+    )
+
+
+def _tokenizer(config: PrepareData) -> Tokenizer:
+    if config.train_vocab_size and not Path(config.tokenizer).exists():
+        train_tokenizer(
+            TrainTokenizer(
+                inputs=tuple(map(str, _documents(config))),
+                output=config.tokenizer,
+                vocab_size=config.train_vocab_size,
+                held_out=config.held_out,
+                seed=config.seed,
+                on_bad=config.on_bad,
+            )
+        )
+    return Tokenizer.load(config.tokenizer)
 
 
 def input_sources(config: PrepareData, skipped: Counter[str]) -> list[SourceDocuments]:
     """The sources of the input files; the first document of a file says which source and language it is of."""
     files: dict[str, list[Path]] = {}
     languages: dict[str, str] = {}
-    for file in input_files(config.inputs):
+    for file in _documents(config):
         first = next(read_documents(file, on_bad=config.on_bad))
         files.setdefault(first.source, []).append(file)
         languages.setdefault(first.source, first.lang)
@@ -136,7 +193,11 @@ def _figures(sources: list[SourceInfo]) -> list[Cell]:
 
 
 def inputs_table(config: PrepareData) -> Table:
-    """The sources that `prepare_data` would read."""
+    """The sources that `prepare_data` would read, or the stages that would clean them first."""
+    if config.corpus.inputs:
+        from mindllm_jax.corpus.pipeline import stages_table
+
+        return stages_table(config.corpus)
     rows = [
         [source.name, source.language, ", ".join(sorted(source.inputs.values()))]
         for source in input_sources(config, Counter())

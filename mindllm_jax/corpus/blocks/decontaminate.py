@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from datatrove.data import Document
@@ -18,37 +17,10 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from mindllm_jax.corpus.benchmarks import benchmark_files, items
 from mindllm_jax.corpus.blocks.block import Block
 from mindllm_jax.corpus.codepoints import codepoints
+from mindllm_jax.corpus.settings import Decontamination
 from mindllm_jax.corpus.shingles import Tokens, shingles, span_hashes, tokens
 
 _SIEVE_SHIFT = np.uint64(40)
-
-
-@dataclass(frozen=True)
-class Decontamination:
-    """What counts as a benchmark's item in a document.
-
-    Attributes:
-        benchmarks: a folder with the raw files, a folder or file for each benchmark; "" looks for none.
-        words: tokens in a run of text that is mostly not Han; 13 as for GPT-3 (arXiv 2005.14165, appendix C).
-        characters: tokens in a run of text that is mostly Han.
-        share: an item is there if at least this share of its runs is. Spaces, punctuation, case, full-width forms,
-            letters before choices and the Chinese script do not matter.
-        action: "cut" takes out the lines that hold the runs, "drop" the document.
-    """
-
-    benchmarks: str = ""
-    words: int = 13
-    characters: int = 20
-    share: float = 0.5
-    action: Literal["cut", "drop"] = "cut"
-
-    def __post_init__(self) -> None:
-        if min(self.words, self.characters) < 2:
-            raise ValueError("Decontamination.words and Decontamination.characters must be at least 2")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"Decontamination.share must be above 0 and at most 1, not {self.share}")
-        if self.action not in ("cut", "drop"):
-            raise ValueError(f"Decontamination.action must be 'cut' or 'drop', not {self.action!r}")
 
 
 class Index(NamedTuple):

@@ -48,8 +48,8 @@ class Language(Block):
 
     `zh` where Han characters are most of the letters, `en` where Latin words are and enough of them are small words of
     English. Texts with a good part of both get `mixed` in the metadata and the language that a source declares, else
-    that of the larger part. A document in the other language than its source declares gets a source of its own,
-    `SOURCE_LANG`, because a source of the token store has one language.
+    that of the larger part. Documents in the other language than their source declares are gathered in the source
+    `stray_LANG`, because a source of the token store has one language.
 
     Args:
         mixed: the least share of the smaller part of a mixed text.
@@ -81,7 +81,7 @@ class Language(Block):
             document.metadata["mixed"] = True
             found = declared if declared in ("zh", "en") else "zh" if script.han >= 0.5 else "en"
         if declared not in (None, found):
-            document.metadata["source"] += f"_{found}"
+            document.metadata |= {"source": f"stray_{found}", "declared_source": document.metadata["source"]}
         document.metadata["lang"] = found
         if found == "zh":
             document.metadata["script"] = "traditional" if script.traditional > 0.5 else "simplified"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from datatrove.data import Document
@@ -12,53 +11,7 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from mindllm_jax.corpus.blocks.block import Block
 from mindllm_jax.corpus.blocks.chinese import chinese_features
 from mindllm_jax.corpus.blocks.english import english_features
-
-
-@dataclass(frozen=True)
-class QualityRules:
-    """Bounds; a document on the wrong side of one is dropped. For the features see `chinese.py` and `english.py`.
-
-    The paper's rules as far as they are known are the text density and the Han characters; the English ones are those
-    of Gopher (arXiv 2112.11446, table A1) and C4, the other Chinese ones are ours.
-
-    Attributes:
-        density: least text density of a web page, 0 to 1.
-        short_sources: sources of poems, quotations, reviews, headlines. Only these rules hold for them: the next,
-            `zh_han_share`, `zh_most_punctuation`, `zh_symbols`, `zh_words`, `en_alphabetic`, `en_symbols`, and those of
-            repetition.
-        short_characters: least characters of a text of those.
-        zh_han, zh_han_share, zh_punctuation, zh_ends, zh_words: least.
-        zh_most_punctuation, zh_symbols: most.
-        zh_repeated_lines, zh_repeated_runs, zh_commonest_run: most.
-        en_words, en_alphabetic, en_stop_words, en_ends: least.
-        en_word_length: least and most.
-        en_symbols, en_bullets, en_ellipses, en_repeated_lines, en_repeated_runs, en_commonest_run: most.
-    """
-
-    density: float = 0.75
-    short_sources: tuple[str, ...] = ()
-    short_characters: int = 10
-    zh_han: int = 100
-    zh_han_share: float = 0.1
-    zh_punctuation: float = 0.02
-    zh_most_punctuation: float = 0.35
-    zh_symbols: float = 0.25
-    zh_ends: float = 0.2
-    zh_words: float = 0.2
-    zh_repeated_lines: float = 0.3
-    zh_repeated_runs: float = 0.3
-    zh_commonest_run: float = 0.2
-    en_words: int = 50
-    en_word_length: tuple[float, float] = (3.0, 10.0)
-    en_alphabetic: float = 0.7
-    en_stop_words: int = 2
-    en_symbols: float = 0.1
-    en_bullets: float = 0.9
-    en_ellipses: float = 0.3
-    en_ends: float = 0.2
-    en_repeated_lines: float = 0.3
-    en_repeated_runs: float = 0.3
-    en_commonest_run: float = 0.18
+from mindllm_jax.corpus.settings import QualityRules
 
 
 class Bound(NamedTuple):

@@ -10,7 +10,7 @@ from datatrove.data import Document
 from datatrove.io import DataFolder, DataFolderLike, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
-from mindllm_jax.corpus.dedup.minhash import MinHash
+from mindllm_jax.corpus.settings import MinHash
 
 
 class Cluster(PipelineStep):

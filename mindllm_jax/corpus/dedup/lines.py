@@ -15,7 +15,6 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import xxhash
@@ -25,40 +24,12 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from mindllm_jax.corpus.blocks.block import Block
+from mindllm_jax.corpus.settings import Repeats
 
 # The second half of a record is written as one number, site above document.
 _RECORD = np.dtype([("hash", "<u8"), ("document", "<u4"), ("site", "<u4")])
 _FOUND = np.dtype([("document", "<u4"), ("hash", "<u8")])
 _DIGITS = re.compile(r"\d+")
-
-
-@dataclass(frozen=True)
-class Repeats:
-    """When a line or a paragraph is one too many.
-
-    Attributes:
-        site_documents: least documents of a site with a line that is boilerplate.
-        site_share: least share of the site's documents, 0 to 1.
-        run: at least so many such lines in a row are taken out.
-        alone: or so many characters of a line that stands alone.
-        paragraph: least characters of a paragraph that may stand in one document only; 0 leaves them all.
-        keep_sources: in these nothing is taken out, as in poems with their refrains.
-        partitions: of the hashes; more take less memory each.
-    """
-
-    site_documents: int = 10
-    site_share: float = 0.02
-    run: int = 2
-    alone: int = 30
-    paragraph: int = 200
-    keep_sources: tuple[str, ...] = ()
-    partitions: int = 8
-
-    def __post_init__(self) -> None:
-        if min(self.site_documents, self.run) < 2:
-            raise ValueError("Repeats.site_documents and Repeats.run must be at least 2")
-        if self.partitions < 1:
-            raise ValueError(f"Repeats.partitions must be at least 1, not {self.partitions}")
 
 
 def site_of(document: Document) -> str:

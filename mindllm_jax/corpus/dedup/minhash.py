@@ -8,7 +8,6 @@ Chinese script have the same signature. The buckets are in datatrove's format: i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from datatrove.data import Document
@@ -17,46 +16,20 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.utils.hashing import HashConfig
 
+from mindllm_jax.corpus.settings import MinHash
 from mindllm_jax.corpus.shingles import shingles, tokens
 
 _BLOCK = 4096
 
 
-@dataclass(frozen=True)
-class MinHash:
-    """How near-duplicates are found. Two texts with Jaccard similarity s of their shingles meet in some bucket with
-    probability 1 - (1 - s^hashes)^buckets, and are then compared by their whole signatures.
-
-    Attributes:
-        words: tokens in a shingle of text that is mostly not Han.
-        characters: tokens in a shingle of text that is mostly Han.
-        buckets: how many.
-        hashes: in a bucket.
-        similarity: least share of equal hashes of two signatures that met; 0 takes every pair that met.
-        seed: of the hash functions.
-    """
-
-    words: int = 5
-    characters: int = 5
-    buckets: int = 14
-    hashes: int = 8
-    similarity: float = 0.6
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        if min(self.words, self.characters, self.buckets, self.hashes) < 1:
-            raise ValueError("MinHash.words, characters, buckets and hashes must be at least 1")
-        if not 0 <= self.similarity <= 1:
-            raise ValueError(f"MinHash.similarity must lie between 0 and 1, not be {self.similarity}")
-
-    def stock(self) -> MinhashConfig:
-        """The settings of datatrove's next stages."""
-        return MinhashConfig(
-            num_buckets=self.buckets,
-            hashes_per_bucket=self.hashes,
-            seed=self.seed,
-            hash_config=HashConfig(precision=32, hash_fc="sha1"),
-        )
+def stock_config(config: MinHash) -> MinhashConfig:
+    """The settings of datatrove's stages that come after the signatures."""
+    return MinhashConfig(
+        num_buckets=config.buckets,
+        hashes_per_bucket=config.hashes,
+        seed=config.seed,
+        hash_config=HashConfig(precision=32, hash_fc="sha1"),
+    )
 
 
 class Signer:

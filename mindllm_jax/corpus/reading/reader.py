@@ -1,10 +1,10 @@
 """The first step of a pipeline: raw files in, documents out, word of everything that was left out."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-from datatrove.data import Document, DocumentsPipeline
+from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
 
@@ -77,9 +77,9 @@ class Reader(PipelineStep):
         self.on_bad = on_bad
         self.longest = max_document_bytes
 
-    def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        if data:
-            yield from data
+    def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Reads a task's files."""
+        yield from data or ()
         for file, name in self.files[rank::world_size]:
             self.stat_update("input_files")
             yield from self._read(file, name)

@@ -1,0 +1,208 @@
+"""Settings of the pipeline that cleans a corpus: plain data, so that reading them needs none of its packages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class QualityRules:
+    """Bounds; a document on the wrong side of one is dropped. For the features see `chinese.py` and `english.py`.
+
+    The paper's rules as far as they are known are the text density and the Han characters; the English ones are those
+    of Gopher (arXiv 2112.11446, table A1) and C4, the other Chinese ones are ours.
+
+    Attributes:
+        density: least text density of a web page, 0 to 1.
+        short_sources: sources of poems, quotations, reviews, headlines. Only these rules hold for them: the next,
+            `zh_han_share`, `zh_most_punctuation`, `zh_symbols`, `zh_words`, `en_alphabetic`, `en_symbols`, and those of
+            repetition.
+        short_characters: least characters of a text of those.
+        zh_han, zh_han_share, zh_punctuation, zh_ends, zh_words: least.
+        zh_most_punctuation, zh_symbols: most.
+        zh_repeated_lines, zh_repeated_runs, zh_commonest_run: most.
+        en_words, en_alphabetic, en_stop_words, en_ends: least.
+        en_word_length: least and most.
+        en_symbols, en_bullets, en_ellipses, en_repeated_lines, en_repeated_runs, en_commonest_run: most.
+    """
+
+    density: float = 0.75
+    short_sources: tuple[str, ...] = ()
+    short_characters: int = 10
+    zh_han: int = 100
+    zh_han_share: float = 0.1
+    zh_punctuation: float = 0.02
+    zh_most_punctuation: float = 0.35
+    zh_symbols: float = 0.25
+    zh_ends: float = 0.2
+    zh_words: float = 0.2
+    zh_repeated_lines: float = 0.3
+    zh_repeated_runs: float = 0.3
+    zh_commonest_run: float = 0.2
+    en_words: int = 50
+    en_word_length: tuple[float, float] = (3.0, 10.0)
+    en_alphabetic: float = 0.7
+    en_stop_words: int = 2
+    en_symbols: float = 0.1
+    en_bullets: float = 0.9
+    en_ellipses: float = 0.3
+    en_ends: float = 0.2
+    en_repeated_lines: float = 0.3
+    en_repeated_runs: float = 0.3
+    en_commonest_run: float = 0.18
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """When a line or a paragraph is one too many.
+
+    Attributes:
+        site_documents: least documents of a site with a line that is boilerplate.
+        site_share: least share of the site's documents, 0 to 1.
+        run: at least so many such lines in a row are taken out.
+        alone: or so many characters of a line that stands alone.
+        paragraph: least characters of a paragraph that may stand in one document only; 0 leaves them all.
+        keep_sources: in these nothing is taken out, as in poems with their refrains.
+        partitions: of the hashes; more take less memory each.
+    """
+
+    site_documents: int = 10
+    site_share: float = 0.02
+    run: int = 2
+    alone: int = 30
+    paragraph: int = 200
+    keep_sources: tuple[str, ...] = ()
+    partitions: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.site_documents, self.run) < 2:
+            raise ValueError("Repeats.site_documents and Repeats.run must be at least 2")
+        if self.partitions < 1:
+            raise ValueError(f"Repeats.partitions must be at least 1, not {self.partitions}")
+
+
+@dataclass(frozen=True)
+class MinHash:
+    """How near-duplicates are found. Two texts with Jaccard similarity s of their shingles meet in some bucket with
+    probability 1 - (1 - s^hashes)^buckets, and are then compared by their whole signatures.
+
+    Attributes:
+        words: tokens in a shingle of text that is mostly not Han.
+        characters: tokens in a shingle of text that is mostly Han.
+        buckets: how many.
+        hashes: in a bucket.
+        similarity: least share of equal hashes of two signatures that met; 0 takes every pair that met.
+        seed: of the hash functions.
+    """
+
+    words: int = 5
+    characters: int = 5
+    buckets: int = 14
+    hashes: int = 8
+    similarity: float = 0.6
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.words, self.characters, self.buckets, self.hashes) < 1:
+            raise ValueError("MinHash.words, characters, buckets and hashes must be at least 1")
+        if not 0 <= self.similarity <= 1:
+            raise ValueError(f"MinHash.similarity must lie between 0 and 1, not be {self.similarity}")
+
+
+@dataclass(frozen=True)
+class Decontamination:
+    """What counts as a benchmark's item in a document.
+
+    Attributes:
+        benchmarks: a folder with the raw files, a folder or file for each benchmark; "" looks for none.
+        words: tokens in a run of text that is mostly not Han; 13 as for GPT-3 (arXiv 2005.14165, appendix C).
+        characters: tokens in a run of text that is mostly Han.
+        share: an item is there if at least this share of its runs is. Spaces, punctuation, case, full-width forms,
+            letters before choices and the Chinese script do not matter.
+        action: "cut" takes out the lines that hold the runs, "drop" the document.
+    """
+
+    benchmarks: str = ""
+    words: int = 13
+    characters: int = 20
+    share: float = 0.5
+    action: Literal["cut", "drop"] = "cut"
+
+    def __post_init__(self) -> None:
+        if min(self.words, self.characters) < 2:
+            raise ValueError("Decontamination.words and Decontamination.characters must be at least 2")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"Decontamination.share must be above 0 and at most 1, not {self.share}")
+        if self.action not in ("cut", "drop"):
+            raise ValueError(f"Decontamination.action must be 'cut' or 'drop', not {self.action!r}")
+
+
+@dataclass(frozen=True)
+class Executor:
+    """How the tasks of a stage are run. A task is a shard; one that was finished is not run again.
+
+    Attributes:
+        kind: "local", "slurm" or "ray". With Slurm all stages are submitted at once, each waiting for the one before.
+        workers: tasks at a time; 0 for one a core here, all of them on Slurm and Ray.
+        memory_gb: whole gigabytes reserved for a task on Slurm and Ray.
+        partition: of Slurm.
+        time: limit of a task on Slurm, as Slurm writes it.
+        environment: a shell line that makes Python find this project on the nodes, such as `source .venv/bin/activate`.
+        sbatch: further options of sbatch by name.
+    """
+
+    kind: Literal["local", "slurm", "ray"] = "local"
+    workers: int = 0
+    memory_gb: int = 4
+    partition: str = ""
+    time: str = "24:00:00"
+    environment: str = ""
+    sbatch: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("local", "slurm", "ray"):
+            raise ValueError(f"Executor.kind must be 'local', 'slurm' or 'ray', not {self.kind!r}")
+        if self.kind == "slurm" and not self.partition:
+            raise ValueError("Executor.partition is empty; name the Slurm partition, see sinfo")
+        if self.workers < 0 or self.memory_gb < 1:
+            raise ValueError("Executor.workers must be at least 0 and Executor.memory_gb at least 1")
+
+
+@dataclass(frozen=True)
+class CleanCorpus:
+    """Settings of the pipeline.
+
+    Attributes:
+        inputs: raw files, folders or patterns: local paths or fsspec URLs. See `Reader` for the formats. A file is a
+            shard: its size bounds the memory and the time of a task.
+        output: a folder, on a file system that all workers see. It gets `documents/LANG/SOURCE/SHARD.jsonl.gz`,
+            `card.html`, `dropped/` with a folder a reason, `logs/`, and `work/`, which may go once all is done.
+        lang: the language of documents whose file does not say it, if it is known.
+        on_bad: what to do with input that cannot be read: "error" or "skip".
+        convert: rewrites Chinese as "simplified" or "traditional"; None leaves each text as it is.
+        rules: of quality.
+        repeats: of lines and paragraphs.
+        minhash: of near-duplicates.
+        priorities: sources in the order in which a copy of theirs is the one to keep; the others come after them.
+        lexicon: a file of words and phrases; see `Lexicon`. "" for none.
+        lexicon_count: so many different ones in a document drop it.
+        decontamination: which benchmarks' items are taken out, and how.
+        keep_dropped: writes what is dropped to `dropped/REASON/`, to be looked at.
+        executor: where it runs.
+    """
+
+    inputs: tuple[str, ...] = ()
+    output: str = "runs/corpus"
+    lang: str | None = None
+    on_bad: Literal["error", "skip"] = "error"
+    convert: Literal["simplified", "traditional"] | None = None
+    rules: QualityRules = field(default_factory=QualityRules)
+    repeats: Repeats = field(default_factory=Repeats)
+    minhash: MinHash = field(default_factory=MinHash)
+    priorities: tuple[str, ...] = ()
+    lexicon: str = ""
+    lexicon_count: int = 3
+    decontamination: Decontamination = field(default_factory=Decontamination)
+    keep_dropped: bool = True
+    executor: Executor = field(default_factory=Executor)
