@@ -44,7 +44,7 @@ class ByteLevelModel:
         """The UTF-8 bytes that a piece stands for; none for symbols."""
         if id in self._added:
             return b"" if id in self.symbols else self._added[id].content.encode()
-        return bytes(_BYTES[character] for character in self._model.id_to_token(id))
+        return bytes(_BYTES[character] for character in self._model.id_to_token(id) or "")
 
     def is_byte(self, id: int) -> bool:
         """Whether a piece is not made of whole characters."""

@@ -41,7 +41,8 @@ def gpt2_tokenizer(files: Gpt2Files) -> "Tokenizer":
     except ImportError:
         raise ImportError("TrainTokenizer.extend needs the library tokenizers; install mindllm-jax[hf]") from None
     vocab = json.loads(files.encoder)
-    merges = [tuple(line.split()) for line in files.merges.decode().splitlines()[1:]]
+    pairs = (line.split() for line in files.merges.decode().splitlines()[1:])
+    merges = [(left, right) for left, right in pairs]
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

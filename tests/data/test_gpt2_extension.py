@@ -85,7 +85,12 @@ def test_the_same_texts_give_the_same_model() -> None:
 def test_a_store_is_written_with_it(tmp_path: Path) -> None:
     (tmp_path / "t.model").write_bytes(MODEL)
     write_json_lines(tmp_path / "s.jsonl", [{"text": text, "lang": "zh"} for text in TEXTS])
-    settings = PrepareData((str(tmp_path / "s.jsonl"),), str(tmp_path / "t.model"), str(tmp_path / "store"), 0.0)
+    settings = PrepareData(
+        inputs=(str(tmp_path / "s.jsonl"),),
+        tokenizer=str(tmp_path / "t.model"),
+        store=str(tmp_path / "store"),
+        held_out=0.0,
+    )
     store = prepare_data(settings).store
     assert store.tokenizer.sha256 == TOKENIZER.sha256
     texts = {store.tokenizer.decode(store.document("s", "train", n)) for n in range(len(TEXTS))}
