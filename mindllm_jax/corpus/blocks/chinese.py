@@ -54,7 +54,7 @@ def chinese_features(text: str) -> ChineseFeatures:
         han_share=ideographs / shown,
         punctuation=int((kinds == _MARK).sum()) / shown,
         symbols=int((kinds == _SYMBOL).sum()) / shown,
-        ends=ending_share(text, _ENDS),
+        ends=ending_share(text, _ENDS, ("。", "！", "？", "；")),
         words=_dictionary_share(points),
         repeated_lines=repeated_lines(lines),
         repeated_runs=repeated_runs(hashes, 20),

@@ -65,7 +65,7 @@ def english_features(text: str) -> EnglishFeatures:
         symbols=(text.count("#") + text.count("...") + text.count("…")) / count,
         bullets=sum(line.startswith(_BULLETS) for line in lines) / max(1, len(lines)),
         ellipses=sum(line.endswith(_ELLIPSES) for line in lines) / max(1, len(lines)),
-        ends=ending_share(text, _ENDS),
+        ends=ending_share(text, _ENDS, (". ", "! ", "? ")),
         placeholders=float(len(words) < 100 and _PLACEHOLDER.search(text) is not None),
         repeated_lines=repeated_lines(lines),
         repeated_runs=repeated_runs(hashes, 10),

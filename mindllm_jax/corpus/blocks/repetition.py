@@ -43,14 +43,17 @@ def commonest_run(hashes: np.ndarray, n: int) -> float:
     return min(1.0, most * n / len(hashes)) if most > 3 else 0.0
 
 
-def ending_share(text: str, ends: tuple[str, ...]) -> float:
-    """The share of the characters in lines, or if that is more in paragraphs, that end with one of `ends`.
+def ending_share(text: str, ends: tuple[str, ...], inside: tuple[str, ...]) -> float:
+    """The share of the characters in lines, or if that is more in paragraphs, that say something to its end.
 
-    Lines that were broken to a width end anywhere, their paragraphs as others do; and where there are no blank lines,
-    each line is a paragraph.
+    A line that ends with one of `ends` does, another up to the last of `inside` in it. Lines that were broken to a width
+    end anywhere, their paragraphs as others do; and where there are no blank lines, each line is a paragraph.
     """
 
+    def said(piece: str) -> int:
+        return len(piece) if piece.endswith(ends) else max(piece.rfind(mark) for mark in inside) + 1
+
     def share(pieces: list[str]) -> float:
-        return sum(len(piece) for piece in pieces if piece.endswith(ends)) / max(1, sum(map(len, pieces)))
+        return sum(map(said, pieces)) / max(1, sum(map(len, pieces)))
 
     return max(share([line.strip() for line in text.split("\n")]), share([part.strip() for part in text.split("\n\n")]))

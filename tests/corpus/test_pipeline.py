@@ -1,0 +1,173 @@
+"""The whole pipeline on small raw files: what comes out, whoever does the work and however often it is interrupted."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("datatrove")
+
+from mindllm_jax.corpus.card import write_card
+from mindllm_jax.corpus.pipeline import clean_corpus
+from mindllm_jax.corpus.settings import CleanCorpus, Decontamination, Executor, QualityRules, Repeats
+
+ROOT = Path(__file__).parents[2]
+HAN = "山上寺庙里住着一位老和尚他每天早晨打水傍晚读书村孩子们常来听讲故事河从桥下流过两岸柳树已经发芽了春风吹开"
+WORDS = (
+    "river stone garden window letter mountain market bread winter harbour candle forest bridge teacher song apple"
+    " kitchen paper silver morning shadow village carpet engine island doctor summer ladder valley copper orange"
+).split()
+ITEM = "A train leaves the station at nine in the morning and travels at sixty miles an hour; how far is it by noon?"
+
+
+def prose(seed: int, lang: str) -> str:
+    """Sentences of words in a random order: alike in kind, not in wording."""
+    draw = random.Random(f"{seed}/{lang}")
+    if lang == "zh":
+        return "".join("".join(draw.choices(HAN, k=draw.randint(8, 20))) + "。" for _ in range(14))
+    few = ("the", "of", "and", "with", "that", "was", "to")
+    words = [draw.choice(WORDS if draw.random() < 0.6 else few) for _ in range(90)]
+    return " ".join(word + "." * (number % 9 == 8) for number, word in enumerate(words))
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three sources with what is to be found in them."""
+    folder = tmp_path_factory.mktemp("raw")
+    tales = [{"id": f"t{n}", "text": prose(n, "zh")} for n in range(30)]
+    tales += [{"id": "t-copy", "text": tales[3]["text"] + "\n"}, {"id": "t-short", "text": "太短。"}]
+    tales += [{"id": "t-near", "text": tales[5]["text"].replace("。", "，", 3) + "完"}]
+    tales += [{"id": "t-phone", "text": prose(99, "zh") + "联系电话13812345678，邮箱zhang@mail.cn。"}]
+    around = "Home | About | Contact us today\nSubscribe to our letter\n\n"
+    notes = [{"id": f"n{n}", "text": around + prose(n, "en")} for n in range(30)]
+    hidden = ITEM.upper().replace(" ", "  ")
+    notes += [{"id": "n-item", "text": f"{prose(77, 'en')}\n{hidden}\n{prose(78, 'en')}"}]
+    notes += [{"id": "n-german", "text": "Der alte Mann wohnte in der Mühle und hatte einen Garten mit Bäumen. " * 5}]
+    pages = [{"id": "p0", "text": f"<html><body><nav>Home</nav><p>{prose(50, 'en')}</p></body></html>"}]
+    for name, lang, rows in (("tales", "zh", tales), ("notes", "en", notes), ("pages", "en", pages)):
+        lines = (json.dumps({**row, "source": name, "lang": lang}, ensure_ascii=False) for row in rows)
+        (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    benchmarks = folder.parent / "benchmarks/trains"
+    benchmarks.mkdir(parents=True, exist_ok=True)
+    (benchmarks / "test.jsonl").write_text(json.dumps({"question": ITEM, "answer": "180 miles"}) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(raw: Path) -> Callable[..., CleanCorpus]:
+    def make(output: Path, **changes: Any) -> CleanCorpus:
+        return replace(
+            CleanCorpus(
+                inputs=(str(raw),),
+                output=str(output),
+                rules=QualityRules(zh_words=0.0),
+                repeats=Repeats(partitions=2),
+                decontamination=Decontamination(benchmarks=str(raw.parent / "benchmarks")),
+                executor=Executor(workers=1),
+            ),
+            **changes,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def corpus(settings: Callable[..., CleanCorpus], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus") / "out"
+    assert clean_corpus(settings(folder))
+    return folder
+
+
+def documents(corpus: Path) -> dict[str, dict[str, Any]]:
+    files = sorted((corpus / "documents").rglob("*.gz"))
+    return {
+        row["id"]: row for file in files for row in map(json.loads, gzip.decompress(file.read_bytes()).splitlines())
+    }
+
+
+def dropped(corpus: Path, reason: str) -> dict[str, str]:
+    files = sorted((corpus / "dropped" / reason).glob("*.gz"))
+    rows = (json.loads(line) for file in files for line in gzip.decompress(file.read_bytes()).splitlines())
+    return {row["id"]: row["metadata"].get("filter_reason", "") for row in rows}
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(gzip.decompress(file.read_bytes())).hexdigest()
+        for file in sorted(folder.rglob("*.gz"))
+    }
+
+
+def test_each_kind_of_bad_document_is_dropped_for_its_reason(corpus: Path) -> None:
+    assert dropped(corpus, "exact").keys() == {"t-copy"}
+    assert dropped(corpus, "quality")["t-short"] == "few Han characters"
+    assert dropped(corpus, "language") == {"n-german": "other language"}
+    assert len(dropped(corpus, "near").keys() & {"t5", "t-near"}) == 1
+    kept = documents(corpus)
+    assert {f"t{n}" for n in range(30) if n != 5} <= kept.keys() and {f"n{n}" for n in range(30)} <= kept.keys()
+
+
+def test_what_is_kept_was_mended(corpus: Path) -> None:
+    kept = documents(corpus)
+    assert "联系电话<phone>，邮箱<email>。" in kept["t-phone"]["text"]
+    assert all("Subscribe" not in row["text"] and "About" not in row["text"] for row in kept.values())
+    assert "TRAIN" not in kept["n-item"]["text"] and prose(78, "en") in kept["n-item"]["text"]
+    assert kept["n0"]["text"] == prose(0, "en")
+
+
+def test_two_workers_make_the_same(corpus: Path, settings: Callable[..., CleanCorpus], tmp_path: Path) -> None:
+    assert clean_corpus(settings(tmp_path / "two", executor=Executor(workers=2)))
+    assert digest(tmp_path / "two/documents") == digest(corpus / "documents")
+
+
+def test_a_killed_run_goes_on(corpus: Path, settings: Callable[..., CleanCorpus], tmp_path: Path) -> None:
+    config = settings(tmp_path / "out")
+    program = (
+        "from mindllm_jax.corpus.settings import *; from mindllm_jax.corpus.pipeline import clean_corpus;"
+        f"clean_corpus({config!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, start_new_session=True)
+    finished = tmp_path / "out/logs/03_count_lines/completions/00000"
+    while not finished.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    subprocess.run(["kill", "-9", "--", f"-{process.pid}"], check=True)
+    process.wait()
+    before = finished.stat().st_mtime_ns
+    assert clean_corpus(config)
+    assert digest(tmp_path / "out/documents") == digest(corpus / "documents")
+    assert finished.stat().st_mtime_ns == before, "a finished task was run again"
+
+
+def test_other_settings_in_the_same_folder_are_refused(corpus: Path, settings: Callable[..., CleanCorpus]) -> None:
+    with pytest.raises(ValueError, match=r"holds a corpus of other settings \(rules differ, see .*settings\.json\)"):
+        clean_corpus(settings(corpus, rules=QualityRules(zh_han=5)))
+
+
+def test_the_card_says_what_became_of_every_document(corpus: Path) -> None:
+    page = write_card(corpus, {"tales": 1234}).read_text("utf-8")
+    assert "1,234" in page and "near-duplicate" in page
+    card = json.loads((corpus / "card.json").read_text("utf-8"))
+    assert card["sources"]["tales"]["documents"] == len([i for i in documents(corpus) if i.startswith("t")])
+    assert card["benchmarks"]["trains"] == {"items": 1, "passages": 1, "too short": 0, "found": {"notes": 1}}
+    assert card["clusters"]["removed"] == 1
+
+
+def test_bad_input_is_named_or_counted(raw: Path, settings: Callable[..., CleanCorpus], tmp_path: Path) -> None:
+    broken = tmp_path / "raw/broken.jsonl.gz"
+    broken.parent.mkdir()
+    whole = (raw / "notes.jsonl.gz").read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"broken\.jsonl\.gz"):
+        clean_corpus(settings(tmp_path / "strict", inputs=(str(tmp_path / "raw"),)))
