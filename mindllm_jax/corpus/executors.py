@@ -41,7 +41,15 @@ def run_stages(stages: list[Stage], logs: Path, executor: Executor) -> bool:
             run = _made(stage, stage_folder(logs, number, stage), executor)
             bar = progress.add_task(stage.name, total=stage.tasks)
             with _watching(run, lambda done, bar=bar: progress.update(bar, completed=done)):
-                run.run()
+                try:
+                    run.run()
+                except RuntimeError as error:
+                    if "No files found" not in str(error):
+                        raise
+                    raise ValueError(
+                        f"no document is left for the stage {stage.name!r}: all were dropped before; see the reasons"
+                        f" in {logs.parent}/dropped"
+                    ) from None
     return True
 
 

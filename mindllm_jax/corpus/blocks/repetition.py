@@ -46,8 +46,8 @@ def commonest_run(hashes: np.ndarray, n: int) -> float:
 def ending_share(text: str, ends: tuple[str, ...], inside: tuple[str, ...]) -> float:
     """The share of the characters in lines, or if that is more in paragraphs, that say something to its end.
 
-    A line that ends with one of `ends` does, another up to the last of `inside` in it. Lines that were broken to a width
-    end anywhere, their paragraphs as others do; and where there are no blank lines, each line is a paragraph.
+    A line that ends with one of `ends` does, another up to the last of `inside` in it. Lines that were broken to a
+    width end anywhere, their paragraphs as others do; and where there are no blank lines, each line is a paragraph.
     """
 
     def said(piece: str) -> int:
