@@ -107,7 +107,10 @@ def _tidy_prose(text: str) -> str:
     # Up to the last end of a comment, so that no comment without an end is looked for.
     head, end, tail = text.rpartition("-->")
     text = _COMMENT.sub("", head + end) + tail
-    text = _LINK.sub(r"\1", _IMAGE.sub("", _REFERENCES.sub("", text)))
+    if "]:" in text:
+        text = _REFERENCES.sub("", text)
+    if "](" in text:
+        text = _LINK.sub(r"\1", _IMAGE.sub("", text))
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<![ \t])[ \t]++(?=\n|\Z)", "", text))
 
 

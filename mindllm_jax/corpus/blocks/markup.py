@@ -13,7 +13,9 @@ from mindllm_jax.corpus.blocks.block import Block
 # Parts of a page that surround its text. What a site repeats outside of them is found by dedup.lines.
 _AROUND = ["nav", "header", "footer", "aside", "form", "button", "select", "[role=navigation]", "[aria-hidden=true]"]
 
-_HTML = re.compile(r"\s*(?:<\?xml[^>]*+>\s*+)?(?:<!--(?:(?!-->).)*+-->\s*+)*+(?:<!doctype html|<html|<head|<body)", re.I | re.S)
+_HTML = re.compile(
+    r"\s*(?:<\?xml[^>]*+>\s*+)?(?:<!--(?:(?!-->).)*+-->\s*+)*+(?:<!doctype html|<html|<head|<body)", re.I | re.S
+)
 _TAG = re.compile(r"</?(?:p|div|span|table|tr|td|li|ul|a|br|h[1-6]|script|style)\b[^<>]*>", re.I)
 # An article in wiki markup has links and headings, templates or bold text; text about wiki markup seldom has all.
 _WIKI = (re.compile(r"\[\[[^\[\]\n]+\]\]"), re.compile(r"^==[^=\n].*==\s*$|^\{\{|^\{\||'''|^#REDIRECT", re.M | re.I))
