@@ -85,7 +85,7 @@ def characters(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """The text without what surrounds it; outside of code no blanks at ends of lines, at most one blank line in a row."""
+    """The text without what surrounds it; outside of code no blanks at ends of lines, no two blank lines in a row."""
     text = _GUTENBERG[1].sub("", _GUTENBERG[0].sub("", text))
     text = _without_fields(_FRONT_MATTER.sub("", text))
     licence = _LICENCE.match(text)

@@ -99,11 +99,12 @@ class Language(Block):
             return "other"
         if script.han > 1 - self.mixed:
             return "zh"
-        # A handful of words may hold no small one.
-        english = script.words > 0 and script.english >= (self.least_english if script.words >= _FEW_WORDS else 0)
         if script.han >= self.mixed:
-            return "mixed" if english else "zh"
-        return "en" if english else "other"
+            # Names and terms in Chinese text are no English.
+            return "mixed" if script.english >= self.least_english else "zh"
+        # A handful of words may hold no small one.
+        least = self.least_english if script.words >= _FEW_WORDS else 0
+        return "en" if script.words and script.english >= least else "other"
 
 
 def script_of(text: str) -> Script:

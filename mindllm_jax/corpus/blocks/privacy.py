@@ -83,7 +83,7 @@ def _is_secret(key: str) -> bool:
     return any(map(str.isdigit, key)) or key.startswith("-----")
 
 
-_DIGITS = re.compile(r"\d{7}|\d[ -]\(?\d{2,4}\)?[ -]\d|\) ?\d{3}", re.A).search
+_DIGITS = re.compile(r"\d{7}|\d[ -]\(?\d{2,6}\)?[ -]\d|\) ?\d{3}", re.A).search
 
 PATTERNS = (
     Pattern(
@@ -99,7 +99,7 @@ PATTERNS = (
         re.compile(r"-----BEGIN|AKIA|gh[pousr]_|sk-|xox|AIza|LTAI").search,
         re.compile(
             # Up to the next five hyphens: looking further would look as far from every beginning without an end.
-            r"-----BEGIN (?:[A-Z]+ )*+PRIVATE KEY-----(?:(?!-----).)*+-----END (?:[A-Z]+ )*+PRIVATE KEY-----"
+            r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY-----(?:(?!-----).)*+-----END (?:[A-Z]+ ){0,3}PRIVATE KEY-----"
             r"|(?<![A-Za-z0-9])(?:AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|sk-[A-Za-z0-9_-]{32,200}"
             r"|xox[abprs]-[A-Za-z0-9-]{20,200}|AIza[A-Za-z0-9_-]{35}|LTAI[A-Za-z0-9]{12,20})(?![A-Za-z0-9])",
             re.DOTALL,
@@ -153,7 +153,8 @@ class Privacy(Block):
     """Replaces personal data and secrets by `<email>`, `<phone>`, `<id_number>`, `<bank_card>`, `<ip>`, `<key>`.
 
     Numbers with a check digit are replaced where it is right, addresses where they are public: what cannot be a
-    person's stays. Digits inside of longer numbers, words and paths stay, as in hashes, identifiers and prices. How many of each were replaced is counted as `replaced|MARKER`.
+    person's stays. Digits inside of longer numbers, words and paths stay, as in hashes, identifiers and prices. How
+    many of each were replaced is counted as `replaced|MARKER`.
     """
 
     name = "Privacy"

@@ -14,7 +14,10 @@ FOUND = {
     "technical": ("zh", "使用 Kubernetes 部署服务，通过 kubectl apply 命令创建资源，然后检查其状态，一切正常即可。"),
     "both": ("mixed", "双方各执一份，具有同等法律效力。The contract is made in two copies, and it is in force."),
     "Japanese": ("other", "今日は天気がとても良いので、公園へ散歩に行きました。"),
-    "formal Japanese": ("other", "東京都は二十三日、新型感染症対策本部会議を開催し、営業時間短縮要請期間延長を決定した。"),
+    "formal Japanese": (
+        "other",
+        "東京都は二十三日、新型感染症対策本部会議を開催し、営業時間短縮要請期間延長を決定した。",
+    ),
     "Korean": ("other", "오늘은 날씨가 매우 좋아서 공원에 산책하러 갔습니다."),
     "Russian": ("other", "Сегодня очень хорошая погода, поэтому мы пошли гулять в парк."),
     "French": (
