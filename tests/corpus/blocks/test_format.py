@@ -13,40 +13,10 @@ def formatted(text: str) -> tuple[str | None, str]:
     return Format().judge(document), document.text
 
 
-PIECES = st.sampled_from(
-    [
-        "---\n",
-        "title: x\n",
-        "Title: x\n",
-        "Date: y\n",
-        "From: z\n",
-        "```\n",
-        "```py\n",
-        "~~~\n",
-        "# copyright\n",
-        "// licence\n",
-    ]
-    + [
-        "<!--",
-        "-->",
-        "[",
-        "](/x)",
-        "]",
-        "![",
-        "[1]: /x\n",
-        "(",
-        ")",
-        "\n",
-        "\n\n\n",
-        " \t",
-        "a",
-        "中",
-        "\u200b",
-        "e",
-        "\u0301",
-    ]
-    + ["\r", "\u2028", "Ã©", "／", "［", "*** START OF THE PROJECT GUTENBERG\n", "*** END OF THE PROJECT GUTENBERG\n"]
-)
+MARKS = """<!-- --> [ ](/x) ] ![ ( ) ( a 中 e ／ ［ Ã© Ã © ``` ~~~ --- # \u200b \u0301 \u2028 \r""".split()
+LINES = """---|title: x|Title: x|Date: y|From: z|```|```py|~~~|# copyright|// licence|[1]: /x||
+*** START OF THE PROJECT GUTENBERG|*** END OF THE PROJECT GUTENBERG""".split("|")
+PIECES = st.sampled_from([*MARKS, " \t", "\n", *(f"{line}\n" for line in LINES)])
 
 
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join)))
@@ -108,7 +78,7 @@ def test_what_stands_around_goes(around: str) -> None:
         "a <!-- without an end",
         "f(x)[0](y) and [a](b c) and a[i](j)",
         "他说：“好！”（笑）；是吗？～",
-        "👨‍👩‍👧 𠮷野家 e\u0300 \u200c".replace("e\u0300", "è").strip(" \u200c"),
+        "👨‍👩‍👧 𠮷野家 è",
     ],
 )
 def test_what_is_text_stays(text: str) -> None:
@@ -150,21 +120,15 @@ def test_paragraphs_are_kept(paragraphs: list[str]) -> None:
 @pytest.mark.parametrize(
     ("beginning", "piece"),
     [
-        ("", piece)
-        for piece in ("[", "(", "![", "[a](", "[a](/", "](", "<!--", "---\n", "+++\n", "Key: value\n", "# a\n", " ")
-    ]
-    + [
-        ("", piece)
-        for piece in ("#", "\n", " \n", " " * 1000 + "x", "```a\n", "```\n", "/*", "// x\n", "[a]: \n", "e\u0301")
-    ]
-    + [
-        ("", "Key: value\n  more\n"),
-        ("---\na: b\n", "x\n"),
-        ("![](", "()"),
-        ("A: b\n" * 3, "\t\n"),
-        ("", "*** START OF "),
+        *(("", mark) for mark in "[ ( ![ [a]( [a](/ ]( <!-- # /* e\u0301".split()),
+        *(
+            ("", f"{line}\n")
+            for line in ["---", "+++", "Key: value", "Key: value\n  more", "# a", "", " ", "```a", "```"]
+        ),
+        *(("", piece) for piece in ["// x\n", "[a]: \n", " ", " " * 1000 + "x", "*** START OF "]),
+        *[("---\na: b\n", "x\n"), ("![](", "()"), ("A: b\n" * 3, "\t\n")],
     ],
     ids=repr,
 )
 def test_time_grows_with_the_text(seconds_for_a_megabyte, beginning: str, piece: str) -> None:
-    assert seconds_for_a_megabyte(formatted, beginning, piece) < 6
+    assert seconds_for_a_megabyte(formatted, beginning, piece) < 4

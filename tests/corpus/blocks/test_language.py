@@ -59,7 +59,7 @@ def test_language(kind: str) -> None:
         ("English", "zh", "s_en", "en"),
         ("both", "en", "s", "en"),
         ("both", "zh", "s", "zh"),
-        ("both", None, "s", "zh"),
+        ("both", None, "s", "en"),
     ],
 )
 def test_source_of_one_language(judged, kind: str, declared: str | None, source: str, lang: str) -> None:
