@@ -116,6 +116,10 @@ def test_all_too_short(tmp_path: Path) -> None:
 
 
 def test_settings_that_make_no_sense() -> None:
-    for settings in ({"words": 1}, {"share": 0.0}, {"share": 1.5}, {"action": "mark"}):
-        with pytest.raises(ValueError, match=r"Decontamination\."):
-            Decontamination(**settings)
+    with pytest.raises(ValueError, match="at least 2"):
+        Decontamination(words=1)
+    for share in (0.0, 1.5):
+        with pytest.raises(ValueError, match=r"above 0 and at most 1, not"):
+            Decontamination(share=share)
+    with pytest.raises(ValueError, match="must be 'cut' or 'drop', not 'mark'"):
+        Decontamination(action="mark")  # pyright: ignore[reportArgumentType]

@@ -7,7 +7,7 @@ from datatrove.data import Document
 
 from mindllm_jax.corpus.blocks.quality import Quality, QualityRules, bounds
 
-ENGLISH = """The committee met on Tuesday to discuss the new rules, and most of its members said that they would support them.
+ENGLISH = """The committee met on Tuesday to discuss the new rules, and most of its members said that they were for them.
 Some had doubts: the costs were not known, nor was it clear who should bear them.
 
 "We have to be careful with public money," one of them said after the meeting. "But to do nothing would be worse."
@@ -49,7 +49,7 @@ ZH = {
     "few Han characters": (CHINESE.replace("\n", "")[:112] + "。", CHINESE[:80] + "。"),
     "lines that do not end": (f"{CHINESE}\n{'企业' * 300}", f"{CHINESE}\n{'企业' * 700}"),
     "low share of Han": (f"{CHINESE}{'abc ' * 380}。", f"{CHINESE}{'abc ' * 900}。"),
-    "punctuation": (CHINESE + "，" * 60, CHINESE + "，" * 160),
+    "punctuation": (CHINESE + "，" * 50, CHINESE + "，" * 160),
     "symbols": (CHINESE + "★" * 40, CHINESE + "★" * 120),
     "few dictionary words": (CHINESE + "齉龘。" * 5, "齉爨龘麤。" * 40),
     "repeated lines": (f"{CHINESE}\n{CHINESE.splitlines()[0]}", f"{CHINESE}\n{CHINESE}"),
