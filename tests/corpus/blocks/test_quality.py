@@ -7,7 +7,7 @@ from datatrove.data import Document
 
 from mindllm_jax.corpus.blocks.quality import Quality, QualityRules, bounds
 
-ENGLISH = """The committee met on Tuesday to discuss the new rules, and most of its members said that they were for them.
+ENGLISH = """The committee met on Tuesday to discuss the new rules, and most of its members said they were for them.
 Some had doubts: the costs were not known, nor was it clear who should bear them.
 
 "We have to be careful with public money," one of them said after the meeting. "But to do nothing would be worse."
