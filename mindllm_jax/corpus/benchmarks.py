@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def items(file: Path) -> Iterator[list[str]]:
         else:
             for paragraph in re.split(r"\n\s*\n", text):
                 yield [line for line in paragraph.split("\n") if line.strip()]
-    except (ValueError, OSError, EOFError, csv.Error) as error:
+    except (ValueError, OSError, EOFError, RecursionError, zlib.error, csv.Error) as error:
         raise ValueError(f"{file} cannot be read as the raw file of a benchmark: {error}") from None
 
 
@@ -75,7 +76,8 @@ def _rows(value: Any) -> Iterator[Any]:
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        yield value
+        # Half a surrogate pair can be written as an escape, but there is none in any text that is cleaned.
+        yield value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     elif isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _texts(part)

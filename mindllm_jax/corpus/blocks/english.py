@@ -15,7 +15,7 @@ _STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with")
 _BULLETS = ("•", "-", "*", "‣", "◦")
 _ELLIPSES = ("...", "…")
 _ENDS = (".", "!", "?", '"', "”", "’", ")", ":", ";", ",")
-_LETTERED = re.compile(r"[^\sA-Za-z]*[A-Za-z]\S*")
+_LETTER = re.compile("[A-Za-z]")
 _PLACEHOLDER = re.compile(r"lorem ipsum|enable javascript|javascript (?:is|must be) (?:disabled|enabled)", re.I)
 
 
@@ -60,7 +60,7 @@ def english_features(text: str) -> EnglishFeatures:
     return EnglishFeatures(
         words=len(words),
         word_length=sum(map(len, words)) / count,
-        alphabetic=len(_LETTERED.findall(text)) / count,
+        alphabetic=sum(_LETTER.search(word) is not None for word in words) / count,
         stop_words=len(_STOP_WORDS.intersection(text.lower().split())),
         symbols=(text.count("#") + text.count("...") + text.count("…")) / count,
         bullets=sum(line.startswith(_BULLETS) for line in lines) / max(1, len(lines)),

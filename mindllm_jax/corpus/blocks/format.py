@@ -4,75 +4,124 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from datatrove.data import Document
 
 from mindllm_jax.corpus.blocks.block import Block
 
-# YAML or TOML between its marks at the very top.
-_FRONT_MATTER = re.compile(r"\A\s*(---|\+\+\+)[ \t]*\n.*?\n\1[ \t]*\n", re.S)
+# Quantifiers are possessive (`*+`) and scans stop where the next could begin: a text of a megabyte that was made, or
+# broken, to match almost everywhere takes no longer than another.
+
+# YAML or TOML between its marks at the very top. A rule above a paragraph looks alike, but no field follows it.
+_FRONT_MATTER = re.compile(r"\A\s*+(---|\+\+\+)[ \t]*+\n(?=\s*+[\w\"'-]++[ \t]*+[:=]).*?\n\1[ \t]*+(?:\n|\Z)", re.S)
 # Lines such as "Title: …" above the first blank line, as in mail, PEPs and man pages of the web; at least three.
-_FIELDS = re.compile(r"\A\s*(?:[A-Z][\w-]{1,24}:[ \t][^\n]*\n(?:[ \t]+[^\n]*\n)*){3,}(?=\s*\n)")
-# `[#]: key: "value"` of translation projects, `[1]: https://…` of Markdown.
-_REFERENCES = re.compile(r"^[ \t]*\[[^\]\n]{1,40}\]:[ \t]*\S[^\n]*\n?", re.M)
-_COMMENT = re.compile(r"<!--.*?-->", re.S)
-_IMAGE = re.compile(r"!\[[^\]\n]*\]\([^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)")
-_LINK = re.compile(
-    r"(?<!!)\[([^\[\]\n]+)\]\((?:https?:|mailto:|ftp:|/|\.|#)[^()\s]*(?:\([^()\s]*\)[^()\s]*)*(?: \"[^\"\n]*\")?\)"
+_FIELD = r"([A-Z][\w-]{1,24}):[ \t][^\n]*+\n(?:[ \t][^\n]*+\n)*+"
+_FIELDS = re.compile(rf"\s*+((?:{_FIELD}){{3,}}+)(?=\s*\n)", re.A)
+_NAMES = re.compile(_FIELD, re.A)
+# `[#]: key: "value"` of translation projects, `[1]: https://…` of Markdown; a note or a speaker's words are text.
+_REFERENCES = re.compile(
+    r"^[ \t]*+(?:\[#\]:|\[[^\[\]\n]{1,80}\]:[ \t]*+<?(?:https?:|ftp:|mailto:|#|\.{0,2}/))[^\n]*+\n?", re.M
 )
-_FENCE = re.compile(r"^([ \t]*(?:```|~~~)[^\n]*\n.*?^[ \t]*(?:```|~~~)[ \t]*$)", re.M | re.S)
+_COMMENT = re.compile(r"<!--.*?-->", re.S)
+_IMAGE = re.compile(r"!\[[^\[\]\n]*+\]\([^()\n]*+(?:\([^()\n]*+\)[^()\n]*+)*+\)")
+_LINK = re.compile(
+    r"(?<!!)\[([^\[\]\n]*+)\]\((?:https?:|mailto:|ftp:|[/.#])[^()\s]*+(?:\([^()\s]*+\)[^()\s]*+)*+"
+    r"(?: \"[^\"\n]*+\")?\)"
+)
+_FENCE = re.compile(r"^[ \t]*+(```|~~~)([^\n]*+)$", re.M)
 # Project Gutenberg's licence stands before and after its books.
 _GUTENBERG = (
-    re.compile(r"\A.{0,20000}?^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG[^\n]*\n", re.S | re.M),
+    re.compile(r"\A.{0,20000}?^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG[^\n]*+\n", re.S | re.M),
     re.compile(
         r"^(?:\*\*\* ?END OF (?:THE|THIS) PROJECT GUTENBERG|End of (?:the )?Project Gutenberg).*\Z", re.S | re.M
     ),
 )
-# A comment at the top that names a licence.
-_LICENCE = re.compile(r"\A\s*(?:/\*.*?\*/|(?:(?://|#|\.\.|;;)[^\n]*\n)+)", re.S)
+# A comment at the top that names a licence. One line with `#`, or lines with more and more of them, are headings.
+_LICENCE = re.compile(r"\A\s*+(?:/\*.*?\*/|(?:(?://|\.\. |;;)[^\n]*+\n)++|(?:#(?!#)[^\n]*+\n){2,}+)", re.S)
 _LICENCE_WORDS = re.compile(r"copyright|licen[sc]e|spdx|版权|许可", re.I)
 
 # Full-width letters, digits and signs that only a typesetter's habit widens; Chinese punctuation stays.
 _NARROW = {point: point - 0xFEE0 for point in range(0xFF01, 0xFF5F) if chr(point) not in "！（），：；？～"}
 _NARROW[0x3000] = 0x20
 # Controls but tab and newline, zero-width signs, byte order marks, the replacement character, private use.
-_GONE = dict.fromkeys([*range(9), 11, *range(14, 32), *range(127, 160), 0xAD, 0x200B, 0x2060, 0xFEFF, 0xFFFD])
+_GONE = dict.fromkeys([*range(9), *range(14, 32), *range(127, 160), 0xAD, 0x200B, 0x2060, 0xFEFF, 0xFFFD])
 _GONE |= dict.fromkeys([*range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0xE000, 0xF900)])
-_TABLE = {**_GONE, **_NARROW, 12: 10, 13: 10, 0x2028: 10, 0x2029: 10, 0xA0: 0x20, 0x202F: 0x20}
+_BREAKS = dict.fromkeys([11, 12, 13, 0x85, 0x2028, 0x2029], 10)
+_TABLE = {**_GONE, **_NARROW, **_BREAKS, 0xA0: 0x20, 0x202F: 0x20}
 # What UTF-8 looks like when it was read as Latin-1 or Windows-1252.
 _MOJIBAKE = re.compile("[ÃÂâäåæçèé][\u0080-\u00bf\u2018-\u203a€™œž]")
 
+_PASSES = 6
+
 
 class Format(Block):
-    """Front matter, licence headers, comments, pictures and link targets go; characters and spaces are put in order."""
+    """Front matter, licence headers, comments, pictures and link targets go; characters and spaces are put in order.
+
+    Applied to its own result it changes nothing: what comes to light when something is taken out is taken out too. A
+    text in which that goes on and on was made to do so, and is dropped.
+    """
 
     name = "Format"
 
     def judge(self, document: Document) -> str | None:
         """See `Block`."""
-        document.text = tidy(characters(document.text))
-        return None if document.text else "empty"
+        for _ in range(_PASSES):
+            before = document.text
+            document.text = tidy(characters(before))
+            if document.text == before:
+                return None if document.text else "empty"
+        return "markup within markup"
 
 
 def characters(text: str) -> str:
     """Unicode NFC without controls and zero-width signs, full-width letters and digits narrowed, mojibake mended."""
-    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n"))
     if _MOJIBAKE.search(text):
         import ftfy
 
         text = ftfy.fix_encoding(text)
-    return text.translate(_TABLE)
+    # Normalized last: a zero-width sign may stand between a letter and its accent.
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").translate(_TABLE))
 
 
 def tidy(text: str) -> str:
-    """The text without what surrounds it; lines without blanks at their ends, at most one blank line in a row."""
+    """The text without what surrounds it; outside of code no blanks at ends of lines, no two blank lines in a row."""
     text = _GUTENBERG[1].sub("", _GUTENBERG[0].sub("", text))
-    text = _FIELDS.sub("", _FRONT_MATTER.sub("", text))
+    text = _without_fields(_FRONT_MATTER.sub("", text))
     licence = _LICENCE.match(text)
     if licence and _LICENCE_WORDS.search(licence[0]):
         text = text[licence.end() :]
-    parts = _FENCE.split(text)
-    # Code between fences stays as it is: its brackets mean something else.
-    parts[::2] = (_LINK.sub(r"\1", _IMAGE.sub("", _REFERENCES.sub("", _COMMENT.sub("", part)))) for part in parts[::2])
-    text = re.sub(r"[ \t]+(?=\n|\Z)", "", "".join(parts))
-    return re.sub(r"\n{3,}", "\n\n", text).strip()
+    return "".join(part if is_code else _tidy_prose(part) for part, is_code in _fenced(text)).strip()
+
+
+def _without_fields(text: str) -> str:
+    """Without the fields at the top. A dialogue repeats its speakers, a list of records goes on with more fields."""
+    fields = _FIELDS.match(text)
+    if fields is None or _FIELDS.match(text, fields.end()):
+        return text
+    names = [match[1] for match in _NAMES.finditer(fields[1])]
+    return text[fields.end() :] if len(set(names)) == len(names) else text
+
+
+def _tidy_prose(text: str) -> str:
+    # Up to the last end of a comment, so that no comment without an end is looked for.
+    head, end, tail = text.rpartition("-->")
+    text = _COMMENT.sub("", head + end) + tail
+    if "]:" in text:
+        text = _REFERENCES.sub("", text)
+    if "](" in text:
+        text = _LINK.sub(r"\1", _IMAGE.sub("", text))
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<![ \t])[ \t]++(?=\n|\Z)", "", text))
+
+
+def _fenced(text: str) -> Iterator[tuple[str, bool]]:
+    """The parts outside and inside of code fences. A fence without an end is text."""
+    done, opening = 0, None
+    for fence in _FENCE.finditer(text):
+        if opening is None:
+            opening = fence
+        elif fence[1] == opening[1] and not fence[2].strip():
+            yield text[done : opening.start()], False
+            yield text[opening.start() : fence.end()], True
+            done, opening = fence.end(), None
+    yield text[done:], False

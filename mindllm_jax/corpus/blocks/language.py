@@ -34,6 +34,7 @@ class Script(NamedTuple):
         english: small words of English among the Latin words.
         words: how many Latin words, a number.
         traditional: characters only traditional text has, among those that differ between the two scripts.
+        kana: Japanese syllables among the letters.
     """
 
     han: float
@@ -41,6 +42,7 @@ class Script(NamedTuple):
     english: float
     words: float
     traditional: float
+    kana: float
 
 
 class Language(Block):
@@ -92,15 +94,17 @@ class Language(Block):
 
     def language(self, script: Script) -> str:
         """`zh`, `en`, `mixed` or `other`."""
-        if script.other > max(0.3, script.han):
+        # Formal Japanese is mostly Han characters, but has no sentence without a syllable.
+        if script.other > max(0.3, script.han) or script.kana > 0.1 * script.han >= 0.1 * self.mixed:
             return "other"
         if script.han > 1 - self.mixed:
             return "zh"
-        # A handful of words may hold no small one.
-        english = script.english >= (self.least_english if script.words >= _FEW_WORDS else 0)
         if script.han >= self.mixed:
-            return "mixed" if english else "zh"
-        return "en" if english else "other"
+            # Names and terms in Chinese text are no English.
+            return "mixed" if script.english >= self.least_english else "zh"
+        # A handful of words may hold no small one.
+        least = self.least_english if script.words >= _FEW_WORDS else 0
+        return "en" if script.words and script.english >= least else "other"
 
 
 def script_of(text: str) -> Script:
@@ -111,6 +115,7 @@ def script_of(text: str) -> Script:
     ideograph, latin = han()[points], letter & (points < 0x250)
     of_han, of_latin, of_all = (int(counts[kind].sum()) for kind in (ideograph, latin, letter | ideograph))
     others = of_all - of_han - of_latin
+    kana = int(counts[letter & (points >= 0x3041) & (points < 0x3100)].sum())
     letters = max(1, 2 * of_han + of_latin + 2 * others)
     words = _WORD.findall(sample.lower())
     points, counts = points[ideograph], counts[ideograph]
@@ -122,6 +127,7 @@ def script_of(text: str) -> Script:
         sum(word in _ENGLISH for word in words) / max(1, len(words)),
         len(words),
         only_traditional / max(1, only_traditional + only_simplified),
+        2 * kana / letters,
     )
 
 

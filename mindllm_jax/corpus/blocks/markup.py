@@ -13,14 +13,15 @@ from mindllm_jax.corpus.blocks.block import Block
 # Parts of a page that surround its text. What a site repeats outside of them is found by dedup.lines.
 _AROUND = ["nav", "header", "footer", "aside", "form", "button", "select", "[role=navigation]", "[aria-hidden=true]"]
 
-_HTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!doctype html|<html|<head|<body)", re.I | re.S)
+_HTML = re.compile(
+    r"\s*(?:<\?xml[^>]*+>\s*+)?(?:<!--(?:(?!-->).)*+-->\s*+)*+(?:<!doctype html|<html|<head|<body)", re.I | re.S
+)
 _TAG = re.compile(r"</?(?:p|div|span|table|tr|td|li|ul|a|br|h[1-6]|script|style)\b[^<>]*>", re.I)
 # An article in wiki markup has links and headings, templates or bold text; text about wiki markup seldom has all.
 _WIKI = (re.compile(r"\[\[[^\[\]\n]+\]\]"), re.compile(r"^==[^=\n].*==\s*$|^\{\{|^\{\||'''|^#REDIRECT", re.M | re.I))
-
-
 # A dictionary of Python or JSON, written out: what is left when a data set was dumped carelessly.
 _RECORD = re.compile(r"""\s*\{\s*['"][^'"\n]{1,40}['"]\s*:""")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Markup(Block):
@@ -85,7 +86,9 @@ def record_text(record: str) -> str:
             value = parse(record.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        return (
-            "\n\n".join(text for text in value.values() if isinstance(text, str)) if isinstance(value, dict) else record
-        )
+        if isinstance(value, dict):
+            text = "\n\n".join(text for text in value.values() if isinstance(text, str))
+            # Half a surrogate pair can be written as an escape, but no UTF-8 text can hold it.
+            return _SURROGATE.sub("", text)
+        break
     return record

@@ -32,32 +32,58 @@ def is_identity_number(number: str) -> bool:
     return "10X98765432"[total % 11] == number[17].upper()
 
 
+# What cards of the great networks begin with, and their lengths: American Express; Visa, Mastercard, JCB and Discover;
+# UnionPay and debit cards of Chinese banks. A digit in ten is a right check digit by chance, most numbers are no cards.
+_CARD = re.compile(
+    r"3[47]\d{13}|(?:4\d{3}|5[1-5]\d\d|2[2-7]\d\d|35[2-8]\d|6011|64[4-9]\d|65\d\d)\d{12}|62\d{14,17}|9558\d{15}", re.A
+)
+
+
 def is_bank_card(number: str) -> bool:
-    """Whether 13 to 19 digits, blanks and hyphens aside, are a card's, with a right Luhn digit (ISO/IEC 7812)."""
-    digits = re.sub(r"\D", "", number)
-    if not 13 <= len(digits) <= 19 or digits[0] not in "3456" or len(set(digits)) < 4:
+    """Whether digits, blanks and hyphens aside, are a card's, with a right Luhn digit (ISO/IEC 7812)."""
+    digits = re.sub(r"[ -]", "", number)
+    if not _CARD.fullmatch(digits) or len(set(digits)) < 4:
         return False
     doubled = (int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits)))
     return sum(value - 9 * (value > 9) for value in doubled) % 10 == 0
 
 
-def _is_public(address: str) -> bool:
+def is_personal_address(address: str) -> bool:
+    """Not a name that stands for no one (RFC 2606), an account of no person, nor `image@2x.png` or `tty@1.service`."""
+    return not re.search(
+        r"^(?:git|hg|svn|no-?reply)@"
+        r"|@(?:.*\.)?(?:example|test|invalid|localhost)(?:\.(?:com|net|org))?$"
+        r"|@\d(?:\.\d+)?x\.\w+$"
+        r"|\.(?:service|socket|target|mount|timer|png|jpe?g|gif|svg|webp|js|mjs|css|json|html?|tgz|gz|zip|pub)$",
+        address,
+        re.I,
+    )
+
+
+def is_public_address(address: str) -> bool:
+    """Whether a host on the internet has this address.
+
+    Four small numbers are more often a section or a version (`version 1.2.3.4`) or a well-known server (8.8.8.8).
+    """
     try:
-        return ip_address(address).is_global
+        found = ip_address(address)
     except ValueError:
         return False
+    if found.version == 4 and (max(found.packed) < 32 or found.packed[3] == 0):
+        return False
+    return found.is_global and not found.is_multicast and not found.is_reserved
 
 
-def _is_personal(address: str) -> bool:
-    """Not one of the names that stand for no one (RFC 2606), nor a name at no place, as git@ or root@."""
-    return not re.search(r"@(?:.*\.)?(?:example|test|invalid|localhost)(?:\.(?:com|net|org))?$", address, re.I)
+def _has_phone_digits(number: str) -> bool:
+    return 10 <= sum(map(str.isdigit, number)) <= 15
 
 
-def _always(_: str) -> bool:
-    return True
+def _is_secret(key: str) -> bool:
+    # A name of words and hyphens is none.
+    return any(map(str.isdigit, key)) or key.startswith("-----")
 
 
-_DIGITS = re.compile(r"\d{7}|\d[ -]\d{3,4}[ -]\d").search
+_DIGITS = re.compile(r"\d{7}|\d[ -]\(?\d{2,6}\)?[ -]\d|\) ?\d{3}", re.A).search
 
 PATTERNS = (
     Pattern(
@@ -66,41 +92,59 @@ PATTERNS = (
         re.compile(
             r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,4}[A-Za-z]{2,18}(?![\w-])", re.ASCII
         ),
-        _is_personal,
+        is_personal_address,
     ),
     Pattern(
         "key",
         re.compile(r"-----BEGIN|AKIA|gh[pousr]_|sk-|xox|AIza|LTAI").search,
         re.compile(
-            r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----.*?-----END (?:[A-Z]+ )*PRIVATE KEY-----"
-            r"|(?<![A-Za-z0-9])(?:AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|sk-[A-Za-z0-9_-]{32,}"
-            r"|xox[abprs]-[A-Za-z0-9-]{20,}|AIza[\w-]{35}|LTAI[A-Za-z0-9]{12,20})(?![A-Za-z0-9])",
+            # Up to the next five hyphens: looking further would look as far from every beginning without an end.
+            r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY-----(?:(?!-----).)*+-----END (?:[A-Z]+ ){0,3}PRIVATE KEY-----"
+            r"|(?<![A-Za-z0-9])(?:AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|sk-[A-Za-z0-9_-]{32,200}"
+            r"|xox[abprs]-[A-Za-z0-9-]{20,200}|AIza[A-Za-z0-9_-]{35}|LTAI[A-Za-z0-9]{12,20})(?![A-Za-z0-9])",
             re.DOTALL,
         ),
-        _always,
+        _is_secret,
     ),
-    Pattern("id_number", _DIGITS, re.compile(r"(?<![\dA-Za-z])[1-9]\d{16}[\dXx](?![\dA-Za-z])"), is_identity_number),
     Pattern(
-        "bank_card", _DIGITS, re.compile(r"(?<![\d.-])[3-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\d.-])"), is_bank_card
+        "id_number",
+        _DIGITS,
+        re.compile(r"(?<![\w.])[1-8]\d{5}(?:19|20)\d{9}[\dXx](?!\w|\.\d)", re.ASCII),
+        is_identity_number,
+    ),
+    Pattern(
+        "bank_card",
+        _DIGITS,
+        # Not in a path, a hexadecimal number or a name: identifiers and times in them pass the check digit often.
+        re.compile(
+            r"(?<![\w./#-])(?:\d{4}([ -]?)\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|\d{4}([ -]?)\d{6}\2\d{5})(?![\w/-]|\.\d)",
+            re.ASCII,
+        ),
+        is_bank_card,
     ),
     Pattern(
         "phone",
         _DIGITS,
         re.compile(
-            # Chinese mobiles; Chinese landlines with their area; North American and international numbers.
-            r"(?<![\dA-Za-z./_-])(?:(?:\+?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}"
-            r"|0\d{2,3}-[2-9]\d{6,7}|\(0\d{2,3}\) ?[2-9]\d{6,7}|\+\d{1,3}[ -]\d{2,4}[ -]\d{3,4}[ -]?\d{3,4}"
-            r"|\(\d{3}\) ?\d{3}-\d{4}|[2-9]\d{2}-[2-9]\d{2}-\d{4})(?![\dA-Za-z]|-\d)"
+            # Chinese mobiles; Chinese landlines with their area; international numbers; North American ones.
+            r"(?<![\w./+-])(?:(?:(?:\+|00)?86[ -]?)?1[3-9]\d([ -]?)\d{4}\1\d{4}"
+            r"|(?:\+86[ -]?)?(?:\(0(?:10|2\d|[3-9]\d\d)\) ?|0(?:10|2\d|[3-9]\d\d)[ -])[2-9]\d{2,3}[ -]?\d{4}"
+            r"|(?<![])])\+(?:[1-9]\d{0,2}[ -]?(?:\(\d{1,4}\)[ -]?)?\d{1,4}(?:[ -]\d{2,4}){1,5}|[1-9]\d{9,13}(?!\*))"
+            r"|\([2-9]\d{2}\) ?[2-9]\d{2}-\d{4}|[2-9]\d{2}-[2-9]\d{2}-\d{4})(?!\w|-\d|\.\d)",
+            re.ASCII,
         ),
-        _always,
+        _has_phone_digits,
     ),
     Pattern(
         "ip",
-        re.compile(r"\d\.\d{1,3}\.\d|[0-9a-fA-F]:[0-9a-fA-F]{0,4}:").search,
+        re.compile(r"\d\.\d{1,3}\.\d|[23][0-9a-f]{3}:[0-9a-f:]", re.ASCII | re.IGNORECASE).search,
         re.compile(
-            r"(?<![\w.:-])(?:\d{1,3}(?:\.\d{1,3}){3}(?![\w.-]|\.\d)|(?:[0-9a-fA-F]{1,4}:){2,7}(?::?[0-9a-fA-F]{1,4}){1,6}(?![\w:]))"
+            r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\w)"
+            # Those that may be public begin with 2 or 3: what else has colons is a time or an address of hardware.
+            r"|(?<![\w.:-])[23][0-9a-f]{3}:[0-9a-f:]{1,33}[0-9a-f](?![\w:])",
+            re.ASCII | re.IGNORECASE,
         ),
-        _is_public,
+        is_public_address,
     ),
 )
 
@@ -109,7 +153,8 @@ class Privacy(Block):
     """Replaces personal data and secrets by `<email>`, `<phone>`, `<id_number>`, `<bank_card>`, `<ip>`, `<key>`.
 
     Numbers with a check digit are replaced where it is right, addresses where they are public: what cannot be a
-    person's stays. How many of each were replaced is counted as `replaced|MARKER`.
+    person's stays. Digits inside of longer numbers, words and paths stay, as in hashes, identifiers and prices. How
+    many of each were replaced is counted as `replaced|MARKER`.
     """
 
     name = "Privacy"

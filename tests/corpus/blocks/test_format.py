@@ -1,0 +1,134 @@
+"""What surrounds a text goes, its characters are mended, its paragraphs stay."""
+
+import pytest
+from datatrove.data import Document
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mindllm_jax.corpus.blocks.format import Format, characters, tidy
+
+
+def formatted(text: str) -> tuple[str | None, str]:
+    document = Document(text=text, id="1", metadata={"source": "s"})
+    return Format().judge(document), document.text
+
+
+MARKS = """<!-- --> [ ](/x) ] ![ ( ) ( a 中 e ／ ［ Ã© Ã © ``` ~~~ --- # \u200b \u0301 \u2028 \r""".split()
+LINES = """---|title: x|Title: x|Date: y|From: z|```|```py|~~~|# copyright|// licence|[1]: /x||
+*** START OF THE PROJECT GUTENBERG|*** END OF THE PROJECT GUTENBERG""".split("|")
+PIECES = st.sampled_from([*MARKS, " \t", "\n", *(f"{line}\n" for line in LINES)])
+
+
+@given(st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join)))
+@example("e\u200b\u0301 [[a](/x)](/y) <!<!-- -->-- x -->")
+@example("---\na: b\n---\n---\nc: d\n---\ntext")
+@example("Ã\u200b©")
+def test_twice_is_once(text: str) -> None:
+    reason, once = formatted(text)
+    if reason is None:
+        assert formatted(once) == (None, once)
+
+
+def test_what_goes_on_and_on_is_dropped() -> None:
+    assert formatted("[" * 40 + "a" + "](/x)" * 40)[0] == "markup within markup"
+    assert formatted("[" * 3 + "a" + "](/x)" * 3) == (None, "a")
+
+
+@pytest.mark.parametrize("text", ["", " \n\t\u3000", "\ufeff\u200b", "<!-- nothing -->", "![](x.png)"])
+def test_empty(text: str) -> None:
+    assert formatted(text) == ("empty", "")
+
+
+BODY = "The first paragraph.\n\nThe second one,\nwith two lines."
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "---\ntitle: 'x'\ntags: [a, b]\n---\n\n{}",
+        '+++\ntitle = "x"\n+++\n{}\n',
+        "PEP: 1\nTitle: One\nAuthor: A\n        B\nStatus: Active\n\n{}",
+        "/*\n * Copyright 2020 X\n */\n\n{}",
+        "# Copyright 2020 X\n# Licensed under Y\n\n{}",
+        "// SPDX-License-Identifier: MIT\n{}",
+        "Header\n\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n{}\n*** END OF THE PROJECT GUTENBERG EBOOK X ***\nx",
+        "<!-- a\n\ncomment -->{}<!-- b -->",
+        "[![badge](http://a.b/c.svg)](http://a.b/c)\n\n{}",
+        "![picture (1)](a_(1).png)\n{}",
+        '{}\n\n[#]: subject: "x"\n[1]: https://a.b/c\n[a b]: <http://x>\n',
+        "\r\n{}   \n\n\n\n\n",
+    ],
+)
+def test_what_stands_around_goes(around: str) -> None:
+    assert formatted(around.format(BODY)) == (None, BODY)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BODY,
+        "---\n\nA rule above a paragraph.\n\n---\n\nAnother.",
+        "A: Good morning.\nB: Good morning.\nA: How are you?\n\nThey went on for a while.",
+        "Alice: Good morning.\nBob: Hello.\nAlice: Well?\n\nThey went.",
+        "Name: Li\nAge: 30\nCity: Jinan\n\nName: Wu\nAge: 40\nCity: Wuhan\n\nEnd.",
+        "# Copyright law\n\nIt protects authors.",
+        "# 许可\n## 版权\n正文。",
+        "[^1]: A note at the foot.",
+        "[记者]: 您好。\n[专家]: 您好。",
+        "a <!-- without an end",
+        "f(x)[0](y) and [a](b c) and a[i](j)",
+        "他说：“好！”（笑）；是吗？～",
+        "👨‍👩‍👧 𠮷野家 è",
+    ],
+)
+def test_what_is_text_stays(text: str) -> None:
+    assert formatted(text) == (None, text)
+
+
+def test_link_leaves_its_words() -> None:
+    assert formatted('See [the page](https://a.b/c_(d) "title") or [this](#x).') == (None, "See the page or this.")
+
+
+def test_code_stays_as_it_is() -> None:
+    code = "```python\nx = a[0](b)  \n\n\n\n<!-- ![x](y) -->\n[1]: /x\n```"
+    assert formatted(f"Text [a](/b)   \n\n{code}\n\n\n\nmore") == (None, f"Text a\n\n{code}\n\nmore")
+    assert formatted("~~~\n[a](/b)\n```\n~~~ \n[a](/b)") == (None, "~~~\n[a](/b)\n```\n~~~ \na")
+    assert formatted("```\n[a](/b)") == (None, "```\na")
+
+
+@pytest.mark.parametrize(
+    ("broken", "whole"),
+    [
+        ("ＡＢＣ１２３％，。（）！", "ABC123%，。（）！"),
+        ("cafÃ© donâ€™t", "café don’t"),
+        ("a\u200bb\ufeffc\x00d\ufffd", "abcd"),
+        ("a\r\nb\rc\u2028d\x85e", "a\nb\nc\nd\ne"),
+        ("e\u0301 e\u200b\u0301", "é é"),
+        ("\u3000段落\xa0x", " 段落 x"),
+    ],
+)
+def test_characters(broken: str, whole: str) -> None:
+    assert characters(broken) == whole
+
+
+@given(st.lists(st.text(st.sampled_from("ab中。 "), min_size=1).filter(str.strip), min_size=1))
+def test_paragraphs_are_kept(paragraphs: list[str]) -> None:
+    written = [part.strip() for part in paragraphs]
+    assert tidy("\n\n".join(written)).split("\n\n") == written
+
+
+@pytest.mark.parametrize(
+    ("beginning", "piece"),
+    [
+        *(("", mark) for mark in "[ ( ![ [a]( [a](/ ]( <!-- # /* e\u0301".split()),
+        *(
+            ("", f"{line}\n")
+            for line in ["---", "+++", "Key: value", "Key: value\n  more", "# a", "", " ", "```a", "```"]
+        ),
+        *(("", piece) for piece in ["// x\n", "[a]: \n", " ", " " * 1000 + "x", "*** START OF "]),
+        *[("---\na: b\n", "x\n"), ("![](", "()"), ("A: b\n" * 3, "\t\n")],
+    ],
+    ids=repr,
+)
+def test_time_grows_with_the_text(seconds_for_a_megabyte, beginning: str, piece: str) -> None:
+    assert seconds_for_a_megabyte(formatted, beginning, piece) < 4
