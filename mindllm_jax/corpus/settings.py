@@ -38,8 +38,8 @@ class QualityRules:
     zh_ends: float = 0.2
     zh_words: float = 0.2
     zh_repeated_lines: float = 0.3
-    zh_repeated_runs: float = 0.3
-    zh_commonest_run: float = 0.2
+    zh_repeated_runs: float = 0.4
+    zh_commonest_run: float = 0.25
     en_words: int = 50
     en_word_length: tuple[float, float] = (3.0, 10.0)
     en_alphabetic: float = 0.7

@@ -31,7 +31,8 @@ class EnglishFeatures(NamedTuple):
         bullets: share of the lines that begin with one.
         ellipses: share of the lines that end with one.
         ends: share of the text in lines or paragraphs that end as a clause does; see `repetition.ending_share`.
-        placeholders: 1 if it holds lorem ipsum or asks for JavaScript and is short.
+        placeholders: 1 if more than one word in a hundred is `<unk>`, or it is short and holds lorem ipsum or asks for
+            JavaScript.
         repeated_lines: see `repetition.repeated_lines`.
         repeated_runs: of 10 tokens; see `repetition.repeated_runs`.
         commonest_run: of 3 tokens; see `repetition.commonest_run`.
@@ -66,7 +67,9 @@ def english_features(text: str) -> EnglishFeatures:
         bullets=sum(line.startswith(_BULLETS) for line in lines) / max(1, len(lines)),
         ellipses=sum(line.endswith(_ELLIPSES) for line in lines) / max(1, len(lines)),
         ends=ending_share(text, _ENDS, (". ", "! ", "? ")),
-        placeholders=float(len(words) < 100 and _PLACEHOLDER.search(text) is not None),
+        placeholders=float(
+            100 * text.count("<unk>") > len(words) or (len(words) < 100 and _PLACEHOLDER.search(text) is not None)
+        ),
         repeated_lines=repeated_lines(lines),
         repeated_runs=repeated_runs(hashes, 10),
         commonest_run=commonest_run(hashes, 3),

@@ -16,7 +16,7 @@ from mindllm_jax.corpus.blocks.block import Block
 # YAML or TOML between its marks at the very top. A rule above a paragraph looks alike, but no field follows it.
 _FRONT_MATTER = re.compile(r"\A\s*+(---|\+\+\+)[ \t]*+\n(?=\s*+[\w\"'-]++[ \t]*+[:=]).*?\n\1[ \t]*+(?:\n|\Z)", re.S)
 # Lines such as "Title: …" above the first blank line, as in mail, PEPs and man pages of the web; at least three.
-_FIELD = r"([A-Z][\w-]{1,24}):[ \t][^\n]*+\n(?:[ \t][^\n]*+\n)*+"
+_FIELD = r"([A-Z][\w-]{1,24}):(?:[ \t][^\n]*+)?\n(?:[ \t][^\n]*+\n)*+"
 _FIELDS = re.compile(rf"\s*+((?:{_FIELD}){{3,}}+)(?=\s*\n)", re.A)
 _NAMES = re.compile(_FIELD, re.A)
 # `[#]: key: "value"` of translation projects, `[1]: https://…` of Markdown; a note or a speaker's words are text.
@@ -91,7 +91,7 @@ def tidy(text: str) -> str:
     licence = _LICENCE.match(text)
     if licence and _LICENCE_WORDS.search(licence[0]):
         text = text[licence.end() :]
-    return "".join(part if is_code else _tidy_prose(part) for part, is_code in _fenced(text)).strip()
+    return "".join(part if is_code else _tidy_prose(part) for part, is_code in fenced(text)).strip()
 
 
 def _without_fields(text: str) -> str:
@@ -114,8 +114,8 @@ def _tidy_prose(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<![ \t])[ \t]++(?=\n|\Z)", "", text))
 
 
-def _fenced(text: str) -> Iterator[tuple[str, bool]]:
-    """The parts outside and inside of code fences. A fence without an end is text."""
+def fenced(text: str) -> Iterator[tuple[str, bool]]:
+    """The parts of a text outside (False) and inside (True) of code fences. A fence without an end is text."""
     done, opening = 0, None
     for fence in _FENCE.finditer(text):
         if opening is None:

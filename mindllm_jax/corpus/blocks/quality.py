@@ -11,6 +11,7 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from mindllm_jax.corpus.blocks.block import Block
 from mindllm_jax.corpus.blocks.chinese import chinese_features
 from mindllm_jax.corpus.blocks.english import english_features
+from mindllm_jax.corpus.blocks.format import fenced
 from mindllm_jax.corpus.settings import QualityRules
 
 
@@ -28,6 +29,8 @@ class Bound(NamedTuple):
 
 
 _ANY = float("inf")
+# The share of a short text that a refrain may be.
+_REFRAIN = 0.5
 
 
 def bounds(document: Document, rules: QualityRules) -> Iterator[Bound]:
@@ -37,8 +40,12 @@ def bounds(document: Document, rules: QualityRules) -> Iterator[Bound]:
     short = document.metadata["source"] in rules.short_sources
     if short:
         yield Bound("too short", len(document.text), rules.short_characters, _ANY)
+    # Code repeats itself and does not end as sentences do; of a text that is nothing else, it is the text.
+    prose = "".join(part for part, is_code in fenced(document.text) if not is_code)
+    text = prose if prose.strip() else document.text
+    most_run = _REFRAIN if short else 0.0
     if document.metadata["lang"] == "zh":
-        zh = chinese_features(document.text)
+        zh = chinese_features(text)
         if not short:
             yield Bound("few Han characters", zh.han, rules.zh_han, _ANY)
             yield Bound("lines that do not end", zh.ends, rules.zh_ends, _ANY)
@@ -48,9 +55,9 @@ def bounds(document: Document, rules: QualityRules) -> Iterator[Bound]:
         yield Bound("few dictionary words", zh.words, rules.zh_words, _ANY)
         yield Bound("repeated lines", zh.repeated_lines, 0, rules.zh_repeated_lines)
         yield Bound("repeated runs", zh.repeated_runs, 0, rules.zh_repeated_runs)
-        yield Bound("one run again and again", zh.commonest_run, 0, rules.zh_commonest_run)
+        yield Bound("one run again and again", zh.commonest_run, 0, max(rules.zh_commonest_run, most_run))
         return
-    en = english_features(document.text)
+    en = english_features(text)
     if not short:
         yield Bound("few words", en.words, rules.en_words, _ANY)
         yield Bound("few small words", en.stop_words, rules.en_stop_words, _ANY)
@@ -63,7 +70,7 @@ def bounds(document: Document, rules: QualityRules) -> Iterator[Bound]:
     yield Bound("symbols", en.symbols, 0, rules.en_symbols)
     yield Bound("repeated lines", en.repeated_lines, 0, rules.en_repeated_lines)
     yield Bound("repeated runs", en.repeated_runs, 0, rules.en_repeated_runs)
-    yield Bound("one run again and again", en.commonest_run, 0, rules.en_commonest_run)
+    yield Bound("one run again and again", en.commonest_run, 0, max(rules.en_commonest_run, most_run))
 
 
 class Quality(Block):

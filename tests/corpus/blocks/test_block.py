@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datatrove.data import Document
@@ -48,12 +49,14 @@ def test_bytes_are_those_that_came_in() -> None:
 def test_dropped_documents_are_written_with_their_reason(tmp_path: Path) -> None:
     writer = JsonlWriter(str(tmp_path / "dropped"), compression=None)
     kept = JsonlWriter(str(tmp_path / "kept"), compression=None)
+    pipeline: list[Any] = [documents(), Language(exclusion_writer=writer), kept]
     run = LocalPipelineExecutor(
-        [documents(), Language(exclusion_writer=writer), kept],
+        pipeline,
         logging_dir=str(tmp_path / "logs"),
         skip_completed=False,
     )
     stats = run.run()
+    assert stats is not None
     rows = [json.loads(line) for line in (tmp_path / "dropped/00000.jsonl").read_text("utf-8").splitlines()]
     assert [(row["id"], row["metadata"]["filter_reason"]) for row in rows] == [
         ("1", "other language"),

@@ -55,8 +55,8 @@ def test_language(kind: str) -> None:
     [
         ("simplified", "zh", "s", "zh"),
         ("simplified", None, "s", "zh"),
-        ("simplified", "en", "s_zh", "zh"),
-        ("English", "zh", "s_en", "en"),
+        ("simplified", "en", "stray_zh", "zh"),
+        ("English", "zh", "stray_en", "en"),
         ("both", "en", "s", "en"),
         ("both", "zh", "s", "zh"),
         ("both", None, "s", "en"),
