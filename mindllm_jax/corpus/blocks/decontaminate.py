@@ -217,16 +217,13 @@ def read_index(folder: DataFolderLike) -> Index:
 def contamination(text: str, index: Index, config: Decontamination) -> tuple[list[str], set[int]]:
     """The benchmarks of which a text holds items, and the numbers of the lines that hold these."""
     found = _kept(text)
-    n = _run_length(int(found.is_han.sum()), len(found.hashes), config)
-    if len(found.hashes) < n:
+    # An item of one language may stand in a text of the other: both lengths of runs, if half of one can be there.
+    han = int(found.is_han.sum())
+    lengths = {config.words: 2 * (len(found.hashes) - han), config.characters: 2 * han}
+    parts = [_hits(found.hashes, n, index) for n, there in lengths.items() if there >= n <= len(found.hashes)]
+    if not any(len(hits) for hits, _, _ in parts):
         return [], set()
-    runs = shingles(found.hashes, n)
-    maybe = np.flatnonzero(index.sieve[runs >> _SIEVE_SHIFT])
-    places = np.minimum(np.searchsorted(index.runs, runs[maybe]), len(index.runs) - 1)
-    there = index.runs[places] == runs[maybe]
-    hits, places = maybe[there], places[there]
-    if not len(hits):
-        return [], set()
+    hits, ends, places = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     hit_runs = np.unique(places)
     passages = np.concatenate([index.passages[index.first[run] : index.first[run + 1]] for run in hit_runs])
     candidates, counts = np.unique(passages, return_counts=True)
@@ -235,10 +232,19 @@ def contamination(text: str, index: Index, config: Decontamination) -> tuple[lis
         return [], set()
     names = sorted({index.names[index.benchmark[passage]] for passage in complete})
     own = [run for run in hit_runs if np.isin(index.passages[index.first[run] : index.first[run + 1]], complete).any()]
-    held = hits[np.isin(places, own)]
+    held = np.isin(places, own)
     breaks = np.flatnonzero(codepoints(text) == ord("\n"))
-    first, last = np.searchsorted(breaks, found.starts[held]), np.searchsorted(breaks, found.starts[held + n - 1])
+    first, last = (np.searchsorted(breaks, found.starts[side[held]]) for side in (hits, ends))
     return names, {line for a, b in zip(first, last, strict=True) for line in range(a, b + 1)}
+
+
+def _hits(hashes: np.ndarray, n: int, index: Index) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each run of n tokens that the index has: its first and last token, its place in the index."""
+    runs = shingles(hashes, n)
+    maybe = np.flatnonzero(index.sieve[runs >> _SIEVE_SHIFT])
+    places = np.minimum(np.searchsorted(index.runs, runs[maybe]), len(index.runs) - 1)
+    there = index.runs[places] == runs[maybe]
+    return maybe[there], maybe[there] + n - 1, places[there]
 
 
 def _kept(text: str) -> Tokens:
