@@ -7,7 +7,7 @@ Items are drawn evenly over the benchmarks, then over their items that are long 
 counted). Each stands with its question, choices and answer in a document in which nothing was found before, of its
 own language, and again in one of the other: as a paragraph of its own or in the middle of one. Before that its spacing
 and punctuation change: blanks doubled or, between Chinese characters, put in; signs half-width for full-width and the
-other way, every fifth left out; lines joined; letters in upper case now and then.
+other way, every fifth a blank; lines joined; letters in upper case now and then.
 
 Flagged is the share of the documents of the corpus in which something is found before anything is hidden. Real
 contamination is expected in the sources of statutes, which law exams quote, and of finance news, which share articles
@@ -31,6 +31,7 @@ import numpy as np
 
 from mindllm_jax.corpus.benchmarks import benchmark_files, items
 from mindllm_jax.corpus.blocks.decontaminate import Decontamination, Index, build_index, contamination
+from mindllm_jax.corpus.codepoints import canonical, codepoints
 from mindllm_jax.corpus.documents import Document, document_files, read_documents
 from mindllm_jax.corpus.shingles import tokens
 from mindllm_jax.files import write_text
@@ -91,7 +92,7 @@ def draw(config: Decontamination, count: int, random: np.random.Generator) -> li
         text = "\n".join(rows[random.integers(len(rows))]) if rows else ""
         found = tokens(text)
         han = bool(len(found.hashes)) and found.is_han.mean() >= 0.5
-        least = 1.5 * (config.characters if han else config.words)
+        least = config.characters if han else config.words
         if len(found.hashes) >= least and len(text) <= LONGEST:
             drawn.append(Item(name, text, "zh" if han else "en"))
     return drawn
@@ -100,14 +101,14 @@ def draw(config: Decontamination, count: int, random: np.random.Generator) -> li
 def reworded(text: str, random: np.random.Generator) -> str:
     """The text with other spacing and punctuation; every letter and digit stays."""
     pieces = []
-    for character in text:
+    for character, counts in zip(text, canonical()[codepoints(text)] > 0, strict=True):
         chance = random.random()
         if character.isspace():
             pieces.append("  " if chance < 0.3 else " ")
-        elif character.isalnum():
+        elif counts:
             pieces.append(character + " " * (character > "\u3400" and chance < 0.1))
         else:
-            pieces.append("" if chance < 0.2 else character.translate(WIDE) if chance < 0.8 else character)
+            pieces.append(" " if chance < 0.2 else character.translate(WIDE) if chance < 0.8 else character)
     words = "".join(pieces).split(" ")
     return " ".join(word.upper() if random.random() < 0.05 else word for word in words)
 
