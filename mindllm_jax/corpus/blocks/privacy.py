@@ -57,14 +57,22 @@ def _always(_: str) -> bool:
     return True
 
 
-_DIGITS = re.compile(r"\d{7}|\d[ -]\d{3,4}[ -]\d").search
+# Patterns begin with what they match and look behind it, not before: so the search can skip to such a character.
+_DIGITS = re.compile(r"\d(?:\d{6}|[ -]\d{3,4}[ -]\d)").search
+_DOTS = re.compile(r"\.\d{1,3}\.\d").search
+_COLONS = re.compile(r":[0-9a-fA-F]{0,4}:").search
+
+
+def _has_address(text: str) -> bool:
+    return bool(_DOTS(text) or _COLONS(text))
+
 
 PATTERNS = (
     Pattern(
         "email",
         lambda text: "@" in text,
         re.compile(
-            r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,4}[A-Za-z]{2,18}(?![\w-])", re.ASCII
+            r"[A-Za-z0-9](?<![\w.+-].)[\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,4}[A-Za-z]{2,18}(?![\w-])", re.ASCII
         ),
         _is_personal,
     ),
@@ -79,9 +87,9 @@ PATTERNS = (
         ),
         _always,
     ),
-    Pattern("id_number", _DIGITS, re.compile(r"(?<![\dA-Za-z])[1-9]\d{16}[\dXx](?![\dA-Za-z])"), is_identity_number),
+    Pattern("id_number", _DIGITS, re.compile(r"[1-9](?<![\dA-Za-z].)\d{16}[\dXx](?![\dA-Za-z])"), is_identity_number),
     Pattern(
-        "bank_card", _DIGITS, re.compile(r"(?<![\d.-])[3-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\d.-])"), is_bank_card
+        "bank_card", _DIGITS, re.compile(r"[3-6](?<![\d.-].)\d{3}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\d.-])"), is_bank_card
     ),
     Pattern(
         "phone",
@@ -96,7 +104,7 @@ PATTERNS = (
     ),
     Pattern(
         "ip",
-        re.compile(r"\d\.\d{1,3}\.\d|[0-9a-fA-F]:[0-9a-fA-F]{0,4}:").search,
+        _has_address,
         re.compile(
             r"(?<![\w.:-])(?:\d{1,3}(?:\.\d{1,3}){3}(?![\w.-]|\.\d)|(?:[0-9a-fA-F]{1,4}:){2,7}(?::?[0-9a-fA-F]{1,4}){1,6}(?![\w:]))"
         ),
@@ -125,9 +133,10 @@ class Privacy(Block):
 def without_personal_data(text: str) -> tuple[str, dict[str, int]]:
     """The text with markers, and how many of each."""
     counts: dict[str, int] = {}
+    # A search for a sure sign first: most texts hold nothing, and it is ten times as fast.
+    there = {needs: needs(text) for needs in {pattern.needs: None for pattern in PATTERNS}}
     for pattern in PATTERNS:
-        # A search for a sure sign first: most texts hold nothing, and it is ten times as fast.
-        if not pattern.needs(text):
+        if not there[pattern.needs]:
             continue
 
         def replaced(match: re.Match[str], pattern: Pattern = pattern) -> str:
