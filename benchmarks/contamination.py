@@ -53,7 +53,7 @@ class Item(NamedTuple):
 
 
 class Flagged(NamedTuple):
-    """What was found in a corpus: documents and those flagged by source, the clean ones by language, bytes and seconds."""
+    """Of a corpus: documents and those flagged, by source; the clean ones by language; bytes and seconds."""
 
     documents: Counter[str]
     flagged: Counter[str]

@@ -4,11 +4,11 @@ python benchmarks/corpus.py [--data ../shared/data/pretrain] [--seconds 2] [--la
     [--benchmarks ../shared/data/eval] [--markdown FILE]
 
 MB of UTF-8 text a second of one core's processor time. Each block goes over documents drawn evenly from all files of
-a language, again and again until --seconds have passed, after one that does not count. With --stock datatrove's go
-over the same documents (the slow ones over fewer: each stops after --seconds): it needs spaCy (`pip install spacy`) and
-an xxhash before 4, which datatrove 0.10 hands strings to. Its splitters of words: `cmn` with jieba, `eng`. Decontamination is
-measured where --benchmarks is given; datatrove's peer needs lighteval and is left out. Blocks that drop documents see all
-of them: what one block drops the next still has to judge. Prints tables and JSON; FILE gets a twin in `.json`.
+a language, once or more, until --seconds have passed, after some that do not count. With --stock datatrove's go over
+the same documents, as far as they come in that time: it needs spaCy (`pip install spacy`, words of Chinese by jieba)
+and an xxhash before 4, because datatrove 0.10 hands it strings. Decontamination is measured where --benchmarks is
+given; datatrove's needs lighteval and is left out. Every block sees all documents, also those that another
+would drop. Prints tables and JSON; FILE gets a twin in `.json`.
 """
 
 import argparse
@@ -124,11 +124,14 @@ def stock(language: str, folder: Path) -> Iterator[tuple[str, list[tuple[str, St
     from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
 
     tag = TAGS[language]
-    yield "quality", [
-        ("GopherQualityFilter", block(GopherQualityFilter(language=tag))),
-        ("GopherRepetitionFilter", block(GopherRepetitionFilter(language=tag))),
-        ("C4QualityFilter", block(C4QualityFilter(language=tag))),
-    ]
+    yield (
+        "quality",
+        [
+            ("GopherQualityFilter", block(GopherQualityFilter(language=tag))),
+            ("GopherRepetitionFilter", block(GopherRepetitionFilter(language=tag))),
+            ("C4QualityFilter", block(C4QualityFilter(language=tag))),
+        ],
+    )
     yield "privacy", [("PIIFormatter", block(PIIFormatter()))]
     config = ExactDedupConfig(content_getter=_text)
     yield "exact signatures", [("ExactDedupSignature", ExactDedupSignature(f"{folder}/stock", config=config).run)]

@@ -7,12 +7,13 @@ Of each language, --each copies of each kind (`planted_copies.py`) stand among t
 documents of 500 to 8,000 characters, among them all of the sources that repeat themselves: laws with their versions,
 licences, editions of a book, repeated news. They go through the stages of the pipeline: Signatures, datatrove's
 buckets, Cluster. With --stock also through datatrove's own with its settings (runs of 5 words, 14 buckets of 8
-hashes), Chinese as `cmn`: it needs spaCy (`pip install spacy`), which splits Chinese with jieba.
+hashes), Chinese as `cmn`: it needs spaCy (`pip install spacy`), which splits Chinese with jieba, and
+an xxhash before 4, because datatrove 0.10 hands it strings.
 
 Recall is the share of the planted pairs of which not both documents stay. Precision is counted over the removed
 documents that are neither original nor copy: the share of which shares half or more of its runs of five characters
 with a document that stays (Jaccard similarity 0.5; spaces, punctuation, case and script do not count). The share at 0.4
-stands beside it. Seconds are of the processor, for the signatures alone. Prints tables and JSON; FILE gets a twin in
+stands below it. Seconds are of the processor, for the signatures alone. Prints tables and JSON; FILE gets a twin in
 `.json`.
 """
 
@@ -152,15 +153,15 @@ def main() -> None:
         recalls = {name: recall(planted, found.removed) for name, found in runs.items()}
         judged = {name: nearest(planted, found.removed) for name, found in runs.items()}
         caption = f"{language}: {len(planted.texts):,} documents, {size:.1f} MB; {arguments.each} pairs of a kind."
-        rows = [(f"recall, {kind}", *(recalls[name][kind] for name in runs)) for kind in planted.pairs]
-        rows += [("others removed", *(len(judged[name]) for name in runs))]
-        rows += [
-            (f"precision at {least}", *(float((judged[name] >= least).mean()) for name in runs)) for least in (0.5, 0.4)
-        ]
-        rows += [("signatures, MB/s", *(size / found.seconds for found in runs.values()))]
-        columns = ("", *runs)
-        text += f"\n{Table(columns, [[cell if isinstance(cell, str) else f'{cell:.3g}' for cell in row] for row in rows], caption).markdown()}"
-        results[language] = {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in rows}
+        found = {f"recall, {kind}": [recalls[name][kind] for name in runs] for kind in planted.pairs}
+        found |= {"others removed": [len(judged[name]) for name in runs]}
+        found |= {
+            f"precision at {least}": [float((judged[name] >= least).mean()) for name in runs] for least in (0.5, 0.4)
+        }
+        found |= {"signatures, MB/s": [size / run.seconds for run in runs.values()]}
+        rows = [(name, *(f"{value:.3g}" for value in values)) for name, values in found.items()]
+        text += f"\n{Table(('', *runs), rows, caption).markdown()}"
+        results[language] = {name: dict(zip(runs, values, strict=True)) for name, values in found.items()}
         print(language, json.dumps(results[language]), file=sys.stderr)
     print(text)
     print(json.dumps(results))

@@ -107,9 +107,8 @@ class CountLines(PipelineStep):
                 for hash in {line_hash(site, line) for line in found}:
                     lines.extend((hash, place))
                 if self.config.paragraph:
-                    long = (line for line in found if len(line) >= self.config.paragraph)
-                    for line in long:
-                        paragraphs.extend((paragraph_hash(line), place))
+                    for hash in {paragraph_hash(line) for line in found if len(line) >= self.config.paragraph}:
+                        paragraphs.extend((hash, place))
         with self.track_time():
             for kind, records in (("lines", lines), ("paragraphs", paragraphs)):
                 _write_parts(self.folder, kind, rank, np.frombuffer(records, _RECORD), self.config.partitions)

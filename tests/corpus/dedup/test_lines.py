@@ -58,8 +58,13 @@ def test_sites_are_counted_apart_and_by_share(tmp_path: Path) -> None:
 
 def test_a_paragraph_stays_in_the_first_document_only(tmp_path: Path) -> None:
     shards = [["First.", f"Second.\n{LONG}\nIts end."], [f"Third.\n{LONG}", LONG, f"{LONG[:100]}"]]
-    assert left(tmp_path, shards) == [shards[0], ["Third.", LONG[:100]]]
-    assert left(tmp_path / "2", shards, paragraph=0) == shards
+    assert left(tmp_path, shards, site_documents=9) == [shards[0], ["Third.", LONG[:100]]]
+    assert left(tmp_path / "2", shards, site_documents=9, paragraph=0) == shards
+
+
+def test_a_paragraph_twice_in_the_first_document_stays_there(tmp_path: Path) -> None:
+    shards = [[f"{LONG}\nOnce more.\n  {LONG}", f"Another.\n{LONG}"]]
+    assert left(tmp_path, shards, site_documents=9) == [[shards[0][0].strip(), "Another."]]
 
 
 def test_sources_that_are_kept(tmp_path: Path) -> None:
@@ -69,9 +74,9 @@ def test_sources_that_are_kept(tmp_path: Path) -> None:
 
 
 def test_partitions_change_nothing(tmp_path: Path) -> None:
-    shards = [[f"Home\nAbout\n{LONG}\nText {name}." for name in half] for half in ("pq", "rst")]
-    one, many = (left(tmp_path / str(parts), shards, partitions=parts) for parts in (1, 5))
-    assert one == many == [[f"{LONG}\nText p.", "Text q."], ["Text r.", "Text s.", "Text t."]]
+    shards = [[f"Home\nAbout\nText {name}.\n{LONG}" for name in half] for half in ("pq", "rst")]
+    one, many = (left(tmp_path / str(parts), shards, partitions=parts, alone=1000) for parts in (1, 5))
+    assert one == many == [[f"Text p.\n{LONG}".strip(), "Text q."], ["Text r.", "Text s.", "Text t."]]
 
 
 def test_settings_that_cannot_be() -> None:

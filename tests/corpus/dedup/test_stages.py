@@ -35,8 +35,8 @@ def write_corpus(folder: Path) -> None:
                 file.write(json.dumps({"id": id, "text": text, "metadata": {"source": id[:2]}}) + "\n")
 
 
-def run(folder: Path, workers: int) -> dict[str, list[dict[str, Any]]]:
-    """What is left, by file."""
+def run(folder: Path, workers: int) -> list[dict[str, str]]:
+    """What is left, by shard: texts by id."""
     repeats, minhash, exact = Repeats(site_documents=3), MinHash(buckets=8), exact_config()
 
     def execute(name: str, steps: list[Any], tasks: int = SHARDS) -> None:
@@ -62,12 +62,13 @@ def run(folder: Path, workers: int) -> dict[str, list[dict[str, Any]]]:
     execute("9", [Cluster(f"{folder}/pairs", f"{folder}/signatures", f"{folder}/near", minhash)], 1)
     execute("10", [read("lines"), MinhashDedupFilter(f"{folder}/near"), write("left")])
     files = sorted((folder / "left").glob("*.jsonl"))
-    return {file.name: [json.loads(line) for line in file.read_text("utf-8").splitlines()] for file in files}
+    rows = [[json.loads(line) for line in file.read_text("utf-8").splitlines()] for file in files]
+    return [{row["id"]: row["text"] for row in shard} for shard in rows]
 
 
 def test_all_stages_with_one_and_two_workers(tmp_path: Path) -> None:
     one, two = (run(tmp_path / str(workers), workers) for workers in (1, 2))
     assert one == two and len(one) == SHARDS
-    left = {row["id"]: row["text"] for rows in one.values() for row in rows}
+    left = one[0] | one[1]
     assert set(left) == {f"{lang}{n}" for lang in ("zh", "en") for n in range(8)}
     assert not any("About us" in text for text in left.values())
