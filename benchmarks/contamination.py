@@ -24,6 +24,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import fields
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,7 +168,7 @@ def main() -> None:
     }
     text = (
         f"# Contamination\n\nRebuilt by `{command}`, which says what the rows mean; numpy"
-        f" {importlib.metadata.version('numpy')}; {len(os.sched_getaffinity(0))} cores; runs of {config.words} words or"
+        f" {importlib.metadata.version('numpy')}; {len(os.sched_getaffinity(0))} CPU cores; {date.today()}; runs of {config.words} words or"
         f" {config.characters} characters, {config.share:g} of an item's.\n\n"
     )
     shown = [(name, f"{value:,.4g}" if isinstance(value, float) else f"{value:,}") for name, value in results.items()]

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def main() -> None:
     command = shlex.join(["python", "benchmarks/corpus.py", *sys.argv[1:]])
     text = (
         f"# The blocks that clean text\n\nRebuilt by `{command}`, which says what is measured; MB/s of one core;"
-        f" {versions}; {len(os.sched_getaffinity(0))} cores.\n"
+        f" {versions}; {len(os.sched_getaffinity(0))} CPU cores; {date.today()}.\n"
     )
     results: dict[str, list[dict[str, Any]]] = {}
     for language in arguments.languages.split(","):

@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import fields
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,7 +140,7 @@ def main() -> None:
     command = shlex.join(["python", "benchmarks/planted.py", *sys.argv[1:]])
     text = (
         f"# Planted near-duplicates\n\nRebuilt by `{command}`, which says what the columns mean; {versions};"
-        f" {len(os.sched_getaffinity(0))} cores; {config}.\n"
+        f" {len(os.sched_getaffinity(0))} CPU cores; {date.today()}; {config}.\n"
     )
     results: dict[str, Any] = {}
     for language in arguments.languages.split(","):

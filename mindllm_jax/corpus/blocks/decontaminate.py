@@ -20,7 +20,8 @@ from mindllm_jax.corpus.blocks.block import Block
 from mindllm_jax.corpus.codepoints import codepoints
 from mindllm_jax.corpus.shingles import Tokens, shingles, span_hashes, tokens
 
-_SIEVE_SHIFT = np.uint64(40)
+_SIEVE_BITS = 26
+_SIEVE_SHIFT = np.uint64(64 - _SIEVE_BITS)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Index(NamedTuple):
         sizes: int32 [P], how many runs each passage has.
         benchmark: int16 [P], whose it is, by its place in `names`.
         names: of the benchmarks.
-        sieve: bool [2^24], whether some run begins with these 24 bits: most tokens need no search in `runs`.
+        sieve: bool [2^26], whether some run begins with these 26 bits: most tokens need no search in `runs`.
     """
 
     runs: np.ndarray
@@ -255,7 +256,7 @@ def _kept(text: str) -> Tokens:
 
 
 def _sieve(runs: np.ndarray) -> np.ndarray:
-    sieve = np.zeros(1 << 24, np.bool_)
+    sieve = np.zeros(1 << _SIEVE_BITS, np.bool_)
     sieve[runs >> _SIEVE_SHIFT] = True
     return sieve
 

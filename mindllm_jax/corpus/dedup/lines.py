@@ -103,7 +103,7 @@ class CountLines(PipelineStep):
                 site = site_of(document)
                 sites[site] += 1
                 place = xxhash.xxh32_intdigest(site.encode()) << 32 | number
-                found = {line for line in document.text.split("\n") if line.strip()}
+                found = list(filter(str.strip, document.text.split("\n")))
                 for hash in {line_hash(site, line) for line in found}:
                     lines.extend((hash, place))
                 if self.config.paragraph:
