@@ -20,7 +20,8 @@ from mindllm_jax.corpus.codepoints import codepoints
 from mindllm_jax.corpus.settings import Decontamination
 from mindllm_jax.corpus.shingles import Tokens, shingles, span_hashes, tokens
 
-_SIEVE_SHIFT = np.uint64(40)
+_SIEVE_BITS = 26
+_SIEVE_SHIFT = np.uint64(64 - _SIEVE_BITS)
 
 
 class Index(NamedTuple):
@@ -33,7 +34,7 @@ class Index(NamedTuple):
         sizes: int32 [P], how many runs each passage has.
         benchmark: int16 [P], whose it is, by its place in `names`.
         names: of the benchmarks.
-        sieve: bool [2^24], whether some run begins with these 24 bits: most tokens need no search in `runs`.
+        sieve: bool [2^26], whether some run begins with these 26 bits: most tokens need no search in `runs`.
     """
 
     runs: np.ndarray
@@ -189,16 +190,13 @@ def read_index(folder: DataFolderLike) -> Index:
 def contamination(text: str, index: Index, config: Decontamination) -> tuple[list[str], set[int]]:
     """The benchmarks of which a text holds items, and the numbers of the lines that hold these."""
     found = _kept(text)
-    n = _run_length(int(found.is_han.sum()), len(found.hashes), config)
-    if len(found.hashes) < n:
+    # An item of one language may stand in a text of the other: both lengths of runs, if half of one can be there.
+    han = int(found.is_han.sum())
+    lengths = {config.words: 2 * (len(found.hashes) - han), config.characters: 2 * han}
+    parts = [_hits(found.hashes, n, index) for n, there in lengths.items() if there >= n <= len(found.hashes)]
+    if not any(len(hits) for hits, _, _ in parts):
         return [], set()
-    runs = shingles(found.hashes, n)
-    maybe = np.flatnonzero(index.sieve[runs >> _SIEVE_SHIFT])
-    places = np.minimum(np.searchsorted(index.runs, runs[maybe]), len(index.runs) - 1)
-    there = index.runs[places] == runs[maybe]
-    hits, places = maybe[there], places[there]
-    if not len(hits):
-        return [], set()
+    hits, ends, places = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     hit_runs = np.unique(places)
     passages = np.concatenate([index.passages[index.first[run] : index.first[run + 1]] for run in hit_runs])
     candidates, counts = np.unique(passages, return_counts=True)
@@ -207,10 +205,19 @@ def contamination(text: str, index: Index, config: Decontamination) -> tuple[lis
         return [], set()
     names = sorted({index.names[index.benchmark[passage]] for passage in complete})
     own = [run for run in hit_runs if np.isin(index.passages[index.first[run] : index.first[run + 1]], complete).any()]
-    held = hits[np.isin(places, own)]
+    held = np.isin(places, own)
     breaks = np.flatnonzero(codepoints(text) == ord("\n"))
-    first, last = np.searchsorted(breaks, found.starts[held]), np.searchsorted(breaks, found.starts[held + n - 1])
+    first, last = (np.searchsorted(breaks, found.starts[side[held]]) for side in (hits, ends))
     return names, {line for a, b in zip(first, last, strict=True) for line in range(a, b + 1)}
+
+
+def _hits(hashes: np.ndarray, n: int, index: Index) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each run of n tokens that the index has: its first and last token, its place in the index."""
+    runs = shingles(hashes, n)
+    maybe = np.flatnonzero(index.sieve[runs >> _SIEVE_SHIFT])
+    places = np.minimum(np.searchsorted(index.runs, runs[maybe]), len(index.runs) - 1)
+    there = index.runs[places] == runs[maybe]
+    return maybe[there], maybe[there] + n - 1, places[there]
 
 
 def _kept(text: str) -> Tokens:
@@ -221,7 +228,7 @@ def _kept(text: str) -> Tokens:
 
 
 def _sieve(runs: np.ndarray) -> np.ndarray:
-    sieve = np.zeros(1 << 24, np.bool_)
+    sieve = np.zeros(1 << _SIEVE_BITS, np.bool_)
     sieve[runs >> _SIEVE_SHIFT] = True
     return sieve
 

@@ -1,4 +1,4 @@
-"""From pairs to what is removed: one document of each cluster of near-duplicates stays, the best by a stated rule."""
+"""From pairs to what is removed: of near-duplicates the best by a stated rule stays, the others go."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from datatrove.pipeline.base import PipelineStep
 
 from mindllm_jax.corpus.settings import MinHash
 
+_REACH = 8
+"""Documents that met in a bucket are compared with so many of those after them."""
+
 
 class Cluster(PipelineStep):
-    """Joins the pairs that datatrove's buckets found, and writes which documents of which shard go.
+    """Looks at the pairs that datatrove's buckets found, and writes which documents of which shard go.
 
-    The document that stays is of the source with the highest priority, of these the longest, of these the first. The
-    one task of this step holds 16 bytes a pair and buckets x hashes bytes for each document that is in one: the only
-    part of the pipeline whose memory grows with the corpus.
+    Documents of the source with the highest priority are better, of these the longest, of these the first. From the
+    best to the worst each stays, unless one that stays is alike: so what goes is alike to something that stays, which
+    connected components do not promise. The one task of this step holds 16 bytes for each two documents that met,
+    and buckets x hashes bytes for each document that is in a pair: the only part of the pipeline whose memory grows
+    with the corpus.
 
     Args:
         pairs: the folder of datatrove's `MinhashDedupBuckets`.
@@ -38,7 +43,7 @@ class Cluster(PipelineStep):
         self.config = config
 
     def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> None:
-        """Joins all pairs; one task."""
+        """Looks at all pairs; one task."""
         with self.track_time():
             # A pair is two documents, a document its shard and its number there.
             pairs = _read_pairs(self.pairs)
@@ -46,18 +51,17 @@ class Cluster(PipelineStep):
             places = places.reshape(-1, 2)
             table = _read_rows(self.signatures, documents)
             places = places[_alike(table["bits"], places) >= self.config.similarity]
-            labels = _components(places, len(documents))
-            # By cluster, and in it the best first.
-            order = np.lexsort((documents, -table["characters"].astype(np.int64), table["source"], labels))
-            first = np.concatenate([[True], labels[order[1:]] != labels[order[:-1]]])[: len(order)]
-            self._write(documents[np.sort(order[~first])])
-            sizes = np.bincount(labels) if len(labels) else np.zeros(0, np.int64)
+            order = np.lexsort((documents, -table["characters"].astype(np.int64), table["source"]))
+            keepers = _keepers(table["bits"], places, order, self.config.similarity)
+            removed = keepers != np.arange(len(documents))
+            self._write(documents[removed])
+            sizes = np.bincount(keepers[removed], minlength=1)
             found = {
                 "pairs": len(pairs),
                 "alike": len(places),
-                "clusters": int((sizes > 1).sum()),
-                "largest": int(sizes.max(initial=0)),
-                "removed": int((~first).sum()),
+                "clusters": int((sizes > 0).sum()),
+                "largest": int(sizes.max() + 1) if removed.any() else 0,
+                "removed": int(removed.sum()),
             }
             with self.output.open("clusters.json", "w") as file:
                 json.dump(found, file)
@@ -71,12 +75,19 @@ class Cluster(PipelineStep):
 
 def _read_pairs(folder: DataFolder) -> np.ndarray:
     """uint64 [P 2]: shard and number in the shard, as one, of both documents of each pair."""
-    parts = []
+    parts = [np.zeros((0, 2), np.uint64)]
     for name in folder.list_files(glob_pattern="*.dups"):
         with folder.open(name, "rb") as file:
             numbers = np.frombuffer(file.read(), "<u4").astype(np.uint64)
-        parts.append(np.sort((numbers[0::2] << np.uint64(32) | numbers[1::2]).reshape(-1, 2), axis=1))
-    return np.unique(np.concatenate(parts), axis=0) if parts else np.zeros((0, 2), np.uint64)
+        pairs = (numbers[0::2] << np.uint64(32) | numbers[1::2]).reshape(-1, 2)
+        # Of the documents that met in a bucket datatrove pairs each with the next, and the two that are alike may have
+        # others between them. `chained`: the pairs from each one to the one `distance` further on are links of a chain.
+        chained = np.ones(len(pairs), np.bool_)
+        for distance in range(min(_REACH, len(pairs))):
+            first, last = pairs[: len(pairs) - distance, 0], pairs[distance:, 1]
+            parts.append(np.sort(np.stack([first, last], axis=1)[chained], axis=1))
+            chained = chained[:-1] & (pairs[distance : len(pairs) - 1, 1] == pairs[distance + 1 :, 0])
+    return np.unique(np.concatenate(parts), axis=0)
 
 
 def _read_rows(folder: DataFolder, documents: np.ndarray) -> np.ndarray:
@@ -101,10 +112,20 @@ def _alike(bits: np.ndarray, places: np.ndarray) -> np.ndarray:
     return (equal - 1 / 256) / (1 - 1 / 256)
 
 
-def _components(places: np.ndarray, size: int) -> np.ndarray:
-    """int32 [size]: the number of each document's cluster."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+def _keepers(bits: np.ndarray, places: np.ndarray, order: np.ndarray, similarity: float) -> np.ndarray:
+    """int64: for each document the one that stays in its place, itself if it stays. `order` has the best first.
 
-    graph = coo_array((np.ones(len(places), np.bool_), (places[:, 0], places[:, 1])), shape=(size, size))
-    return connected_components(graph, directed=False)[1] if size else np.zeros(0, np.int32)
+    Compared are those it was paired with and stay, and those for which the others it was paired with went. Being alike
+    to one that goes is not enough: of a chain of versions, each a little different, one of every stretch stays.
+    """
+    both = np.concatenate([places, places[:, ::-1]])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    borders = np.searchsorted(both[:, 0], np.arange(len(order) + 1))
+    keepers = np.full(len(order), -1)
+    for document in order:
+        near = keepers[both[borders[document] : borders[document + 1], 1]]
+        near = np.unique(near[near >= 0])
+        pairs = np.stack([np.full(len(near), document), near], axis=1)
+        near = near[_alike(bits, pairs) >= similarity]
+        keepers[document] = near[0] if len(near) else document
+    return keepers

@@ -9,7 +9,10 @@ from datatrove.pipeline.dedup.exact_dedup import ExactDedupConfig
 
 
 def exact_config(priorities: tuple[str, ...] = ()) -> ExactDedupConfig:
-    """Texts are copies if they differ in blanks at most. The one that stays is of the first source in `priorities`."""
+    """Texts are copies if they differ in blanks at most.
+
+    The one that stays is of the first source in `priorities`, of these the one that comes first in its shard.
+    """
     return ExactDedupConfig(content_getter=_content, document_priority=_priority(priorities))
 
 

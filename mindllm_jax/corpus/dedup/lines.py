@@ -74,13 +74,12 @@ class CountLines(PipelineStep):
                 site = site_of(document)
                 sites[site] += 1
                 place = xxhash.xxh32_intdigest(site.encode()) << 32 | number
-                found = {line for line in document.text.split("\n") if line.strip()}
+                found = list(filter(str.strip, document.text.split("\n")))
                 for hash in {line_hash(site, line) for line in found}:
                     lines.extend((hash, place))
                 if self.config.paragraph:
-                    long = (line for line in found if len(line) >= self.config.paragraph)
-                    for line in long:
-                        paragraphs.extend((paragraph_hash(line), place))
+                    for hash in {paragraph_hash(line) for line in found if len(line) >= self.config.paragraph}:
+                        paragraphs.extend((hash, place))
         with self.track_time():
             for kind, records in (("lines", lines), ("paragraphs", paragraphs)):
                 _write_parts(self.folder, kind, rank, np.frombuffer(records, _RECORD), self.config.partitions)

@@ -1,0 +1,187 @@
+"""Items of benchmarks hidden in real documents: how many are found, and how many clean documents are flagged.
+
+python benchmarks/contamination.py [--data ../shared/data/pretrain] [--benchmarks ../shared/data/eval] [--items 50]
+    [--seed 1] [--words N] [--characters N] [--share S] [--markdown FILE]
+
+Items are drawn evenly over the benchmarks, then over their items that are long enough to be looked for (the rest are
+counted). Each stands with its question, choices and answer in a document in which nothing was found before, of its
+own language, and again in one of the other: as a paragraph of its own or in the middle of one. Before that its spacing
+and punctuation change: blanks doubled or, between Chinese characters, put in; signs half-width for full-width and the
+other way, every fifth a blank; lines joined; letters in upper case now and then.
+
+Flagged is the share of the documents of the corpus in which something is found before anything is hidden. Real
+contamination is expected in the sources of statutes, which law exams quote, and of finance news, which share articles
+with data sets of finance: the share without these is of clean documents. datatrove's own block is not measured: it
+needs lighteval. Prints tables and JSON; FILE gets a twin in `.json`.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import shlex
+import sys
+import time
+from collections import Counter
+from dataclasses import fields
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mindllm_jax.corpus.benchmarks import benchmark_files, items
+from mindllm_jax.corpus.blocks.decontaminate import Index, build_index, contamination
+from mindllm_jax.corpus.codepoints import canonical, codepoints
+from mindllm_jax.corpus.documents import Document, document_files, read_documents
+from mindllm_jax.corpus.settings import Decontamination
+from mindllm_jax.corpus.shingles import tokens
+from mindllm_jax.files import write_text
+from mindllm_jax.reporting.tables import Table
+
+CONTAMINATED = ("prc_laws", "finance_news_zh")
+"""Sources that share text with benchmarks."""
+LONGEST = 3000
+"""Characters of an item that is hidden."""
+WIDE = str.maketrans("，。；：？！（）,.;:?!()", ",.;:?!()，。；：？！（）")
+
+
+class Item(NamedTuple):
+    """An item of a benchmark as one text."""
+
+    benchmark: str
+    text: str
+    language: str
+
+
+class Flagged(NamedTuple):
+    """Of a corpus: documents and those flagged, by source; the clean ones by language; bytes and seconds."""
+
+    documents: Counter[str]
+    flagged: Counter[str]
+    clean: dict[str, list[Document]]
+    size: int
+    seconds: float
+
+
+def flag(folder: Path, index: Index, config: Decontamination) -> Flagged:
+    """Looks for the benchmarks in all documents under `folder`."""
+    found = Flagged(Counter(), Counter(), {"zh": [], "en": []}, 0, 0.0)
+    size, seconds = 0, 0.0
+    for language in ("zh", "en"):
+        for file in document_files(folder / language):
+            for document in read_documents(file, on_bad="skip"):
+                start = time.process_time()
+                names, _ = contamination(document.text, index, config)
+                seconds += time.process_time() - start
+                size += len(document.text.encode())
+                found.documents[document.source] += 1
+                if names:
+                    found.flagged[document.source] += 1
+                    print(document.id, names, file=sys.stderr)
+                elif 300 <= len(document.text) <= 20_000:
+                    found.clean[language].append(document)
+    return found._replace(size=size, seconds=seconds)
+
+
+def draw(config: Decontamination, count: int, random: np.random.Generator) -> list[Item]:
+    """Items that are long enough, the benchmarks in turn."""
+    drawn: list[Item] = []
+    files = list(benchmark_files(Path(config.benchmarks)).items())
+    while len(drawn) < count:
+        name, paths = files[len(drawn) % len(files)]
+        rows = [row for row in items(paths[random.integers(len(paths))]) if any(row)]
+        text = "\n".join(rows[random.integers(len(rows))]) if rows else ""
+        found = tokens(text)
+        han = bool(len(found.hashes)) and found.is_han.mean() >= 0.5
+        least = config.characters if han else config.words
+        if len(found.hashes) >= least and len(text) <= LONGEST:
+            drawn.append(Item(name, text, "zh" if han else "en"))
+    return drawn
+
+
+def reworded(text: str, random: np.random.Generator) -> str:
+    """The text with other spacing and punctuation; every letter and digit stays."""
+    pieces = []
+    for character, counts in zip(text, canonical()[codepoints(text)] > 0, strict=True):
+        chance = random.random()
+        if character.isspace():
+            pieces.append("  " if chance < 0.3 else " ")
+        elif counts:
+            pieces.append(character + " " * (character > "\u3400" and chance < 0.1))
+        else:
+            pieces.append(" " if chance < 0.2 else character.translate(WIDE) if chance < 0.8 else character)
+    words = "".join(pieces).split(" ")
+    return " ".join(word.upper() if random.random() < 0.05 else word for word in words)
+
+
+def hidden(item: Item, document: Document, random: np.random.Generator) -> str:
+    """The document with the item in it, between two paragraphs or, one time in two, within one."""
+    text = reworded(item.text, random)
+    if random.random() < 0.5:
+        lines = document.text.split("\n")
+        place = int(random.integers(len(lines) + 1))
+        return "\n".join([*lines[:place], text, *lines[place:]])
+    place = int(random.integers(len(document.text)))
+    return f"{document.text[:place]} {text} {document.text[place:]}"
+
+
+def main() -> None:
+    """Indexes, flags, hides and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/pretrain"), help="has folders zh and en")
+    parser.add_argument("--benchmarks", default="../shared/data/eval", help="the raw files")
+    parser.add_argument("--items", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    for field in fields(Decontamination):
+        if field.name in ("words", "characters", "share"):
+            parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
+    parser.add_argument("--markdown", type=Path, help="a file for the tables")
+    arguments = parser.parse_args()
+    config = Decontamination(arguments.benchmarks, arguments.words, arguments.characters, arguments.share)
+    index, counts = build_index(config)
+    found, random = flag(arguments.data, index, config), np.random.default_rng(arguments.seed)
+    drawn = draw(config, arguments.items, random)
+    hits: dict[str, int] = {}
+    for where in ("own", "other"):
+        hits[where] = 0
+        for item in drawn:
+            language = item.language if where == "own" else {"zh": "en", "en": "zh"}[item.language]
+            documents = found.clean[language]
+            text = hidden(item, documents[random.integers(len(documents))], random)
+            names, _ = contamination(text, index, config)
+            hits[where] += item.benchmark in names
+            if item.benchmark not in names:
+                print(f"missed in the {where} language: {item}", file=sys.stderr)
+    total, clean = found.documents.total(), sum(found.documents[s] for s in found.documents if s not in CONTAMINATED)
+    flagged = found.flagged.total(), sum(found.flagged[s] for s in found.flagged if s not in CONTAMINATED)
+    command = shlex.join(["python", "benchmarks/contamination.py", *sys.argv[1:]])
+    results = {
+        f"of {len(drawn)} items found in a document of their language": hits["own"],
+        f"of {len(drawn)} items found in a document of the other language": hits["other"],
+        "documents": total,
+        "flagged, %": 100 * flagged[0] / total,
+        "clean documents": clean,
+        "clean flagged, %": 100 * flagged[1] / clean,
+        "items of the benchmarks": sum(row["items"] for row in counts.values()),
+        "items too short to look for": sum(row["too short"] for row in counts.values()),
+        "MB/s": found.size / 1e6 / found.seconds,
+    }
+    text = (
+        f"# Contamination\n\nRebuilt by `{command}`, which says what the rows mean; numpy"
+        f" {importlib.metadata.version('numpy')}; {len(os.sched_getaffinity(0))} CPU cores; {date.today()}; runs of {config.words} words or"
+        f" {config.characters} characters, {config.share:g} of an item's.\n\n"
+    )
+    shown = [(name, f"{value:,.4g}" if isinstance(value, float) else f"{value:,}") for name, value in results.items()]
+    text += Table(("", ""), shown).markdown()
+    rows = [(s, found.documents[s], n, 100 * n / found.documents[s]) for s, n in found.flagged.most_common()]
+    text += "\n" + Table(("source", "documents", "flagged", "%"), rows, "Sources with documents flagged.").markdown()
+    print(text)
+    print(json.dumps(results))
+    if arguments.markdown:
+        write_text(arguments.markdown, text)
+        write_text(arguments.markdown.with_suffix(".json"), json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

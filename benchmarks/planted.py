@@ -1,0 +1,176 @@
+"""Near-duplicates planted in real text: how many are found, and how much is removed that should stay.
+
+python benchmarks/planted.py [--data ../shared/data/pretrain] [--each 60] [--others 2000] [--seed 1] [--stock]
+    [--words N] [--characters N] [--buckets N] [--hashes N] [--similarity S] [--markdown FILE]
+
+Of each language, --each copies of each kind (`planted_copies.py`) stand among their originals and --others further
+documents of 500 to 8,000 characters, among them all of the sources that repeat themselves: laws with their versions,
+licences, editions of a book, repeated news. They go through the stages of the pipeline: Signatures, datatrove's
+buckets, Cluster. With --stock also through datatrove's own with its settings (runs of 5 words, 14 buckets of 8
+hashes), Chinese as `cmn`: it needs spaCy (`pip install spacy`), which splits Chinese with jieba, and
+an xxhash before 4, because datatrove 0.10 hands it strings.
+
+Recall is the share of the planted pairs of which not both documents stay. Precision is counted over the removed
+documents that are neither original nor copy: the share of which shares half or more of its runs of five characters
+with a document that stays (Jaccard similarity 0.5; spaces, punctuation, case and script do not count). The share at 0.4
+stands below it. Seconds are of the processor, for the signatures alone. Prints tables and JSON; FILE gets a twin in
+`.json`.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from datatrove.data import Document
+from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets, MinhashDedupCluster
+from planted_copies import Planted, documents, plant
+from scipy.sparse import csr_array
+
+from mindllm_jax.corpus.codepoints import canonical, codepoints
+from mindllm_jax.corpus.dedup.cluster import Cluster
+from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
+from mindllm_jax.corpus.settings import MinHash
+from mindllm_jax.corpus.shingles import shingles
+from mindllm_jax.files import write_text
+from mindllm_jax.reporting.tables import Table
+
+GRAM = 5
+"""Characters in a run, for the similarity that judges what was removed."""
+
+
+class Found(NamedTuple):
+    """What a run of the stages removed, by place in the texts, and the seconds its signatures took."""
+
+    removed: set[int]
+    seconds: float
+
+
+def ours(planted: Planted, config: MinHash, folder: Path) -> Found:
+    """Through our signatures and clusters, with datatrove's buckets."""
+    start = time.process_time()
+    Signatures(f"{folder}/signatures", config).run(_stream(planted))
+    seconds = time.process_time() - start
+    for rank in range(config.buckets):
+        buckets = MinhashDedupBuckets(f"{folder}/signatures", f"{folder}/pairs", config=stock_config(config))
+        buckets.run(None, rank, config.buckets)
+    Cluster(f"{folder}/pairs", f"{folder}/signatures", f"{folder}/removed", config).run()
+    return Found(_removed(folder / "removed"), seconds)
+
+
+def stock(planted: Planted, language: str, folder: Path) -> Found:
+    """Through datatrove's own stages with its settings."""
+    from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
+
+    config = MinhashConfig()
+    signatures = MinhashDedupSignature(f"{folder}/signatures", config, {"zh": "cmn", "en": "eng"}[language])
+    signatures.get_shingles("Loads the word splitter. 词")
+    start = time.process_time()
+    signatures.run(_stream(planted))
+    seconds = time.process_time() - start
+    for rank in range(config.num_buckets):
+        MinhashDedupBuckets(f"{folder}/signatures", f"{folder}/pairs", config=config).run(None, rank, 14)
+    MinhashDedupCluster(f"{folder}/pairs", f"{folder}/removed", config).run(None)
+    return Found(_removed(folder / "removed"), seconds)
+
+
+def recall(planted: Planted, removed: set[int]) -> dict[str, float]:
+    """By kind, the share of the pairs of which not both documents stay."""
+    return {
+        kind: sum(bool(removed.intersection(pair)) for pair in pairs) / len(pairs)
+        for kind, pairs in planted.pairs.items()
+    }
+
+
+def nearest(planted: Planted, removed: set[int]) -> np.ndarray:
+    """float, of each removed document that was not planted: the greatest similarity with one that stays."""
+    members = {place for pairs in planted.pairs.values() for pair in pairs for place in pair}
+    sets = [_grams(text) for text in planted.texts]
+    vocabulary, columns = np.unique(np.concatenate(sets), return_inverse=True)
+    sizes = np.array([len(grams) for grams in sets])
+    rows = np.concatenate([[0], np.cumsum(sizes)])
+    matrix = csr_array((np.ones(len(columns), np.int32), columns, rows), shape=(len(sets), len(vocabulary)))
+    gone = sorted(removed - members)
+    stay = sorted(set(range(len(sets))) - removed)
+    if not gone:
+        return np.zeros(0)
+    common = (matrix[gone] @ matrix[stay].T).toarray()
+    return (common / (sizes[gone][:, None] + sizes[stay] - common)).max(1)
+
+
+def _grams(text: str) -> np.ndarray:
+    points = canonical()[codepoints(text)]
+    return np.unique(shingles(points[points > 0].astype(np.uint64), GRAM))
+
+
+def _stream(planted: Planted) -> Iterator[Document]:
+    for number, (text, source) in enumerate(zip(planted.texts, planted.sources, strict=True)):
+        yield Document(text, str(number), metadata={"source": source})
+
+
+def _removed(folder: Path) -> set[int]:
+    return {int(number) for file in folder.glob("*.remove") for number in np.fromfile(file, "<u4")}
+
+
+def main() -> None:
+    """Plants, runs the stages and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/pretrain"), help="has folders zh and en")
+    parser.add_argument("--each", type=int, default=60, help="copies of a kind and language")
+    parser.add_argument("--others", type=int, default=2000, help="further documents of a language")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--languages", default="zh,en")
+    parser.add_argument("--stock", action="store_true", help="also datatrove's own stages")
+    for field in fields(MinHash):
+        if field.name != "seed":
+            parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
+    parser.add_argument("--markdown", type=Path, help="a file for the tables")
+    arguments = parser.parse_args()
+    config = MinHash(**{field.name: getattr(arguments, field.name) for field in fields(MinHash)})
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("datatrove", "numpy"))
+    command = shlex.join(["python", "benchmarks/planted.py", *sys.argv[1:]])
+    text = (
+        f"# Planted near-duplicates\n\nRebuilt by `{command}`, which says what the columns mean; {versions};"
+        f" {len(os.sched_getaffinity(0))} CPU cores; {date.today()}; {config}.\n"
+    )
+    results: dict[str, Any] = {}
+    for language in arguments.languages.split(","):
+        planted = plant(list(documents(arguments.data, (language,))), arguments.each, arguments.others, arguments.seed)
+        size = sum(len(text.encode()) for text in planted.texts) / 1e6
+        runs = {}
+        with tempfile.TemporaryDirectory() as folder:
+            runs["ours"] = ours(planted, config, Path(folder) / "ours")
+            if arguments.stock:
+                runs["stock"] = stock(planted, language, Path(folder) / "stock")
+        recalls = {name: recall(planted, found.removed) for name, found in runs.items()}
+        judged = {name: nearest(planted, found.removed) for name, found in runs.items()}
+        caption = f"{language}: {len(planted.texts):,} documents, {size:.1f} MB; {arguments.each} pairs of a kind."
+        found = {f"recall, {kind}": [recalls[name][kind] for name in runs] for kind in planted.pairs}
+        found |= {"others removed": [len(judged[name]) for name in runs]}
+        found |= {
+            f"precision at {least}": [float((judged[name] >= least).mean()) for name in runs] for least in (0.5, 0.4)
+        }
+        found |= {"signatures, MB/s": [size / run.seconds for run in runs.values()]}
+        rows = [(name, *(f"{value:.3g}" for value in values)) for name, values in found.items()]
+        text += f"\n{Table(('', *runs), rows, caption).markdown()}"
+        results[language] = {name: dict(zip(runs, values, strict=True)) for name, values in found.items()}
+        print(language, json.dumps(results[language]), file=sys.stderr)
+    print(text)
+    print(json.dumps(results))
+    if arguments.markdown:
+        write_text(arguments.markdown, text)
+        write_text(arguments.markdown.with_suffix(".json"), json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
