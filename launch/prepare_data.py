@@ -7,6 +7,8 @@ python launch/prepare_data.py --gin.PrepareData.inputs="('runs/corpus/zh', 'runs
 
 With --plan it writes nothing and prints what a run would read of the store it names: tokens and epochs of each source.
 python launch/prepare_data.py --plan --gin configs/pretrain/small_bilingual.gin
+
+With --thresholds it writes a page beside a corpus: documents just kept and just dropped by each rule of quality.
 """
 
 import sys
@@ -16,9 +18,9 @@ from mindllm_jax import configuration
 
 def main() -> None:
     """Writes the store and prints what is in it, says what it would read, or what a run would read of it."""
-    words = [word for word in sys.argv[1:] if word != "--plan"]
+    words = [word for word in sys.argv[1:] if word not in ("--plan", "--thresholds")]
     arguments = configuration.command_line(__doc__, words)
-    if len(words) < len(sys.argv[1:]):
+    if "--plan" in sys.argv:
         plan(arguments)
         return
     import rich
@@ -26,6 +28,11 @@ def main() -> None:
     from mindllm_jax.data.prepare import PrepareData, clean, inputs_table, prepare_data, store_table
 
     config = configuration.load(PrepareData, arguments)
+    if "--thresholds" in sys.argv:
+        from mindllm_jax.corpus.thresholds import write_thresholds
+
+        print(write_thresholds(config.corpus))
+        return
     if arguments.dry_run:
         rich.print(inputs_table(config).terminal())
         return
