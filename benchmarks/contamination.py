@@ -169,8 +169,8 @@ def main() -> None:
     }
     text = (
         f"# Contamination\n\nRebuilt by `{command}`, which says what the rows mean; numpy"
-        f" {importlib.metadata.version('numpy')}; {len(os.sched_getaffinity(0))} CPU cores; {date.today()}; runs of {config.words} words or"
-        f" {config.characters} characters, {config.share:g} of an item's.\n\n"
+        f" {importlib.metadata.version('numpy')}; {len(os.sched_getaffinity(0))} CPU cores; {date.today()}; runs of"
+        f" {config.words} words or {config.characters} characters, {config.share:g} of an item's.\n\n"
     )
     shown = [(name, f"{value:,.4g}" if isinstance(value, float) else f"{value:,}") for name, value in results.items()]
     text += Table(("", ""), shown).markdown()

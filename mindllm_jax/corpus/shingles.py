@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mindllm_jax.corpus.codepoints import HAN, SEPARATOR, WORD, canonical, classes, codepoints
+from mindllm_jax.corpus.codepoints import HAN, WORD, canonical, classes, codepoints
 
 # Odd, so that it has an inverse modulo 2^64.
 _BASE = 0x9E3779B97F4A7C15
@@ -35,24 +35,27 @@ def tokens(text: str) -> Tokens:
     """The tokens of a text."""
     points = canonical()[codepoints(text)]
     kinds = classes()[points]
-    before = np.concatenate([[SEPARATOR], kinds[:-1]])
-    after = np.concatenate([kinds[1:], [SEPARATOR]])
-    starts = np.flatnonzero((kinds == HAN) | ((kinds == WORD) & (before != WORD)))
-    ends = np.flatnonzero((kinds == HAN) | ((kinds == WORD) & (after != WORD))) + 1
-    return Tokens(span_hashes(points, starts, ends), starts, kinds[starts] == HAN)
+    han = kinds == HAN
+    # A word begins and ends where the class changes to WORD and from it.
+    word = np.zeros(len(points) + 2, np.bool_)
+    np.equal(kinds, WORD, out=word[1:-1])
+    starts = (han | (word[1:-1] & ~word[:-2])).nonzero()[0]
+    ends = (han | (word[1:-1] & ~word[2:])).nonzero()[0] + 1
+    return Tokens(span_hashes(points, starts, ends), starts, han[starts])
 
 
 def shingles(hashes: np.ndarray, n: int) -> np.ndarray:
     """uint64: a hash of each n tokens in a row; of all of them where there are fewer, none where there are none."""
-    starts = np.arange(max(min(1, len(hashes)), len(hashes) - n + 1))
-    return span_hashes(hashes, starts, np.minimum(starts + n, len(hashes)))
+    n = min(n, len(hashes))
+    if not n:
+        return hashes[:0]
+    sums, inverse = _sums(hashes)
+    return mix((sums[n:] - sums[:-n]) * inverse[: len(hashes) - n + 1])
 
 
 def span_hashes(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """uint64: a hash of each span of values, [start, end), at a cost that does not depend on the spans' lengths."""
-    # A polynomial over each span: the difference of two sums of powers, brought to the same power. All modulo 2^64.
-    power, inverse = _powers(1 << max(16, (len(values) - 1).bit_length()))
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values * power[: len(values)], dtype=np.uint64)])
+    sums, inverse = _sums(values)
     return mix((sums[ends] - sums[starts]) * inverse[starts])
 
 
@@ -61,6 +64,17 @@ def mix(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def _sums(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of values times powers, up to each, and the inverses of the powers.
+
+    A hash is a polynomial over its span: the difference of two sums, brought to the same power. All modulo 2^64.
+    """
+    power, inverse = _powers(1 << max(16, (len(values) - 1).bit_length()))
+    sums = np.zeros(len(values) + 1, np.uint64)
+    np.cumsum(values * power[: len(values)], out=sums[1:])
+    return sums, inverse
 
 
 @cache

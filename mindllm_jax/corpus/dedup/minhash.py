@@ -19,7 +19,7 @@ from datatrove.utils.hashing import HashConfig
 from mindllm_jax.corpus.settings import MinHash
 from mindllm_jax.corpus.shingles import shingles, tokens
 
-_BLOCK = 4096
+_BLOCK = 1024
 
 
 def stock_config(config: MinHash) -> MinhashConfig:
@@ -48,11 +48,14 @@ class Signer:
         found = tokens(text)
         if not len(found.hashes):
             return None
-        n = self._config.characters if found.is_han.mean() >= 0.5 else self._config.words
+        mostly_han = 2 * np.count_nonzero(found.is_han) >= len(found.is_han)
+        n = self._config.characters if mostly_han else self._config.words
         high = (shingles(found.hashes, n) >> np.uint64(32)).astype(np.uint32)
         least = np.full(len(self._factors), 0xFFFFFFFF, np.uint32)
         for start in range(0, len(high), _BLOCK):
-            np.minimum(least, (high[start : start + _BLOCK] * self._factors + self._terms).min(1), out=least)
+            hashed = high[start : start + _BLOCK] * self._factors
+            hashed += self._terms
+            np.minimum(least, hashed.min(1), out=least)
         return least
 
 
