@@ -126,6 +126,8 @@ class Decontamination:
         share: an item is there if at least this share of its runs is. Spaces, punctuation, case, full-width forms,
             letters before choices and the Chinese script do not matter.
         action: "cut" takes out the lines that hold the runs, "drop" the document.
+
+    Shorter runs look for more of the short items and flag more clean text, see docs/results/contamination.md.
     """
 
     benchmarks: str = ""
