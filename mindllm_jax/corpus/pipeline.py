@@ -61,7 +61,7 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
     from datatrove.pipeline.writers.jsonl import JsonlWriter
 
     output, shards = Path(config.output), len(files)
-    exact = exact_config(config.priorities)
+    exact, partitions = exact_config(config.priorities), config.repeats.partitions
 
     def work(name: str) -> str:
         return str(output / "work" / name)
@@ -98,13 +98,13 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
             shards,
         ),
         # Copies first: a document that is there ten times would make boilerplate of its lines.
-        Stage("sign", [read("text"), ExactDedupSignature(work("hashes"), exact)], shards),
-        Stage("find copies", [ExactFindDedups(work("hashes"), work("copies"), exact)], 1),
+        Stage("sign", [read("text"), ExactDedupSignature(work("hashes"), exact, partitions)], shards),
+        Stage("find copies", [ExactFindDedups(work("hashes"), work("copies"), exact)], partitions),
         Stage("count lines", [read("text"), without_copies(), CountLines(work("lines"), config.repeats)], shards),
         Stage(
             "find repeats",
             [FindRepeats(work("lines"), work("repeats"), config.repeats)],
-            config.repeats.partitions,
+            partitions,
         ),
         *([Stage("benchmarks", found, 1)] if found else []),
         Stage("clean", [read("text"), without_copies(dropped("exact")), *cleaning, written("clean")], shards),

@@ -64,7 +64,7 @@ class Repeats:
         alone: or so many characters of a line that stands alone.
         paragraph: least characters of a paragraph that may stand in one document only; 0 leaves them all.
         keep_sources: in these nothing is taken out, as in poems with their refrains.
-        partitions: of the hashes; more take less memory each.
+        partitions: of the hashes of lines, paragraphs and whole documents; more take less memory each.
     """
 
     site_documents: int = 10
