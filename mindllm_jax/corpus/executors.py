@@ -50,6 +50,12 @@ def run_stages(stages: list[Stage], logs: Path, executor: Executor) -> bool:
                         f"no document is left for the stage {stage.name!r}: all were dropped before; see the reasons"
                         f" in {logs.parent}/dropped"
                     ) from None
+            # Ray goes on where tasks failed.
+            if failed := run.get_incomplete_ranks(skip_completed=True):
+                raise ChildProcessError(
+                    f"{len(failed)} of {stage.tasks} tasks of the stage {stage.name!r} failed, the first is {failed[0]};"
+                    f" its log is in {stage_folder(logs, number, stage)}/logs. Run the same command again to go on"
+                )
     return True
 
 
@@ -74,7 +80,7 @@ def _made(stage: Stage, folder: Path, executor: Executor) -> Any:
     return LocalPipelineExecutor(
         stage.steps,
         tasks=stage.tasks,
-        workers=min(executor.workers or len(os.sched_getaffinity(0)), stage.tasks),
+        workers=min(executor.workers or os.cpu_count() or 1, stage.tasks),
         logging_dir=str(folder),
     )
 
