@@ -53,7 +53,7 @@ def run_stages(stages: list[Stage], logs: Path, executor: Executor) -> bool:
             # Ray goes on where tasks failed.
             if failed := run.get_incomplete_ranks(skip_completed=True):
                 raise ChildProcessError(
-                    f"{len(failed)} of {stage.tasks} tasks of the stage {stage.name!r} failed, the first is {failed[0]};"
+                    f"{len(failed)} of {stage.tasks} tasks of {stage.name!r} failed, the first is {failed[0]};"
                     f" its log is in {stage_folder(logs, number, stage)}/logs. Run the same command again to go on"
                 )
     return True
