@@ -1,20 +1,21 @@
 """A Wikipedia dump as readable text: the prose of its articles, without the markup around it."""
 
-import bz2
 import html
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 from mindllm_jax.corpus.documents import Document
+from mindllm_jax.corpus.reading.records import Bad, BadFile
+from mindllm_jax.corpus.reading.streams import unpacked
+from mindllm_jax.corpus.reading.wiki import read_wiki
 
 if TYPE_CHECKING:
     from mwparserfromhell.wikicode import Wikicode
 
-_XML = "{http://www.mediawiki.org/xml/export-0.10/}"
+_LONGEST = 32 << 20  # bytes of a page
 
 # Sections that list things about the article and hold no prose of it.
 _APPENDICES = re.compile(
@@ -101,16 +102,13 @@ def read_pages(dump: Path) -> Iterator[Page]:
 def _raw_pages(dump: Path) -> Iterator[tuple[str, int, str]]:
     """Title, revision and markup of every article."""
     try:
-        with bz2.open(dump) as file:
-            for _, element in ElementTree.iterparse(file):
-                if element.tag != f"{_XML}page":
-                    continue
-                title, markup = element.findtext(f"{_XML}title", ""), element.findtext(f"{_XML}revision/{_XML}text", "")
-                article = element.findtext(f"{_XML}ns") == "0" and element.find(f"{_XML}redirect") is None
-                if article and not re.search(r"\{\{\s*(disambig|hndis|geodis)", markup, re.IGNORECASE):
-                    yield title, int(element.findtext(f"{_XML}revision/{_XML}id", "0")), markup
-                element.clear()
-    except (OSError, EOFError, ElementTree.ParseError) as error:
+        with open(dump, "rb") as file:
+            for record in read_wiki(unpacked(file, file.read(16)), longest=_LONGEST):
+                if isinstance(record, Bad):
+                    raise BadFile(record.kind, f"{record.where}: {record.message}")
+                if not re.search(r"\{\{\s*(disambig|hndis|geodis)", record.text, re.IGNORECASE):
+                    yield str(record.metadata["title"]), int(record.metadata.get("revision", 0)), record.text
+    except (OSError, BadFile) as error:
         raise ValueError(f"{dump} is damaged ({error}); delete it and fetch it again") from error
 
 

@@ -44,6 +44,8 @@ def read_wiki(stream: io.BufferedReader, *, longest: int) -> Iterator[Record | B
         metadata: dict[str, Scalar] = {"format": "wiki", "title": title}
         if "lang" in header:
             metadata["lang"] = header["lang"]
+        if (revision := element.findtext("revision/id", "")).isdecimal():
+            metadata["revision"] = int(revision)
         if "base" in header:
             metadata["url"] = f"{header['base']}/{quote(title.replace(' ', '_'))}"
         yield Record(text, None, element.findtext("id") or str(number), where, size, metadata)
