@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mindllm_jax.corpus.blocks.block import KEPT
+from mindllm_jax.corpus.executors import step_name
 from mindllm_jax.corpus.summary import SourceSummary, read_summaries
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.page import Figure, Page, Paragraph, Sample, Section, write_page
@@ -65,7 +66,7 @@ def _steps(logs: Path) -> Iterator[dict[str, Any]]:
         for task in sorted((stage / "stats").glob("*.json")):
             for number, step in enumerate(json.loads(task.read_text("utf-8"))):
                 if number == len(steps):
-                    steps.append({"name": step["name"].split(": ")[-1], "seconds": 0.0, "stats": {}})
+                    steps.append({"name": step_name(step["name"]), "seconds": 0.0, "stats": {}})
                 steps[number]["seconds"] += _sums(step["time_stats"])[1]
                 for label, value in step["stats"].items():
                     sums = zip(steps[number]["stats"].get(label, (0, 0)), _sums(value), strict=True)

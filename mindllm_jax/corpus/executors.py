@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ class Stage(NamedTuple):
     name: str
     steps: list[Any]
     tasks: int
+
+
+def step_name(name: str) -> str:
+    """The name of a step as people read it: datatrove's names are a kind, a colon, and often a picture before words."""
+    return re.sub(r"^[^A-Za-z]*", "", name.rpartition(": ")[2])
 
 
 def run_stages(stages: list[Stage], logs: Path, executor: Executor) -> bool:

@@ -19,7 +19,7 @@ from mindllm_jax.corpus.dedup.cluster import Cluster
 from mindllm_jax.corpus.dedup.exact import exact_config
 from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats
 from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
-from mindllm_jax.corpus.executors import Stage, run_stages
+from mindllm_jax.corpus.executors import Stage, run_stages, step_name
 from mindllm_jax.corpus.reading.files import raw_files
 from mindllm_jax.corpus.reading.reader import Reader
 from mindllm_jax.corpus.settings import CleanCorpus
@@ -47,7 +47,7 @@ def stages_table(config: CleanCorpus) -> Table:
     """What `clean_corpus` would do."""
     files = raw_files(config.inputs)
     rows = [
-        [stage.name, stage.tasks, " > ".join(str(step).split(": ")[-1].split(" ", 1)[-1] for step in stage.steps)]
+        [stage.name, stage.tasks, " > ".join(step_name(str(step)) for step in stage.steps)]
         for stage in stages(config, files)
     ]
     return Table(("stage", "tasks", "steps"), rows, f"{len(files)} raw files, to {config.output}")
