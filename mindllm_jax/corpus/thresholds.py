@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
-from mindllm_jax.corpus.blocks.quality import Bound, bounds
+from mindllm_jax.corpus.blocks.quality import bounds
 from mindllm_jax.corpus.settings import CleanCorpus
 from mindllm_jax.reporting.page import Page, Paragraph, Sample, Section, write_page
 
 _SHOWN, _CHARACTERS = 3, 500
 
 
+class _Limit(NamedTuple):
+    """One side of a bound: `side` is `least` or `most`."""
+
+    lang: str
+    reason: str
+    side: str
+    value: float
+
+
 class _Edge:
-    """The documents nearest to one side of a bound."""
+    """The documents nearest to a limit, on both sides."""
 
     def __init__(self) -> None:
         self.kept: list[tuple[float, int, str, str]] = []
@@ -44,33 +54,31 @@ def write_thresholds(config: CleanCorpus, documents: int = 3000) -> Path:
     shards = sorted((folder / "work/text").glob("*.jsonl.zst"))
     if not shards:
         raise FileNotFoundError(f"{folder} has no text yet: run the command without --thresholds first")
-    edges: dict[tuple[str, Bound], _Edge] = defaultdict(_Edge)
+    edges: dict[_Limit, _Edge] = defaultdict(_Edge)
     logger.disable("datatrove")
     reader = JsonlReader(str(folder / "work/text"), glob_pattern="*.jsonl.zst", limit=max(1, documents // len(shards)))
     number = count()
     for rank in range(len(shards)):
-        for document in islice(reader.run(None, rank, len(shards)), reader.limit):
+        for document in reader.run(None, rank, len(shards)):
             for bound in bounds(document, config.rules):
-                # One edge for each finite side, named by its limit alone.
-                for limit, low in ((bound.least, True), (bound.most, False)):
-                    if abs(limit) in (0, float("inf")):
+                label = f"{bound.value:.4g}: {document.metadata['source']} {document.id}"
+                for side, limit in (("least", bound.least), ("most", bound.most)):
+                    # No value can be on the other side of these.
+                    if limit in (0, float("inf")):
                         continue
-                    kept = bound.value >= limit if low else bound.value <= limit
-                    edge = edges[document.metadata["lang"], bound._replace(value=limit, least=low, most=0)]
-                    label = f"{bound.value:.4g}: {document.metadata['source']} {document.id}"
-                    edge.add((-abs(bound.value - limit), next(number), label, document.text[:_CHARACTERS]), kept)
+                    kept = bound.value >= limit if side == "least" else bound.value <= limit
+                    entry = (-abs(bound.value - limit), next(number), label, document.text[:_CHARACTERS])
+                    edges[_Limit(document.metadata["lang"], bound.reason, side, limit)].add(entry, kept)
     write_page(folder / "thresholds.html", _page(edges))
     return folder / "thresholds.html"
 
 
-def _page(edges: dict[tuple[str, Bound], _Edge]) -> Page:
+def _page(edges: dict[_Limit, _Edge]) -> Page:
     sections = []
-    for (lang, bound), edge in sorted(edges.items(), key=lambda item: (item[0][0], item[0][1].reason)):
+    for limit, edge in sorted(edges.items()):
         parts: list[Paragraph | Sample] = []
         for title, entries in (("just kept", edge.kept), ("just dropped", edge.dropped)):
             parts.append(Paragraph(title if entries else f"none {title}"))
             parts += [Sample("", text, label) for _, _, label, text in sorted(entries, reverse=True)]
-        sections.append(
-            Section(f"{lang}: {bound.reason}, at {'least' if bound.least else 'most'} {bound.value:g}", parts)
-        )
+        sections.append(Section(f"{limit.lang}: {limit.reason}, at {limit.side} {limit.value:g}", parts))
     return Page("Thresholds", "Documents nearest to each rule's limit, on both sides of it", sections)
