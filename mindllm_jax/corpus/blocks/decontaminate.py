@@ -152,7 +152,7 @@ class Decontaminate(Block):
     """Drops or cuts documents that hold items of benchmarks.
 
     Counts `found|BENCHMARK|SOURCE` in its statistics, and names the benchmarks in the metadata of what it drops.
-    Holds the index in memory, about 20 bytes a token of the benchmarks.
+    Holds the index in memory: about 20 bytes a token of the benchmarks, and 64 MiB for the sieve.
     """
 
     name = "Decontaminate"
