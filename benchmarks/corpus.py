@@ -1,14 +1,16 @@
 """The speed of the blocks and stages that clean text, beside datatrove's own on the same text in the same run.
 
 python benchmarks/corpus.py [--data ../shared/data/pretrain] [--seconds 2] [--languages zh,en] [--stock]
-    [--benchmarks ../shared/data/eval] [--markdown FILE]
+    [--benchmarks ../shared/data/eval] [--end_to_end] [--markdown FILE]
 
 MB of UTF-8 text a second of one core's processor time. Each block goes over documents drawn evenly from all files of
 a language, once or more, until --seconds have passed, after some that do not count. With --stock datatrove's go over
 the same documents, as far as they come in that time: it needs spaCy (`pip install spacy`, words of Chinese by jieba)
 and an xxhash before 4, because datatrove 0.10 hands it strings. Decontamination is measured where --benchmarks is
 given; datatrove's needs lighteval and is left out. Every block sees all documents, also those that another
-would drop. Prints tables and JSON; FILE gets a twin in `.json`.
+would drop. With --end_to_end the whole pipeline goes over all of the raw files, a stage in a process and a task at a
+time: seconds of processor time, and the peak memory of that one worker, with the raw files as they are and joined to
+one a language. Prints tables and JSON; FILE gets a twin in `.json`.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from corpus_stages import end_to_end, joined
 from datatrove.data import Document
 from datatrove.pipeline.dedup.exact_dedup import ExactDedupConfig, ExactDedupSignature
 from datatrove.pipeline.filters.c4_filters import C4QualityFilter
@@ -149,6 +152,7 @@ def main() -> None:
     parser.add_argument("--languages", default="zh,en")
     parser.add_argument("--stock", action="store_true", help="also datatrove's own blocks")
     parser.add_argument("--benchmarks", type=Path, help="raw files to look for")
+    parser.add_argument("--end_to_end", action="store_true", help="also the whole pipeline, with its memory")
     parser.add_argument("--markdown", type=Path, help="a file for the tables")
     arguments = parser.parse_args()
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("datatrove", "numpy"))
@@ -180,11 +184,34 @@ def main() -> None:
         caption = f"{language}: {len(documents):,} documents, {size:.1f} MB."
         text += f"\n{Table(columns, rows, caption).markdown()}"
         results[language] = [dict(zip(columns, row, strict=True)) for row in rows]
+    if arguments.end_to_end:
+        folders = [arguments.data / language for language in arguments.languages.split(",")]
+        table = whole(folders, arguments.benchmarks)
+        text += f"\n{table.markdown()}"
+        results["end to end"] = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     print(text)
     print(json.dumps(results))
     if arguments.markdown:
         write_text(arguments.markdown, text)
         write_text(arguments.markdown.with_suffix(".json"), json.dumps(results, indent=1) + "\n")
+
+
+def whole(folders: list[Path], benchmarks: Path | None) -> Table:
+    """Seconds and memory of each stage over all raw files."""
+    files = [file for folder in folders for file in document_files(folder)]
+    size = sum(len(document.text.encode()) for file in files for document in read_documents(file, on_bad="skip")) / 1e6
+    with tempfile.TemporaryDirectory() as work:
+        as_they_are = list(end_to_end(folders, benchmarks, Path(work, "corpus")))
+        one_each = list(end_to_end(joined(folders, Path(work, "joined")), benchmarks, Path(work, "corpus_joined")))
+    rows: list[list[Any]] = [
+        [many.stage, many.tasks, many.seconds, size / many.seconds, many.megabytes, one.megabytes]
+        for many, one in zip(as_they_are, one_each, strict=True)
+    ]
+    seconds = sum(stage.seconds for stage in as_they_are)
+    peaks = (max(stage.megabytes for stage in measured) for measured in (as_they_are, one_each))
+    rows.append(["all", None, seconds, size / seconds, *peaks])
+    columns = ("stage", "tasks", "seconds", "MB/s", "peak MB", "peak MB, a shard a language")
+    return Table(columns, rows, f"End to end: {size:.0f} MB of raw text; MB are of raw text, whatever a stage sees.")
 
 
 def _text(document: Document) -> str:

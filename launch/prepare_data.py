@@ -1,5 +1,6 @@
 """Cleans raw text, if CleanCorpus.inputs name some, and tokenizes documents into a token store.
 
+Where Scoring.run names a model, what is clean is chosen by its bits per token before.
 Run again, it goes on with the shards and sources that are not there yet.
 python launch/prepare_data.py --gin configs/data/real_bilingual.gin
 python launch/prepare_data.py --gin.PrepareData.inputs="('runs/corpus/zh', 'runs/corpus/en')" \\
@@ -12,6 +13,8 @@ With --thresholds it writes a page beside a corpus: documents just kept and just
 """
 
 import sys
+from dataclasses import replace
+from functools import partial
 
 from mindllm_jax import configuration
 
@@ -38,7 +41,13 @@ def main() -> None:
         return
     if arguments.workdir:
         configuration.record(config, arguments)
-    if not clean(config):
+    corpus, load = config.corpus, None
+    if corpus.scoring.run:
+        from mindllm_jax.evaluation.surprise import load_surprise, pinned
+
+        corpus = replace(corpus, scoring=pinned(corpus.scoring))
+        load = partial(load_surprise, corpus.scoring)
+    if not clean(corpus, load):
         print("submitted to Slurm (see squeue); run the same command again when the jobs are done")
         return
     prepared = prepare_data(config)

@@ -30,18 +30,30 @@ class Outcome(NamedTuple):
     bytes: int
 
 
-def write_card(folder: Path, tokens: Mapping[str, int] | None = None) -> Path:
+def write_card(folder: Path, tokens: Mapping[str, int] | None = None, *, scored: bool = False) -> Path:
     """Writes `card.html` and `card.json` into the folder of a corpus that is done.
 
     Args:
         folder: `CleanCorpus.output`.
         tokens: by source, where a store was made of the corpus.
+        scored: the card is that of what was chosen by score, and is written to its folder, `scored`.
 
     Returns the path of the page.
     """
     steps = list(_steps(folder / "logs"))
     outcomes = list(_outcomes(steps))
     summaries = read_summaries(str(folder / "summary"))
+    reasons = dropped(outcomes, summaries)
+    scores: dict[str, Any] = {}
+    if scored:
+        scores = json.loads((folder / "scored/work/parts/parts.json").read_text())
+        more = list(_steps(folder / "scored/logs"))
+        chosen = list(_outcomes(more))
+        for outcome in chosen:
+            if outcome.reason != KEPT:
+                reasons[outcome.source].update({outcome.reason: outcome.documents, KEPT: -outcome.documents})
+        steps, outcomes = steps + more, outcomes + chosen
+        summaries = read_summaries(str(folder / "scored/summary"))
     found = {
         "tokens": dict(tokens or {}),
         "sources": {
@@ -53,10 +65,12 @@ def write_card(folder: Path, tokens: Mapping[str, int] | None = None) -> Path:
         "seconds": {step["name"]: round(step["seconds"], 1) for step in steps if "stage 3" not in step["name"]},
         "benchmarks": _benchmarks(folder, steps),
         "clusters": json.loads((folder / "work/clusters/clusters.json").read_text()),
+        "scores": scores,
     }
-    write_text(folder / "card.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n")
-    write_page(folder / "card.html", _page(found, outcomes, summaries))
-    return folder / "card.html"
+    place = folder / "scored" if scored else folder
+    write_text(place / "card.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+    write_page(place / "card.html", _page(found, reasons, summaries))
+    return place / "card.html"
 
 
 def _steps(logs: Path) -> Iterator[dict[str, Any]]:
@@ -126,7 +140,9 @@ def dropped(outcomes: list[Outcome], summaries: Mapping[tuple[str, str], SourceS
     return dict(reasons)
 
 
-def _page(found: dict[str, Any], outcomes: list[Outcome], summaries: Mapping[tuple[str, str], SourceSummary]) -> Page:
+def _page(
+    found: dict[str, Any], reasons: Mapping[str, Counter[str]], summaries: Mapping[tuple[str, str], SourceSummary]
+) -> Page:
     languages = sorted({lang for lang, _ in summaries})
     total = {lang: SourceSummary() for lang in languages}
     for (lang, _), summary in summaries.items():
@@ -134,9 +150,10 @@ def _page(found: dict[str, Any], outcomes: list[Outcome], summaries: Mapping[tup
     lead = ", ".join(f"{lang}: {s.documents:,} documents, {s.bytes / 1e6:,.1f} MB" for lang, s in total.items())
     sections = [
         Section("Sources", [_sources(found["tokens"], summaries)]),
-        Section("What was dropped", [*_reasons(dropped(outcomes, summaries)), _costs(found)]),
+        Section("What was dropped", [*_reasons(reasons), _costs(found)]),
         Section("Lengths and entropies", _distributions(total)),
         *([Section("Items of benchmarks found", [_contamination(found["benchmarks"])])] if found["benchmarks"] else []),
+        *([Section("Bits per token", [_scores(found["scores"])])] if found["scores"] else []),
         Section("What the text is about", _composition(total)),
         Section("Samples", _samples(summaries)),
     ]
@@ -219,6 +236,12 @@ def _contamination(benchmarks: dict[str, Any]) -> Table:
         for name, counts in benchmarks.items()
     ]
     return Table(("benchmark", "items", "too short to look for", "documents with items", "most of them in"), rows)
+
+
+def _scores(scores: dict[str, Any]) -> Table:
+    columns = ("source", "documents scored", "10 % have at most", "50 %", "90 %")
+    rows = [[source, found["documents"], *found["quantiles"]] for source, found in scores.items()]
+    return Table(columns, rows, "under the model of Scoring.run, before documents were chosen by them")
 
 
 def _composition(total: Mapping[str, SourceSummary]) -> list[Paragraph | Table]:

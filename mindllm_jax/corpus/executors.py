@@ -18,11 +18,15 @@ from mindllm_jax.corpus.settings import Executor
 
 
 class Stage(NamedTuple):
-    """A pipeline of datatrove steps that is run for each of `tasks` shards."""
+    """A pipeline of datatrove steps that is run for each of `tasks` shards.
+
+    Where a model computes, here a task has the whole machine, elsewhere `Executor.gpus`.
+    """
 
     name: str
     steps: list[Any]
     tasks: int
+    model: bool = False
 
 
 def step_name(name: str) -> str:
@@ -39,6 +43,10 @@ def run_stages(stages: list[Stage], logs: Path, executor: Executor) -> bool:
     """
     if executor.kind == "slurm":
         return _submit(stages, logs, executor)
+    import multiprocess
+
+    # datatrove forks a process for each stage, and where a model has computed no fork is safe.
+    multiprocess.set_start_method("forkserver", force=True)  # pyright: ignore[reportAttributeAccessIssue]  made at import
     with _quiet(logs / "datatrove.log") as console, Progress(
         TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
         TimeElapsedColumn(), console=console,
@@ -80,13 +88,14 @@ def _made(stage: Stage, folder: Path, executor: Executor) -> Any:
             workers=executor.workers or -1,
             logging_dir=str(folder),
             mem_per_cpu_gb=executor.memory_gb,
+            gpus_per_task=executor.gpus if stage.model else 0,
         )
     from datatrove.executor.local import LocalPipelineExecutor
 
     return LocalPipelineExecutor(
         stage.steps,
         tasks=stage.tasks,
-        workers=min(executor.workers or os.cpu_count() or 1, stage.tasks),
+        workers=1 if stage.model else min(executor.workers or os.cpu_count() or 1, stage.tasks),
         logging_dir=str(folder),
     )
 
@@ -102,6 +111,7 @@ def _submit(stages: list[Stage], logs: Path, executor: Executor) -> bool:
             time=executor.time,
             partition=executor.partition,
             mem_per_cpu_gb=executor.memory_gb,
+            gpus_per_task=executor.gpus if stage.model else 0,
             workers=executor.workers or -1,
             job_name=stage.name.replace(" ", "_"),
             qos="",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,9 @@ from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
 from mindllm_jax.corpus.executors import Stage, run_stages, step_name
 from mindllm_jax.corpus.reading.files import raw_files
 from mindllm_jax.corpus.reading.reader import Reader
-from mindllm_jax.corpus.settings import CleanCorpus
+from mindllm_jax.corpus.settings import CleanCorpus, same_settings
 from mindllm_jax.corpus.summary import Summary
-from mindllm_jax.files import write_text
-from mindllm_jax.reporting.tables import Table
+from mindllm_jax.reporting.tables import Cell, Table
 
 
 def clean_corpus(config: CleanCorpus) -> bool:
@@ -39,17 +37,22 @@ def clean_corpus(config: CleanCorpus) -> bool:
         ValueError: an input is bad, or the folder holds a corpus of other settings.
     """
     files = raw_files(config.inputs)
-    _remember(config, files)
+    settings = {**dataclasses.asdict(config), "files": files}
+    for name in ("inputs", "output", "executor", "keep_dropped", "scoring"):
+        del settings[name]
+    same_settings(Path(config.output), settings)
     return run_stages(stages(config, files), Path(config.output) / "logs", config.executor)
 
 
 def stages_table(config: CleanCorpus) -> Table:
     """What `clean_corpus` would do."""
     files = raw_files(config.inputs)
-    rows = [
+    rows: list[list[Cell]] = [
         [stage.name, stage.tasks, " > ".join(step_name(str(step)) for step in stage.steps)]
         for stage in stages(config, files)
     ]
+    if config.scoring.run:
+        rows.append(["score", None, f"Choose by bits per token under {config.scoring.run}"])
     return Table(("stage", "tasks", "steps"), rows, f"{len(files)} raw files, to {config.output}")
 
 
@@ -134,21 +137,3 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
             shards,
         ),
     ]
-
-
-def _remember(config: CleanCorpus, files: list[str]) -> None:
-    """Writes what the result depends on, or compares it with what is there."""
-    settings = json.loads(json.dumps({**dataclasses.asdict(config), "files": files}))
-    for name in ("inputs", "output", "executor", "keep_dropped"):
-        del settings[name]
-    path = Path(config.output) / "settings.json"
-    if not path.exists():
-        write_text(path, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
-        return
-    there = json.loads(path.read_text("utf-8"))
-    different = sorted(name for name in settings | there if settings.get(name) != there.get(name))
-    if different:
-        raise ValueError(
-            f"{config.output} holds a corpus of other settings ({', '.join(different)} differ, see {path}); set another"
-            " CleanCorpus.output, or delete the folder to make it anew"
-        )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+from mindllm_jax.files import write_text
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,35 @@ class Decontamination:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """What is kept by how surprising a small model of ours finds it.
+
+    The documents of each source, in order of their bits per token, are cut into as many equal parts as `keep` has
+    numbers. Within a source, because what is common in laws is rare in poems, and the proportions are the mixture's.
+
+    Attributes:
+        run: folder of a pre-training run; "" scores nothing.
+        step: of its checkpoint; None: the newest.
+        tokens: of a document that are read at most, from its beginning.
+        batch_rows: rows of `tokens` tokens that the model reads at a time.
+        keep: of each part the share of documents to keep, 0 to 1, chosen by the hashes of their ids; the part that
+            surprises least comes first. One number alone cuts nothing: (1.0,) only writes down the bits.
+    """
+
+    run: str = ""
+    step: int | None = None
+    tokens: int = 512
+    batch_rows: int = 16
+    keep: tuple[float, ...] = (0.0, *[1.0] * 18, 0.0)
+
+    def __post_init__(self) -> None:
+        if min(self.tokens, self.batch_rows) < 1:
+            raise ValueError("Scoring.tokens and Scoring.batch_rows must be at least 1")
+        if not any(self.keep) or not all(0 <= share <= 1 for share in self.keep):
+            raise ValueError(f"Scoring.keep must be shares between 0 and 1, not all of them 0; it is {self.keep}")
+
+
+@dataclass(frozen=True)
 class Executor:
     """How the tasks of a stage are run. A task is a shard; one that was finished is not run again.
 
@@ -156,6 +189,7 @@ class Executor:
         partition: of Slurm.
         time: limit of a task on Slurm, as Slurm writes it.
         environment: a shell line that makes Python find this project on the nodes, such as `source .venv/bin/activate`.
+        gpus: of a task that computes with a model (`Scoring`), on Slurm and Ray.
         sbatch: further options of sbatch by name.
     """
 
@@ -165,6 +199,7 @@ class Executor:
     partition: str = ""
     time: str = "24:00:00"
     environment: str = ""
+    gpus: int = 0
     sbatch: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -172,8 +207,8 @@ class Executor:
             raise ValueError(f"Executor.kind must be 'local', 'slurm' or 'ray', not {self.kind!r}")
         if self.kind == "slurm" and not self.partition:
             raise ValueError("Executor.partition is empty; name the Slurm partition, see sinfo")
-        if self.workers < 0 or self.memory_gb < 1:
-            raise ValueError("Executor.workers must be at least 0 and Executor.memory_gb at least 1")
+        if min(self.workers, self.gpus) < 0 or self.memory_gb < 1:
+            raise ValueError("Executor.workers and Executor.gpus must be at least 0, and Executor.memory_gb at least 1")
 
 
 @dataclass(frozen=True)
@@ -195,6 +230,7 @@ class CleanCorpus:
         lexicon: a file of words and phrases; see `Lexicon`. "" for none.
         lexicon_count: so many different ones in a document drop it.
         decontamination: which benchmarks' items are taken out, and how.
+        scoring: which of the clean documents are kept by the score of a model, in `scored/`; may be set later.
         keep_dropped: writes what is dropped to `dropped/REASON/`, to be looked at.
         executor: where it runs.
     """
@@ -211,5 +247,22 @@ class CleanCorpus:
     lexicon: str = ""
     lexicon_count: int = 3
     decontamination: Decontamination = field(default_factory=Decontamination)
+    scoring: Scoring = field(default_factory=Scoring)
     keep_dropped: bool = True
     executor: Executor = field(default_factory=Executor)
+
+
+def same_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Writes what the result in the folder depends on, or compares it with what is there."""
+    settings = json.loads(json.dumps(settings))
+    path = folder / "settings.json"
+    if not path.exists():
+        write_text(path, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
+        return
+    there = json.loads(path.read_text("utf-8"))
+    different = sorted(name for name in settings | there if settings.get(name) != there.get(name))
+    if different:
+        raise ValueError(
+            f"{folder} holds a corpus of other settings ({', '.join(different)} differ, see {path}); set another"
+            " CleanCorpus.output, or delete the folder to make it anew"
+        )

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mindllm_jax.corpus.documents import Document, SeenIds, read_documents
 from mindllm_jax.corpus.settings import CleanCorpus
@@ -16,6 +16,9 @@ from mindllm_jax.data.store_writer import SourceDocuments, build_store
 from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.data.tokenizer_training import TrainTokenizer, train_tokenizer
 from mindllm_jax.reporting.tables import Cell, Table
+
+if TYPE_CHECKING:
+    from mindllm_jax.corpus.scoring import Scorer
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class PrepareData:
                 "PrepareData takes either documents (PrepareData.inputs) or raw files to clean (CleanCorpus.inputs):"
                 f" {'both are' if self.inputs else 'neither is'} given"
             )
+        if self.inputs and self.corpus.scoring.run:
+            raise ValueError("Scoring chooses among what comes of CleanCorpus.inputs, and PrepareData.inputs are given")
 
 
 class Prepared(NamedTuple):
@@ -91,32 +96,34 @@ def prepare_data(config: PrepareData) -> Prepared:
         from mindllm_jax.corpus.card import write_card
 
         tokens = {name: sum(split.tokens for split in info.splits.values()) for name, info in store.sources.items()}
-        write_card(Path(config.corpus.output), tokens)
+        write_card(Path(config.corpus.output), tokens, scored=bool(config.corpus.scoring.run))
     return Prepared(store, written, skipped)
 
 
-def clean(config: PrepareData) -> bool:
-    """Cleans the raw files, if the settings name some; returns whether the documents are there.
+def clean(config: CleanCorpus, load: "Callable[[], Scorer] | None" = None) -> bool:
+    """Cleans the raw files, if the settings name some, and chooses by score; returns whether the documents are there.
+
+    load: makes the model of `CleanCorpus.scoring` ready; None chooses nothing. See `score_corpus`.
 
     Raises:
         ImportError: a package that cleaning needs is not installed.
         OSError, ValueError: see `clean_corpus`.
     """
-    if not config.corpus.inputs:
+    if not config.inputs:
         return True
     try:
         from mindllm_jax.corpus.pipeline import clean_corpus
+        from mindllm_jax.corpus.scoring import score_corpus
     except ImportError as error:
         raise ImportError(f"cleaning raw files needs {error.name}: pip install 'mindllm-jax[data]'") from error
-    return clean_corpus(config.corpus)
+    return clean_corpus(config) and (load is None or score_corpus(config, load))
 
 
 def _documents(config: PrepareData) -> list[Path]:
     if config.inputs:
         return input_files(config.inputs)
-    return input_files(
-        sorted({str(file.parent) for file in Path(config.corpus.output, "documents").rglob("*.jsonl.gz")})
-    )
+    folder = Path(config.corpus.output, *(("scored",) if config.corpus.scoring.run else ()), "documents")
+    return input_files(sorted({str(file.parent) for file in folder.rglob("*.jsonl.gz")}))
 
 
 def _tokenizer(config: PrepareData) -> Tokenizer:

@@ -22,6 +22,9 @@ def data(tmp_path: Path) -> Path:
         "en": ["".join(letters) + " " for letters in random.choice(list("abcdefghijkl"), (1500, 5))],
     }
 
+    # Without stop words it is no English, and all of it would be dropped.
+    units["en"] += ["the ", "of "] * 150
+
     def text(language: str, size: int) -> str:
         return "".join(random.choice(units[language], size)) + "."
 
@@ -68,3 +71,10 @@ def test_speeds(data: Path) -> None:
     assert set(found) == {"zh", "en"}
     assert all(row["MB/s"] > 0 for rows in found.values() for row in rows)
     assert {"quality", "privacy", "decontaminate", "MinHash signatures"} <= {row["stage"] for row in found["zh"]}
+
+
+@pytest.mark.slow
+def test_stages_end_to_end(data: Path) -> None:
+    found = results("corpus.py", "--data", data, "--seconds", "0.01", "--languages", "en", "--end_to_end")["end to end"]
+    assert [row["tasks"] for row in found if row["stage"] in ("text", "clusters", "all")] == [1, 1, None]
+    assert all(row["seconds"] > 0 and row["peak MB"] > 50 for row in found)

@@ -1,0 +1,183 @@
+"""Clean documents chosen by how surprising a small model finds them: stages after the pipeline's, and optional.
+
+Bits per token of each document, then the borders of equal parts of each source, then what is kept of each part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from datatrove.data import Document
+from datatrove.io import DataFolder, DataFolderLike, get_datafolder
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.writers.disk_base import DiskWriter
+
+from mindllm_jax.corpus.blocks.block import Block
+from mindllm_jax.corpus.executors import Stage, run_stages
+from mindllm_jax.corpus.settings import CleanCorpus, same_settings
+from mindllm_jax.corpus.summary import Summary
+
+Scorer = Callable[[Iterable[str]], Iterator[float]]
+"""Bits per token of each text, in their order."""
+
+# Bits are kept in hundredths, so that counting them is exact and little: 2 bytes a document.
+_PER_BIT, _MOST = 100, 65535
+
+
+def score_corpus(config: CleanCorpus, load: Callable[[], Scorer]) -> bool:
+    """Writes `scored/documents` from `documents` of a corpus that is done; returns whether that is done.
+
+    Args:
+        config: of the corpus. `Scoring.step` must be a number: a run that goes on must not change the scores.
+        load: makes the model ready, once a task; sent to workers.
+
+    Raises as `clean_corpus` does.
+    """
+    folder = Path(config.output) / "scored"
+    same_settings(folder, dataclasses.asdict(config.scoring))
+    files = sorted((Path(config.output) / "documents").rglob("*.jsonl.gz"))
+    return run_stages(scoring_stages(config, load, len(files)), folder / "logs", config.executor)
+
+
+def scoring_stages(config: CleanCorpus, load: Callable[[], Scorer], files: int) -> list[Stage]:
+    """The stages over the files of documents, of which each holds one source in one language."""
+    from datatrove.pipeline.readers import JsonlReader
+    from datatrove.pipeline.writers.jsonl import JsonlWriter
+
+    output = Path(config.output)
+    folder, bits = output / "scored", str(output / "scored/work/bits")
+    parts = str(folder / "work/parts")
+
+    def read() -> JsonlReader:
+        return JsonlReader(str(output / "documents"), glob_pattern="**/*.jsonl.gz", add_file_path=False)
+
+    dropped = JsonlWriter(str(folder / "dropped"), "score/${rank}.jsonl.gz") if config.keep_dropped else None
+    written = JsonlWriter(str(folder / "documents"), "${lang}/${source}/${rank}.jsonl.gz", expand_metadata=True)
+    return [
+        Stage("score", [read(), Score(bits, load)], files, model=True),
+        Stage("parts", [Parts(bits, parts, len(config.scoring.keep))], 1),
+        Stage(
+            "choose",
+            [read(), Choose(bits, parts, config.scoring.keep, dropped), Summary(str(folder / "summary")), written],
+            files,
+        ),
+    ]
+
+
+class Score(PipelineStep):
+    """Writes `RANK.npz` with the source and the hundredths of bits per token of each document, uint16."""
+
+    type = "🔢 - SCORE"
+    name = "Score"
+
+    def __init__(self, folder: DataFolderLike, load: Callable[[], Scorer]) -> None:
+        super().__init__()
+        self.folder, self.load = get_datafolder(folder), load
+
+    def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> None:
+        """Reads a file to its end."""
+        sources: set[str] = set()
+
+        def texts() -> Iterator[str]:
+            for document in data or ():
+                sources.add(_key(document))
+                yield document.text
+
+        with self.track_time():
+            bits = np.fromiter(self.load()(texts()), np.float64)
+            (source,) = sources
+            with self.folder.open(f"{rank:05d}.npz", "wb") as file:
+                np.savez(file, bits=np.minimum(np.rint(bits * _PER_BIT), _MOST).astype(np.uint16), source=source)
+
+
+class Parts(PipelineStep):
+    """Finds the borders of `count` equal parts of each source, in one task; holds 512 KiB a source.
+
+    A document's place is that of the middle of all that have as many bits, so one alone is in the middle part.
+    Writes `parts.json`: by `LANG/SOURCE` the borders, and the bits that 10, 50 and 90 % of the documents have at most.
+    """
+
+    type = "🔢 - SCORE"
+    name = "Parts"
+
+    def __init__(self, bits: DataFolderLike, folder: DataFolderLike, count: int) -> None:
+        super().__init__()
+        self.bits, self.folder, self.count = get_datafolder(bits), get_datafolder(folder), count
+
+    def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> None:
+        """Goes over all files of `Score`."""
+        counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(_MOST + 1, np.int64))
+        with self.track_time():
+            for name in self.bits.list_files(glob_pattern="*.npz"):
+                source, bits = _load(self.bits, name)
+                counts[source] += np.bincount(bits, minlength=_MOST + 1)
+            found = {}
+            for source, count in sorted(counts.items()):
+                place = (np.cumsum(count) - count / 2) / count.sum()
+                borders = np.searchsorted(place, np.arange(1, self.count) / self.count)
+                quantiles = np.searchsorted(place, (0.1, 0.5, 0.9))
+                found[source] = {
+                    "documents": int(count.sum()),
+                    "borders": (borders / _PER_BIT).tolist(),
+                    "quantiles": (quantiles / _PER_BIT).tolist(),
+                }
+            with self.folder.open("parts.json", "w") as file:
+                json.dump(found, file)
+
+
+class Choose(Block):
+    """Keeps of each part of a source the share that `keep` says; writes a document's bits as `bits_per_token`.
+
+    It must see the files as `Score` did.
+    """
+
+    name = "Choose by score"
+
+    def __init__(
+        self,
+        bits: DataFolderLike,
+        parts: DataFolderLike,
+        keep: tuple[float, ...],
+        exclusion_writer: DiskWriter | None = None,
+    ) -> None:
+        super().__init__(exclusion_writer)
+        self.bits, self.parts, self.keep = get_datafolder(bits), get_datafolder(parts), keep
+        self._borders: dict[str, Any] = {}
+
+    def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Goes over a file."""
+        with self.parts.open("parts.json") as file:
+            self._borders = json.load(file)
+        _, bits = _load(self.bits, f"{rank:05d}.npz")
+        yield from super().run(_with_bits(data or (), bits), rank, world_size)
+
+    def judge(self, document: Document) -> str | None:
+        """See `Block`."""
+        borders = self._borders[_key(document)]["borders"]
+        part = bisect_right(borders, document.metadata["bits_per_token"])
+        if xxhash.xxh64_intdigest(document.id.encode()) / 2**64 < self.keep[part]:
+            return None
+        return f"bits per token, part {part + 1} of {len(self.keep)}"
+
+
+def _with_bits(data: Iterable[Document], bits: np.ndarray) -> Iterator[Document]:
+    for document, hundredths in zip(data, bits.tolist(), strict=True):
+        document.metadata["bits_per_token"] = hundredths / _PER_BIT
+        yield document
+
+
+def _key(document: Document) -> str:
+    return f"{document.metadata['lang']}/{document.metadata['source']}"
+
+
+def _load(folder: DataFolder, name: str) -> tuple[str, np.ndarray]:
+    with folder.open(name, "rb") as file, np.load(file, allow_pickle=False) as found:
+        return str(found["source"]), found["bits"]

@@ -1,0 +1,146 @@
+"""Documents chosen by a score: which part of its source each is in, what is kept of it, and the files that come out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("datatrove")
+
+from mindllm_jax.corpus.card import write_card
+from mindllm_jax.corpus.pipeline import clean_corpus
+from mindllm_jax.corpus.scoring import Parts, Score, score_corpus
+from mindllm_jax.corpus.settings import CleanCorpus, Executor, QualityRules, Repeats, Scoring
+
+
+def by_number(texts: Iterable[str]) -> Iterator[float]:
+    """Bits of a text: a hundredth of the number that it begins with, and 0.004, which is rounded away."""
+    for text in texts:
+        yield int(text.split()[0]) / 100 + 0.004
+
+
+def load() -> Any:
+    return by_number
+
+
+def prose(number: int) -> str:
+    draw = np.random.default_rng(number)
+    few = "the river of stone and garden with window that was letter to mountain market bread harbour candle".split()
+    words = [str(draw.choice(few)) + "." * (place % 9 == 8) for place in range(99)]
+    return f"{number} {' '.join(words)}"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> CleanCorpus:
+    """Settings of a corpus that is clean: 40 documents of one source, one of another."""
+    folder = tmp_path_factory.mktemp("scored")
+    (folder / "raw").mkdir()
+    for source, numbers in (("tales", range(100, 140)), ("alone", [777])):
+        rows = [{"text": prose(n), "id": f"{source}{n}", "source": source, "lang": "en"} for n in numbers]
+        (folder / f"raw/{source}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = CleanCorpus(
+        inputs=(str(folder / "raw"),),
+        output=str(folder / "corpus"),
+        rules=QualityRules(en_repeated_runs=1.0, en_commonest_run=1.0),
+        repeats=Repeats(partitions=1),
+        scoring=Scoring(step=7, keep=(0.0, 1.0, 1.0, 1.0)),
+        executor=Executor(workers=1),
+    )
+    assert clean_corpus(made) and score_corpus(made, load)
+    return made
+
+
+def rows(folder: Path) -> dict[str, dict[str, Any]]:
+    lines = (line for file in sorted(folder.rglob("*.gz")) for line in gzip.decompress(file.read_bytes()).splitlines())
+    return {row["id"]: row for row in map(json.loads, lines)}
+
+
+def test_the_least_surprising_quarter_of_each_source_goes(config: CleanCorpus) -> None:
+    folder = Path(config.output)
+    kept, gone = rows(folder / "scored/documents"), rows(folder / "scored/dropped")
+    assert kept.keys() == {f"tales{n}" for n in range(110, 140)} | {"alone777"}, "one document alone is in the middle"
+    assert gone.keys() == {f"tales{n}" for n in range(100, 110)}
+    assert {row["metadata"]["filter_reason"] for row in gone.values()} == {"bits per token, part 1 of 4"}
+    assert kept["tales123"]["bits_per_token"] == 1.23
+    before = rows(folder / "documents")
+    assert {id: row["text"] for id, row in before.items()} == {id: row["text"] for id, row in (kept | gone).items()}
+
+
+def test_the_card_counts_them(config: CleanCorpus) -> None:
+    page = write_card(Path(config.output), scored=True)
+    assert page == Path(config.output) / "scored/card.html"
+    assert "bits per token, part 1 of 4" in page.read_text("utf-8")
+    card = json.loads((Path(config.output) / "scored/card.json").read_text())
+    assert card["sources"]["tales"]["documents"] == 30
+    assert card["scores"]["en/tales"]["quantiles"] == [1.04, 1.2, 1.36]
+    outcomes = [outcome for outcome in card["outcomes"] if outcome["block"] == "Choose by score"]
+    assert {(row["source"], row["reason"], row["documents"]) for row in outcomes} == {
+        ("tales", "kept", 30),
+        ("tales", "bits per token, part 1 of 4", 10),
+        ("alone", "kept", 1),
+    }
+
+
+def test_what_was_scored_stays_and_other_settings_are_refused(config: CleanCorpus) -> None:
+    marks = sorted((Path(config.output) / "scored/logs").rglob("completions/*"))
+    before = [mark.stat().st_mtime_ns for mark in marks]
+    assert len(marks) == 5 and score_corpus(config, load)
+    assert [mark.stat().st_mtime_ns for mark in marks] == before
+    with pytest.raises(ValueError, match=r"scored holds a corpus of other settings \(step differ"):
+        score_corpus(replace(config, scoring=replace(config.scoring, step=8)), load)
+
+
+def test_a_share_of_a_part_is_kept(config: CleanCorpus, tmp_path: Path) -> None:
+    """The same documents whatever the number of workers."""
+    (tmp_path / "documents").symlink_to(Path(config.output) / "documents")
+    half = replace(config, output=str(tmp_path), scoring=Scoring(step=7, keep=(0.5, 1.0)), executor=Executor(workers=2))
+    assert score_corpus(half, load)
+    kept = [id for id in rows(tmp_path / "scored/documents") if id < "tales120"]
+    assert 5 <= len(kept) <= 15
+    # Keeping more keeps what was kept.
+    more = replace(half, output=str(tmp_path / "more"), scoring=Scoring(step=7, keep=(0.8, 1.0)))
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/documents").symlink_to(Path(config.output) / "documents")
+    assert score_corpus(more, load)
+    assert set(kept) < rows(tmp_path / "more/scored/documents").keys()
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 7))
+def test_parts_are_equal_but_for_what_is_alike(
+    tmp_path_factory: pytest.TempPathFactory, hundredths: list[int], count: int
+) -> None:
+    folder = tmp_path_factory.mktemp("parts")
+    np.savez(folder / "00000.npz", bits=np.array(hundredths, np.uint16), source="zh/x")
+    Parts(str(folder), str(folder), count).run()
+    found = json.loads((folder / "parts.json").read_text())["zh/x"]
+    borders = found["borders"]
+    assert len(borders) == count - 1 and borders == sorted(borders)
+    parts = np.searchsorted(borders, np.array(hundredths) / 100, side="right")
+    sizes = Counter(parts.tolist())
+    alike = max(Counter(hundredths).values())
+    assert all(abs(sizes[part] - len(hundredths) / count) <= alike for part in range(count))
+
+
+def test_a_score_beyond_the_scale_is_the_largest(tmp_path: Path) -> None:
+    from datatrove.data import Document
+
+    document = Document("100000 x", "a", metadata={"lang": "zh", "source": "x"})
+    Score(str(tmp_path), load).run([document], 3)
+    with np.load(tmp_path / "00003.npz", allow_pickle=False) as found:
+        assert found["bits"].tolist() == [65535] and str(found["source"]) == "zh/x"
+
+
+@pytest.mark.parametrize("keep", [(), (0.0, 0.0), (1.2,), (-0.1, 1.0)])
+def test_impossible_shares_are_refused(keep: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"Scoring\.keep must be shares between 0 and 1"):
+        Scoring(keep=keep)
