@@ -19,7 +19,7 @@ from mindllm_jax.corpus.dedup.exact import exact_config
 from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats
 from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
 from mindllm_jax.corpus.executors import Stage, run_stages, step_name
-from mindllm_jax.corpus.reading.files import raw_files
+from mindllm_jax.corpus.reading.files import raw_files, sizes
 from mindllm_jax.corpus.reading.reader import Reader
 from mindllm_jax.corpus.settings import CleanCorpus, same_settings
 from mindllm_jax.corpus.summary import Summary
@@ -37,7 +37,7 @@ def clean_corpus(config: CleanCorpus) -> bool:
         ValueError: an input is bad, or the folder holds a corpus of other settings.
     """
     files = raw_files(config.inputs)
-    settings = {**dataclasses.asdict(config), "files": files}
+    settings = {**dataclasses.asdict(config), "files": sizes(files)}
     for name in ("inputs", "output", "executor", "keep_dropped", "scoring"):
         del settings[name]
     same_settings(Path(config.output), settings)

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -153,6 +154,20 @@ def test_a_killed_run_goes_on(corpus: Path, settings: Callable[..., CleanCorpus]
 def test_other_settings_in_the_same_folder_are_refused(corpus: Path, settings: Callable[..., CleanCorpus]) -> None:
     with pytest.raises(ValueError, match=r"holds a corpus of other settings \(rules differ, see .*settings\.json\)"):
         clean_corpus(settings(corpus, rules=QualityRules(zh_han=5)))
+
+
+def test_other_raw_files_are_refused_and_moved_ones_are_not(
+    raw: Path, settings: Callable[..., CleanCorpus], tmp_path: Path
+) -> None:
+    copies = shutil.copytree(raw, tmp_path / "raw")
+    config = settings(tmp_path / "out", inputs=(str(copies),))
+    assert clean_corpus(config)
+    moved = replace(config, inputs=(str(copies.rename(tmp_path / "moved")),))
+    assert clean_corpus(moved)
+    with open(tmp_path / "moved/tales.jsonl.gz", "ab") as file:
+        file.write(gzip.compress(b'{"text": "more"}'))
+    with pytest.raises(ValueError, match=r"other settings \(files differ"):
+        clean_corpus(moved)
 
 
 def test_the_card_says_what_became_of_every_document(corpus: Path) -> None:

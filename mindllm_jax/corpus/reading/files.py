@@ -83,3 +83,9 @@ def short_names(files: Sequence[str]) -> list[str]:
     while len({tuple(p[-depth:]) for p in parts}) < len(set(files)):
         depth += 1
     return ["/".join(p[-depth:]) for p in parts]
+
+
+def sizes(files: Sequence[str]) -> list[tuple[str, int]]:
+    """The short name and the bytes of each file: wherever they lie, the same files give the same."""
+    places = map(file_system, files)
+    return [(name, int(fs.size(path))) for name, (fs, path) in zip(short_names(files), places, strict=True)]

@@ -3,7 +3,7 @@
 import fsspec
 import pytest
 
-from mindllm_jax.corpus.reading.files import raw_files, short_names
+from mindllm_jax.corpus.reading.files import raw_files, short_names, sizes
 
 
 @pytest.fixture
@@ -55,3 +55,10 @@ def test_short_names_tell_files_apart():
     assert short_names(["/data/zh/a.txt", "/data/en/b.txt"]) == ["a.txt", "b.txt"]
     assert short_names(["/data/zh/a.txt", "s3://x/en/a.txt"]) == ["zh/a.txt", "en/a.txt"]
     assert short_names(["a.txt", "a.txt"]) == ["a.txt", "a.txt"]
+
+
+def test_sizes_are_the_same_wherever_files_lie(tree, tmp_path_factory):
+    (tree / "zh/b.jsonl.gz").write_bytes(b"abc")
+    elsewhere = tree.rename(tmp_path_factory.mktemp("new") / "place")
+    found = sizes(raw_files([str(elsewhere)]))
+    assert found == [("c.parquet", 0), ("b.jsonl.gz", 3), ("a.TXT", 0)]
