@@ -62,6 +62,7 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
     from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets, MinhashDedupFilter
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.writers.jsonl import JsonlWriter
+    from datatrove.utils.logging import logger
 
     output, shards = Path(config.output), len(files)
     exact, partitions = exact_config(config.priorities), config.repeats.partitions
@@ -87,6 +88,10 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
         *([Lexicon(config.lexicon, config.lexicon_count, dropped("lexicon"))] if config.lexicon else []),
         *([Decontaminate(work("benchmarks"), config.decontamination, dropped("benchmark"))] if found else []),
     ]
+    # It reminds people of the number of tasks that "find copies" has below.
+    logger.disable("datatrove")
+    hashes = ExactDedupSignature(work("hashes"), exact, partitions)
+    logger.enable("datatrove")
     without_copies = partial(ExactDedupFilter, work("copies"), exact)
     return [
         Stage(
@@ -101,7 +106,7 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
             shards,
         ),
         # Copies first: a document that is there ten times would make boilerplate of its lines.
-        Stage("sign", [read("text"), ExactDedupSignature(work("hashes"), exact, partitions)], shards),
+        Stage("sign", [read("text"), hashes], shards),
         Stage("find copies", [ExactFindDedups(work("hashes"), work("copies"), exact)], partitions),
         Stage("count lines", [read("text"), without_copies(), CountLines(work("lines"), config.repeats)], shards),
         Stage(
