@@ -162,14 +162,14 @@ class Scoring:
         tokens: of a document that are read at most, from its beginning.
         batch_rows: rows of `tokens` tokens that the model reads at a time.
         keep: of each part the share of documents to keep, 0 to 1, chosen by the hashes of their ids; the part that
-            surprises least comes first. One number alone cuts nothing: (1.0,) only writes down the bits.
+            surprises least comes first. (1.0,) keeps all and writes down the bits, to be looked at before anything is cut.
     """
 
     run: str = ""
     step: int | None = None
     tokens: int = 512
     batch_rows: int = 16
-    keep: tuple[float, ...] = (0.0, *[1.0] * 18, 0.0)
+    keep: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         if min(self.tokens, self.batch_rows) < 1:
