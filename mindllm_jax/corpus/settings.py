@@ -162,7 +162,8 @@ class Scoring:
         tokens: of a document that are read at most, from its beginning.
         batch_rows: rows of `tokens` tokens that the model reads at a time.
         keep: of each part the share of documents to keep, 0 to 1, chosen by the hashes of their ids; the part that
-            surprises least comes first. (1.0,) keeps all and writes down the bits, to be looked at before anything is cut.
+            surprises least comes first. (1.0,) keeps all and writes down the bits, to be looked at before
+            anything is cut.
     """
 
     run: str = ""
