@@ -67,6 +67,7 @@ class Repeats:
         run: at least so many such lines in a row are taken out.
         alone: or so many characters of a line that stands alone.
         paragraph: least characters of a paragraph that may stand in one document only; 0 leaves them all.
+        copied: a document of which such paragraphs are more than this share goes: what is left of it is no text.
         keep_sources: in these nothing is taken out, as in poems with their refrains.
         partitions: of the hashes of lines, paragraphs and whole documents; more take less memory each.
     """
@@ -76,6 +77,7 @@ class Repeats:
     run: int = 2
     alone: int = 30
     paragraph: int = 200
+    copied: float = 0.5
     keep_sources: tuple[str, ...] = ()
     partitions: int = 8
 

@@ -24,12 +24,14 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from mindllm_jax.corpus.blocks.block import Block
+from mindllm_jax.corpus.blocks.format import fenced
 from mindllm_jax.corpus.settings import Repeats
 
 # The second half of a record is written as one number, site above document.
 _RECORD = np.dtype([("hash", "<u8"), ("document", "<u4"), ("site", "<u4")])
 _FOUND = np.dtype([("document", "<u4"), ("hash", "<u8")])
 _DIGITS = re.compile(r"\d+")
+_UNDERLINE = re.compile(r"[=~^-]{3,}")
 
 
 def site_of(document: Document) -> str:
@@ -162,25 +164,77 @@ class DropRepeats(Block):
         """See `Block`."""
         if document.metadata["source"] in self.config.keep_sources:
             return None
-        site, copies = site_of(document), self._copies.get(self._number, ())
         lines = document.text.split("\n")
-        blank = [not line.strip() for line in lines]
-        copied = [
-            bool(copies) and len(line) >= self.config.paragraph and paragraph_hash(line) in copies for line in lines
-        ]
-        often = [
-            not empty and line_hash(site, line) in self._boilerplate for line, empty in zip(lines, blank, strict=True)
-        ]
-        gone = [number for number, copy in enumerate(copied) if copy]
-        for run in _runs(often, blank):
-            if len(run) >= self.config.run or len(lines[run[0]].strip()) >= self.config.alone:
-                gone += run
-        if gone:
-            size = sum(len(lines[number].encode()) + 1 for number in set(gone))
-            self.stat_update(f"lines|{document.metadata['source']}", value=size, unit="doc")
-            left = [line for number, line in enumerate(lines) if number not in set(gone)]
-            document.text = re.sub(r"\n{3,}", "\n\n", "\n".join(left)).strip()
+        looked_at = _looked_at(document.text, lines)
+        copied = self._copied(lines, looked_at)
+        boilerplate = self._boilerplate_in(lines, looked_at, site_of(document)) - copied
+        if not copied and not boilerplate:
+            return None
+        size = sum(len(lines[number].encode()) + 1 for number in copied | boilerplate)
+        self.stat_update(f"lines|{document.metadata['source']}", value=size, unit="doc")
+        own = len(document.text) - sum(len(lines[number]) for number in boilerplate)
+        if sum(len(lines[number]) for number in copied) > self.config.copied * own:
+            return "mostly copied paragraphs"
+        left = [line for number, line in enumerate(lines) if number not in copied | boilerplate]
+        document.text = re.sub(r"\n{3,}", "\n\n", "\n".join(left)).strip()
         return None if document.text else "nothing but repeats"
+
+    def _copied(self, lines: list[str], looked_at: list[bool]) -> set[int]:
+        """Numbers of the lines that are paragraphs of other documents."""
+        if not (copies := self._copies.get(self._number)):
+            return set()
+        long = (n for n, line in enumerate(lines) if looked_at[n] and len(line) >= self.config.paragraph)
+        return {number for number in long if paragraph_hash(lines[number]) in copies}
+
+    def _boilerplate_in(self, lines: list[str], looked_at: list[bool], site: str) -> set[int]:
+        """Numbers of the lines that are in runs of boilerplate."""
+        often = [
+            here and line_hash(site, line) in self._boilerplate for line, here in zip(lines, looked_at, strict=True)
+        ]
+        found: set[int] = set()
+        for run in _runs(often, [not line.strip() for line in lines]):
+            run = _without_beginning_of_text(run, lines)
+            says = [lines[number].strip() for number in run if _says_something(lines[number])]
+            if len(says) >= self.config.run or any(len(line) >= self.config.alone for line in says):
+                found.update(run)
+        return found
+
+
+def _looked_at(text: str, lines: list[str]) -> list[bool]:
+    """Which lines may be repeats: not blank ones, code, or a heading above everything.
+
+    Lines of code are alike everywhere, and a fence that lost its end makes code of the text behind it.
+    """
+    found = [bool(line.strip()) for line in lines]
+    if True in found and lines[found.index(True)].startswith("#"):
+        found[found.index(True)] = False
+    number = 0
+    for part, is_code in fenced(text):
+        last = number + part.count("\n")
+        if is_code:
+            found[number : last + 1] = [False] * (last + 1 - number)
+        number = last
+    return found
+
+
+def _says_something(line: str) -> bool:
+    """Whether a line may be boilerplate by itself: a rule, a bracket or a heading goes with others only."""
+    return not line.startswith("#") and any(map(str.isalpha, line))
+
+
+def _without_beginning_of_text(run: list[int], lines: list[str]) -> list[int]:
+    """Without the heading that stands above what follows, or the words that the next line goes on from."""
+    end = len(run)
+    while end:
+        number = run[end - 1]
+        line, following = lines[number], lines[number + 1] if number + 1 < len(lines) else ""
+        if _UNDERLINE.fullmatch(line.strip()) and end > 1 and run[end - 2] == number - 1:
+            end -= 2
+        elif line.startswith("#") or following.lstrip()[:1].islower():
+            end -= 1
+        else:
+            break
+    return run[:end]
 
 
 def _runs(often: list[bool], blank: list[bool]) -> list[list[int]]:

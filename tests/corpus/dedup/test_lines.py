@@ -58,14 +58,46 @@ def test_sites_are_counted_apart_and_by_share(tmp_path: Path) -> None:
 
 
 def test_a_paragraph_stays_in_the_first_document_only(tmp_path: Path) -> None:
-    shards = [["First.", f"Second.\n{LONG}\nIts end."], [f"Third.\n{LONG}", LONG, f"{LONG[:100]}"]]
-    assert left(tmp_path, shards, site_documents=9) == [shards[0], ["Third.", LONG[:100]]]
-    assert left(tmp_path / "2", shards, site_documents=9, paragraph=0) == shards
+    own = "Words that no other document has, so many that what is copied is not most of it. " * 6
+    shards = [["First.", f"Second.\n{LONG}\nIts end."], [f"Third.\n{LONG}\n{own}", f"Fourth.\n{LONG}", LONG[:100]]]
+    expected = [shards[0], [f"Third.\n{own}".strip(), LONG[:100]]]
+    assert left(tmp_path, shards, site_documents=9) == expected, "of the fourth nothing would be left but a word"
+    everything = left(tmp_path / "2", shards, site_documents=9, copied=1.0)
+    assert everything == [shards[0], [expected[1][0], "Fourth.", LONG[:100]]]
+    assert left(tmp_path / "3", shards, site_documents=9, paragraph=0) == shards
 
 
 def test_a_paragraph_twice_in_the_first_document_stays_there(tmp_path: Path) -> None:
     shards = [[f"{LONG}\nOnce more.\n  {LONG}", f"Another.\n{LONG}"]]
-    assert left(tmp_path, shards, site_documents=9) == [[shards[0][0], "Another."]]
+    assert left(tmp_path, shards, site_documents=9, copied=1.0) == [[shards[0][0], "Another."]]
+
+
+def test_code_is_no_boilerplate(tmp_path: Path) -> None:
+    """Lines of code are in many documents. A fence without its mark would make code of the prose behind it."""
+    code = "```sql\nSELECT a\nFROM t;\n}\n```"
+    texts = [f"Text of {name}.\n{code}\nHome\nAbout\n{code}\nMore of {name}." for name in "pqr"]
+    assert left(tmp_path, [texts])[0] == [text.replace("Home\nAbout\n", "") for text in texts]
+    long = f"```\n{LONG}\n```"
+    assert left(tmp_path / "2", [[f"{name}\n{long}" for name in "pqr"]], paragraph=100)[0] == [
+        f"{name}\n{long}" for name in "pqr"
+    ]
+
+
+def test_headings_and_rules_are_no_boilerplate_by_themselves(tmp_path: Path) -> None:
+    texts = [
+        f"# Release 1.{n}\n\n## Summary\n----\nText of {name}.\n\nAbstract\n=====\nIt is {name}."
+        for n, name in enumerate("pqr")
+    ]
+    assert left(tmp_path, [texts])[0] == texts
+    end = "## Motivation\nBecause of"
+    around = [f"{text}\n----\nHome\n}}\nAbout us\n}}\n{end} {name}." for text, name in zip(texts, "pqr", strict=True)]
+    expected = [f"{text}\n{end} {name}." for text, name in zip(texts, "pqr", strict=True)]
+    assert left(tmp_path / "2", [around])[0] == expected, "a rule between two lines of a menu goes with them"
+
+
+def test_words_that_the_next_line_goes_on_from_stay(tmp_path: Path) -> None:
+    texts = [f"Home\nAbout\nThe\nfunction{name} () is new." for name in "pqr"]
+    assert left(tmp_path, [texts])[0] == [f"The\nfunction{name} () is new." for name in "pqr"]
 
 
 def test_sources_that_are_kept(tmp_path: Path) -> None:
@@ -76,7 +108,7 @@ def test_sources_that_are_kept(tmp_path: Path) -> None:
 
 def test_partitions_change_nothing(tmp_path: Path) -> None:
     shards = [[f"Home\nAbout\nText {name}.\n{LONG}" for name in half] for half in ("pq", "rst")]
-    one, many = (left(tmp_path / str(parts), shards, partitions=parts, alone=1000) for parts in (1, 5))
+    one, many = (left(tmp_path / str(parts), shards, partitions=parts, alone=1000, copied=1.0) for parts in (1, 5))
     assert one == many == [[f"Text p.\n{LONG}".strip(), "Text q."], ["Text r.", "Text s.", "Text t."]]
 
 
