@@ -99,7 +99,7 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
             [
                 Reader(files, lang=config.lang, on_bad=config.on_bad),
                 Markup(dropped("format")),
-                Format(dropped("format")),
+                Format(dropped("format"), config.residue),
                 Language(convert=config.convert, exclusion_writer=dropped("language")),
                 written("text"),
             ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +20,11 @@ class QualityRules:
 
     Attributes:
         density: least text density of a web page, 0 to 1.
-        short_sources: sources of poems, quotations, reviews, headlines. Only these rules hold for them: the next,
-            `zh_han_share`, `zh_most_punctuation`, `zh_symbols`, `zh_words`, `en_alphabetic`, `en_symbols`, and those of
-            repetition.
+        short_sources: sources of poems, quotations, reviews, headlines. Only these rules hold for them: the next three,
+            `zh_han_share`, `zh_symbols`, `en_alphabetic`, `en_symbols` without ellipses, and those of repetition.
         short_characters: least characters of a text of those.
+        short_punctuation: most, in Chinese; quotations are full of it.
+        short_repeats: share of repeated lines or runs that they may have whatever else is set; a refrain is no fault.
         zh_han, zh_han_share, zh_punctuation, zh_ends, zh_words: least.
         zh_most_punctuation, zh_symbols: most.
         zh_repeated_lines, zh_repeated_runs, zh_commonest_run: most.
@@ -34,6 +36,8 @@ class QualityRules:
     density: float = 0.75
     short_sources: tuple[str, ...] = ()
     short_characters: int = 10
+    short_punctuation: float = 0.5
+    short_repeats: float = 0.5
     zh_han: int = 100
     zh_han_share: float = 0.1
     zh_punctuation: float = 0.02
@@ -226,6 +230,8 @@ class CleanCorpus:
         lang: the language of documents whose file does not say it, if it is known.
         on_bad: what to do with input that cannot be read: "error" or "skip".
         convert: rewrites Chinese as "simplified" or "traditional"; None leaves each text as it is.
+        residue: what else is taken out of text outside of code: sources and a regular expression (`re.MULTILINE`), for
+            marks of a documentation system or lines that a site puts under every page.
         rules: of quality.
         repeats: of lines and paragraphs.
         minhash: of near-duplicates.
@@ -243,6 +249,7 @@ class CleanCorpus:
     lang: str | None = None
     on_bad: Literal["error", "skip"] = "error"
     convert: Literal["simplified", "traditional"] | None = None
+    residue: tuple[tuple[tuple[str, ...], str], ...] = ()
     rules: QualityRules = field(default_factory=QualityRules)
     repeats: Repeats = field(default_factory=Repeats)
     minhash: MinHash = field(default_factory=MinHash)
@@ -253,6 +260,13 @@ class CleanCorpus:
     scoring: Scoring = field(default_factory=Scoring)
     keep_dropped: bool = True
     executor: Executor = field(default_factory=Executor)
+
+    def __post_init__(self) -> None:
+        for _, pattern in self.residue:
+            try:
+                re.compile(pattern, re.MULTILINE)
+            except re.error as error:
+                raise ValueError(f"CleanCorpus.residue: {pattern!r} is no regular expression ({error})") from None
 
 
 def same_settings(folder: Path, settings: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ _PUNCTUATION = "，。！？；：、“”‘’「」『』（）《》〈〉�
 _ENDS = ("。", "！", "？", "…", "；", "：", "”", "』", "」", "）", "》", "，", "、", "—", ".", "!", "?", ":", ")")
 
 
+_ITEM = re.compile(r"^[ \t]*+(?:[-*+•]|\d++[.、)])[ \t]++(?=(?:[^\n\u4e00-\u9fff]*+[\u4e00-\u9fff]){10})[^\n]*+", re.M)
+
+
 class ChineseFeatures(NamedTuple):
     """Of one text.
 
@@ -23,7 +27,8 @@ class ChineseFeatures(NamedTuple):
         han_share: of the characters that are not blank.
         punctuation: share of the characters that are not blank.
         symbols: share of the characters that are not blank and neither letter, digit nor punctuation.
-        ends: share of the text in lines or paragraphs that end as a clause does; see `repetition.ending_share`.
+        ends: share of the text in lines or paragraphs that end as a clause does; see `repetition.ending_share`. An item
+            of a list with at least 10 Han characters says something without a full stop.
         words: share of the Han characters in two-character words of a dictionary.
         repeated_lines: see `repetition.repeated_lines`.
         repeated_runs: of 20 tokens; see `repetition.repeated_runs`.
@@ -54,7 +59,7 @@ def chinese_features(text: str) -> ChineseFeatures:
         han_share=ideographs / shown,
         punctuation=int((kinds == _MARK).sum()) / shown,
         symbols=int((kinds == _SYMBOL).sum()) / shown,
-        ends=ending_share(text, _ENDS, ("。", "！", "？", "；")),
+        ends=ending_share(_ITEM.sub("\\g<0>。", text), _ENDS, ("。", "！", "？", "；")),
         words=_dictionary_share(points),
         repeated_lines=repeated_lines(lines),
         repeated_runs=repeated_runs(hashes, 20),

@@ -15,6 +15,7 @@ _STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with")
 _BULLETS = ("•", "-", "*", "‣", "◦")
 _ELLIPSES = ("...", "…")
 _ENDS = (".", "!", "?", '"', "”", "’", ")", ":", ";", ",")
+_HEADING = re.compile(r"^#{1,6}[ \t]++", re.M)
 _LETTER = re.compile("[A-Za-z]")
 _PLACEHOLDER = re.compile(r"lorem ipsum|enable javascript|javascript (?:is|must be) (?:disabled|enabled)", re.I)
 
@@ -27,7 +28,8 @@ class EnglishFeatures(NamedTuple):
         word_length: mean characters of a word.
         alphabetic: share of the words with a letter.
         stop_words: how many of eight small words (the, be, to, of, and, that, have, with) are there.
-        symbols: `#` and ellipses by word.
+        symbols: `#` by word; those before headings do not count, and are no words.
+        dots: ellipses by word.
         bullets: share of the lines that begin with one.
         ellipses: share of the lines that end with one.
         ends: share of the text in lines or paragraphs that end as a clause does; see `repetition.ending_share`.
@@ -43,6 +45,7 @@ class EnglishFeatures(NamedTuple):
     alphabetic: float
     stop_words: float
     symbols: float
+    dots: float
     bullets: float
     ellipses: float
     ends: float
@@ -54,6 +57,7 @@ class EnglishFeatures(NamedTuple):
 
 def english_features(text: str) -> EnglishFeatures:
     """The features of a text."""
+    text = _HEADING.sub("", text)
     words = text.split()
     count = max(1, len(words))
     lines = [line for line in map(str.strip, text.split("\n")) if line]
@@ -63,7 +67,8 @@ def english_features(text: str) -> EnglishFeatures:
         word_length=sum(map(len, words)) / count,
         alphabetic=sum(_LETTER.search(word) is not None for word in words) / count,
         stop_words=len(_STOP_WORDS.intersection(text.lower().split())),
-        symbols=(text.count("#") + text.count("...") + text.count("…")) / count,
+        symbols=text.count("#") / count,
+        dots=(text.count("...") + text.count("…")) / count,
         bullets=sum(line.startswith(_BULLETS) for line in lines) / max(1, len(lines)),
         ellipses=sum(line.endswith(_ELLIPSES) for line in lines) / max(1, len(lines)),
         ends=ending_share(text, _ENDS, (". ", "! ", "? ")),

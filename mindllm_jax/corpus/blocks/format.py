@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from datatrove.data import Document
+from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from mindllm_jax.corpus.blocks.block import Block
 
@@ -19,10 +21,16 @@ _FRONT_MATTER = re.compile(r"\A\s*+(---|\+\+\+)[ \t]*+\n(?=\s*+[\w\"'-]++[ \t]*+
 _FIELD = r"([A-Z][\w-]{1,24}):(?:[ \t][^\n]*+)?\n(?:[ \t][^\n]*+\n)*+"
 _FIELDS = re.compile(rf"\s*+((?:{_FIELD}){{3,}}+)(?=\s*\n)", re.A)
 _NAMES = re.compile(_FIELD, re.A)
+_QUOTES = "\"'"
+_TITLE = re.compile(r"^[\"']?title[\"']?[ \t]*+[:=][ \t]*+(?![>|]-?$)(\S[^\n]*+)$", re.M | re.I)
 # `[#]: key: "value"` of translation projects, `[1]: https://…` of Markdown; a note or a speaker's words are text.
 _REFERENCES = re.compile(
-    r"^[ \t]*+(?:\[#\]:|\[[^\[\]\n]{1,80}\]:[ \t]*+<?(?:https?:|ftp:|mailto:|#|\.{0,2}/))[^\n]*+\n?", re.M
+    r"^[ \t]*+(?:\[#\]:|\[([^\[\]\n]{1,80})\]:[ \t]*+"
+    r"<?(?:https?:|ftp:|mailto:|#|\.{0,2}/|[\w-]++\.(?:html|md)\b))[^\n]*+\n?",
+    re.M,
 )
+# Where such a reference is named: `![a picture][1]`, `[words][1]`, `[words][]`.
+_REFERRING = [re.compile(mark + r"\[([^\[\]\n]*+)\]\[([^\[\]\n]{0,80})\]") for mark in ("!", "(?<!!)")]
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
 _IMAGE = re.compile(r"!\[[^\[\]\n]*+\]\([^()\n]*+(?:\([^()\n]*+\)[^()\n]*+)*+\)")
 _LINK = re.compile(
@@ -39,6 +47,9 @@ _GUTENBERG = (
 )
 # A comment at the top that names a licence. One line with `#`, or lines with more and more of them, are headings.
 _LICENCE = re.compile(r"\A\s*+(?:/\*.*?\*/|(?:(?://|\.\. |;;)[^\n]*+\n)++|(?:#(?!#)[^\n]*+\n){2,}+)", re.S)
+# Entities whose ampersand became a space, as in some news collections; "see #39; and" alone may be a number.
+_BROKEN_ENTITY = re.compile(r" ?(?<![&\w])(?:#(\d{2,4})|quot);")
+_BROKEN_ENTITIES = re.compile(r"\w #39;(?:s|t|re|ll|ve|d|m)\b|(?<![&\w])quot;")
 _LICENCE_WORDS = re.compile(r"copyright|licen[sc]e|spdx|版权|许可", re.I)
 
 # Full-width letters, digits and signs that only a typesetter's habit widens; Chinese punctuation stays.
@@ -60,15 +71,29 @@ class Format(Block):
 
     Applied to its own result it changes nothing: what comes to light when something is taken out is taken out too. A
     text in which that goes on and on was made to do so, and is dropped.
+
+    Args:
+        residue: by source, what else is taken out of text outside of code; see `CleanCorpus.residue`.
+        exclusion_writer: see `Block`.
     """
 
     name = "Format"
 
+    def __init__(
+        self, exclusion_writer: DiskWriter | None = None, residue: Sequence[tuple[tuple[str, ...], str]] = ()
+    ) -> None:
+        super().__init__(exclusion_writer)
+        self.residue: dict[str, list[re.Pattern[str]]] = {}
+        for sources, pattern in residue:
+            for source in sources:
+                self.residue.setdefault(source, []).append(re.compile(pattern, re.M))
+
     def judge(self, document: Document) -> str | None:
         """See `Block`."""
+        residue = self.residue.get(document.metadata["source"], [])
         for _ in range(_PASSES):
             before = document.text
-            document.text = tidy(characters(before))
+            document.text = tidy(characters(before), residue)
             if document.text == before:
                 return None if document.text else "empty"
         return "markup within markup"
@@ -80,18 +105,41 @@ def characters(text: str) -> str:
         import ftfy
 
         text = ftfy.fix_encoding(text)
+    if _BROKEN_ENTITIES.search(text):
+        # Such texts have others that are whole, and tags written with them.
+        text = re.sub(r"</?[A-Za-z][^<>\n]*+>", "", html.unescape(_BROKEN_ENTITY.sub(_mended_entity, text)))
     # Normalized last: a zero-width sign may stand between a letter and its accent.
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").translate(_TABLE))
 
 
-def tidy(text: str) -> str:
-    """The text without what surrounds it; outside of code no blanks at ends of lines, no two blank lines in a row."""
+def _mended_entity(match: re.Match[str]) -> str:
+    # html.unescape reads 128 to 159 as Windows-1252, as browsers do.
+    return html.unescape(f"&#{match[1]};") if match[1] else '"'
+
+
+def tidy(text: str, residue: Sequence[re.Pattern[str]] = ()) -> str:
+    """The text without what surrounds it; outside of code no blanks at ends of lines, no two blank lines in a row.
+
+    A title that stands only in the front matter becomes a heading.
+    """
     text = _GUTENBERG[1].sub("", _GUTENBERG[0].sub("", text))
-    text = _without_fields(_FRONT_MATTER.sub("", text))
+    if front := _FRONT_MATTER.match(text):
+        text = _titled(front[0], text[front.end() :])
+    text = _without_fields(text)
     licence = _LICENCE.match(text)
     if licence and _LICENCE_WORDS.search(licence[0]):
         text = text[licence.end() :]
-    return "".join(part if is_code else _tidy_prose(part) for part, is_code in fenced(text)).strip()
+    parts = list(fenced(text))
+    labels = {label.lower() for part, is_code in parts if not is_code for label in _REFERENCES.findall(part)}
+    return "".join(part if is_code else _tidy_prose(part, labels, residue) for part, is_code in parts).strip()
+
+
+def _titled(fields: str, text: str) -> str:
+    """The text under the title that its fields name, if it has no heading of its own."""
+    title = _TITLE.search(fields)
+    if title is None or any(re.search("^# ", part, re.M) for part, is_code in fenced(text) if not is_code):
+        return text
+    return f"# {title[1].strip().strip(_QUOTES)}\n\n{text.lstrip()}"
 
 
 def _without_fields(text: str) -> str:
@@ -100,18 +148,30 @@ def _without_fields(text: str) -> str:
     if fields is None or _FIELDS.match(text, fields.end()):
         return text
     names = [match[1] for match in _NAMES.finditer(fields[1])]
-    return text[fields.end() :] if len(set(names)) == len(names) else text
+    return _titled(fields[1], text[fields.end() :]) if len(set(names)) == len(names) else text
 
 
-def _tidy_prose(text: str) -> str:
+def _tidy_prose(text: str, labels: set[str], residue: Sequence[re.Pattern[str]]) -> str:
     # Up to the last end of a comment, so that no comment without an end is looked for.
     head, end, tail = text.rpartition("-->")
     text = _COMMENT.sub("", head + end) + tail
     if "]:" in text:
         text = _REFERENCES.sub("", text)
+    if labels and "][" in text:
+        for pattern, keep in zip(_REFERRING, (False, True), strict=True):
+            text = pattern.sub(lambda m, keep=keep: _referred(m, labels, keep), text)
+    for pattern in residue:
+        text = pattern.sub("", text)
     if "](" in text:
         text = _LINK.sub(r"\1", _IMAGE.sub("", text))
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<![ \t])[ \t]++(?=\n|\Z)", "", text))
+
+
+def _referred(match: re.Match[str], labels: set[str], keep: bool) -> str:
+    """The words of a reference whose definition was taken out, or nothing for a picture."""
+    if (match[2] or match[1]).lower() not in labels:
+        return match[0]
+    return match[1] if keep else ""
 
 
 def fenced(text: str) -> Iterator[tuple[str, bool]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from datatrove.data import Document
 
@@ -80,15 +82,28 @@ def wiki_text(markup: str) -> str:
 
 
 def record_text(record: str) -> str:
-    """The texts among the values of a record, a paragraph each; the record itself if it cannot be read."""
+    """The texts among the values of a record, a paragraph each, none twice; the record itself if it cannot be read."""
     for parse in (json.loads, ast.literal_eval):
         try:
             value = parse(record.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
         if isinstance(value, dict):
-            text = "\n\n".join(text for text in value.values() if isinstance(text, str))
+            text = "\n\n".join(dict.fromkeys(_texts(value)))
             # Half a surrogate pair can be written as an escape, but no UTF-8 text can hold it.
             return _SURROGATE.sub("", text)
         break
     return record
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a value and of the lists and records in it, in their order, without recursion."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str(text):
+                yield text
+            case dict(fields):
+                waiting.extend(reversed(fields.values()))
+            case list(values) | tuple(values):
+                waiting.extend(reversed(values))

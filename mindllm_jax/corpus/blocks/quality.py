@@ -29,8 +29,6 @@ class Bound(NamedTuple):
 
 
 _ANY = float("inf")
-# The share of a short text that a refrain may be.
-_REFRAIN = 0.5
 
 
 def bounds(document: Document, rules: QualityRules) -> Iterator[Bound]:
@@ -43,19 +41,20 @@ def bounds(document: Document, rules: QualityRules) -> Iterator[Bound]:
     # Code repeats itself and does not end as sentences do; of a text that is nothing else, it is the text.
     prose = "".join(part for part, is_code in fenced(document.text) if not is_code)
     text = prose if prose.strip() else document.text
-    most_run = _REFRAIN if short else 0.0
+    again = rules.short_repeats if short else 0.0
     if document.metadata["lang"] == "zh":
         zh = chinese_features(text)
         if not short:
             yield Bound("few Han characters", zh.han, rules.zh_han, _ANY)
             yield Bound("lines that do not end", zh.ends, rules.zh_ends, _ANY)
+            yield Bound("few dictionary words", zh.words, rules.zh_words, _ANY)
         yield Bound("low share of Han", zh.han_share, rules.zh_han_share, _ANY)
-        yield Bound("punctuation", zh.punctuation, 0 if short else rules.zh_punctuation, rules.zh_most_punctuation)
+        marks = (0.0, rules.short_punctuation) if short else (rules.zh_punctuation, rules.zh_most_punctuation)
+        yield Bound("punctuation", zh.punctuation, *marks)
         yield Bound("symbols", zh.symbols, 0, rules.zh_symbols)
-        yield Bound("few dictionary words", zh.words, rules.zh_words, _ANY)
-        yield Bound("repeated lines", zh.repeated_lines, 0, rules.zh_repeated_lines)
-        yield Bound("repeated runs", zh.repeated_runs, 0, rules.zh_repeated_runs)
-        yield Bound("one run again and again", zh.commonest_run, 0, max(rules.zh_commonest_run, most_run))
+        yield Bound("repeated lines", zh.repeated_lines, 0, max(rules.zh_repeated_lines, again))
+        yield Bound("repeated runs", zh.repeated_runs, 0, max(rules.zh_repeated_runs, again))
+        yield Bound("one run again and again", zh.commonest_run, 0, max(rules.zh_commonest_run, again))
         return
     en = english_features(text)
     if not short:
@@ -67,10 +66,10 @@ def bounds(document: Document, rules: QualityRules) -> Iterator[Bound]:
         yield Bound("ellipses", en.ellipses, 0, rules.en_ellipses)
         yield Bound("placeholder", en.placeholders, 0, 0)
     yield Bound("few alphabetic words", en.alphabetic, rules.en_alphabetic, _ANY)
-    yield Bound("symbols", en.symbols, 0, rules.en_symbols)
-    yield Bound("repeated lines", en.repeated_lines, 0, rules.en_repeated_lines)
-    yield Bound("repeated runs", en.repeated_runs, 0, rules.en_repeated_runs)
-    yield Bound("one run again and again", en.commonest_run, 0, max(rules.en_commonest_run, most_run))
+    yield Bound("symbols", en.symbols + (0 if short else en.dots), 0, rules.en_symbols)
+    yield Bound("repeated lines", en.repeated_lines, 0, max(rules.en_repeated_lines, again))
+    yield Bound("repeated runs", en.repeated_runs, 0, max(rules.en_repeated_runs, again))
+    yield Bound("one run again and again", en.commonest_run, 0, max(rules.en_commonest_run, again))
 
 
 class Quality(Block):

@@ -6,6 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mindllm_jax.corpus.blocks.format import Format, characters, tidy
+from mindllm_jax.corpus.settings import CleanCorpus
 
 
 def formatted(text: str) -> tuple[str | None, str]:
@@ -45,9 +46,9 @@ BODY = "The first paragraph.\n\nThe second one,\nwith two lines."
 @pytest.mark.parametrize(
     "around",
     [
-        "---\ntitle: 'x'\ntags: [a, b]\n---\n\n{}",
-        '+++\ntitle = "x"\n+++\n{}\n',
-        "PEP: 1\nTitle: One\nAuthor: A\n        B\nStatus: Active\n\n{}",
+        "---\nlayout: 'x'\ntags: [a, b]\n---\n\n{}",
+        '+++\ndate = "x"\n+++\n{}\n',
+        "PEP: 1\nSubject: One\nAuthor: A\n        B\nStatus: Active\n\n{}",
         "/*\n * Copyright 2020 X\n */\n\n{}",
         "# Copyright 2020 X\n# Licensed under Y\n\n{}",
         "// SPDX-License-Identifier: MIT\n{}",
@@ -61,6 +62,47 @@ BODY = "The first paragraph.\n\nThe second one,\nwith two lines."
 )
 def test_what_stands_around_goes(around: str) -> None:
     assert formatted(around.format(BODY)) == (None, BODY)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "---\ntitle: 'A title'\ntags: [a]\n---\n\n{}",
+        '+++\ntitle = "A title"\n+++\n{}\n',
+        "PEP: 1\nTitle: A title\nAuthor: A\n        B\nStatus: Active\n\n{}",
+    ],
+)
+def test_a_title_becomes_a_heading_where_there_is_none(around: str) -> None:
+    assert formatted(around.format(BODY)) == (None, f"# A title\n\n{BODY}")
+    assert formatted(around.format(f"# Another\n\n{BODY}")) == (None, f"# Another\n\n{BODY}")
+    code = f"```sh\n# a comment\n```\n{BODY}"
+    assert formatted(around.format(code)) == (None, f"# A title\n\n{code}")
+
+
+def test_references_become_their_words() -> None:
+    text = (
+        "See [the guide][1] and [Rust][], ![a picture][p1] and [![badge][p1]][1] a[i][j].\n\n```\nm[i][1]\n```\n"
+        "[1]: https://a.b/c\n[rust]: ch13-02-x.html\n[P1]: ../p.png\n"
+    )
+    assert formatted(text) == (None, "See the guide and Rust,  and  a[i][j].\n\n```\nm[i][1]\n```")
+    undefined = "m[i][1] is [x][y]."
+    assert formatted(undefined) == (None, undefined)
+
+
+def test_entities_without_their_ampersand() -> None:
+    text = 'It #39;s here, quot;he said quot;. &lt;A HREF="x"&gt;F.N&lt;/A&gt;'
+    assert formatted(text) == (None, 'It\'s here,"he said". F.N')
+    for other in ("See issue#39; or a quote;", "Write &lt;b&gt; and &#39; in HTML."):
+        assert formatted(other) == (None, other)
+
+
+def test_residue_of_a_source() -> None:
+    text = "Title is: x\nThe text.{#anchor}\n```\nTitle is: y\n```"
+    document = Document(text=text, id="1", metadata={"source": "s"})
+    Format(residue=[(("s", "t"), r"^Title is:.*\n?"), (("s",), r"\{#[\w-]+\}"), (("t",), "text")]).judge(document)
+    assert document.text == "The text.\n```\nTitle is: y\n```"
+    with pytest.raises(ValueError, match=r"CleanCorpus\.residue: '\(' is no regular expression \(missing"):
+        CleanCorpus(residue=((("s",), "("),))
 
 
 @pytest.mark.parametrize(

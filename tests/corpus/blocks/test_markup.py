@@ -36,11 +36,12 @@ def test_wiki(judged) -> None:
     [
         ('{"title": "T", "n": 1, "body": "B\\nC"}', "T\n\nB\nC"),
         ("{'title': 'It\\'s', 'n': None}", "It's"),
+        ("{'a': ['one', {'b': 'two', 'c': ('one', 3)}], 'd': 'three'}", "one\n\ntwo\n\nthree"),
         ('{"a": "\\ud83d\\ude00", "b": "x\\ud83dy"}', "😀\n\nxy"),
         ("{'a': broken", "{'a': broken"),
         ("{'a': " + "[" * 100_000, "{'a': " + "[" * 100_000),
     ],
-    ids=["json", "python", "surrogates", "broken", "endless"],
+    ids=["json", "python", "nested", "surrogates", "broken", "endless"],
 )
 def test_record(record: str, text: str) -> None:
     assert markup_of(record) == "record"

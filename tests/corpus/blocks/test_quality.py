@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import pytest
 from datatrove.data import Document
 
+from mindllm_jax.corpus.blocks.chinese import chinese_features
+from mindllm_jax.corpus.blocks.english import english_features
 from mindllm_jax.corpus.blocks.quality import Quality, QualityRules, bounds
 
 ENGLISH = """The committee met on Tuesday to discuss the new rules, and most of its members said they were for them.
@@ -104,3 +106,22 @@ def test_short_sources() -> None:
     assert judge(poem, "zh", source="short") is None
     assert judge("好。", "zh", source="short") == "too short"
     assert judge("A rose is a rose.", "en", source="short") is None
+    assert judge("“学而时习之，不亦说乎？”\n　　——《论语》", "zh", source="short") is None
+    assert judge("That's no moon...\nIt's...\na space station...", "en", source="short") is None
+    refrain = "彼黍离离，彼稷之苗。\n悠悠苍天，此何人哉！\n彼黍离离，彼稷之穗。\n悠悠苍天，此何人哉！"
+    assert judge(refrain, "zh", source="short") is None
+
+
+def test_headings_are_neither_symbols_nor_words() -> None:
+    headed = "\n\n".join(f"#### Part {number}\n{sentence}." for number, sentence in enumerate(ENGLISH.split(". ")))
+    assert judge(headed, "en") is None
+    assert english_features(headed).symbols == 0 < english_features("a # b #c").symbols
+
+
+def test_items_of_a_list_say_something_without_a_full_stop() -> None:
+    items = [
+        f"- 修复了在某些情况下第{number}个查询返回错误结果的问题，以及统计信息没有更新的问题" for number in range(9)
+    ]
+    assert judge("\n".join(items), "zh") != "lines that do not end"
+    assert judge("\n".join(item.removeprefix("- ") for item in items), "zh") == "lines that do not end"
+    assert chinese_features("- 首页\n- 关于我们\n- 联系方式").ends == 0
