@@ -14,12 +14,17 @@ from mindllm_jax.corpus.blocks.block import Block
 
 
 class Pattern(NamedTuple):
-    """What is replaced by `<marker>`: matches of `regex` that `check` accepts, in texts that hold `needs`."""
+    """What is replaced by `<marker>`: matches of `regex` that `check` accepts.
+
+    They are looked for in texts and, where none goes over the end of a line (`lines`), in lines that hold `needs`: a
+    sure sign that is found ten times as fast.
+    """
 
     marker: str
     needs: Callable[[str], object]
     regex: re.Pattern[str]
     check: Callable[[str], bool]
+    lines: bool = True
 
 
 def is_identity_number(number: str) -> bool:
@@ -83,7 +88,20 @@ def _is_secret(key: str) -> bool:
     return any(map(str.isdigit, key)) or key.startswith("-----")
 
 
-_DIGITS = re.compile(r"\d{7}|\d[ -]\(?\d{2,6}\)?[ -]\d|\) ?\d{3}", re.A).search
+# Signs begin with a literal or one class of characters: a search skips to the next of those.
+_DIGITS = re.compile(r"[0-9)](?:(?<=[0-9])(?:\d{6}|[ -]\(?\d{2,6}\)?[ -]\d)|(?<=\)) ?\d{3})", re.A).search
+_DOTS = re.compile(r"\.\d{1,3}\.\d", re.A).search
+_COLON = re.compile(r":(?<=[23][0-9a-fA-F]{3}:)[0-9a-fA-F:]").search
+_KEYS = ("-----BEGIN", "AKIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "sk-", "xox", "AIza", "LTAI")
+
+
+def _has_key(text: str) -> bool:
+    return any(sign in text for sign in _KEYS)
+
+
+def _has_address(text: str) -> object:
+    return _DOTS(text) or _COLON(text)
+
 
 PATTERNS = (
     Pattern(
@@ -96,7 +114,7 @@ PATTERNS = (
     ),
     Pattern(
         "key",
-        re.compile(r"-----BEGIN|AKIA|gh[pousr]_|sk-|xox|AIza|LTAI").search,
+        _has_key,
         re.compile(
             # Up to the next five hyphens: looking further would look as far from every beginning without an end.
             r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY-----(?:(?!-----).)*+-----END (?:[A-Z]+ ){0,3}PRIVATE KEY-----"
@@ -105,6 +123,7 @@ PATTERNS = (
             re.DOTALL,
         ),
         _is_secret,
+        lines=False,
     ),
     Pattern(
         "id_number",
@@ -137,7 +156,7 @@ PATTERNS = (
     ),
     Pattern(
         "ip",
-        re.compile(r"\d\.\d{1,3}\.\d|[23][0-9a-f]{3}:[0-9a-f:]", re.ASCII | re.IGNORECASE).search,
+        _has_address,
         re.compile(
             r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\w)"
             # Those that may be public begin with 2 or 3: what else has colons is a time or an address of hardware.
@@ -170,9 +189,9 @@ class Privacy(Block):
 def without_personal_data(text: str) -> tuple[str, dict[str, int]]:
     """The text with markers, and how many of each."""
     counts: dict[str, int] = {}
+    there = {needs: needs(text) for needs in {pattern.needs for pattern in PATTERNS}}
     for pattern in PATTERNS:
-        # A search for a sure sign first: most texts hold nothing, and it is ten times as fast.
-        if not pattern.needs(text):
+        if not there[pattern.needs]:
             continue
 
         def replaced(match: re.Match[str], pattern: Pattern = pattern) -> str:
@@ -181,5 +200,9 @@ def without_personal_data(text: str) -> tuple[str, dict[str, int]]:
             counts[pattern.marker] = counts.get(pattern.marker, 0) + 1
             return f"<{pattern.marker}>"
 
-        text = pattern.regex.sub(replaced, text)
+        if pattern.lines:
+            lines = text.split("\n")
+            text = "\n".join(pattern.regex.sub(replaced, line) if pattern.needs(line) else line for line in lines)
+        else:
+            text = pattern.regex.sub(replaced, text)
     return text, counts
