@@ -105,7 +105,7 @@ def characters(text: str) -> str:
         import ftfy
 
         text = ftfy.fix_encoding(text)
-    if _BROKEN_ENTITIES.search(text):
+    if ("quot;" in text or " #39;" in text) and _BROKEN_ENTITIES.search(text):
         # Such texts have others that are whole, and tags written with them.
         text = re.sub(r"</?[A-Za-z][^<>\n]*+>", "", html.unescape(_BROKEN_ENTITY.sub(_mended_entity, text)))
     # Normalized last: a zero-width sign may stand between a letter and its accent.
@@ -130,7 +130,8 @@ def tidy(text: str, residue: Sequence[re.Pattern[str]] = ()) -> str:
     if licence and _LICENCE_WORDS.search(licence[0]):
         text = text[licence.end() :]
     parts = list(fenced(text))
-    labels = {label.lower() for part, is_code in parts if not is_code for label in _REFERENCES.findall(part)}
+    prose = (part for part, is_code in parts if not is_code and "]:" in part)
+    labels = {label.lower() for part in prose for label in _REFERENCES.findall(part)}
     return "".join(part if is_code else _tidy_prose(part, labels, residue) for part, is_code in parts).strip()
 
 
@@ -164,7 +165,8 @@ def _tidy_prose(text: str, labels: set[str], residue: Sequence[re.Pattern[str]])
         text = pattern.sub("", text)
     if "](" in text:
         text = _LINK.sub(r"\1", _IMAGE.sub("", text))
-    return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<![ \t])[ \t]++(?=\n|\Z)", "", text))
+    # The first blank of several, found as a blank and looked behind then: so the search skips to blanks.
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t](?<![ \t].)[ \t]*+(?=\n|\Z)", "", text))
 
 
 def _referred(match: re.Match[str], labels: set[str], keep: bool) -> str:
