@@ -30,13 +30,13 @@ class Outcome(NamedTuple):
     bytes: int
 
 
-def write_card(folder: Path, tokens: Mapping[str, int] | None = None, *, scored: bool = False) -> Path:
+def write_card(folder: Path, tokens: Mapping[str, int] | None = None, *, chosen: Path | None = None) -> Path:
     """Writes `card.html` and `card.json` into the folder of a corpus that is done.
 
     Args:
         folder: `CleanCorpus.output`.
         tokens: by source, where a store was made of the corpus.
-        scored: the card is that of what was chosen by score, and is written to its folder, `scored`.
+        chosen: the folder of what was chosen by score (`chosen_folder`), if the card is that of it, and written there.
 
     Returns the path of the page.
     """
@@ -45,15 +45,15 @@ def write_card(folder: Path, tokens: Mapping[str, int] | None = None, *, scored:
     summaries = read_summaries(str(folder / "summary"))
     reasons = dropped(outcomes, summaries)
     scores: dict[str, Any] = {}
-    if scored:
-        scores = json.loads((folder / "scored/work/parts/parts.json").read_text())
-        more = list(_steps(folder / "scored/logs"))
-        chosen = list(_outcomes(more))
-        for outcome in chosen:
+    if chosen:
+        scores = json.loads((chosen / "parts.json").read_text())
+        more = [*_steps(folder / "scored/logs"), *_steps(chosen / "logs")]
+        by_score = list(_outcomes(more))
+        for outcome in by_score:
             if outcome.reason != KEPT:
                 reasons[outcome.source].update({outcome.reason: outcome.documents, KEPT: -outcome.documents})
-        steps, outcomes = steps + more, outcomes + chosen
-        summaries = read_summaries(str(folder / "scored/summary"))
+        steps, outcomes = steps + more, outcomes + by_score
+        summaries = read_summaries(str(chosen / "summary"))
     found = {
         "tokens": dict(tokens or {}),
         "sources": {
@@ -67,7 +67,7 @@ def write_card(folder: Path, tokens: Mapping[str, int] | None = None, *, scored:
         "clusters": json.loads((folder / "work/clusters/clusters.json").read_text()),
         "scores": scores,
     }
-    place = folder / "scored" if scored else folder
+    place = chosen or folder
     write_text(place / "card.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n")
     write_page(place / "card.html", _page(found, reasons, summaries))
     return place / "card.html"

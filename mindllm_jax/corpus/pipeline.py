@@ -40,7 +40,7 @@ def clean_corpus(config: CleanCorpus) -> bool:
     settings = {**dataclasses.asdict(config), "files": sizes(files)}
     for name in ("inputs", "output", "executor", "keep_dropped", "scoring"):
         del settings[name]
-    same_settings(Path(config.output), settings)
+    same_settings(Path(config.output), settings, "set another CleanCorpus.output")
     return run_stages(stages(config, files), Path(config.output) / "logs", config.executor)
 
 

@@ -22,7 +22,7 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from mindllm_jax.corpus.blocks.block import Block
 from mindllm_jax.corpus.executors import Stage, run_stages
-from mindllm_jax.corpus.settings import CleanCorpus, same_settings
+from mindllm_jax.corpus.settings import CleanCorpus, chosen_folder, same_settings
 from mindllm_jax.corpus.summary import Summary
 
 Scorer = Callable[[Iterable[str]], Iterator[float]]
@@ -33,43 +33,59 @@ _PER_BIT, _MOST = 100, 65535
 
 
 def score_corpus(config: CleanCorpus, load: Callable[[], Scorer]) -> bool:
-    """Writes `scored/documents` from `documents` of a corpus that is done; returns whether that is done.
+    """Writes `documents` in `chosen_folder` from those of a corpus that is done; returns whether that is done.
+
+    The bits stay: with another `Scoring.keep` the same command only chooses again.
 
     Args:
-        config: of the corpus. `Scoring.step` must be a number: a run that goes on must not change the scores.
+        config: of the corpus. `Scoring.step` is a number: a run that goes on must not change the scores.
         load: makes the model ready, once a task; sent to workers.
 
-    Raises as `clean_corpus` does.
+    Raises as `clean_corpus` does, and ValueError where the model's bits are not finite.
     """
-    folder = Path(config.output) / "scored"
-    same_settings(folder, dataclasses.asdict(config.scoring))
-    files = sorted((Path(config.output) / "documents").rglob("*.jsonl.gz"))
-    return run_stages(scoring_stages(config, load, len(files)), folder / "logs", config.executor)
+    if config.scoring.step is None:
+        raise ValueError("Scoring.step must be a number here; evaluation.surprise.pinned finds the newest")
+    scored, output = Path(config.output) / "scored", chosen_folder(config)
+    files = len(list((Path(config.output) / "documents").rglob("*.jsonl.gz")))
+    if not files:
+        raise ValueError(f"there are no documents in {config.output}/documents to be scored")
+    scoring = dataclasses.asdict(config.scoring)
+    kept = scoring.pop("keep")
+    del scoring["batch_rows"]
+    same_settings(scored, scoring, "set that run, step and tokens again")
+    same_settings(output, {"keep": kept}, "set that")
+    return run_stages([score_stage(config, load, files)], scored / "logs", config.executor) and run_stages(
+        choose_stages(config, files), output / "logs", config.executor
+    )
 
 
-def scoring_stages(config: CleanCorpus, load: Callable[[], Scorer], files: int) -> list[Stage]:
-    """The stages over the files of documents, of which each holds one source in one language."""
-    from datatrove.pipeline.readers import JsonlReader
+def score_stage(config: CleanCorpus, load: Callable[[], Scorer], files: int) -> Stage:
+    """Bits over the files of documents, of which each holds one source in one language."""
+    return Stage("score", [_reader(config), Score(_bits(config), load)], files, model=True)
+
+
+def choose_stages(config: CleanCorpus, files: int) -> list[Stage]:
+    """What is done with the bits."""
     from datatrove.pipeline.writers.jsonl import JsonlWriter
 
-    output = Path(config.output)
-    folder, bits = output / "scored", str(output / "scored/work/bits")
-    parts = str(folder / "work/parts")
-
-    def read() -> JsonlReader:
-        return JsonlReader(str(output / "documents"), glob_pattern="**/*.jsonl.gz", add_file_path=False)
-
-    dropped = JsonlWriter(str(folder / "dropped"), "score/${rank}.jsonl.gz") if config.keep_dropped else None
-    written = JsonlWriter(str(folder / "documents"), "${lang}/${source}/${rank}.jsonl.gz", expand_metadata=True)
+    output, keep = chosen_folder(config), config.scoring.keep
+    dropped = JsonlWriter(str(output / "dropped"), "score/${rank}.jsonl.gz") if config.keep_dropped else None
+    written = JsonlWriter(str(output / "documents"), "${lang}/${source}/${rank}.jsonl.gz", expand_metadata=True)
+    choose = Choose(_bits(config), str(output), keep, dropped)
     return [
-        Stage("score", [read(), Score(bits, load)], files, model=True),
-        Stage("parts", [Parts(bits, parts, len(config.scoring.keep))], 1),
-        Stage(
-            "choose",
-            [read(), Choose(bits, parts, config.scoring.keep, dropped), Summary(str(folder / "summary")), written],
-            files,
-        ),
+        Stage("parts", [Parts(_bits(config), str(output), len(keep))], 1),
+        Stage("choose", [_reader(config), choose, Summary(str(output / "summary")), written], files),
     ]
+
+
+def _bits(config: CleanCorpus) -> str:
+    return f"{config.output}/scored/bits"
+
+
+def _reader(config: CleanCorpus) -> Any:
+    from datatrove.pipeline.readers import JsonlReader
+
+    return JsonlReader(f"{config.output}/documents", glob_pattern="**/*.jsonl.gz", add_file_path=False)
 
 
 class Score(PipelineStep):
@@ -93,7 +109,15 @@ class Score(PipelineStep):
 
         with self.track_time():
             bits = np.fromiter(self.load()(texts()), np.float64)
-            (source,) = sources
+            if len(sources) != 1:
+                raise ValueError(f"documents file {rank} must hold one source in one language, not {sorted(sources)}")
+            source = sources.pop()
+            if not np.isfinite(bits).all():
+                number = int(np.argmin(np.isfinite(bits))) + 1
+                raise ValueError(
+                    f"the model's bits for document {number} of file {rank} of {source} are no number: its parameters"
+                    " are not finite. Name an earlier Scoring.step, or another Scoring.run"
+                )
             with self.folder.open(f"{rank:05d}.npz", "wb") as file:
                 np.savez(file, bits=np.minimum(np.rint(bits * _PER_BIT), _MOST).astype(np.uint16), source=source)
 

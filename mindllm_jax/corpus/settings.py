@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -166,7 +167,7 @@ class Scoring:
         run: folder of a pre-training run; "" scores nothing.
         step: of its checkpoint; None: the newest.
         tokens: of a document that are read at most, from its beginning.
-        batch_rows: rows of `tokens` tokens that the model reads at a time.
+        batch_rows: rows that the model reads at a time; documents are packed into them.
         keep: of each part the share of documents to keep, 0 to 1, chosen by the hashes of their ids; the part that
             surprises least comes first. (1.0,) keeps all and writes down the bits, to be looked at before
             anything is cut.
@@ -226,7 +227,8 @@ class CleanCorpus:
         inputs: raw files, folders or patterns: local paths or fsspec URLs. See `Reader` for the formats. A file is a
             shard: its size bounds the memory and the time of a task.
         output: a folder, on a file system that all workers see. It gets `documents/LANG/SOURCE/SHARD.jsonl.gz`,
-            `card.html`, `dropped/` with a folder a reason, `logs/`, and `work/`, which may go once all is done.
+            `card.html`, `dropped/` with a folder a reason, `logs/`, and `work/`, of which all may go once the card is
+            written but `work/clusters` and `work/benchmarks`, which another card would read.
         lang: the language of documents whose file does not say it, if it is known.
         on_bad: what to do with input that cannot be read: "error" or "skip".
         convert: rewrites Chinese as "simplified" or "traditional"; None leaves each text as it is.
@@ -239,7 +241,8 @@ class CleanCorpus:
         lexicon: a file of words and phrases; see `Lexicon`. "" for none.
         lexicon_count: so many different ones in a document drop it.
         decontamination: which benchmarks' items are taken out, and how.
-        scoring: which of the clean documents are kept by the score of a model, in `scored/`; may be set later.
+        scoring: which of the clean documents are kept by the score of a model, in `scored/`; may be set, and changed,
+            later.
         keep_dropped: writes what is dropped to `dropped/REASON/`, to be looked at.
         executor: where it runs.
     """
@@ -269,8 +272,11 @@ class CleanCorpus:
                 raise ValueError(f"CleanCorpus.residue: {pattern!r} is no regular expression ({error})") from None
 
 
-def same_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Writes what the result in the folder depends on, or compares it with what is there."""
+def same_settings(folder: Path, settings: dict[str, Any], remedy: str) -> None:
+    """Writes what the result in the folder depends on, or compares it with what is there.
+
+    Raises ValueError where that differs; `remedy` says what to set instead.
+    """
     settings = json.loads(json.dumps(settings))
     path = folder / "settings.json"
     if not path.exists():
@@ -280,6 +286,12 @@ def same_settings(folder: Path, settings: dict[str, Any]) -> None:
     different = sorted(name for name in settings | there if settings.get(name) != there.get(name))
     if different:
         raise ValueError(
-            f"{folder} holds a corpus of other settings ({', '.join(different)} differ, see {path}); set another"
-            " CleanCorpus.output, or delete the folder to make it anew"
+            f"{folder} was made with other settings ({', '.join(different)} differ, see {path}); {remedy}, or delete"
+            " the folder to make it anew"
         )
+
+
+def chosen_folder(config: CleanCorpus) -> Path:
+    """Where the documents are that `Scoring.keep` chooses; other shares have other folders, and the bits in common."""
+    digest = hashlib.sha256(json.dumps(config.scoring.keep).encode()).hexdigest()
+    return Path(config.output) / f"scored/chosen-{digest[:8]}"

@@ -64,7 +64,7 @@ def write_thresholds(config: CleanCorpus, documents: int = 3000) -> Path:
                 label = f"{bound.value:.4g}: {document.metadata['source']} {document.id}"
                 for side, limit in (("least", bound.least), ("most", bound.most)):
                     # No value can be on the other side of these.
-                    if limit in (0, float("inf")):
+                    if limit == (0 if side == "least" else float("inf")):
                         continue
                     kept = bound.value >= limit if side == "least" else bound.value <= limit
                     entry = (-abs(bound.value - limit), next(number), label, document.text[:_CHARACTERS])

@@ -216,7 +216,7 @@ def _paragraphs(text: str) -> tuple[str, ...]:
         line = re.sub(r"^(?:[*#:;]\s*)+", lambda marks: "- " if marks[0][0] in "*#" else "", line.strip())
         line = " ".join(line.replace("\u200b", "").split())
         line = re.sub(r"\(\s*(?:[;,:–]\s*|or )*", "(", line)
-        line = re.sub(r"\s*[;,]*\s*\)", ")", line)
+        line = re.sub(r"[\s;,](?<![\s;,].)[\s;,]*+\)", ")", line)
         line = re.sub(r"\s*\(\s*\)", "", line)
         line = re.sub(r" +([,.;:])(?=\s|$)", r"\1", line)
         line = re.sub(r"([,;:])[,;:]+(?=\s|$)", r"\1", line)

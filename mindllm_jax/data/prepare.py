@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mindllm_jax.corpus.documents import Document, SeenIds, read_documents
-from mindllm_jax.corpus.settings import CleanCorpus
+from mindllm_jax.corpus.settings import CleanCorpus, chosen_folder
 from mindllm_jax.data.files import input_files
 from mindllm_jax.data.store import SourceInfo, TokenStore
 from mindllm_jax.data.store_writer import SourceDocuments, build_store
@@ -96,14 +96,15 @@ def prepare_data(config: PrepareData) -> Prepared:
         from mindllm_jax.corpus.card import write_card
 
         tokens = {name: sum(split.tokens for split in info.splits.values()) for name, info in store.sources.items()}
-        write_card(Path(config.corpus.output), tokens, scored=bool(config.corpus.scoring.run))
+        chosen = chosen_folder(config.corpus) if config.corpus.scoring.run else None
+        write_card(Path(config.corpus.output), tokens, chosen=chosen)
     return Prepared(store, written, skipped)
 
 
 def clean(config: CleanCorpus, load: "Callable[[], Scorer] | None" = None) -> bool:
     """Cleans the raw files, if the settings name some, and chooses by score; returns whether the documents are there.
 
-    load: makes the model of `CleanCorpus.scoring` ready; None chooses nothing. See `score_corpus`.
+    load: makes the model of `CleanCorpus.scoring` ready, if its run is set. See `score_corpus`.
 
     Raises:
         ImportError: a package that cleaning needs is not installed.
@@ -111,6 +112,8 @@ def clean(config: CleanCorpus, load: "Callable[[], Scorer] | None" = None) -> bo
     """
     if not config.inputs:
         return True
+    if config.scoring.run and load is None:
+        raise ValueError("Scoring.run is set, and no model was handed in to score with")
     try:
         from mindllm_jax.corpus.pipeline import clean_corpus
         from mindllm_jax.corpus.scoring import score_corpus
@@ -122,7 +125,7 @@ def clean(config: CleanCorpus, load: "Callable[[], Scorer] | None" = None) -> bo
 def _documents(config: PrepareData) -> list[Path]:
     if config.inputs:
         return input_files(config.inputs)
-    folder = Path(config.corpus.output, *(("scored",) if config.corpus.scoring.run else ()), "documents")
+    folder = (chosen_folder(config.corpus) if config.corpus.scoring.run else Path(config.corpus.output)) / "documents"
     return input_files(sorted({str(file.parent) for file in folder.rglob("*.jsonl.gz")}))
 
 

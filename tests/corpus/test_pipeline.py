@@ -152,7 +152,7 @@ def test_a_killed_run_goes_on(corpus: Path, settings: Callable[..., CleanCorpus]
 
 
 def test_other_settings_in_the_same_folder_are_refused(corpus: Path, settings: Callable[..., CleanCorpus]) -> None:
-    with pytest.raises(ValueError, match=r"holds a corpus of other settings \(rules differ, see .*settings\.json\)"):
+    with pytest.raises(ValueError, match=r"was made with other settings \(rules differ, see .*settings\.json\)"):
         clean_corpus(settings(corpus, rules=QualityRules(zh_han=5)))
 
 

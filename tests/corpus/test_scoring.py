@@ -20,7 +20,7 @@ pytest.importorskip("datatrove")
 from mindllm_jax.corpus.card import write_card
 from mindllm_jax.corpus.pipeline import clean_corpus
 from mindllm_jax.corpus.scoring import Parts, Score, score_corpus
-from mindllm_jax.corpus.settings import CleanCorpus, Executor, QualityRules, Repeats, Scoring
+from mindllm_jax.corpus.settings import CleanCorpus, Executor, QualityRules, Repeats, Scoring, chosen_folder
 
 
 def by_number(texts: Iterable[str]) -> Iterator[float]:
@@ -67,7 +67,7 @@ def rows(folder: Path) -> dict[str, dict[str, Any]]:
 
 def test_the_least_surprising_quarter_of_each_source_goes(config: CleanCorpus) -> None:
     folder = Path(config.output)
-    kept, gone = rows(folder / "scored/documents"), rows(folder / "scored/dropped")
+    kept, gone = rows(chosen_folder(config) / "documents"), rows(chosen_folder(config) / "dropped")
     assert kept.keys() == {f"tales{n}" for n in range(110, 140)} | {"alone777"}, "one document alone is in the middle"
     assert gone.keys() == {f"tales{n}" for n in range(100, 110)}
     assert {row["metadata"]["filter_reason"] for row in gone.values()} == {"bits per token, part 1 of 4"}
@@ -77,10 +77,11 @@ def test_the_least_surprising_quarter_of_each_source_goes(config: CleanCorpus) -
 
 
 def test_the_card_counts_them(config: CleanCorpus) -> None:
-    page = write_card(Path(config.output), scored=True)
-    assert page == Path(config.output) / "scored/card.html"
+    chosen = chosen_folder(config)
+    page = write_card(Path(config.output), chosen=chosen)
+    assert page == chosen / "card.html"
     assert "bits per token, part 1 of 4" in page.read_text("utf-8")
-    card = json.loads((Path(config.output) / "scored/card.json").read_text())
+    card = json.loads((chosen / "card.json").read_text())
     assert card["sources"]["tales"]["documents"] == 30
     assert card["scores"]["en/tales"]["quantiles"] == [1.04, 1.2, 1.36]
     outcomes = [outcome for outcome in card["outcomes"] if outcome["block"] == "Choose by score"]
@@ -94,25 +95,51 @@ def test_the_card_counts_them(config: CleanCorpus) -> None:
 def test_what_was_scored_stays_and_other_settings_are_refused(config: CleanCorpus) -> None:
     marks = sorted((Path(config.output) / "scored/logs").rglob("completions/*"))
     before = [mark.stat().st_mtime_ns for mark in marks]
-    assert len(marks) == 5 and score_corpus(config, load)
+    assert len(marks) == 2 and score_corpus(config, load)
     assert [mark.stat().st_mtime_ns for mark in marks] == before
-    with pytest.raises(ValueError, match=r"scored holds a corpus of other settings \(step differ"):
+    with pytest.raises(ValueError, match=r"scored was made with other settings \(step differ.* set that run, step"):
         score_corpus(replace(config, scoring=replace(config.scoring, step=8)), load)
+    with pytest.raises(ValueError, match=r"Scoring\.step must be a number"):
+        score_corpus(replace(config, scoring=replace(config.scoring, step=None)), load)
 
 
-def test_a_share_of_a_part_is_kept(config: CleanCorpus, tmp_path: Path) -> None:
-    """The same documents whatever the number of workers."""
+def test_other_shares_only_choose_again(config: CleanCorpus) -> None:
+    def not_again() -> Any:
+        raise AssertionError("scored again")
+
+    everything = replace(config, scoring=replace(config.scoring, keep=(1.0,), batch_rows=3))
+    assert score_corpus(everything, not_again)
+    assert rows(chosen_folder(everything) / "documents").keys() == rows(Path(config.output) / "documents").keys()
+    assert len(rows(chosen_folder(config) / "documents")) == 31, "what was chosen before is still there"
+
+
+def test_a_share_of_a_part_is_kept(config: CleanCorpus) -> None:
+    kept: list[set[str]] = []
+    for share in (0.5, 0.8):
+        of_part = replace(config, scoring=replace(config.scoring, keep=(share, 1.0)))
+        assert score_corpus(of_part, load)
+        kept.append({id for id in rows(chosen_folder(of_part) / "documents") if id < "tales120"})
+    assert 5 <= len(kept[0]) <= 15
+    assert kept[0] < kept[1], "keeping more keeps what was kept"
+
+
+def test_two_workers_choose_the_same(config: CleanCorpus, tmp_path: Path) -> None:
     (tmp_path / "documents").symlink_to(Path(config.output) / "documents")
-    half = replace(config, output=str(tmp_path), scoring=Scoring(step=7, keep=(0.5, 1.0)), executor=Executor(workers=2))
-    assert score_corpus(half, load)
-    kept = [id for id in rows(tmp_path / "scored/documents") if id < "tales120"]
-    assert 5 <= len(kept) <= 15
-    # Keeping more keeps what was kept.
-    more = replace(half, output=str(tmp_path / "more"), scoring=Scoring(step=7, keep=(0.8, 1.0)))
-    (tmp_path / "more").mkdir()
-    (tmp_path / "more/documents").symlink_to(Path(config.output) / "documents")
-    assert score_corpus(more, load)
-    assert set(kept) < rows(tmp_path / "more/scored/documents").keys()
+    two = replace(config, output=str(tmp_path), executor=Executor(workers=2))
+    assert score_corpus(two, load)
+    assert rows(chosen_folder(two) / "documents") == rows(chosen_folder(config) / "documents")
+
+
+def not_a_number() -> Any:
+    return lambda texts: (float("nan") for _ in texts)
+
+
+def test_a_model_that_diverged_is_told(config: CleanCorpus, tmp_path: Path) -> None:
+    (tmp_path / "documents").symlink_to(Path(config.output) / "documents")
+    with pytest.raises(ValueError, match=r"document 1 of file 0 of en/alone.*Name an earlier Scoring\.step"):
+        score_corpus(replace(config, output=str(tmp_path)), not_a_number)
+    with pytest.raises(ValueError, match="there are no documents in"):
+        score_corpus(replace(config, output=str(tmp_path / "none")), load)
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 7))

@@ -16,28 +16,32 @@ from mindllm_jax.corpus.blocks.block import Block
 # broken, to match almost everywhere takes no longer than another.
 
 # YAML or TOML between its marks at the very top. A rule above a paragraph looks alike, but no field follows it.
-_FRONT_MATTER = re.compile(r"\A\s*+(---|\+\+\+)[ \t]*+\n(?=\s*+[\w\"'-]++[ \t]*+[:=]).*?\n\1[ \t]*+(?:\n|\Z)", re.S)
+_FRONT_MATTER = re.compile(r"\A\s*+(---|\+\+\+)[ \t]*+\n(?=[ \t]*+[\w\"'-]++[ \t]*+[:=]).*?\n\1[ \t]*+(?:\n|\Z)", re.S)
 # Lines such as "Title: …" above the first blank line, as in mail, PEPs and man pages of the web; at least three.
 _FIELD = r"([A-Z][\w-]{1,24}):(?:[ \t][^\n]*+)?\n(?:[ \t][^\n]*+\n)*+"
 _FIELDS = re.compile(rf"\s*+((?:{_FIELD}){{3,}}+)(?=\s*\n)", re.A)
 _NAMES = re.compile(_FIELD, re.A)
+_HEADING = re.compile(r"^(?:#|=) |^={3,}$", re.M)  # of Markdown, AsciiDoc, reStructuredText
 _QUOTES = "\"'"
 _TITLE = re.compile(r"^[\"']?title[\"']?[ \t]*+[:=][ \t]*+(?![>|]-?$)(\S[^\n]*+)$", re.M | re.I)
 # `[#]: key: "value"` of translation projects, `[1]: https://…` of Markdown; a note or a speaker's words are text.
 _REFERENCES = re.compile(
-    r"^[ \t]*+(?:\[#\]:|\[([^\[\]\n]{1,80})\]:[ \t]*+"
+    r"^[ \t]*+(?:\[#\]:|\[((?!\^)[^\[\]\n]{1,80})\]:[ \t]*+"
     r"<?(?:https?:|ftp:|mailto:|#|\.{0,2}/|[\w-]++\.(?:html|md)\b))[^\n]*+\n?",
     re.M,
 )
-# Where such a reference is named: `![a picture][1]`, `[words][1]`, `[words][]`.
-_REFERRING = [re.compile(mark + r"\[([^\[\]\n]*+)\]\[([^\[\]\n]{0,80})\]") for mark in ("!", "(?<!!)")]
+# Where such a reference is named: `![a picture][1]`, `[words][1]`, `[words][]`, `[label]`; not what an index follows.
+_WORDS = r"\[([^\[\]\n]*+(?:\n[^\[\]\n]++)?)\]"
+_BEFORE = r"(?<![!A-Za-z0-9_`\])])"
+_PICTURE = re.compile(rf"!{_WORDS}\[([^\[\]\n]{{0,80}})\]")
+_REFERRING = re.compile(rf"{_BEFORE}{_WORDS}(?:\[([^\[\]\n]{{0,80}})\]|(?![\[(:]))")
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
 _IMAGE = re.compile(r"!\[[^\[\]\n]*+\]\([^()\n]*+(?:\([^()\n]*+\)[^()\n]*+)*+\)")
 _LINK = re.compile(
     r"(?<!!)\[([^\[\]\n]*+)\]\((?:https?:|mailto:|ftp:|[/.#])[^()\s]*+(?:\([^()\s]*+\)[^()\s]*+)*+"
     r"(?: \"[^\"\n]*+\")?\)"
 )
-_FENCE = re.compile(r"^[ \t]*+(```|~~~)([^\n]*+)$", re.M)
+_FENCE = re.compile(r"^[ \t]*+(`{3,}+(?=[^`\n]*+$)|~{3,}+)([^\n]*+)$", re.M)
 # Project Gutenberg's licence stands before and after its books.
 _GUTENBERG = (
     re.compile(r"\A.{0,20000}?^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG[^\n]*+\n", re.S | re.M),
@@ -48,8 +52,8 @@ _GUTENBERG = (
 # A comment at the top that names a licence. One line with `#`, or lines with more and more of them, are headings.
 _LICENCE = re.compile(r"\A\s*+(?:/\*.*?\*/|(?:(?://|\.\. |;;)[^\n]*+\n)++|(?:#(?!#)[^\n]*+\n){2,}+)", re.S)
 # Entities whose ampersand became a space, as in some news collections; "see #39; and" alone may be a number.
-_BROKEN_ENTITY = re.compile(r" ?(?<![&\w])(?:#(\d{2,4})|quot);")
-_BROKEN_ENTITIES = re.compile(r"\w #39;(?:s|t|re|ll|ve|d|m)\b|(?<![&\w])quot;")
+_BROKEN_ENTITY = re.compile(r" ?(?<![&\w])(?<!&amp;)(?:#(\d{2,4})|quot);")
+_BROKEN_ENTITIES = re.compile(r"\w #39;(?:s|t|re|ll|ve|d|m)\b|(?<![&\w])(?<!&amp;)quot;")
 _LICENCE_WORDS = re.compile(r"copyright|licen[sc]e|spdx|版权|许可", re.I)
 
 # Full-width letters, digits and signs that only a typesetter's habit widens; Chinese punctuation stays.
@@ -105,9 +109,6 @@ def characters(text: str) -> str:
         import ftfy
 
         text = ftfy.fix_encoding(text)
-    if ("quot;" in text or " #39;" in text) and _BROKEN_ENTITIES.search(text):
-        # Such texts have others that are whole, and tags written with them.
-        text = re.sub(r"</?[A-Za-z][^<>\n]*+>", "", html.unescape(_BROKEN_ENTITY.sub(_mended_entity, text)))
     # Normalized last: a zero-width sign may stand between a letter and its accent.
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").translate(_TABLE))
 
@@ -131,16 +132,17 @@ def tidy(text: str, residue: Sequence[re.Pattern[str]] = ()) -> str:
         text = text[licence.end() :]
     parts = list(fenced(text))
     prose = (part for part, is_code in parts if not is_code and "]:" in part)
-    labels = {label.lower() for part in prose for label in _REFERENCES.findall(part)}
+    labels = {label.lower() for part in prose for label in _REFERENCES.findall(part) if label}
     return "".join(part if is_code else _tidy_prose(part, labels, residue) for part, is_code in parts).strip()
 
 
 def _titled(fields: str, text: str) -> str:
     """The text under the title that its fields name, if it has no heading of its own."""
-    title = _TITLE.search(fields)
-    if title is None or any(re.search("^# ", part, re.M) for part, is_code in fenced(text) if not is_code):
+    found = _TITLE.search(fields)
+    title = found[1].strip().strip(_QUOTES) if found else ""
+    if not title or any(_HEADING.search(part) for part, is_code in fenced(text) if not is_code):
         return text
-    return f"# {title[1].strip().strip(_QUOTES)}\n\n{text.lstrip()}"
+    return f"# {title}\n\n{text.lstrip()}"
 
 
 def _without_fields(text: str) -> str:
@@ -153,14 +155,17 @@ def _without_fields(text: str) -> str:
 
 
 def _tidy_prose(text: str, labels: set[str], residue: Sequence[re.Pattern[str]]) -> str:
+    if ("quot;" in text or " #39;" in text) and _BROKEN_ENTITIES.search(text):
+        # Such texts have others that are whole, and tags written with them.
+        text = re.sub(r"</?[A-Za-z][^<>\n]*+>", "", html.unescape(_BROKEN_ENTITY.sub(_mended_entity, text)))
     # Up to the last end of a comment, so that no comment without an end is looked for.
     head, end, tail = text.rpartition("-->")
     text = _COMMENT.sub("", head + end) + tail
     if "]:" in text:
         text = _REFERENCES.sub("", text)
-    if labels and "][" in text:
-        for pattern, keep in zip(_REFERRING, (False, True), strict=True):
-            text = pattern.sub(lambda m, keep=keep: _referred(m, labels, keep), text)
+    if labels:
+        text = _PICTURE.sub(lambda match: "" if _label(match) in labels else match[0], text)
+        text = _REFERRING.sub(lambda match: match[1] if _label(match) in labels else match[0], text)
     for pattern in residue:
         text = pattern.sub("", text)
     if "](" in text:
@@ -169,11 +174,11 @@ def _tidy_prose(text: str, labels: set[str], residue: Sequence[re.Pattern[str]])
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t](?<![ \t].)[ \t]*+(?=\n|\Z)", "", text))
 
 
-def _referred(match: re.Match[str], labels: set[str], keep: bool) -> str:
-    """The words of a reference whose definition was taken out, or nothing for a picture."""
-    if (match[2] or match[1]).lower() not in labels:
-        return match[0]
-    return match[1] if keep else ""
+def _label(match: re.Match[str]) -> str | None:
+    """The label that a reference names; a number alone in brackets is a note or an index, and names none."""
+    if match[2] is None and match[1].isdecimal():
+        return None
+    return " ".join((match[2] or match[1]).lower().split())
 
 
 def fenced(text: str) -> Iterator[tuple[str, bool]]:
@@ -182,7 +187,7 @@ def fenced(text: str) -> Iterator[tuple[str, bool]]:
     for fence in _FENCE.finditer(text):
         if opening is None:
             opening = fence
-        elif fence[1] == opening[1] and not fence[2].strip():
+        elif fence[1].startswith(opening[1]) and not fence[2].strip():
             yield text[done : opening.start()], False
             yield text[opening.start() : fence.end()], True
             done, opening = fence.end(), None

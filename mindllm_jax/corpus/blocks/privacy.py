@@ -89,7 +89,7 @@ def _is_secret(key: str) -> bool:
 
 
 # Signs begin with a literal or one class of characters: a search skips to the next of those.
-_DIGITS = re.compile(r"[0-9)](?:(?<=[0-9])(?:\d{6}|[ -]\(?\d{2,6}\)?[ -]\d)|(?<=\)) ?\d{3})", re.A).search
+_DIGITS = re.compile(r"[0-9)](?:(?<=[0-9])(?:\d{6}|[ -]\(?\d{2,6}\)?[ -]\d)|(?<=\))[ -]?\d{2})", re.A).search
 _DOTS = re.compile(r"\.\d{1,3}\.\d", re.A).search
 _COLON = re.compile(r":(?<=[23][0-9a-fA-F]{3}:)[0-9a-fA-F:]").search
 _KEYS = ("-----BEGIN", "AKIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "sk-", "xox", "AIza", "LTAI")

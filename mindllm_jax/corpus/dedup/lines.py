@@ -142,14 +142,13 @@ class DropRepeats(Block):
     def __init__(self, folder: DataFolderLike, config: Repeats, exclusion_writer: DiskWriter | None = None) -> None:
         super().__init__(exclusion_writer)
         self.folder, self.config = get_datafolder(folder), config
-        self._boilerplate: set[int] = set()
+        self._boilerplate = np.zeros(0, np.uint64)
         self._copies: dict[int, set[int]] = {}
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Goes over a shard."""
-        self._boilerplate = {
-            hash for name in self.folder.list_files("lines") for hash in _load(self.folder, name).tolist()
-        }
+        found = [_load(self.folder, name) for name in self.folder.list_files("lines")]
+        self._boilerplate = np.unique(np.concatenate([*found, np.zeros(0, np.uint64)]))
         if self.folder.exists(f"paragraphs/{rank:05d}"):
             for name in self.folder.list_files(f"paragraphs/{rank:05d}"):
                 for number, hash in _load(self.folder, name).tolist():
@@ -176,7 +175,8 @@ class DropRepeats(Block):
         if sum(len(lines[number]) for number in copied) > self.config.copied * own:
             return "mostly copied paragraphs"
         left = [line for number, line in enumerate(lines) if number not in copied | boilerplate]
-        document.text = re.sub(r"\n{3,}", "\n\n", "\n".join(left)).strip()
+        parts = fenced("\n".join(left))
+        document.text = "".join(part if is_code else re.sub(r"\n{3,}", "\n\n", part) for part, is_code in parts).strip()
         return None if document.text else "nothing but repeats"
 
     def _copied(self, lines: list[str], looked_at: list[bool]) -> set[int]:
@@ -188,9 +188,11 @@ class DropRepeats(Block):
 
     def _boilerplate_in(self, lines: list[str], looked_at: list[bool], site: str) -> set[int]:
         """Numbers of the lines that are in runs of boilerplate."""
-        often = [
-            here and line_hash(site, line) in self._boilerplate for line, here in zip(lines, looked_at, strict=True)
-        ]
+        if not len(self._boilerplate):
+            return set()
+        hashes = np.fromiter((line_hash(site, line) for line in lines), np.uint64, len(lines))
+        places = np.minimum(np.searchsorted(self._boilerplate, hashes), len(self._boilerplate) - 1)
+        often = ((self._boilerplate[places] == hashes) & looked_at).tolist()
         found: set[int] = set()
         for run in _runs(often, [not line.strip() for line in lines]):
             run = _without_beginning_of_text(run, lines)
@@ -227,14 +229,15 @@ def _without_beginning_of_text(run: list[int], lines: list[str]) -> list[int]:
     end = len(run)
     while end:
         number = run[end - 1]
-        line, following = lines[number], lines[number + 1] if number + 1 < len(lines) else ""
-        if _UNDERLINE.fullmatch(line.strip()) and end > 1 and run[end - 2] == number - 1:
+        if _UNDERLINE.fullmatch(lines[number].strip()) and end > 1 and run[end - 2] == number - 1:
             end -= 2
-        elif line.startswith("#") or following.lstrip()[:1].islower():
+        elif lines[number].startswith("#"):
             end -= 1
         else:
             break
-    return run[:end]
+    # One line: what is before it may be a menu in small letters.
+    goes_on = end > 0 and "".join(lines[run[end - 1] + 1 : run[end - 1] + 2]).lstrip()[:1].islower()
+    return run[: end - goes_on]
 
 
 def _runs(often: list[bool], blank: list[bool]) -> list[list[int]]:

@@ -85,7 +85,7 @@ def short_names(files: Sequence[str]) -> list[str]:
     return ["/".join(p[-depth:]) for p in parts]
 
 
-def sizes(files: Sequence[str]) -> list[tuple[str, int]]:
-    """The short name and the bytes of each file: wherever they lie, the same files give the same."""
+def sizes(files: Sequence[str]) -> list[tuple[str, int | None]]:
+    """The short name and, where a server tells, the bytes of each file: wherever they lie, the same give the same."""
     places = map(file_system, files)
-    return [(name, int(fs.size(path))) for name, (fs, path) in zip(short_names(files), places, strict=True)]
+    return [(name, fs.size(path)) for name, (fs, path) in zip(short_names(files), places, strict=True)]

@@ -1,11 +1,15 @@
 """What surrounds a text goes, its characters are mended, its paragraphs stay."""
 
+import json
+import time
+from pathlib import Path
+
 import pytest
 from datatrove.data import Document
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mindllm_jax.corpus.blocks.format import Format, characters, tidy
+from mindllm_jax.corpus.blocks.format import Format, characters, fenced, tidy
 from mindllm_jax.corpus.settings import CleanCorpus
 
 
@@ -81,19 +85,94 @@ def test_a_title_becomes_a_heading_where_there_is_none(around: str) -> None:
 
 def test_references_become_their_words() -> None:
     text = (
-        "See [the guide][1] and [Rust][], ![a picture][p1] and [![badge][p1]][1] a[i][j].\n\n```\nm[i][1]\n```\n"
-        "[1]: https://a.b/c\n[rust]: ch13-02-x.html\n[P1]: ../p.png\n"
+        "See [the guide][1] and [Rust][], ![a picture][p1] and [![badge][p1]][1], [the\nbook][Rust], [rust].\n\n"
+        "参见[指南][1]。\n\n```\nm[i][1]\n```\n[1]: https://a.b/c\n[rust]: ch13-02-x.html\n[P1]: ../p.png\n"
     )
-    assert formatted(text) == (None, "See the guide and Rust,  and  a[i][j].\n\n```\nm[i][1]\n```")
-    undefined = "m[i][1] is [x][y]."
-    assert formatted(undefined) == (None, undefined)
+    expected = "See the guide and Rust,  and , the\nbook, rust.\n\n参见指南。\n\n```\nm[i][1]\n```"
+    assert formatted(text) == (None, expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "m[i][1] is [x][y].",
+        "[1]: https://a.b/c\nThe list `a[0][1]`, m[i][1], f(x)[a][1] and note [1] stay.",
+        '[#]: subject: "x"\nint[][] m;',
+        "It was a hit.[^1]\n\n[^1]: #1 in the charts of 1984.",
+    ],
+)
+def test_what_only_looks_like_a_reference_stays(text: str) -> None:
+    kept = text.split("\n", 1)[1] if text.startswith(("[1]", "[#]")) else text
+    assert formatted(text) == (None, kept)
 
 
 def test_entities_without_their_ampersand() -> None:
     text = 'It #39;s here, quot;he said quot;. &lt;A HREF="x"&gt;F.N&lt;/A&gt;'
     assert formatted(text) == (None, 'It\'s here,"he said". F.N')
-    for other in ("See issue#39; or a quote;", "Write &lt;b&gt; and &#39; in HTML."):
+    for other in ("See issue#39; or a quote;", "Write &lt;b&gt; and &#39; in HTML.", "&amp;quot;hi&amp;quot;"):
         assert formatted(other) == (None, other)
+
+
+def test_entities_in_code_stay() -> None:
+    text = "It #39;s so.\n```\nvector<int> x = quot;a;\n```"
+    assert formatted(text) == (None, "It's so.\n```\nvector<int> x = quot;a;\n```")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("a\n```x```\nb\n```\nc\n```\nd", ["```\nc\n```"]),
+        ("````\n```\na\n```\n````\nb", ["````\n```\na\n```\n````"]),
+        ("~~~ sh `x`\na\n~~~", ["~~~ sh `x`\na\n~~~"]),
+        ("```py\na\n```py\nb\n`````\nc", ["```py\na\n```py\nb\n`````"]),
+        ("```\nwithout an end", []),
+    ],
+)
+def test_code_fences(text: str, code: list[str]) -> None:
+    parts = list(fenced(text))
+    assert [part for part, is_code in parts if is_code] == code and "".join(part for part, _ in parts) == text
+
+
+RESIDUE = [
+    ("libreoffice_help_zh", "正文。\n\nHelp content debug info:\n\nThis page is: /x.xhp\nTitle is: 标题", "正文。"),
+    ("gnome_help_en", "Li Wu\n  li@gnome.org\n 2017\n\nA B\nb@c.de\n\nStart here: x@y.", "Start here: x@y."),
+    ("debian_docs_en", "PrevA.6. Grml\nText.\nNextA.8. Kali\nNext we go¶", "Text.\nNext we go"),
+    (
+        "react_vue_docs_en",
+        "## State {/*state*/}\n<Intro>\nUse {x}.\n</Intro>\n::: tip\nOf <b>it</b>. {#of}",
+        "## State\n\nUse {x}.\n\nOf <b>it</b>.",
+    ),
+    ("d2l_en", "See :numref:`fig_x` and :cite:t:`y`.\n:label:`sec_z`", "See `fig_x` and `y`."),
+    (
+        "progit2_en",
+        "=== Git (((Git, use)))\n[[_x]]\nimage::a.png[b]\n[source,console]\n----\n$ git (a)\n----",
+        "=== Git\n\n----\n$ git (a)\n----",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def configured() -> Format:
+    """Format as configs/data/real_bilingual.gin has it."""
+    golden = Path(__file__).parents[2] / "configuration/golden/data/real_bilingual.json"
+    return Format(residue=json.loads(golden.read_text("utf-8"))["PrepareData"]["corpus"]["residue"])
+
+
+@pytest.mark.parametrize(("source", "text", "expected"), RESIDUE)
+def test_residue_of_the_configured_sources(configured: Format, source: str, text: str, expected: str) -> None:
+    document = Document(text=text, id="1", metadata={"source": source})
+    assert configured.judge(document) is None and document.text == expected
+
+
+@pytest.mark.parametrize("source", [source for source, _, _ in RESIDUE])
+@pytest.mark.parametrize(
+    "unit", ["@", "a@", "x\na@b\n", " ", "\n", "<A", "<Aa ", "{/*", "{#a", "(", "(((a", "[[", "Prev", ":cite:"]
+)
+def test_residue_takes_no_longer_than_the_text_is(configured: Format, source: str, unit: str) -> None:
+    document = Document(text="x " + unit * (300_000 // len(unit)), id="1", metadata={"source": source})
+    start = time.process_time()
+    configured.judge(document)
+    assert time.process_time() - start < 3
 
 
 def test_residue_of_a_source() -> None:

@@ -18,6 +18,7 @@ REPLACED = [
     ("+86 139-1234-5678 或 (0571)88889999", "<phone> 或 <phone>"),
     ("0531-8888 9999", "<phone>"),
     ("call +44 20 7946 0958 or +1 (617) 253-1000 or +14155552671.", "call <phone> or <phone> or <phone>."),
+    ("+1(415)-555-2671", "<phone>"),
     ("call (617) 253-1000 or 617-253-1000.", "call <phone> or <phone>."),
     ("邮箱zhang.san@163.com，或li_si+a@mail.tsinghua.edu.cn。", "邮箱<email>，或<email>。"),
     ("服务器地址是45.20.209.46，端口", "服务器地址是<ip>，端口"),

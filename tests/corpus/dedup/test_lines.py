@@ -74,7 +74,7 @@ def test_a_paragraph_twice_in_the_first_document_stays_there(tmp_path: Path) -> 
 
 def test_code_is_no_boilerplate(tmp_path: Path) -> None:
     """Lines of code are in many documents. A fence without its mark would make code of the prose behind it."""
-    code = "```sql\nSELECT a\nFROM t;\n}\n```"
+    code = "```sql\nSELECT a\n\n\nFROM t;\n}\n```"
     texts = [f"Text of {name}.\n{code}\nHome\nAbout\n{code}\nMore of {name}." for name in "pqr"]
     assert left(tmp_path, [texts])[0] == [text.replace("Home\nAbout\n", "") for text in texts]
     long = f"```\n{LONG}\n```"
@@ -98,6 +98,8 @@ def test_headings_and_rules_are_no_boilerplate_by_themselves(tmp_path: Path) -> 
 def test_words_that_the_next_line_goes_on_from_stay(tmp_path: Path) -> None:
     texts = [f"Home\nAbout\nThe\nfunction{name} () is new." for name in "pqr"]
     assert left(tmp_path, [texts])[0] == [f"The\nfunction{name} () is new." for name in "pqr"]
+    small = [f"home\nabout\ncontact\nthe text of {name}" for name in "pqr"]
+    assert left(tmp_path / "2", [small])[0] == [f"contact\nthe text of {name}" for name in "pqr"]
 
 
 def test_sources_that_are_kept(tmp_path: Path) -> None:
