@@ -190,7 +190,8 @@ class DropRepeats(Block):
         """Numbers of the lines that are in runs of boilerplate."""
         if not len(self._boilerplate):
             return set()
-        hashes = np.fromiter((line_hash(site, line) for line in lines), np.uint64, len(lines))
+        each = (line_hash(site, line) if here else 0 for line, here in zip(lines, looked_at, strict=True))
+        hashes = np.fromiter(each, np.uint64, len(lines))
         places = np.minimum(np.searchsorted(self._boilerplate, hashes), len(self._boilerplate) - 1)
         often = ((self._boilerplate[places] == hashes) & looked_at).tolist()
         found: set[int] = set()
