@@ -17,8 +17,7 @@ def sharding_of(decoder: Decoder) -> Sharding:
 
 def even_rows(decoder: Decoder, rows: int) -> int:
     """The least number of rows, at least `rows`, that the decoder's devices share evenly."""
-    shape = sharding_of(decoder).mesh.shape
-    shares = shape["data"] * shape["fsdp"]
+    shares = sharding_of(decoder).shards("batch")
     return math.ceil(rows / shares) * shares
 
 
