@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -27,6 +28,12 @@ RULES: dict[str, tuple[str, ...]] = {
     "layers": (),
 }
 """Mesh axes over which each logical axis is split; () leaves it whole on every device."""
+
+
+def shard_count(name: str, sizes: Mapping[str, int]) -> int:
+    """Returns into how many parts a mesh of these sizes, by axis, splits the logical axis `name`."""
+    return math.prod(sizes[axis] for axis in RULES[name])
+
 
 REMEDIES = {
     "width": "change Model.width, or MeshAxes.fsdp and MeshAxes.context",
@@ -56,7 +63,7 @@ class Sharding:
 
     def shards(self, name: str) -> int:
         """Into how many parts a logical axis is split."""
-        return math.prod(self.mesh.shape[axis] for axis in RULES[name])
+        return shard_count(name, self.mesh.shape)
 
     def active(self) -> AbstractContextManager[object]:
         """Makes the mesh the current one while a function is traced: kernels with a partition look there for it."""

@@ -13,6 +13,7 @@ from typing import Any
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.hardware import Chip
 from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.parallel.sharding import shard_count
 from mindllm_jax.planning.hlo import Collective
 from mindllm_jax.planning.links import Grid, group_along, spans
 from mindllm_jax.planning.roofline import StepTime, step_time
@@ -56,13 +57,12 @@ def candidates(model: Model, loop: Loop, length: int, devices: Sequence[Any], ch
         estimate(dataclasses.replace(model, remat=remat), loop, length, sizes, accumulation, devices, chip)
         for sizes in _meshes(model, length, devices, chip)
         for accumulation in (1, 2, 4, 8, 16, 32)
-        if loop.batch_rows % (accumulation * sizes["slices"] * sizes["data"] * sizes["fsdp"]) == 0
+        if loop.batch_rows % (accumulation * shard_count("batch", sizes)) == 0
         for remat in ("none", "dots", "attention", "full")
     ]
     if not found:
-        multiple = min(
-            (s["slices"] * s["data"] * s["fsdp"] for s in _meshes(model, length, devices, chip)), default=len(devices)
-        )
+        meshes = _meshes(model, length, devices, chip)
+        multiple = min((shard_count("batch", sizes) for sizes in meshes), default=len(devices))
         raise ValueError(
             f"no mesh over {len(devices)} devices splits Loop.batch_rows = {loop.batch_rows} and the model's sizes: "
             f"take a multiple of {multiple} rows"
@@ -98,7 +98,7 @@ def estimate(
     model: Model, loop: Loop, length: int, sizes: dict[str, int], accumulation: int, devices: Sequence[Any], chip: Chip
 ) -> Candidate:
     """One way to run, by arithmetic. sizes: of the mesh, of every axis."""
-    split = sizes["fsdp"] * sizes["context"] * sizes["tensor"]
+    split = shard_count("width", sizes) * shard_count("vocab", sizes)
     blocks, tables = model.layers * block_weights(model), model.width * model.vocab_size * (1 if model.tied else 2)
     held = 4 * (blocks + tables) / split
     memory = memory_parts(
@@ -156,8 +156,8 @@ def _collectives(
         ("all-gather", width, model.dtype.itemsize * head, accumulation),
         ("reduce-scatter", width, 4 * head, accumulation),
         ("all-to-all", width, stream, 2 * accumulation),
-        ("all-reduce", copies, block / (sizes["fsdp"] * sizes["context"]), each),
-        ("all-reduce", copies, 2 * 4 * head / (sizes["fsdp"] * sizes["context"]), accumulation),
+        ("all-reduce", copies, block / shard_count("width", sizes), each),
+        ("all-reduce", copies, 2 * 4 * head / shard_count("width", sizes), accumulation),
         ("all-reduce", ("tensor",), stream, (4 + 2 * again) * each),
         ("all-gather", ("context",), model.dtype.itemsize * keys, (2 + attention_again) * each),
         ("reduce-scatter", ("context",), 4 * keys, each),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 
 from mindllm_jax.model.config import Model
+from mindllm_jax.parallel.sharding import shard_count
 
 
 def memory_parts(
@@ -16,8 +17,8 @@ def memory_parts(
 
     mesh: devices along each axis, as in `MeshAxes`.
     """
-    shares = mesh["slices"] * mesh["data"] * mesh["fsdp"]
-    micro_rows, length = math.ceil(rows / accumulation / shares), math.ceil(length / mesh["context"])
+    micro_rows = math.ceil(rows / accumulation / shard_count("batch", mesh))
+    length = math.ceil(length / shard_count("length", mesh))
     return {
         "parameters (float32)": params,
         "optimizer": moments,
@@ -48,13 +49,13 @@ def loss_bytes(model: Model, tokens: int, mesh: Mapping[str, int]) -> float:
     where the head is split over its width, also the whole head that is gathered and the float32 gradient of it."""
     columns = model.vocab_size / mesh["tensor"]
     chunk = min(tokens, max(model.width, 256))
-    split = mesh["fsdp"] * mesh["context"] > 1
+    split = shard_count("width", mesh) > 1
     return (4 + 2) * chunk * columns + 4 * tokens * model.width + split * (4 + 2) * model.width * columns
 
 
 def gathered_bytes(model: Model, mesh: Mapping[str, int]) -> float:
     """Estimate for two blocks' parameters and their gradients in the compute dtype, where they are split over width."""
-    if mesh["fsdp"] * mesh["context"] == 1:
+    if shard_count("width", mesh) == 1:
         return 0.0
     return 2 * 2 * model.dtype.itemsize * block_weights(model) / mesh["tensor"]
 
