@@ -16,10 +16,10 @@ import sys
 from datetime import date
 from pathlib import Path
 
-from mindllm_jax import configuration
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.tables import Cell, Table
+from mindllm_jax.run_records import git_sha
 
 ROOT = Path(__file__).parents[1]
 LENGTH, ROWS = 256, 16
@@ -103,7 +103,7 @@ def page(found: dict[str, list[dict[str, float]]], arguments: argparse.Namespace
         f"Rebuilt by `python benchmarks/cleaning.py --raw {arguments.raw} --steps {arguments.steps} --seeds"
         f" {arguments.seeds} --markdown docs/results/cleaning.md`, which says what is compared. {model}, {tokens:,}"
         f" tokens a run, {arguments.seeds} seeds, two CPU cores, {date.today()}, commit"
-        f" {configuration.git_sha()[:7]}. Bits per byte of clean held-out documents; the difference is by seed.\n\n"
+        f" {git_sha()[:7]}. Bits per byte of clean held-out documents; the difference is by seed.\n\n"
         f"{table.markdown()}"
     )
 

@@ -28,6 +28,7 @@ from mindllm_jax.planning.planner import Plan, Planner, make_plan
 from mindllm_jax.planning.roofline import REACHED
 from mindllm_jax.reporting.plots import line_plot
 from mindllm_jax.reporting.tables import Cell, Table
+from mindllm_jax.run_records import git_sha
 from mindllm_jax.training.cost import flops_per_token
 from mindllm_jax.training.loop import Loop
 
@@ -129,7 +130,7 @@ def record(plan: Plan) -> list[dict[str, Any]]:
             "expected": plan.expected(way),
             "mfu": plan.mfu(way),
             "tokens_per_second": plan.rate(way),
-            "commit": configuration.git_sha()[:7],
+            "commit": git_sha()[:7],
             "compile_seconds": way.compiled and way.compiled.seconds,
             "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         }

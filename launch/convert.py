@@ -13,14 +13,17 @@ def main() -> None:
     import rich
 
     from mindllm_jax.interop.convert import Convert, convert
+    from mindllm_jax.run_records import check_records, write_records
 
     config = configuration.load(Convert, arguments)
     if arguments.dry_run:
         print(f"{config.tokenizer} to {config.output}, checked on {config.check_lines:,} lines")
         return
     if arguments.workdir:
-        configuration.record(config, arguments)
+        check_records(config, arguments)
     rich.print(convert(config).terminal())
+    if arguments.workdir:
+        write_records(config, arguments.workdir)
     print(f"{config.output}: transformers.AutoTokenizer.from_pretrained loads it")
 
 

@@ -20,9 +20,10 @@ def main() -> None:
     from mindllm_jax.kernels import flash_attention, linear_cross_entropy
     from mindllm_jax.parallel.hardware import chip
     from mindllm_jax.reporting.tables import Cell, Table
+    from mindllm_jax.run_records import versions
 
-    versions = {"python": platform.python_version(), **configuration.versions()}
-    rich.print(Table(("package", "version"), list(versions.items())).terminal())
+    installed = {"python": platform.python_version(), **versions()}
+    rich.print(Table(("package", "version"), list(installed.items())).terminal())
 
     rows: list[tuple[Cell, ...]] = []
     for device in jax.devices():

@@ -17,16 +17,18 @@ def main() -> None:
     from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, results_table
     from mindllm_jax.files import write_text
     from mindllm_jax.parallel.startup import start
+    from mindllm_jax.parallel.together import together
+    from mindllm_jax.run_records import check_records, write_records
 
     config = configuration.load(Evaluate, arguments)
     start()
     if arguments.dry_run:
         Console().print(preview(config).terminal())
         return
-    leader = jax.process_index() == 0
-    workdir = configuration.record(config, arguments, write=leader)
+    workdir = together(lambda: check_records(config, arguments))
     result = evaluate(config)
-    if leader:
+    if jax.process_index() == 0:
+        write_records(config, workdir)
         write_text(workdir / "eval.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
         label = "untrained" if config.untrained else f"step {result['step']}"
         Console().print(results_table({label: result}).terminal())

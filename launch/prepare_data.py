@@ -29,6 +29,7 @@ def main() -> None:
     import rich
 
     from mindllm_jax.data.prepare import PrepareData, clean, inputs_table, prepare_data, store_table
+    from mindllm_jax.run_records import check_records, write_records
 
     config = configuration.load(PrepareData, arguments)
     if "--thresholds" in sys.argv:
@@ -40,7 +41,7 @@ def main() -> None:
         rich.print(inputs_table(config).terminal())
         return
     if arguments.workdir:
-        configuration.record(config, arguments)
+        check_records(config, arguments)
     corpus, load = config.corpus, None
     if corpus.scoring.run:
         from mindllm_jax.evaluation.surprise import load_surprise, pinned
@@ -51,6 +52,8 @@ def main() -> None:
         print("submitted to Slurm (see squeue); run the same command again when the jobs are done")
         return
     prepared = prepare_data(config)
+    if arguments.workdir:
+        write_records(config, arguments.workdir)
     rich.print(store_table(prepared).terminal())
     for reason, lines in prepared.skipped.items():
         print(f"left out: {lines:,} lines: {reason}")

@@ -1,4 +1,4 @@
-"""Tunes a pre-trained run on conversations; run again, it goes on from the newest checkpoint.
+"""Tunes a pre-trained run on conversations; run again, it resumes from the latest checkpoint.
 
 python launch/sft.py --gin configs/sft/general.gin --gin.Tune.base=runs/small --workdir runs/small_sft
 """
@@ -16,17 +16,17 @@ def main() -> None:
     from mindllm_jax.instruct.tune import Tune, tune
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.reporting.run import run_report
+    from mindllm_jax.training.run_folder import run_folder
 
     config = configuration.load(Tune, arguments)
     start()
     if arguments.dry_run:
         rich.print(config.plan().cost.table().terminal())
         return
-    leader = jax.process_index() == 0
-    workdir = configuration.record(config, arguments, write=leader)
-    tune(config, workdir)
-    if leader:
-        print(f"report: {run_report(workdir)}")
+    with run_folder(config, arguments) as (workdir, accept):
+        tune(config, workdir, accept)
+        if jax.process_index() == 0:
+            print(f"report: {run_report(workdir)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pre-trains a decoder on a token store; run again, it goes on from the newest checkpoint.
+"""Pre-trains a decoder on a token store; run again, it resumes from the latest checkpoint.
 
 python launch/train.py --gin configs/pretrain/small_bilingual.gin --workdir runs/small
 """
@@ -7,7 +7,7 @@ from mindllm_jax import configuration
 
 
 def main() -> None:
-    """Trains, writes the report, or prints the cost."""
+    """Trains and writes the report, or prints the cost."""
     arguments = configuration.command_line(__doc__)
 
     import jax
@@ -16,22 +16,24 @@ def main() -> None:
     from mindllm_jax.data.store import TokenStore
     from mindllm_jax.evaluation.bits_per_byte import held_out_bits
     from mindllm_jax.parallel.startup import start
+    from mindllm_jax.parallel.together import require_same, together
     from mindllm_jax.reporting.run import run_report
     from mindllm_jax.training.loop import Every
     from mindllm_jax.training.pretrain import Pretrain, pretrain
+    from mindllm_jax.training.run_folder import run_folder
 
     config = configuration.load(Pretrain, arguments)
     start()
     if arguments.dry_run:
         rich.print(config.plan().cost.table().terminal())
         return
-    store = TokenStore.open(config.data.store)
-    leader = jax.process_index() == 0
-    workdir = configuration.record(config, arguments, write=leader)
+    store = together(lambda: TokenStore.open(config.data.store))
+    require_same(f"the token store {store.url}", store.manifest.to_json())
     held_out = Every(config.loop.evaluate_every, held_out_bits(config.data, store))
-    pretrain(config, store, workdir, every=[held_out])
-    if leader:
-        print(f"report: {run_report(workdir)}")
+    with run_folder(config, arguments) as (workdir, accept):
+        pretrain(config, store, workdir, every=[held_out], accept=accept)
+        if jax.process_index() == 0:
+            print(f"report: {run_report(workdir)}")
 
 
 if __name__ == "__main__":

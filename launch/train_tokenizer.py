@@ -17,6 +17,7 @@ def main() -> None:
     from mindllm_jax.data.files import input_files
     from mindllm_jax.data.tokenizer_report import report_table
     from mindllm_jax.data.tokenizer_training import TrainTokenizer, train_tokenizer
+    from mindllm_jax.run_records import check_records, write_records
 
     config = configuration.load(TrainTokenizer, arguments)
     if arguments.dry_run:
@@ -27,8 +28,10 @@ def main() -> None:
         )
         return
     if arguments.workdir:
-        configuration.record(config, arguments)
+        check_records(config, arguments)
     tokenizer, report = train_tokenizer(config)
+    if arguments.workdir:
+        write_records(config, arguments.workdir)
     rich.print(report_table(report).terminal())
     print("longest pieces of Han text:", *report["longest_han_pieces"][:8], sep="  ")
     print(f"{tokenizer.path}  sha256 {tokenizer.sha256}")

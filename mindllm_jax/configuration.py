@@ -14,17 +14,13 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
-import json
 import os
-import subprocess
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
-
-from mindllm_jax.files import write_text
 
 ROOTS = (
     "mindllm_jax.data.tokenizer_training:TrainTokenizer",
@@ -41,19 +37,6 @@ ROOTS = (
 
 SCOPES = ("train", "held_out", "base", "judge")
 """Scopes that a dataclass-typed field may name in its metadata, as `field(metadata={"scope": "held_out"})`."""
-
-PACKAGES = (
-    "mindllm-jax",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "grain",
-    "tensorstore",
-    "sentencepiece",
-    "tokenizers",
-)
 
 T = TypeVar("T")
 
@@ -459,78 +442,8 @@ def _described(config: Any, judged: Judged) -> str:
     return "\n".join(lines)
 
 
-# ------------------------------------------------------------------------------------------------ a run's own records
-
-
-def resolved(config: Any) -> dict[str, Any]:
-    """The configuration as plain JSON values under the root's class name, as config.json holds it."""
-    return {type(config).__name__: json.loads(json.dumps(dataclasses.asdict(config)))}
-
-
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """One line for every setting in which two resolved configurations differ."""
-    found: list[str] = []
-    for key in sorted(set(old) | set(new)):
-        name = f"{prefix}.{key}" if prefix else key
-        before, now = old.get(key, "(absent)"), new.get(key, "(absent)")
-        if isinstance(before, dict) and isinstance(now, dict):
-            found += differences(before, now, name)
-        elif before != now:
-            found.append(f"{name}: {before!r} there, {now!r} here")
-    return found
-
-
-def record(config: Any, arguments: Arguments, *, write: bool = True) -> Path:
-    """Writes config.gin, operative_config.gin, config.json and command.json into the workdir, which it returns.
-
-    Call it right after `load`; with write=False (all processes of a run but the first) it only checks.
-
-    Raises ValueError that names the differences when the workdir was made with other settings, unless
-    `--accept_changes` was given.
-    """
+def gin_texts() -> dict[str, str]:
+    """Returns what `load` read last as gin texts, by file name: what was bound, and all settings."""
     import gin
 
-    if arguments.workdir is None:
-        raise ValueError("give the folder of the run as --workdir DIR")
-    workdir, values = arguments.workdir, resolved(config)
-    old = workdir / "config.json"
-    if old.exists():
-        changed = differences(json.loads(old.read_text(encoding="utf-8")), values)
-        if changed and not arguments.accept_changes:
-            listing = "\n  ".join(changed)
-            raise ValueError(
-                f"{workdir} holds a run of another configuration:\n  {listing}\n"
-                "take another --workdir, or go on here with the new settings by --accept_changes"
-            )
-    if not write:
-        return workdir
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_text(workdir / "config.gin", gin.config_str())
-    write_text(workdir / "operative_config.gin", gin.operative_config_str())
-    write_text(workdir / "config.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
-    command = {"command": sys.argv, "python": sys.version.split()[0], "git": git_sha(), "versions": versions()}
-    write_text(workdir / "command.json", json.dumps(command, indent=1) + "\n")
-    return workdir
-
-
-def git_sha() -> str:
-    """The commit of this tree, "-dirty" behind it where files differ; "unknown" outside of a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() or "unknown"
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of this package and of what a run depends on most."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {"config.gin": gin.config_str(), "operative_config.gin": gin.operative_config_str()}

@@ -12,10 +12,11 @@ from mindllm_jax.data.rows import Batch, Rows
 
 
 class GlobalBatches:
-    """Iterates over (step, batch); step s holds the rows s B to (s + 1) B - 1, whatever the devices and processes.
+    """Iterates over (number, batch); batch n holds B rows from n B on, whatever the devices and processes.
 
-    Every process reads only the rows that its devices hold. A thread reads and places batches ahead; what fails in it
-    is raised by the iteration. Finite rows end with the step that holds the last of them, filled up with padding.
+    Numbers count from 0, rows from `first_row`. Every process reads only the rows that its devices hold. A thread reads
+    and places batches ahead; what fails in it is raised by the iteration. Finite rows end with the batch that holds the
+    last of them, filled up with padding.
 
     Close it, or use it as a context manager.
     """
@@ -26,7 +27,7 @@ class GlobalBatches:
         batch_rows: int,
         sharding: jax.sharding.NamedSharding,
         *,
-        start_step: int = 0,
+        first_row: int = 0,
         prefetch: int = 2,
     ) -> None:
         """
@@ -34,7 +35,7 @@ class GlobalBatches:
             rows: where they come from.
             batch_rows: B, over all processes.
             sharding: of a [B T] array.
-            start_step: the first step.
+            first_row: the first row of the first batch.
             prefetch: how many batches may lie ready.
 
         Raises ValueError when the sharding cannot divide B rows of T tokens evenly.
@@ -44,12 +45,13 @@ class GlobalBatches:
         self._rows, self._sharding = rows, sharding
         self._shape = (batch_rows, rows.sequence_length)
         _require_even(self._shape, sharding)
-        self._steps = -(-len(rows) // batch_rows) if isinstance(rows, Sized) else None
+        self._first_row = first_row
+        self._count = -(-(len(rows) - first_row) // batch_rows) if isinstance(rows, Sized) else None
         slices = sharding.addressable_devices_indices_map(self._shape).values()
         self._held = np.unique([np.arange(batch_rows)[index[0]] for index in slices if index is not None])
         self._ready: queue.Queue[tuple[int, Batch] | BaseException | None] = queue.Queue(prefetch)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(start_step,), name="batches", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
         self._thread.start()
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
@@ -83,17 +85,18 @@ class GlobalBatches:
     ) -> None:
         self.close()
 
-    def _work(self, step: int) -> None:
+    def _work(self) -> None:
+        number = 0
         try:
-            while not self._closed.is_set() and (self._steps is None or step < self._steps):
-                self._ready.put((step, self._place(step)))
-                step += 1
+            while not self._closed.is_set() and (self._count is None or number < self._count):
+                self._ready.put((number, self._place(number)))
+                number += 1
             self._ready.put(None)
         except BaseException as error:
             self._ready.put(error)
 
-    def _place(self, step: int) -> Batch:
-        local = self._rows.read(step * self._shape[0] + self._held)
+    def _place(self, number: int) -> Batch:
+        local = self._rows.read(self._first_row + number * self._shape[0] + self._held)
 
         def placed(field: np.ndarray) -> jax.Array:
             def part(index: tuple[slice, ...] | None) -> np.ndarray:

@@ -42,6 +42,7 @@ class MixtureRows:
         self._store = store
         self._seed = mixture.seed
         schedule = Schedule(mixture, rows_in_epoch(mixture, store), steps=steps, batch_rows=batch_rows)
+        self.planned_rows = steps * batch_rows if schedule.depends_on_length else None
         self._sources = [source.name for source in schedule.sources]
         self._tokens = [store.split(source, "train").tokens for source in self._sources]
         # Shuffled and repeated by source, then mixed: a shuffle of the mixture would lose proportions and epochs.
@@ -51,16 +52,21 @@ class MixtureRows:
 
     def read(self, indices: np.ndarray) -> Batch:
         """See `Rows`."""
-        places, targets = [], []
+        places = self.places(indices)
+        windows = [(source, "train", start) for source, start, _ in places]
+        return read_rows(self._store, windows, np.array([targets for *_, targets in places]), self.sequence_length)
+
+    def places(self, indices: np.ndarray) -> list[tuple[str, int, int]]:
+        """Returns the source of each row, where in its stream the row begins, and how many of its targets count."""
+        found = []
         for index in indices:
             place = self._order[int(index)]
             assert place is not None  # only a filter gives None
             number, epoch, row = place
             source, before = self._sources[number], row * self.sequence_length
             cut = hash64(self._seed, "cut", source, epoch) % self._tokens[number]
-            places.append((source, "train", cut + before))
-            targets.append(min(self._tokens[number] - before, self.sequence_length))
-        return read_rows(self._store, places, np.array(targets), self.sequence_length)
+            found.append((source, cut + before, min(self._tokens[number] - before, self.sequence_length)))
+        return found
 
     def _rows_of(self, number: int, rows: int) -> grain.MapDataset[tuple[int, int, int]]:
         """The rows of one source, endless: (number of the source, epoch, row of the epoch's grid)."""

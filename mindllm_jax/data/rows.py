@@ -1,7 +1,7 @@
 """Rows: fixed lengths of a token stream, ready for a training step."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -39,6 +39,19 @@ class Rows(Protocol):
 
     def read(self, indices: np.ndarray) -> Batch:
         """The rows of the given numbers, int64 [B]. Past the end of finite rows there are rows of padding."""
+        ...
+
+
+class TrainingRows(Rows, Protocol):
+    """Endless rows in the order in which a run reads them."""
+
+    @property
+    def planned_rows(self) -> int | None:
+        """The number of rows that the order is laid out over; None where it does not depend on the length of a run."""
+        ...
+
+    def places(self, indices: np.ndarray) -> list[Any]:
+        """What each row of the given numbers is made of, as JSON values; int64 [B] to a list of B."""
         ...
 
 

@@ -56,6 +56,9 @@ class Schedule:
             [number for number, source in enumerate(self.sources) if source.language == language] for language in epochs
         ]
         self._require_sources()
+        self._counted = bool(
+            mixture.order == "blocked" or mixture.runs or mixture.max_epochs is not None or mixture.source_max_epochs
+        )
         stages = mixture.stages or (Stage(name="all", share=1),)
         first_rows = [step * batch_rows for step in _first_steps(stages, steps)]
         rows = [end - begin for begin, end in pairwise(first_rows)]
@@ -70,6 +73,11 @@ class Schedule:
         ]
         # Of each source in the stages before; a stage goes on from there.
         self._read = [[0] * len(self.sources), *accumulate(counts, lambda a, b: list(map(sum, zip(a, b, strict=True))))]
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether a row can depend on the length of the run, which is so but for a shuffled mixture of one stage."""
+        return len(self.stages) > 1 or self._counted
 
     def place(self, row: int) -> tuple[int, int]:
         """The number of the source that a row of the run is of, and which of the source's rows it is, counted through
@@ -149,7 +157,7 @@ class Schedule:
             runs = {numbers[source]: rows for source, rows in mixture.runs.items()}
             others = [0 if source in runs else count for source, count in enumerate(counts)]
             return InRuns(counts, runs, self._shuffled(others))
-        if mixture.max_epochs is not None or mixture.source_max_epochs:
+        if self._counted:
             return self._shuffled(counts)
         # Not of the counts: without stages and caps a row shall not depend on the length of the run.
         return Shuffled(language_weights, [[source_weights[source] for source in own] for own in self._by_language])

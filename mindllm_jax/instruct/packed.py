@@ -106,10 +106,15 @@ class EpochRows:
 
     def __init__(self, rows: PackedRows, seed: int) -> None:
         self.sequence_length = rows.sequence_length
+        self.planned_rows = None
         self._rows, self._seed = rows, seed
 
     def read(self, indices: np.ndarray) -> Batch:
         """See `Rows`."""
+        return self._rows.read(np.array(self.places(indices)))
+
+    def places(self, indices: np.ndarray) -> list[int]:
+        """Returns the number of each row among the packed rows."""
         size = len(self._rows)
         epochs = [divmod(int(index), size) for index in indices]
-        return self._rows.read(np.array([permute(row, size, hash64(self._seed, "order", e)) for e, row in epochs]))
+        return [permute(row, size, hash64(self._seed, "order", epoch)) for epoch, row in epochs]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
 import rich
 
-from mindllm_jax import configuration
 from mindllm_jax.instruct.answers import answer_loss
 from mindllm_jax.instruct.instructions import Instructions, instructions_table, pack_instructions
 from mindllm_jax.instruct.packed import EpochRows
 from mindllm_jax.parallel.mesh import MeshAxes
-from mindllm_jax.training.checkpoint import Checkpointing, restore_params, verify
+from mindllm_jax.parallel.together import require_same, together
+from mindllm_jax.run_records import resolved
+from mindllm_jax.training.checkpoint import Checkpointing, restore_params
+from mindllm_jax.training.checksums import CHECKSUMS, PARAMETERS, verify
 from mindllm_jax.training.loop import Every, Loop, Plan, plan, train
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.restore import RunRecord, keep_tokenizer, read_run
@@ -45,32 +48,36 @@ class Tune:
         return plan(base.model, self.loop, self.optimizer, self.mesh, length)
 
 
-def tune(config: Tune, workdir: Path) -> TrainState:
-    """Tunes, or goes on tuning, in `workdir`, which then is a run as pre-training leaves one.
+def tune(config: Tune, workdir: Path, accept: Callable[[], None] = lambda: None) -> TrainState:
+    """Tunes, or resumes tuning, in `workdir`, which then is a run as pre-training leaves one; `accept` as in `train`.
 
     Raises:
         OSError: the base run or an input is missing.
         ValueError: the base's checkpoint is damaged or its tokenizer not the one it was trained with, the rows are
             longer than its positions, or an input is bad.
     """
-    base = read_run(Path(config.base))
+    base = together(lambda: read_run(Path(config.base)))
+    require_same(f"the checkpoint {base.folder}", (base.folder / CHECKSUMS).read_bytes())
     run = config._plan(base)
     packed = pack_instructions(config.instructions, base.tokenizer, workdir / "instructions.npz")
     # The base's records stay: where it was pre-trained is where the tuned run is measured too.
     identity = {
         **base.identity,
-        **configuration.resolved(config),
+        **resolved(config),
         "seed": config.loop.seed,
         "data": packed.key,
     }
-    if jax.process_index() == 0:
-        keep_tokenizer(base.tokenizer, workdir)
-        rich.print(instructions_table(packed, config.loop.batch_rows).terminal())
 
     def start() -> Params:
-        verify(base.folder)
+        verify(base.folder, PARAMETERS)
         return restore_params(base.folder, run.abstract.params)
+
+    def begin() -> None:
+        if jax.process_index() == 0:
+            keep_tokenizer(base.tokenizer, workdir)
+            rich.print(instructions_table(packed, config.loop.batch_rows).terminal())
+        accept()
 
     measured = [Every(config.loop.evaluate_every, answer_loss(packed.held_out))] if len(packed.held_out) else []
     rows = EpochRows(packed.train, config.instructions.seed)
-    return train(run, rows, workdir, config.checkpointing, identity, every=measured, start=start)
+    return train(run, rows, workdir, config.checkpointing, identity, every=measured, start=start, accept=begin)

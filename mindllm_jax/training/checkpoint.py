@@ -1,28 +1,33 @@
-"""Checkpoints through Orbax, with checksums of our own: Orbax does not notice a flipped bit in a data file."""
+"""Checkpoints through Orbax: written in the background, complete or absent, with checksums."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import errno
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import orbax.checkpoint as ocp
 
 from mindllm_jax.files import write_text
+from mindllm_jax.training.checksums import verify, write_checksums
+from mindllm_jax.training.position import Position
 from mindllm_jax.training.step import Params, TrainState
 
-CHECKSUMS = "checksums.json"
+SAVED = "latest_checkpoint.json"
+"""In a run's folder: the step of the latest checkpoint, so that checkpoints which are gone are missed."""
 
 
 @dataclass(frozen=True)
 class Checkpointing:
     """When checkpoints are written and how many are kept."""
 
-    every_steps: int = 200
+    every_steps: int = 200  # besides those before each evaluation and at the end
     keep: int = 2  # the newest; older ones are removed
 
     def __post_init__(self) -> None:
@@ -30,68 +35,110 @@ class Checkpointing:
             raise ValueError("Checkpointing.every_steps and Checkpointing.keep must be at least 1")
 
 
-class Checkpoints:
-    """The checkpoints of one run, in `workdir/checkpoints/STEP`, written in the background.
+class Restored(NamedTuple):
+    """What a run resumes from."""
 
-    `identity` is stored with each (resolved configuration, seed, tokenizer and data) and held against the stored one on
-    restore. A checkpoint appears under its name only when it is complete, checksums included.
+    state: TrainState
+    position: Position
+    identity: dict[str, Any]  # as `read_identity` gives it
+    folder: Path
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `workdir/checkpoints/STEP`.
+
+    `identity` (resolved configuration, seed, tokenizer and data) is stored with each and compared with the stored one
+    on restore. A checkpoint appears under its name only when it is complete, checksums included.
+
+    Raises ValueError for a workdir in whose path Orbax would look for a pattern.
     """
 
     def __init__(self, workdir: Path, settings: Checkpointing, identity: dict[str, Any]):
-        self.directory = (workdir / "checkpoints").resolve()
+        self.directory = (workdir / "checkpoints").absolute()
         self.identity = identity
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=settings.keep,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
-        )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._workdir, self._settings = workdir, settings
+        self._manager: ocp.CheckpointManager | None = None
+        self._writing: tuple[int, dict[str, Any]] | None = None  # the step, and the shapes to be found on disk
+        # Orbax joins what its processes wrote through a glob of the unescaped path, and joins nothing if that fails.
+        if odd := sorted(set("*?[]\\").intersection(str(self.directory))):
+            raise ValueError(
+                f"--workdir {workdir}: the path {self.directory.parent} has {' '.join(odd)} in it, which Orbax takes "
+                "for a pattern, so that the checkpoints could never be read again: take another name, or a link to the "
+                "folder whose path has none of * ? [ ] \\"
+            )
 
     def latest(self) -> int | None:
-        """The newest complete step, or None."""
-        return self._manager.latest_step()
+        """Returns the step of the latest complete checkpoint, or None."""
+        return max(steps_of(self._workdir), default=None)
 
-    def save(self, state: TrainState, step: int) -> None:
-        """Starts to write the state; returns once it was copied. Raises OSError when this or the last write failed."""
-        if step == self.latest():
-            return
-        rest = {"step": state.step, "skipped": state.skipped, "optimizer": state.optimizer}
-        items = ocp.args.Composite(
-            params=ocp.args.StandardSave(state.params),  # pyright: ignore[reportCallIssue]  a dataclass pyright cannot see
-            training=ocp.args.StandardSave(rest),  # pyright: ignore[reportCallIssue]
-            run=ocp.args.JsonSave(self.identity),  # pyright: ignore[reportCallIssue]
+    def restore(self, abstract: TrainState) -> Restored | None:
+        """Returns the latest state, placed as `abstract` says (shapes, dtypes, shardings), or None for a new run.
+
+        Raises ValueError when the checkpoint is damaged, of another model or of other data, and when the run's
+        checkpoints are gone.
+        """
+        step = self.latest()
+        if step is None:
+            self._require_new()
+            return None
+        folder = self.directory / str(step)
+        verify(folder)
+        identity = read_identity(folder)
+        for key in ("tokenizer_sha256", "data"):
+            if identity.get(key) != self.identity.get(key):
+                raise ValueError(
+                    f"checkpoint {folder}: {key} was {identity.get(key)} and is now {self.identity.get(key)}; use the "
+                    "data and tokenizer of that run, or another --workdir"
+                )
+        params = restore_params(folder, abstract.params)
+        rest = _restore(folder / "training", _without_params(abstract))
+        return Restored(TrainState(params=params, **rest), Position(**identity["position"]), identity, folder)
+
+    def start(self) -> None:
+        """Prepares the folder to be written to: removes what saves that were cut short left there."""
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self._settings.keep,
+            cleanup_tmp_directories=True,
+            # Created by a thread, a folder that cannot be created is waited for five minutes.
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._seal, create_directories_asynchronously=False
+            ),
         )
         try:
-            self._manager.save(step, args=items)
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+        except Exception as error:
+            raise self._not_saved(error) from error
+
+    def save(self, state: TrainState, position: Position, fingerprint: str) -> None:
+        """Starts to write the state; returns once it was copied. Raises OSError when this or the last write failed."""
+        assert self._manager is not None, "start() comes first"
+        step = int(state.step)
+        if step == self._manager.latest_step():
+            return
+        says = {**self.identity, "step": step, "position": position._asdict(), "fingerprint": fingerprint}
+        items = ocp.args.Composite(
+            params=ocp.args.StandardSave(state.params),  # pyright: ignore[reportCallIssue]  a dataclass pyright cannot see
+            training=ocp.args.StandardSave(_without_params(state)),  # pyright: ignore[reportCallIssue]
+            run=ocp.args.JsonSave(says),  # pyright: ignore[reportCallIssue]
+        )
+        self.wait()
+        self._writing = step, _shapes(state.params)
+        try:
+            if not self._manager.save(step, args=items):
+                raise OSError(f"Orbax refused to save step {step} after step {self._manager.latest_step()}")
         except Exception as error:
             raise self._not_saved(error) from error
 
     def wait(self) -> None:
         """Blocks until everything is on disk. Raises OSError when a write failed."""
+        assert self._manager is not None, "start() comes first"
         try:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._not_saved(error) from error
-
-    def restore(self, abstract: TrainState) -> TrainState | None:
-        """The newest state placed as `abstract` says (shapes, dtypes, shardings), or None for a new run.
-
-        Raises ValueError when the checkpoint is damaged, of another model, or of other data.
-        """
-        step = self.latest()
-        if step is None:
-            return None
-        verify(self.directory / str(step))
-        stored = read_identity(self.directory / str(step))
-        for key in ("tokenizer_sha256", "data"):
-            if stored.get(key) != self.identity.get(key):
-                raise ValueError(
-                    f"checkpoint {self.directory / str(step)}: {key} was {stored.get(key)} and is now "
-                    f"{self.identity.get(key)}; use the data and tokenizer of that run, or another --workdir"
-                )
-        params = restore_params(self.directory / str(step), abstract.params)
-        rest = {"step": abstract.step, "skipped": abstract.skipped, "optimizer": abstract.optimizer}
-        rest = _restore(self.directory / str(step) / "training", rest)
-        return TrainState(rest["step"], rest["skipped"], params, rest["optimizer"])
+        if self._writing is not None and jax.process_index() == 0:
+            write_text(self._workdir / SAVED, json.dumps({"step": self._writing[0]}) + "\n")
+        self._writing = None
 
     def __enter__(self) -> Self:
         return self
@@ -99,72 +146,93 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._manager.close()
+        if self._manager is None:
+            return
+        # What ended the run is told; what the last write died of besides is not.
+        with contextlib.suppress(Exception) if error else contextlib.nullcontext():
+            self._manager.close()
 
-    def _write_checksums(self) -> None:
-        """Runs in Orbax's thread after the data was written and before the folder takes its final name."""
-        if jax.process_index() == 0:
-            for folder in self.directory.glob("*.orbax-checkpoint-tmp"):
-                write_text(folder / CHECKSUMS, json.dumps(_checksums(folder), indent=1) + "\n")
+    def _seal(self) -> None:
+        """Runs in Orbax's thread, in process 0, after the data was written and before the folder takes its name."""
+        assert self._writing is not None
+        step, shapes = self._writing
+        folder = self.directory / f"{step}.orbax-checkpoint-tmp"
+        if _stored_shapes(folder / "params") != shapes:
+            raise OSError(f"what was written to {folder} is not what can be read from it")
+        write_checksums(folder)
 
-    def _not_saved(self, error: Exception) -> OSError:
+    def _require_new(self) -> None:
+        path = self._workdir / SAVED
+        if path.exists():
+            raise ValueError(
+                f"{path} says that this run has saved a checkpoint, but there is none in {self.directory}: put it "
+                f"back, or remove {path} to start the run from the beginning"
+            )
+
+    def _not_saved(self, error: BaseException) -> OSError:
         kept = self.latest()
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        advice = "make room and run it again" if _lacks_room(error) else "run it again when the cause is removed"
         return OSError(
-            f"the checkpoint could not be written to {self.directory}: {str(error).splitlines()[0]}. "
-            f"The newest complete one is {'none' if kept is None else f'step {kept}'}; make room and run it again"
+            f"the checkpoint could not be written to {self.directory}: {text}. "
+            f"The latest complete one is {'none' if kept is None else f'step {kept}'}; {advice}"
         )
 
 
-def _checksums(folder: Path) -> dict[str, str]:
-    """sha256 of every data file, by its path inside the checkpoint."""
-    files = sorted(p for item in ("params", "training", "run") for p in (folder / item).rglob("*") if p.is_file())
-    named = ((str(path.relative_to(folder)), path) for path in files if path.name != "commit_success.txt")
-    return {name: _sha256(path) for name, path in named}
+def steps_of(run: Path) -> list[int]:
+    """Returns the steps of a run's complete checkpoints, in order.
+
+    Raises ValueError for a folder of digits whose name is not the one that a checkpoint of that step has.
+    """
+    found = []
+    for path in _folders(run / "checkpoints"):
+        if path.name.isascii() and path.name.isdecimal():
+            if path.name != str(int(path.name)):
+                raise ValueError(f"{path}: a checkpoint of that step is named {int(path.name)}; rename or move it")
+            found.append(int(path.name))
+    return sorted(found)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _folders(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from (path for path in folder.iterdir() if path.is_dir())
 
 
-def verify(folder: Path) -> None:
-    """Holds the files of a checkpoint against its checksums. Raises ValueError that names a damaged or missing file."""
-    try:
-        expected: dict[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ValueError(
-            f"{folder / CHECKSUMS} is missing or unreadable: the checkpoint was not written whole"
-        ) from None
-    for name, digest in expected.items():
-        path = folder / name
-        if not path.is_file() or _sha256(path) != digest:
-            what = "is missing" if not path.is_file() else "does not match its checksum"
-            raise ValueError(f"{path} {what}: the checkpoint is damaged. Remove {folder} to go on from an older one")
-
-
-def newest(workdir: Path) -> Path:
-    """Folder of the newest checkpoint of a run. Raises FileNotFoundError when there is none."""
-    steps = [p for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()]
+def newest(run: Path) -> Path:
+    """Returns the folder of the latest checkpoint of a run. Raises FileNotFoundError when there is none."""
+    steps = steps_of(run)
     if not steps:
-        raise FileNotFoundError(f"{workdir} holds no checkpoint; give the --workdir of a finished or interrupted run")
-    return max(steps, key=lambda p: int(p.name)).resolve()
+        raise FileNotFoundError(f"{run} holds no checkpoint; give the --workdir of a finished or interrupted run")
+    return (run / "checkpoints" / str(steps[-1])).absolute()
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
-    """What was stored beside the arrays: config, seed, tokenizer_sha256, data, step."""
-    return json.loads((folder / "run" / "metadata").read_text(encoding="utf-8"))
+    """Returns what was stored beside the arrays: settings, seed, tokenizer_sha256, data, step, position, fingerprint.
+
+    Raises ValueError when it is damaged, or of a step that is not the folder's name.
+    """
+    path = folder / "run" / "metadata"
+    try:
+        identity = json.loads(path.read_text(encoding="utf-8"))
+        step = identity["step"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged or was written by another version ({error!r})") from None
+    if folder.name != str(step):
+        raise ValueError(f"{folder} holds the checkpoint of step {step}: name it {step}, or move it away")
+    return identity
 
 
 def restore_params(folder: Path, abstract: Params) -> Params:
-    """Parameters of a checkpoint, placed as `abstract` says. Raises ValueError that names one that differs."""
+    """Returns the parameters of a checkpoint, placed as `abstract` says. Raises ValueError that names a difference."""
     return _restore(folder / "params", abstract)
 
 
+def _without_params(state: TrainState) -> dict[str, Any]:
+    return {name: value for name, value in state._asdict().items() if name != "params"}
+
+
 def _restore(folder: Path, abstract: Any) -> Any:
-    handler: Any = ocp.StandardCheckpointHandler()
-    tree = handler.metadata(folder).tree
-    stored = {_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    wanted = {_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)}
+    stored, wanted = _stored_shapes(folder), _shapes(abstract)
     for name in sorted(set(stored) | set(wanted)):
         there, here = stored.get(name, "nothing"), wanted.get(name, "nothing")
         if there != here:
@@ -176,5 +244,23 @@ def _restore(folder: Path, abstract: Any) -> Any:
         return reader.restore(folder, abstract)
 
 
+def _stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    handler: Any = ocp.StandardCheckpointHandler()
+    return _shapes(handler.metadata(folder).tree)
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
 def _name(path: tuple[Any, ...]) -> str:
     return "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
+
+
+def _lacks_room(error: BaseException | None) -> bool:
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error) or "quota" in str(error).lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -25,9 +25,13 @@ class StopSignal:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
-        if jax.process_count() > 1:
+        self.request()
+
+    def request(self) -> None:
+        """Requests a stop, as a signal does; again is the same."""
+        if not self.requested and jax.process_count() > 1:
             signal.raise_signal(signal.SIGTERM)
+        self.requested = True
 
     def at(self, step: int) -> bool:
         """Whether to save and stop after this step: the same answer in all processes, which must all ask at it."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,17 +14,20 @@ import optax
 from flax import nnx
 from rich.console import Console
 
-from mindllm_jax.data.batches import GlobalBatches, Rows
+from mindllm_jax.data.batches import GlobalBatches
+from mindllm_jax.data.rows import TrainingRows
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.parallel.startup import layout
-from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
+from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, Restored
 from mindllm_jax.training.cost import Cost, run_cost
 from mindllm_jax.training.interrupt import StopSignal
 from mindllm_jax.training.metrics import MetricsWriter
 from mindllm_jax.training.optimizer import Optimizer
+from mindllm_jax.training.position import Position, fingerprint, require_planned_length, require_same_past
+from mindllm_jax.training.profiling import ProfileWindow
 from mindllm_jax.training.step import (
     Blueprint,
     Metrics,
@@ -36,6 +39,7 @@ from mindllm_jax.training.step import (
     make_step,
     state_shardings,
 )
+from mindllm_jax.training.throughput import Throughput
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,20 @@ class Loop:
     z_loss: float = 0.0  # weight of the squared log-normalizer (PaLM, section 5)
     log_every: int = 10
     evaluate_every: int = 200
-    max_skipped: int = 20  # steps without a finite loss after which the run stops
+    max_skipped: int = 20  # steps in a row without a finite loss after which the run stops
     compiler_options: dict[str, bool | int | str] = field(default_factory=dict)  # XLA's: see configs/hardware
-    profile_steps: tuple[int, int] | None = None  # first and last step of a profiler trace
+    profile_steps: tuple[int, int] | None = None  # first and last step of a profiler trace, both included
     seed: int = 0  # of the initial parameters
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_rows", "accumulation", "log_every", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Loop.{name} = {getattr(self, name)}: must be at least 1")
+        if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1] <= self.steps:
+            raise ValueError(
+                f"Loop.profile_steps = {self.profile_steps}: must be the first and the last step of a range inside of "
+                f"1 to Loop.steps = {self.steps}"
+            )
         if self.batch_rows % self.accumulation:
             raise ValueError(
                 f"Loop.batch_rows = {self.batch_rows} is not a multiple of accumulation {self.accumulation}"
@@ -68,6 +77,10 @@ class Every(NamedTuple):
 
     steps: int
     measure: Callable[[Decoder], Mapping[str, float]]
+
+    def is_due(self, step: int, last: int) -> bool:
+        """Returns whether it measures after this step of a run that ends with the step `last`."""
+        return step % self.steps == 0 or step == last
 
 
 class Plan(NamedTuple):
@@ -145,27 +158,31 @@ def plan(
 
 def train(
     plan: Plan,
-    rows: Rows,
+    rows: TrainingRows,
     workdir: Path,
     checkpointing: Checkpointing,
     identity: dict[str, Any],
     *,
     every: Iterable[Every] = (),
     start: Callable[[], Params] | None = None,
+    accept: Callable[[], None] = lambda: None,
 ) -> TrainState:
-    """Trains until the last step, from the newest checkpoint in `workdir` if there is one.
+    """Trains until the last step, from the latest checkpoint in `workdir` if there is one.
 
-    rows: where batches come from; step s reads rows s * batch_rows and on. identity: stored with every checkpoint and
-    held against it on resume. start: gives the parameters of a new run (fresh ones by default). Returns the last state;
-    raises KeyboardInterrupt after a requested stop, with everything saved.
+    rows: where batches come from, read in order. identity: stored with every checkpoint and compared with it on resume.
+    start: gives the parameters of a new run (fresh ones by default). accept: called once the run was found to fit what
+    is in the workdir, before anything is written there.
+
+    Returns the last state. Raises KeyboardInterrupt after a requested stop, with everything saved; OSError when the
+    metrics cannot be written, with everything saved; ValueError when the run does not fit its latest checkpoint or
+    diverges.
     """
     loop, drawing, every = plan.loop, plan.blueprint, list(every)
-    console = Console(quiet=jax.process_index() != 0, highlight=False)
-    say = console.print
+    leader = jax.process_index() == 0
+    say = Console(quiet=not leader, highlight=False).print
 
     # ------------------------------------------------------------------ build
     schedule = plan.optimizer.schedule(loop.steps)
-    step_fn = plan.step()
     say(layout(drawing.sharding.mesh))
     say(plan.cost.table().terminal())
     if warning := plan.cost.warning():
@@ -173,63 +190,74 @@ def train(
 
     with Checkpoints(workdir, checkpointing, identity) as checkpoints, StopSignal() as stop:
         # ------------------------------------------------------------ restore
-        state = checkpoints.restore(plan.abstract)
-        if state is None:
+        restored = checkpoints.restore(plan.abstract)
+        if restored:
+            _require_same_run(restored, rows, identity, loop)
+            state, position = restored.state, restored.position
+        else:
             params = start() if start else initial_params(plan.model, drawing, loop.seed)
-            state = initial_state(params, drawing, plan.transformation())
+            state, position = initial_state(params, drawing, plan.transformation()), Position()
         step = int(state.step)
-        if step >= loop.steps:
+        if step == loop.steps:
             say(f"all {loop.steps} steps are done; nothing to do")
             return state
         if step:
             say(f"resuming after step {step} of {loop.steps}")
+        accept()
+        checkpoints.start()
 
         # --------------------------------------------------------------- loop
         sharding = drawing.sharding.named("batch", "length")
         with (
-            GlobalBatches(rows, loop.batch_rows, sharding, start_step=step) as batches,
-            MetricsWriter(workdir, step, active=jax.process_index() == 0) as writer,
+            GlobalBatches(rows, loop.batch_rows, sharding, first_row=position.rows) as batches,
+            MetricsWriter(workdir, step, active=leader) as writer,
+            ProfileWindow(loop.profile_steps, workdir / "profile") as profile,
         ):
-            since, timed_from, last = time.perf_counter(), step, False
-            for _, batch in batches:
-                if loop.profile_steps and step + 1 == loop.profile_steps[0]:
-                    jax.profiler.start_trace(str(workdir / "profile"))
+            first = next(batches)
+            run_step = plan.step().lower(state, first[1]).compile()
+            throughput, last = Throughput(), False
+            for _, batch in chain([first], batches):
+                profile.before(step + 1)
                 with jax.transfer_guard("disallow"):
-                    state, metrics = step_fn(state, batch)
-                step += 1
+                    state, metrics = run_step(state, batch)
+                step, position = step + 1, position.after(loop.batch_rows, rows.sequence_length)
+                throughput.step()
+                profile.after(step, state.step)
                 last = step == loop.steps
+                stopping = stop.at(step) and not last
+                # A run that is told to stop has little time.
+                measuring = [] if stopping else [event for event in every if event.is_due(step, loop.steps)]
+                saving = step % checkpointing.every_steps == 0 or measuring or stopping or last
+                logging = step % loop.log_every == 0 or last
+                if not (logging or saving):
+                    continue
 
-                # -------------------------------------- once in a while: log
-                if step % loop.log_every == 0 or last:
-                    values = _read(metrics)
-                    rate = (step - timed_from) * plan.cost.tokens_per_step / (time.perf_counter() - since)
-                    values |= {"learning_rate": jnp.asarray(schedule(step - 1 - int(values["skipped"]))).item()}
-                    values |= {"tokens_per_second": rate, "tokens": float(step * plan.cost.tokens_per_step)}
-                    if (mfu := plan.cost.utilization(rate)) is not None:
-                        values["mfu"] = mfu
-                    writer.write(step, values)
-                    say(_line(step, loop.steps, values))
-                    _stop_if_diverged(values, loop)
-                    since, timed_from = time.perf_counter(), step
-
-                # --------------------------------- once in a while: evaluate
-                for event in every:
-                    if step % event.steps == 0 or last:
+                # ------------------------------------------ once in a while
+                jax.block_until_ready(state)
+                with throughput.paused():
+                    if logging:
+                        values = _read(metrics)
+                        rate = throughput.rate() * plan.cost.tokens_per_step
+                        values |= {"learning_rate": jnp.asarray(schedule(step - 1 - int(values["skipped"]))).item()}
+                        values |= {"tokens_per_second": rate, "tokens": float(position.tokens)}
+                        if (mfu := plan.cost.utilization(rate)) is not None:
+                            values["mfu"] = mfu
+                        say(_line(step, loop.steps, plan.cost.tokens_per_step, values))
+                        writer.write(step, values)
+                        if writer.failure:
+                            stop.request()
+                        _stop_if_diverged(values, loop)
+                    if saving:  # before evaluating: what fails there costs no step
+                        checkpoints.save(state, position, fingerprint(rows, position.rows))
+                    for event in measuring:
                         results = event.measure(drawing.decoder(state.params))
-                        writer.write(step, results)
                         say(f"step {step:>6}  " + "  ".join(f"{name} {value:.4f}" for name, value in results.items()))
-                        since, timed_from = time.perf_counter(), step
-
-                # ------------------------------------- once in a while: save
-                if loop.profile_steps and step == loop.profile_steps[1]:
-                    jax.block_until_ready(state.params)
-                    jax.profiler.stop_trace()
-                ending = stop.at(step) or last
-                if step % checkpointing.every_steps == 0 or ending:
-                    checkpoints.save(state, step)
-                if ending:
+                        writer.write(step, results)
+                if stopping or last:
                     break
         checkpoints.wait()
+    if writer.failure:
+        raise writer.failure
     if not last:
         raise KeyboardInterrupt
     return state
@@ -239,8 +267,17 @@ def _read(metrics: Metrics) -> dict[str, float]:
     return {name: value.item() for name, value in jax.device_get(metrics)._asdict().items() if name != "tokens"}
 
 
-def _line(step: int, steps: int, values: Mapping[str, float]) -> str:
-    left = (steps - step) * values["tokens"] / step / values["tokens_per_second"]
+def _require_same_run(restored: Restored, rows: TrainingRows, identity: dict[str, Any], loop: Loop) -> None:
+    """Raises ValueError where the run cannot read on, or has no step left to do under a smaller Loop.steps."""
+    step, where = int(restored.state.step), str(restored.folder)
+    if step > loop.steps:
+        raise ValueError(f"{where}: the run has done {step} steps, more than Loop.steps = {loop.steps}: raise it")
+    require_same_past(rows, restored.position, restored.identity, identity, where)
+    require_planned_length(rows, restored.position, (loop.steps - step) * loop.batch_rows, where)
+
+
+def _line(step: int, steps: int, tokens_per_step: int, values: Mapping[str, float]) -> str:
+    left = (steps - step) * tokens_per_step / values["tokens_per_second"]
     mfu = f"  mfu {values['mfu']:.1%}" if "mfu" in values else ""
     skipped = f"  skipped {values['skipped']:.0f}" if values["skipped"] else ""
     return (
@@ -251,8 +288,9 @@ def _line(step: int, steps: int, values: Mapping[str, float]) -> str:
 
 
 def _stop_if_diverged(values: Mapping[str, float], loop: Loop) -> None:
-    if values["skipped"] > loop.max_skipped:
+    if values["skipped_in_a_row"] > loop.max_skipped:
         raise ValueError(
-            f"{values['skipped']:.0f} steps had no finite loss or gradient (Loop.max_skipped = {loop.max_skipped}): "
-            "lower Optimizer.peak_learning_rate or look at the data; the last checkpoint is from before"
+            f"{values['skipped_in_a_row']:.0f} steps in a row had no finite loss or gradient (Loop.max_skipped = "
+            f"{loop.max_skipped}): lower Optimizer.peak_learning_rate or look at the data; parameters are as they were "
+            "before these steps"
         )

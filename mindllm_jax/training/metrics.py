@@ -1,59 +1,134 @@
-"""Numbers of a run: metrics.jsonl for machines, TensorBoard events, and one line for people."""
+"""Numbers of a run: metrics.jsonl for machines, TensorBoard events for people."""
 
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mindllm_jax.files import write_text
+
+log = logging.getLogger(__name__)
 
 
 class MetricsWriter:
     """Appends one line of numbers a call to `workdir/metrics.jsonl` and the same to TensorBoard.
 
-    `start_step`: lines of later steps, left by a run that died after its last checkpoint, are removed first, so that
-    every step stands there once. A writer that is not active, on all hosts but the first, writes nothing.
+    `start_step`: lines of later steps, left by a run that died after its latest checkpoint, are removed first, so that
+    every step stands there once. A writer that is not active, on all hosts but the first, writes nothing. Numbers that
+    are not finite, which JSON does not have, are null. TensorBoard's files are an extra: what keeps them from being
+    written is a warning.
+
+    Attributes:
+        failure: what keeps metrics.jsonl from being written, with the file's name; None while all is well. It is not
+            raised by `write`, so that the run can be saved before it ends.
+
+    Raises OSError when metrics.jsonl cannot be opened, ValueError when a line of it is damaged.
     """
 
     def __init__(self, workdir: Path, start_step: int, *, active: bool = True):
         self._file, self._events = None, None
+        self.failure: OSError | None = None
         if not active:
             return
-        from tensorboardX import SummaryWriter
-
-        workdir.mkdir(parents=True, exist_ok=True)
-        path = workdir / "metrics.jsonl"
-        if path.exists():
-            write_text(path, "".join(line for line in _complete(path) if json.loads(line)["step"] <= start_step))
-        self._file = path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+        self._path = workdir / "metrics.jsonl"
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            if self._path.exists():
+                write_text(self._path, "".join(_lines(self._path, start_step)))
+            self._file = self._path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise self._not_written(error) from None
+        try:
+            self._events = _Events(workdir / "tensorboard", start_step)
+        except OSError as error:
+            self._give_up_events(error)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes the values of one step, with the time in seconds since the epoch."""
-        if self._file is None or self._events is None:
+        if self._file is None or self.failure:
             return
-        self._file.write(json.dumps({"step": step, "time": time.time(), **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        try:
+            self._file.write(json.dumps({"step": step, "time": time.time(), **numbers}, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            self.failure = self._not_written(error)
+        if self._events is not None:
+            try:
+                self._events.write(step, values)
+            except OSError as error:
+                self._give_up_events(error)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None and self._events is not None:
-            os.fsync(self._file.fileno())
-            self._file.close()
+        if self._events is not None:
             self._events.close()
+        if self._file is not None:
+            try:
+                os.fsync(self._file.fileno())
+                self._file.close()
+            except OSError as error:
+                self.failure = self.failure or self._not_written(error)
+
+    def _not_written(self, error: OSError) -> OSError:
+        return OSError(f"{self._path} cannot be written: {error.strerror or error}")
+
+    def _give_up_events(self, error: OSError) -> None:
+        log.warning("no more TensorBoard events are written: %s", error)
+        self._events = None
 
 
-def _complete(path: Path) -> list[str]:
-    """Whole lines of the file; a killed run may leave half a line at the end."""
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+class _Events:
+    """TensorBoard's file of events, written in the caller's thread, so that an error is the caller's."""
+
+    def __init__(self, folder: Path, start_step: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        folder.mkdir(parents=True, exist_ok=True)
+        # Made by protoc when they are imported: type checkers know nothing of their contents.
+        self._messages: tuple[Any, Any] = event_pb2, summary_pb2
+        self._writer = EventsWriter(str(folder / "events"))
+        # TensorBoard drops what an earlier process wrote of this step and later ones.
+        session = self._messages[0].SessionLog(status=self._messages[0].SessionLog.START)
+        self._write(start_step + 1, session_log=session)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes one event with all values."""
+        _, messages = self._messages
+        scalars = [messages.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._write(step, summary=messages.Summary(value=scalars))
+
+    def _write(self, step: int, **content: Any) -> None:
+        self._writer.write_event(self._messages[0].Event(wall_time=time.time(), step=step, **content))
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the file; all of it is written already."""
+        try:
+            self._writer.close()
+        except OSError as error:
+            log.warning("TensorBoard events: %s", error)
+
+
+def _lines(path: Path, last_step: int) -> Iterator[str]:
+    """Yields the lines of steps up to the given one; a killed run may leave half a line at the end, which is none."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
+        if line.endswith("}\n"):
+            try:
+                step = int(json.loads(line)["step"])
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{path}, line {number}: not a JSON object with a step; remove the line") from None
+            if step <= last_step:
+                yield line

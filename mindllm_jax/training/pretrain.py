@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
 
-from mindllm_jax import configuration
 from mindllm_jax.data.mixture import Mixture
 from mindllm_jax.data.mixture_rows import MixtureRows
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.run_records import resolved
 from mindllm_jax.training.checkpoint import Checkpointing
 from mindllm_jax.training.loop import Every, Loop, Plan, plan, train
 from mindllm_jax.training.optimizer import Optimizer
@@ -38,20 +38,33 @@ class Pretrain:
         return plan(self.model, self.loop, self.optimizer, self.mesh, self.data.sequence_length)
 
 
-def pretrain(config: Pretrain, store: TokenStore, workdir: Path, every: Iterable[Every] = ()) -> TrainState:
-    """Trains, or goes on training, in `workdir`. Raises ValueError when store and model do not fit together."""
+def pretrain(
+    config: Pretrain,
+    store: TokenStore,
+    workdir: Path,
+    every: Iterable[Every] = (),
+    accept: Callable[[], None] = lambda: None,
+) -> TrainState:
+    """Trains, or resumes training, in `workdir`; `accept` as in `train`.
+
+    Raises ValueError when store and model do not fit together, and as `train` does.
+    """
     check_vocabulary(config.model, store)
     identity = {
-        **configuration.resolved(config),
+        **resolved(config),
         "model": dataclasses.asdict(config.model),
         "seed": config.loop.seed,
         "tokenizer_sha256": store.tokenizer_sha256,
         "data": {name: dataclasses.asdict(info) for name, info in store.sources.items()},
     }
-    if jax.process_index() == 0:
-        keep_tokenizer(store.tokenizer, workdir)
+
+    def begin() -> None:
+        if jax.process_index() == 0:
+            keep_tokenizer(store.tokenizer, workdir)
+        accept()
+
     rows = MixtureRows(config.data, store, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
-    return train(config.plan(), rows, workdir, config.checkpointing, identity, every=every)
+    return train(config.plan(), rows, workdir, config.checkpointing, identity, every=every, accept=begin)
 
 
 def check_vocabulary(model: Model, store: TokenStore) -> None:

@@ -15,7 +15,8 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.training.checkpoint import newest, read_identity, restore_params, verify
+from mindllm_jax.training.checkpoint import newest, read_identity, restore_params, steps_of
+from mindllm_jax.training.checksums import PARAMETERS, compare, verify
 from mindllm_jax.training.step import Blueprint, Params, blueprint, initial_params
 
 TOKENIZER = "tokenizer.model"
@@ -52,6 +53,7 @@ def read_run(run: Path, step: int | None = None) -> RunRecord:
     tokenizer than the run's folder holds.
     """
     folder = newest(run) if step is None else _checkpoint_of(run, step)
+    compare(folder, ("run",))
     identity = read_identity(folder)
     tokenizer = Tokenizer.load(run / TOKENIZER)
     if tokenizer.sha256 != identity["tokenizer_sha256"]:
@@ -73,7 +75,7 @@ def load_decoder(
     Raises as `read_run` does, and ValueError when the checkpoint is damaged.
     """
     folder, model, tokenizer, identity = read_run(run, step)
-    verify(folder)
+    verify(folder, PARAMETERS)
     plan = blueprint(model, sharding or Sharding(MeshAxes().build(jax.local_devices()[:1])))
     if untrained:
         return LoadedRun(plan.decoder(initial_params(model, plan, identity["seed"])), model, tokenizer, 0, identity)
@@ -82,11 +84,10 @@ def load_decoder(
 
 
 def _checkpoint_of(run: Path, step: int) -> Path:
-    folder = newest(run).with_name(str(step))
-    if not folder.is_dir():
-        steps = sorted(int(path.name) for path in folder.parent.glob("*") if path.name.isdigit())
+    latest, steps = newest(run), steps_of(run)
+    if step not in steps:
         raise FileNotFoundError(f"{run} holds no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
-    return folder
+    return latest.with_name(str(step))
 
 
 def _placed(plan: Blueprint) -> Params:

@@ -25,6 +25,7 @@ class TrainState(NamedTuple):
 
     step: jax.Array  # steps taken, skipped ones included
     skipped: jax.Array  # steps whose loss or gradient was not finite and that changed nothing
+    skipped_in_a_row: jax.Array  # of them, those since the last step that changed something
     params: Params
     optimizer: optax.OptState
 
@@ -37,6 +38,7 @@ class Metrics(NamedTuple):
     gradient_norm: jax.Array
     tokens: jax.Array  # sum of the loss weights
     skipped: jax.Array  # so far
+    skipped_in_a_row: jax.Array  # up to now
 
 
 class Blueprint(NamedTuple):
@@ -76,7 +78,7 @@ def state_shardings(plan: Blueprint, optimizer: optax.GradientTransformation) ->
         return next((by_name[ending] for ending in endings if ending in by_name), everywhere)
 
     moments = jax.tree_util.tree_map_with_path(place, jax.eval_shape(optimizer.init, params))
-    return TrainState(everywhere, everywhere, plan.shardings, moments)
+    return TrainState(everywhere, everywhere, everywhere, plan.shardings, moments)
 
 
 def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
@@ -96,8 +98,10 @@ def initial_params(model: Model, plan: Blueprint, seed: int) -> Params:
 def initial_state(params: Params, plan: Blueprint, optimizer: optax.GradientTransformation) -> TrainState:
     """Step 0 with the given parameters."""
     shardings = state_shardings(plan, optimizer)
-    zero = jax.device_put(jnp.zeros((), jnp.int32), shardings.step)
-    return TrainState(zero, zero + 0, params, jax.jit(optimizer.init, out_shardings=shardings.optimizer)(params))
+    # One buffer each: a step gives them all up.
+    step, skipped, in_a_row = (jax.device_put(jnp.zeros((), jnp.int32), shardings.step) for _ in range(3))
+    moments = jax.jit(optimizer.init, out_shardings=shardings.optimizer)(params)
+    return TrainState(step, skipped, in_a_row, params, moments)
 
 
 def loss_sums(decoder: Decoder, batch: Batch, z_loss: float = 0.0) -> LossSums:
@@ -165,13 +169,15 @@ def make_step(
             return jnp.where(finite, new, old)
 
         skipped = state.skipped + jnp.where(finite, 0, 1)
+        in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         new = TrainState(
             state.step + 1,
             skipped,
+            in_a_row,
             jax.tree.map(keep, params, state.params),
             jax.tree.map(keep, moments, state.optimizer),
         )
-        return new, Metrics(sums.loss / weight, sums.correct / weight, norm, sums.weight, skipped)
+        return new, Metrics(sums.loss / weight, sums.correct / weight, norm, sums.weight, skipped, in_a_row)
 
     shardings = state_shardings(plan, optimizer)
     rows: Any = plan.sharding.named("batch", "length")

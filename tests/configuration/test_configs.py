@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mindllm_jax import configuration
+from mindllm_jax.run_records import resolved
 from mindllm_jax.training.pretrain import Pretrain
 
 ROOT = Path(__file__).parents[2]
@@ -53,19 +54,19 @@ def test_a_config_does_what_its_header_says(path, monkeypatch):
     listed = commands(path)
     assert listed, f"{path}: the header gives no command"
     assert all(str(path.relative_to(ROOT)) in words for words in listed), f"{path}: a command does not read this file"
-    resolved = {}
+    settings = {}
     for entry, *words in listed:
         if "--plan" in words:  # of prepare_data.py: reads the settings of the run it plans
             entry, words = "train.py", [word for word in words if word != "--plan"]
         config = configuration.load(root_of(entry), configuration.command_line("", words))
-        resolved |= configuration.resolved(config)
+        settings |= resolved(config)
         if isinstance(config, Pretrain):
             assert config.plan().cost.parameters > 0
     golden = GOLDEN / path.relative_to(ROOT / "configs").with_suffix(".json")
     if os.environ.get("MINDLLM_UPDATE_GOLDEN"):
         golden.parent.mkdir(parents=True, exist_ok=True)
-        golden.write_text(json.dumps(resolved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert json.loads(golden.read_text(encoding="utf-8")) == resolved
+        golden.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert json.loads(golden.read_text(encoding="utf-8")) == settings
 
 
 def test_every_golden_file_belongs_to_a_config():

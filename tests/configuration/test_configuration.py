@@ -13,7 +13,8 @@ from typing import Literal, NotRequired, TypedDict
 import pytest
 
 from mindllm_jax import configuration
-from mindllm_jax.configuration import command_line, load, record, restore
+from mindllm_jax.configuration import command_line, load, restore
+from mindllm_jax.run_records import check_records, write_records
 
 ROOT = Path(__file__).parents[2]
 
@@ -206,7 +207,7 @@ def test_a_workdir_of_another_configuration_is_refused_unless_accepted(build, tm
 
     def go(*flags: str) -> None:
         config = build("", *flags)
-        record(config, command_line("", ["--workdir", str(workdir), *flags]))
+        write_records(config, check_records(config, command_line("", ["--workdir", str(workdir), *flags])))
 
     go()
     go()
@@ -219,7 +220,8 @@ def test_a_workdir_of_another_configuration_is_refused_unless_accepted(build, tm
 
 def test_the_operative_config_rebuilds_the_same_configuration(build, tmp_path):
     config = build("held_out/Corpus.path = 'b'\nBIG = 2.5\nRate.peak = %BIG\nCorpus.weights = {'en': 3}")
-    workdir = record(config, command_line("", ["--workdir", str(tmp_path / "run")]))
+    workdir = tmp_path / "run"
+    write_records(config, workdir)
     again = load(Experiment, command_line("", ["--gin", str(workdir / "operative_config.gin")]))
     assert again == config
     stored = json.loads((workdir / "config.json").read_text())["Experiment"]

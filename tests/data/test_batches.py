@@ -61,8 +61,8 @@ def test_batches_are_the_rows_whatever_the_devices(rows: MixtureRows, shape, spe
 
 def test_a_later_start_gives_the_later_batches(rows: MixtureRows) -> None:
     straight = first(GlobalBatches(rows, 4, sharding()), 5)
-    later = first(GlobalBatches(rows, 4, sharding(), start_step=3), 2)
-    assert [step for step, _ in later] == [3, 4]
+    later = first(GlobalBatches(rows, 4, sharding(), first_row=12), 2)
+    assert [number for number, _ in later] == [0, 1]
     for (_, one), (_, other) in zip(straight[3:], later, strict=True):
         np.testing.assert_array_equal(one.tokens, other.tokens)
 

@@ -7,6 +7,7 @@ import pytest
 
 from mindllm_jax import configuration
 from mindllm_jax.data.mixture import Mixture, Stage
+from mindllm_jax.run_records import write_records
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_a_run_writes_down_its_stages_as_they_were_given(tmp_path: Path) -> None
     )
     given = configuration.load(Mixture, configuration.command_line("", ["--gin", str(file)]))
     assert given.stages == (Stage(name="z", share=2, weights={"zh": 1}), Stage(name="a", share=1))
-    configuration.record(given, configuration.command_line("", ["--workdir", str(tmp_path)]))
+    write_records(given, tmp_path)
     written = configuration.command_line("", ["--gin", str(tmp_path / "operative_config.gin")])
     assert configuration.load(Mixture, written) == given
     stored = json.loads((tmp_path / "config.json").read_text())["Mixture"]

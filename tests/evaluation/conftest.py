@@ -19,6 +19,7 @@ from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
+from mindllm_jax.training.position import Position
 from mindllm_jax.training.restore import keep_tokenizer
 from mindllm_jax.training.step import TrainState, blueprint, initial_params
 
@@ -127,9 +128,10 @@ def run(
     }
     fresh = nnx.to_pure_dict(nnx.state(decoder))
     with Checkpoints(folder, Checkpointing(), identity) as checkpoints:
+        checkpoints.start()
         for step in (3, 5):
             params = jax.tree.map(lambda x, step=step: x * (1 + step / 10), fresh)
             counter = jax.numpy.int32(step)
-            checkpoints.save(TrainState(counter, counter, params, (counter,)), step)
+            checkpoints.save(TrainState(counter, counter, counter, params, (counter,)), Position(), "")
             checkpoints.wait()
     return folder

@@ -17,6 +17,7 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.loop import Loop, plan
 from mindllm_jax.training.optimizer import Optimizer
+from mindllm_jax.training.position import Position
 from mindllm_jax.training.restore import keep_tokenizer
 from mindllm_jax.training.step import initial_state
 
@@ -73,7 +74,8 @@ def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path
         "data": {"source": "something"},
     }
     with Checkpoints(workdir, Checkpointing(), identity) as checkpoints:
-        checkpoints.save(state, step=7)
+        checkpoints.start()
+        checkpoints.save(state._replace(step=state.step + 7), Position(), "")
         checkpoints.wait()
     keep_tokenizer(tokenizer, workdir)
     return workdir

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
 
 from mindllm_jax.corpus.documents import Document
+from mindllm_jax.data.mixture import Mixture
+from mindllm_jax.data.mixture_rows import MixtureRows
+from mindllm_jax.data.rows import TrainingRows
+from mindllm_jax.data.store import TokenStore
 from mindllm_jax.data.store_writer import SourceDocuments, build_store
 from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.model.config import Model
+from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.run_records import resolved
+from mindllm_jax.training import loop
+from mindllm_jax.training.checkpoint import Checkpointing
+from mindllm_jax.training.loop import Every, Loop, plan
+from mindllm_jax.training.optimizer import Optimizer
+from mindllm_jax.training.pretrain import Pretrain
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = """
@@ -32,6 +47,7 @@ Checkpointing.every_steps = 5
 """
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Train = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +87,36 @@ def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=everything)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def train(store: Path) -> Train:
+    """Trains a model of one layer on one device of this process; returns the lines of metrics.jsonl.
+
+    Settings are given by class: `train(workdir, Loop={"steps": 8})`. `rows` makes the rows to be read of the mixture's.
+    """
+
+    def train(
+        workdir: Path,
+        every: Iterable[Every] = (),
+        rows: Callable[[MixtureRows], TrainingRows] = lambda rows: rows,
+        **settings: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        model: dict[str, Any] = {"vocab_size": 1000, "layers": 1, "width": 16, "heads": 1, "head_dim": 16}
+        model |= {"feed_forward": 32, "max_length": 64, "compute_dtype": "float32"}
+        steps: dict[str, Any] = {"steps": 4, "batch_rows": 4, "log_every": 1}
+        mixture: dict[str, Any] = {"store": str(store), "sequence_length": 32}
+        config = Pretrain(
+            data=Mixture(**mixture | settings.get("Mixture", {})),
+            model=Model(**model | settings.get("Model", {})),
+            loop=Loop(**steps | settings.get("Loop", {})),
+            checkpointing=Checkpointing(**settings.get("Checkpointing", {})),
+        )
+        stored = TokenStore.open(store)
+        read = MixtureRows(config.data, stored, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
+        length = config.data.sequence_length
+        run = plan(config.model, config.loop, Optimizer(), MeshAxes(), length, jax.devices()[:1])
+        loop.train(run, rows(read), workdir, config.checkpointing, resolved(config), every=every)
+        return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+    return train

@@ -17,7 +17,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mindllm_jax.training.checkpoint import CHECKSUMS, newest
+from mindllm_jax.training.checkpoint import newest
+from mindllm_jax.training.checksums import CHECKSUMS
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -142,7 +143,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(run, straight, tmp_path):
     before = arrays(copy)
     done = run(copy, "--accept_changes", "--gin.Loop.steps=12", before=(sys.executable, "-c", limit))
     assert done.returncode == 2, done.stderr
-    assert "could not be written" in done.stderr and "The newest complete one is step 10" in done.stderr
+    assert "could not be written" in done.stderr and "The latest complete one is step 10" in done.stderr
     after = arrays(copy)
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value)

@@ -1,0 +1,66 @@
+"""What all processes of a run do together: where one fails or sees something else, all say so and stop."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+T = TypeVar("T")
+
+_BYTES = 2048  # of what one process says to the others
+
+
+def together(act: Callable[[], T]) -> T:
+    """Runs `act` in every process and returns its result; where it fails in one process, all of them raise.
+
+    A process that raised alone would leave the others waiting for it in their next collective operation.
+
+    Raises OSError, ValueError or ImportError of `act` where it failed here; elsewhere a ValueError that names the
+    processes and hosts in which it failed, with the message of the first.
+    """
+    if jax.process_count() == 1:
+        return act()
+    failure, result = None, None
+    try:
+        result = act()
+    except (OSError, ValueError, ImportError) as error:
+        failure = error
+    said = gather("" if failure is None else f"{socket.gethostname()}\n{failure or type(failure).__name__}")
+    if failure is not None:
+        raise failure
+    failed = [index for index, text in enumerate(said) if text]
+    if failed:
+        hosts = ", ".join(f"{index} ({said[index].partition(chr(10))[0]})" for index in failed)
+        raise ValueError(
+            f"{len(failed)} of {len(said)} processes cannot start: {hosts}: {said[failed[0]].partition(chr(10))[2]}"
+        )
+    return result  # pyright: ignore[reportReturnType]  None only if act returns it
+
+
+def require_same(what: str, content: bytes) -> None:
+    """Raises ValueError, in every process, that names the hosts whose `content` is not that of process 0.
+
+    what: for the message, as "the token store DIR".
+    """
+    if jax.process_count() == 1:
+        return
+    said = gather(f"{socket.gethostname()}\n{hashlib.sha256(content).hexdigest()}")
+    others = [text.partition("\n")[0] for text in said if text.partition("\n")[2] != said[0].partition("\n")[2]]
+    if others:
+        raise ValueError(
+            f"{what} is not the same on all hosts: it differs from that of {said[0].partition(chr(10))[0]} on "
+            f"{', '.join(sorted(set(others)))}; put one copy where all hosts see it, or the same copy on each"
+        )
+
+
+def gather(text: str) -> list[str]:
+    """Returns what each process said, in their order; texts are cut to 2048 bytes."""
+    content = text.encode()[:_BYTES]
+    said = multihost_utils.process_allgather(np.frombuffer(content.ljust(_BYTES, b"\0"), np.uint8))
+    return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in np.asarray(said)]

@@ -1,0 +1,108 @@
+"""The records of a run in its folder, settings, command and versions, and whether a new command agrees with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from mindllm_jax import configuration
+from mindllm_jax.files import write_text
+
+PACKAGES = (
+    "mindllm-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tensorstore",
+    "sentencepiece",
+    "tokenizers",
+)
+
+
+def check_records(config: Any, arguments: configuration.Arguments) -> Path:
+    """Compares the settings with the records in the workdir, which it returns; writes nothing.
+
+    Raises ValueError when no workdir was given, when it holds a run of another entry point, and, unless
+    `--accept_changes` was given, when it was made with other settings; these are named.
+    """
+    workdir = arguments.workdir
+    if workdir is None:
+        raise ValueError("give the folder of the run as --workdir DIR")
+    path = workdir / "config.json"
+    if not path.exists():
+        return workdir
+    old, new = json.loads(path.read_text(encoding="utf-8")), resolved(config)
+    if old.keys() != new.keys():
+        raise ValueError(
+            f"{workdir} holds a run of {', '.join(old)}, and this is one of {', '.join(new)}: take another --workdir"
+        )
+    changed = differences(old, new)
+    if changed and not arguments.accept_changes:
+        listing = "\n  ".join(changed)
+        raise ValueError(
+            f"{workdir} holds a run of another configuration:\n  {listing}\n"
+            "take another --workdir, or continue this run with the new settings by --accept_changes"
+        )
+    return workdir
+
+
+def write_records(config: Any, workdir: Path) -> None:
+    """Writes config.gin, operative_config.gin, config.json and command.json into the workdir.
+
+    The gin files are those that `configuration.load` read last. Call it when everything was found to fit: a start that
+    is refused leaves the records of the run that is there.
+    """
+    command = {"command": sys.argv, "python": sys.version.split()[0], "git": git_sha(), "versions": versions()}
+    for name, text in configuration.gin_texts().items():
+        write_text(workdir / name, text)
+    write_text(workdir / "config.json", json.dumps(resolved(config), indent=1, ensure_ascii=False) + "\n")
+    write_text(workdir / "command.json", json.dumps(command, indent=1) + "\n")
+
+
+def resolved(config: Any) -> dict[str, Any]:
+    """Returns the configuration as plain JSON values under the root's class name, as config.json holds it."""
+    return {type(config).__name__: json.loads(json.dumps(dataclasses.asdict(config)))}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Returns one line for every setting in which two resolved configurations differ."""
+    found: list[str] = []
+    for key in sorted(set(old) | set(new)):
+        name = f"{prefix}.{key}" if prefix else key
+        before, now = old.get(key, "(absent)"), new.get(key, "(absent)")
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += differences(before, now, name)
+        elif before != now:
+            found.append(f"{name}: {before!r} there, {now!r} here")
+    return found
+
+
+def git_sha() -> str:
+    """Returns the commit of this tree, "-dirty" behind it where files differ; "unknown" outside of a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def versions() -> dict[str, str]:
+    """Returns the installed versions of this package and of what a run depends on most."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

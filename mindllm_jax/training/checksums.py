@@ -1,0 +1,86 @@
+"""Checksums of a checkpoint's files, because Orbax does not notice a flipped bit in a data file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+import jax
+
+from mindllm_jax.files import write_text
+from mindllm_jax.parallel.together import together
+
+CHECKSUMS = "checksums.json"
+ITEMS = ("params", "training", "run")
+"""Folders of a checkpoint: parameters; optimizer and counters; what the run says of itself."""
+PARAMETERS = ("params", "run")
+"""What evaluation, generation and tuning read of it: a third of its bytes."""
+
+
+def write_checksums(folder: Path) -> None:
+    """Writes checksums.json: the sha256 of every file of the checkpoint, and the sha256 of that list."""
+    files = {name: _sha256(folder / name) for name in _files(folder, ITEMS)}
+    write_text(folder / CHECKSUMS, json.dumps({"sha256": _digest(files), "files": files}, indent=1) + "\n")
+
+
+def verify(folder: Path, items: Collection[str] = ITEMS) -> None:
+    """Compares the files of a checkpoint's items with its checksums; each process of a run reads its share.
+
+    Raises ValueError, in every process, that names a file which is missing, damaged or not in the list, or the list.
+    """
+    together(lambda: compare(folder, items, jax.process_index(), jax.process_count()))
+
+
+def compare(folder: Path, items: Collection[str] = ITEMS, share: int = 0, shares: int = 1) -> None:
+    """Compares a share of the files of a checkpoint's items with its checksums, and the list with all of them.
+
+    Raises ValueError as `verify` does, but in this process alone.
+    """
+    listed = {name: digest for name, digest in _listed(folder).items() if name.partition("/")[0] in items}
+    found = _files(folder, items)
+    for name in sorted({*listed, *found}):
+        if name not in found:
+            raise _damaged(folder, f"{folder / name} is missing")
+        if name not in listed:
+            raise _damaged(folder, f"{folder / name} is not in {CHECKSUMS}")
+    for item in items:
+        if not any(name.startswith(f"{item}/") for name in listed):
+            raise _damaged(folder, f"{folder / CHECKSUMS} lists no file of {item}")
+    for name in found[share::shares]:
+        if _sha256(folder / name) != listed[name]:
+            raise _damaged(folder, f"{folder / name} does not match its checksum")
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    path = folder / CHECKSUMS
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        files = dict[str, str](content["files"])
+    except FileNotFoundError:
+        raise _damaged(folder, f"{path} is missing: the checkpoint is incomplete") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, f"{path} is not a list of checksums ({error!r})") from None
+    if content.get("sha256") != _digest(files):
+        raise _damaged(folder, f"{path} was changed after it was written")
+    return files
+
+
+def _damaged(folder: Path, what: str) -> ValueError:
+    return ValueError(f"{what}: the checkpoint is damaged. Remove {folder} to resume from an older one")
+
+
+def _files(folder: Path, items: Collection[str]) -> list[str]:
+    """Data files by their path inside the checkpoint, in order."""
+    paths = [path for item in items for path in (folder / item).rglob("*") if path.is_file()]
+    return sorted(path.relative_to(folder).as_posix() for path in paths if path.name != "commit_success.txt")
+
+
+def _digest(files: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,68 @@
+"""How far a run has read, and whether it can read on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mindllm_jax.data.hashing import hash64
+from mindllm_jax.data.rows import TrainingRows
+from mindllm_jax.run_records import differences
+
+_SAMPLED = 256  # rows whose places are compared
+_OF_READING = re.compile(r"\w+\.(data|instructions|loop\.steps|loop\.batch_rows)\b")
+
+
+class Position(NamedTuple):
+    """How far a run has read; stored with each checkpoint."""
+
+    rows: int = 0  # read so far: the number of the next row
+    tokens: int = 0  # of those rows, padding included
+
+    def after(self, rows: int, length: int) -> Position:
+        """Returns the position after as many rows more, of `length` tokens."""
+        return Position(self.rows + rows, self.tokens + rows * length)
+
+
+def fingerprint(rows: TrainingRows, count: int) -> str:
+    """Returns a hash of where the first `count` rows come from, taken over a sample of them and the last one."""
+    sampled = {hash64("sample", number) % count for number in range(_SAMPLED)} | {count - 1} if count else set()
+    places = rows.places(np.array(sorted(sampled), np.int64))
+    return hashlib.sha256(json.dumps([rows.sequence_length, places]).encode()).hexdigest()
+
+
+def require_same_past(
+    rows: TrainingRows, position: Position, stored: Mapping[str, Any], now: Mapping[str, Any], where: str
+) -> None:
+    """Raises ValueError where the rows read so far would not have been the same under the present settings.
+
+    Continued from there, the run would read some text twice and other text never. Settings that change only what comes
+    later are no reason.
+
+    stored, now: what the checkpoint says of the run, with its `fingerprint`, and what is asked for. where: the
+    checkpoint, for the message.
+    """
+    if stored["fingerprint"] == fingerprint(rows, position.rows):
+        return
+    changed = [line for line in differences(dict(stored), dict(now)) if _OF_READING.match(line)]
+    listing = "\n  ".join(changed) or "(no setting: the program lays rows out in another way than it did)"
+    raise ValueError(
+        f"{where}: under the present settings the {position.rows:,} rows read so far would have been other rows, so "
+        f"the run would read some text twice and other text never:\n  {listing}\n"
+        "set these back, or start a new run in another --workdir"
+    )
+
+
+def require_planned_length(rows: TrainingRows, position: Position, rows_left: int, where: str) -> None:
+    """Raises ValueError where the order of the rows depends on their number and the run would read another number."""
+    if rows.planned_rows not in (None, position.rows + rows_left):
+        raise ValueError(
+            f"{where}: the stages, caps, blocks or runs of the mixture are laid out over {rows.planned_rows:,} rows "
+            f"(Loop.steps x Loop.batch_rows), and with {position.rows:,} rows read the run would read "
+            f"{position.rows + rows_left:,}: set Loop.batch_rows back, or start a new run in another --workdir"
+        )

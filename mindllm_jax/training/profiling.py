@@ -1,0 +1,45 @@
+"""A profiler trace of some steps of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+
+
+class ProfileWindow:
+    """Traces the steps `window[0]` to `window[1]`, both included, into a folder; without a window it does nothing.
+
+    A run that resumes inside the window traces the rest of it; one that ends inside it keeps what it has.
+    """
+
+    def __init__(self, window: tuple[int, int] | None, folder: Path):
+        self._window, self._folder = window, folder
+        self._running = False
+
+    def before(self, step: int) -> None:
+        """Starts the trace where `step`, which is about to run, lies in the window."""
+        if self._window and not self._running and self._window[0] <= step <= self._window[1]:
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+
+    def after(self, step: int, results: Any) -> None:
+        """Ends the trace after the window's last step, once its `results` are there."""
+        if self._running and self._window and step >= self._window[1]:
+            jax.block_until_ready(results)
+            self._stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._running:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._running = False
+        jax.profiler.stop_trace()

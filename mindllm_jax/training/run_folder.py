@@ -1,0 +1,120 @@
+"""A run's folder, held by one run at a time and seen by all its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import jax
+
+from mindllm_jax.configuration import Arguments
+from mindllm_jax.parallel.together import gather, together
+from mindllm_jax.run_records import check_records, write_records
+
+LOCK = ".lock"
+PATIENCE = 10.0  # seconds in which a file that one host wrote has to be seen by the others
+
+log = logging.getLogger(__name__)
+
+
+class RunFolder(NamedTuple):
+    """The folder of a run, and how to write its records once the run was found to fit what is there."""
+
+    path: Path
+    accept: Callable[[], None]
+
+
+@contextmanager
+def run_folder(config: Any, arguments: Arguments) -> Iterator[RunFolder]:
+    """Holds the workdir for this run while the block lasts, after a look at its records.
+
+    Raises, in every process, ValueError as `check_records` does, where another run holds the folder, and where a host
+    does not see it; OSError where process 0 cannot write there.
+    """
+    workdir = together(lambda: check_records(config, arguments))
+    leader = jax.process_index() == 0
+    word = gather(secrets.token_hex(8))[0] if jax.process_count() > 1 else secrets.token_hex(8)
+    with ExitStack() as stack:
+        together(lambda: stack.enter_context(_lock(workdir, word)) if leader else None)
+        together(lambda: None if leader else _require_seen(workdir, word))
+        yield RunFolder(workdir, partial(write_records, config, workdir) if leader else lambda: None)
+
+
+@contextmanager
+def _lock(workdir: Path, word: str) -> Iterator[None]:
+    """Locks the folder; the lock ends with the process, however that ends."""
+    made = not workdir.exists()
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = _locked(workdir / LOCK)
+    except OSError as error:
+        raise OSError(f"{workdir}: cannot write into the folder of the run: {error.strerror}") from None
+    holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+    with file:
+        file.truncate(0)
+        file.write(json.dumps(holder | {"word": word}))
+        file.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (workdir / LOCK).unlink()
+                if made:
+                    workdir.rmdir()  # only if nothing was written
+
+
+def _locked(path: Path) -> TextIO:
+    """Opens and locks a file. Raises ValueError that names who holds it."""
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                raise ValueError(_in_use(path, file.read())) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                file.close()
+                raise
+            log.warning("%s: this file system has no locks, so nothing keeps a second run out of the folder", path)
+        # Another run may have removed the file between the two calls; a lock on what is gone protects nothing.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
+
+
+def _in_use(path: Path, content: str) -> str:
+    who = ""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        holder = json.loads(content)
+        who = f" of process {holder['process']} on {holder['host']} since {holder['since']}"
+    return f"{path.parent} is in use by a run{who}: wait for it or stop it, or take another --workdir"
+
+
+def _require_seen(workdir: Path, word: str) -> None:
+    """Raises ValueError where this host does not see what process 0 wrote into the folder."""
+    path, deadline = workdir / LOCK, time.monotonic() + PATIENCE
+    while True:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if json.loads(path.read_text(encoding="utf-8"))["word"] == word:
+                return
+        if time.monotonic() > deadline:
+            raise ValueError(
+                f"--workdir {workdir} is not the folder that process 0 writes to: it has to lie on a file system that "
+                "all hosts share"
+            )
+        time.sleep(0.2)

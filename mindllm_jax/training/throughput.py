@@ -1,0 +1,44 @@
+"""The rate of training steps, without what happens between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Throughput:
+    """Counts steps and the seconds that they took since the last `rate`.
+
+    Steps run on the device while the host goes ahead, so whoever pauses waits for them first.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter):
+        self._clock = clock
+        self._steps, self._seconds = 0, 0.0
+        self._since: float | None = clock()  # None while paused
+
+    def step(self) -> None:
+        """Counts one step."""
+        self._steps += 1
+
+    def rate(self) -> float:
+        """Returns steps per second, and begins to count anew."""
+        now = self._clock()
+        seconds = self._seconds + (0.0 if self._since is None else now - self._since)
+        rate = self._steps / max(seconds, 1e-9)
+        self._steps, self._seconds = 0, 0.0
+        if self._since is not None:
+            self._since = now
+        return rate
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves out the seconds of the block."""
+        if self._since is not None:
+            self._seconds += self._clock() - self._since
+        self._since = None
+        try:
+            yield
+        finally:
+            self._since = self._clock()

@@ -1,0 +1,183 @@
+"""What happens between the steps of a run: where it reads on, what it logs, what stops it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mindllm_jax.data.mixture_rows import MixtureRows
+from mindllm_jax.data.rows import Batch
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.training.checkpoint import newest, read_identity
+from mindllm_jax.training.loop import Every, Loop
+
+
+class Watched:
+    """Rows that note which of them are read, of which some have a loss that is not finite."""
+
+    def __init__(self, rows: MixtureRows, seen: list[int], bad: tuple[int, ...] = ()) -> None:
+        self.sequence_length, self.planned_rows = rows.sequence_length, rows.planned_rows
+        self.places = rows.places
+        self._rows, self._seen, self._bad = rows, seen, bad
+
+    def read(self, indices: np.ndarray) -> Batch:
+        self._seen += indices.tolist()
+        batch = self._rows.read(indices)
+        weights = np.where(np.isin(indices, self._bad)[:, None], np.float32(np.inf), batch.weights)
+        return batch._replace(weights=weights)
+
+
+def of(metrics: list[dict[str, Any]], name: str) -> dict[int, Any]:
+    return {row["step"]: row[name] for row in metrics if name in row}
+
+
+@pytest.fixture(scope="module")
+def four_steps(train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("four_steps")
+    train(workdir)
+    return workdir
+
+
+@pytest.fixture
+def trained(four_steps: Path, tmp_path: Path) -> Path:
+    """The folder of a run that has done its four steps."""
+    return Path(shutil.copytree(four_steps, tmp_path / "trained"))
+
+
+@pytest.mark.parametrize("rows", [8, 2, 3])
+def test_another_batch_size_reads_on_where_the_run_was(train, trained: Path, rows: int) -> None:
+    seen: list[int] = []
+    metrics = train(
+        trained, rows=lambda mixture: Watched(mixture, seen), Loop={"steps": 6, "batch_rows": rows, "log_every": 1}
+    )
+    assert seen[: 2 * rows] == list(range(16, 16 + 2 * rows)), "nothing twice, nothing left out"
+    tokens = {step: 128.0 * step for step in range(1, 5)} | {5: 512.0 + 32 * rows, 6: 512.0 + 64 * rows}
+    assert of(metrics, "tokens") == tokens
+    assert read_identity(newest(trained))["position"] == {"rows": 16 + 2 * rows, "tokens": tokens[6]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"Mixture": {"seed": 1}}, r"Pretrain\.data\.seed: 0 there, 1 here"),
+        ({"Mixture": {"weights": {"zh": 3, "en": 2}}}, r"Pretrain\.data\.weights\.en: 3 there, 2 here"),
+        ({"Mixture": {"sequence_length": 16}}, r"Pretrain\.data\.sequence_length: 32 there, 16 here"),
+        ({"Mixture": {"sources": ("laws",), "weights": {"zh": 1}}}, r"Pretrain\.data\.sources: \[\] there, \['laws'\]"),
+        ({"Mixture": {"order": "blocked"}}, r"Pretrain\.data\.order: 'shuffled' there, 'blocked' here"),
+        (
+            {"Mixture": {"stages": ({"name": "a", "share": 1, "weights": {"en": 1}}, {"name": "b", "share": 1})}},
+            "stages",
+        ),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_settings_that_change_what_was_read_are_refused_by_name(train, trained: Path, settings, message) -> None:
+    before = snapshot(trained)
+    with pytest.raises(ValueError, match=rf"16 rows read so far would have been other rows(.|\n)*{message}"):
+        train(trained, **settings, Loop={"steps": 8})
+    assert snapshot(trained) == before
+
+
+def test_settings_that_change_only_what_comes_are_no_reason(train, trained: Path) -> None:
+    stages = ({"name": "as before", "share": 1}, {"name": "english", "share": 1, "weights": {"en": 1}})
+    metrics = train(trained, Mixture={"stages": stages}, Loop={"steps": 8})
+    assert list(of(metrics, "loss")) == list(range(1, 9))
+
+
+def test_a_mixture_laid_out_over_the_run_is_not_read_in_other_batches(train, tmp_path: Path) -> None:
+    stages = ({"name": "both", "share": 3}, {"name": "english", "share": 1, "weights": {"en": 1}})
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [stop_at(2)], Mixture={"stages": stages}, Loop={"steps": 8})
+    with pytest.raises(ValueError, match=r"laid out over 16 rows .* the run would read 20: set Loop\.batch_rows back"):
+        train(tmp_path, Mixture={"stages": stages}, Loop={"steps": 8, "batch_rows": 2})
+
+
+def stop_at(step: int) -> Every:
+    """Ends the run after the checkpoint of a step, as a kill would, but for the thread that writes it."""
+
+    def measure(_: Decoder) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    return Every(step, measure)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_fewer_steps_than_are_done_is_refused(train, trained: Path) -> None:
+    before = snapshot(trained)
+    with pytest.raises(ValueError, match=r"has done 4 steps, more than Loop\.steps = 3: raise it"):
+        train(trained, Loop={"steps": 3})
+    assert snapshot(trained) == before
+
+
+def test_an_evaluation_that_fails_costs_no_step(train, tmp_path: Path) -> None:
+    def measure(_: Decoder) -> dict[str, float]:
+        raise ValueError("no such file")
+
+    with pytest.raises(ValueError, match="no such file"):
+        train(tmp_path, [Every(3, measure)])
+    assert newest(tmp_path).name == "3"
+
+
+def test_a_log_line_that_cannot_be_written_ends_the_run_with_everything_saved(train, tmp_path: Path) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+
+    def measure(_: Decoder) -> dict[str, float]:
+        for name in os.listdir("/proc/self/fd"):
+            if os.path.realpath(f"/proc/self/fd/{name}") == str((tmp_path / "metrics.jsonl").resolve()):
+                os.dup2(full, int(name))
+        return {}
+
+    with pytest.raises(OSError, match=r"metrics\.jsonl cannot be written: No space left on device"):
+        train(tmp_path, [Every(2, measure)], Loop={"steps": 100})
+    assert newest(tmp_path).name == "4", "step 3 could not be logged; the next one was saved"
+    os.close(full)
+
+
+def test_bad_steps_are_counted_in_a_row(train, tmp_path: Path) -> None:
+    def bad(*steps: int) -> Any:
+        return lambda mixture: Watched(mixture, [], tuple(4 * (step - 1) for step in steps))
+
+    metrics = train(tmp_path / "a", rows=bad(1, 3, 5, 7), Loop={"steps": 8, "max_skipped": 1})
+    assert of(metrics, "skipped")[8] == 4 and of(metrics, "skipped_in_a_row")[7] == 1
+    assert of(metrics, "skipped_in_a_row")[8] == 0 and of(metrics, "loss")[7] is None, "JSON has no infinity"
+    with pytest.raises(ValueError, match=r"2 steps in a row had no finite loss or gradient \(Loop\.max_skipped = 1\)"):
+        train(tmp_path / "b", rows=bad(1, 3, 4), Loop={"steps": 8, "max_skipped": 1})
+
+
+def test_the_rate_is_that_of_steps_alone(train, tmp_path: Path) -> None:
+    def measure(_: Decoder) -> dict[str, float]:
+        time.sleep(3)
+        return {}
+
+    started = time.monotonic()
+    rates = of(train(tmp_path, [Every(2, measure)]), "tokens_per_second")
+    assert time.monotonic() - started > 6
+    # 128 tokens a step: with the compilation or the evaluation counted, it would take seconds.
+    assert min(rates.values()) > 128 / 2.5, rates
+
+
+@pytest.mark.parametrize("window", [(3, 2), (0, 2), (3, 9)])
+def test_a_profiler_window_outside_of_the_run_is_refused(window: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"Loop\.profile_steps = .* inside of 1 to Loop\.steps = 8"):
+        Loop(steps=8, profile_steps=window)
+
+
+def test_a_run_that_stops_and_resumes_inside_the_profiler_window(train, tmp_path: Path) -> None:
+    def traces() -> int:
+        return len(list((tmp_path / "profile").rglob("*.xplane.pb")))
+
+    profiled = {"steps": 8, "profile_steps": (3, 6)}
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [stop_at(4)], Loop=profiled)
+    assert traces() == 1, "what was traced is kept"
+    train(tmp_path, Loop=profiled)
+    assert traces() == 2

@@ -1,0 +1,181 @@
+"""A run's folder belongs to one run, seen by all its processes, and a refused start leaves it as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mindllm_jax import configuration
+from mindllm_jax.run_records import write_records
+from mindllm_jax.training.run_folder import LOCK, run_folder
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a run of nothing."""
+
+    rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class Others:
+    """Of another entry point."""
+
+    rate: float = 1.0
+
+
+def arguments(workdir: Path, *flags: str) -> configuration.Arguments:
+    return configuration.command_line("", ["--workdir", str(workdir), *flags])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_second_run_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    with run_folder(Settings(), arguments(workdir)) as (_, accept):
+        accept()
+        before = files(workdir)
+        with (
+            pytest.raises(
+                ValueError, match=rf"in use by a run of process {os.getpid()} on \S+ since 2\d\d\d-\d\d-\d\d "
+            ),
+            run_folder(Settings(), arguments(workdir)),
+        ):
+            pass
+        assert files(workdir) == before
+    with run_folder(Settings(), arguments(workdir)):
+        pass
+    assert LOCK not in files(workdir)
+
+
+def test_a_killed_run_holds_nothing(tmp_path: Path) -> None:
+    script = f"""
+import fcntl, time
+file = open({str(tmp_path / LOCK)!r}, "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"locked\n"
+    with (
+        pytest.raises(ValueError, match=r"in use by a run: wait for it or stop it"),
+        run_folder(Settings(), arguments(tmp_path)),
+    ):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with run_folder(Settings(), arguments(tmp_path)):
+        pass
+
+
+def test_a_start_that_is_not_accepted_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="something does not fit"), run_folder(Settings(), arguments(tmp_path / "run")):
+        raise ValueError("something does not fit")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("flags", [(), ("--accept_changes",)])
+def test_the_folder_of_another_kind_of_run_is_refused(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """As where a run is tuned or evaluated in the folder in which it was pre-trained."""
+    write_records(Settings(), tmp_path)
+    before = files(tmp_path)
+    with (
+        pytest.raises(ValueError, match="holds a run of Settings, and this is one of Others: take another --workdir"),
+        run_folder(Others(), arguments(tmp_path, *flags)),
+    ):
+        pass
+    assert files(tmp_path) == before
+
+
+def test_other_settings_are_written_only_when_the_run_is_accepted(tmp_path: Path) -> None:
+    write_records(Settings(), tmp_path)
+    before = files(tmp_path)
+    with (
+        pytest.raises(ValueError, match="does not fit"),
+        run_folder(Settings(rate=2.0), arguments(tmp_path, "--accept_changes")),
+    ):
+        raise ValueError("the checkpoint does not fit")
+    assert files(tmp_path) == before
+    with run_folder(Settings(rate=2.0), arguments(tmp_path, "--accept_changes")) as (workdir, accept):
+        accept()
+    assert json.loads((workdir / "config.json").read_text()) == {"Settings": {"rate": 2.0}}
+
+
+# What two processes say that see their own folders, the same folder, a missing file, other content, the same content.
+PROCESS = """
+import json, sys
+from dataclasses import dataclass
+from pathlib import Path
+import jax
+from mindllm_jax import configuration
+from mindllm_jax.parallel.startup import start
+from mindllm_jax.parallel.together import require_same, together
+from mindllm_jax.training import run_folder as module
+from mindllm_jax.training.run_folder import run_folder
+
+@dataclass(frozen=True)
+class Settings:
+    rate: float = 1.0
+
+start()
+module.PATIENCE = 1.0
+folder, index, said = Path(sys.argv[1]), jax.process_index(), []
+
+def attempt(act):
+    try:
+        said.append(str(act()))
+    except (OSError, ValueError) as error:
+        said.append(f"{type(error).__name__}: {error}")
+
+def hold(name):
+    with run_folder(Settings(), configuration.command_line("", ["--workdir", str(folder / name)])):
+        return "held"
+
+def missing():
+    if index == 1:
+        raise FileNotFoundError("no such store")
+    return "found"
+
+attempt(lambda: hold(f"own_{index}"))
+attempt(lambda: hold("shared"))
+attempt(lambda: together(missing))
+attempt(lambda: require_same("the store", b"same" if index == 0 else b"other"))
+attempt(lambda: require_same("the store", b"same"))
+print(json.dumps({"process": index, "said": said}))
+"""
+
+
+def test_processes_that_see_different_files_all_say_so(tmp_path: Path) -> None:
+    script = tmp_path / "process.py"
+    script.write_text(PROCESS, encoding="utf-8")
+    command = [sys.executable, "launch/local_cluster.py", "--processes", "2", "--devices", "1", "--"]
+    done = subprocess.run(
+        [*command, sys.executable, str(script), str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    outputs = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    first, second = (output["said"] for output in sorted(outputs, key=lambda output: output["process"]))
+    assert "1 of 2 processes cannot start: 1 (" in first[0] and "a file system that all hosts share" in first[0]
+    assert second[0].startswith("ValueError: --workdir") and "own_1 is not the folder that process 0" in second[0]
+    assert first[1] == second[1] == "held"
+    assert "1 of 2 processes cannot start" in first[2] and second[2] == "FileNotFoundError: no such store"
+    assert first[3] == second[3] and "the store is not the same on all hosts: it differs from that of" in first[3]
+    assert first[4] == second[4] == "None"
