@@ -13,23 +13,20 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from rich.console import Console
-from rich.progress import track
 
-from mindllm_jax.data.batches import GlobalBatches
 from mindllm_jax.data.mixture import Mixture
-from mindllm_jax.data.rows import Batch, SplitRows
+from mindllm_jax.data.rows import Batch, SampledRows, SplitRows
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.training.placement import even_rows, place, sharding_of
+from mindllm_jax.training.measure import sums_over
+from mindllm_jax.training.placement import place
 from mindllm_jax.training.step import loss_sums
 
-BATCH_ROWS = 8
+_SAMPLE_SEED = 0  # of the rows that are measured: the same whatever the seed of a run, so that runs can be compared
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,15 @@ class Bits:
 def held_out_bits(mixture: Mixture, store: TokenStore, *, rows: int = 64) -> Callable[[Decoder], Mapping[str, float]]:
     """A measurement for the training loop: `bits_per_byte/NAME` for each source and language of the mixture.
 
-    It takes the first rows of each source's held-out split, about `rows` in all of a language, dealt by the sizes of
-    its sources, so that a language's figure estimates that of its whole held-out text. Documents lie in a random order
-    in a store, so the first are a fair sample. Where a source is named like a language, the figure is the language's.
+    It takes a stratified sample of about `rows` rows of each language's held-out text: of each source a share by its
+    tokens, at least one row, drawn at random from all of its split and always the same ones. A language's figure is the
+    mean of its sources' figures weighted by their held-out bytes, which estimates the bits per byte of all its held-out
+    text (`split_bits` over all sources) and equals it where `rows` covers them. Where a source is named like a
+    language, the figure is the language's.
     """
     chosen = set(mixture.sources or store.sources)
-    tokens = {
-        language: {source: store.split(source, "held_out").tokens for source in sources if source in chosen}
+    splits = {
+        language: {source: store.split(source, "held_out") for source in sources if source in chosen}
         for language, sources in held_out_sources(store).items()
         if language in mixture.languages()
     }
@@ -65,14 +64,15 @@ def held_out_bits(mixture: Mixture, store: TokenStore, *, rows: int = 64) -> Cal
     def measure(decoder: Decoder) -> dict[str, float]:
         of_sources: dict[str, float] = {}
         of_languages: dict[str, float] = {}
-        for language, sizes in tokens.items():
-            total = Bits()
-            for source, size in sizes.items():
-                share = math.ceil(rows * size / sum(sizes.values()))
+        for language, sources in splits.items():
+            tokens, total = sum(split.tokens for split in sources.values()), Bits()
+            for source, split in sources.items():
+                share = math.ceil(rows * split.tokens / tokens)
                 part = split_bits(decoder, store, source, mixture.sequence_length, rows=share)
-                of_sources[source] = part.per_byte
-                total += part
-            if sizes:
+                if part.bytes:  # else the rows drawn hold nothing but the ends of documents
+                    of_sources[source] = part.per_byte
+                    total += Bits(part.bits * (split.bytes / part.bytes), split.bytes)
+            if total.bytes:
                 of_languages[language] = total.per_byte
         return {f"bits_per_byte/{name}": value for name, value in (of_sources | of_languages).items()}
 
@@ -80,9 +80,9 @@ def held_out_bits(mixture: Mixture, store: TokenStore, *, rows: int = 64) -> Cal
 
 
 def held_out_sources(store: TokenStore) -> dict[str, list[str]]:
-    """The sources by language that hold documents out."""
+    """The sources by language that hold text out."""
     languages = {
-        language: [source for source in sources if store.split(source, "held_out").documents]
+        language: [source for source in sources if store.split(source, "held_out").bytes]
         for language, sources in store.languages().items()
     }
     return {language: sources for language, sources in languages.items() if sources}
@@ -100,20 +100,14 @@ def split_bits(
 ) -> Bits:
     """Bits that the decoder needs for a split of a source, in rows of `length` tokens.
 
-    rows: how many, from the beginning, rounded up to whole batches; None: all. With a title progress is shown.
+    rows: how many, drawn at random from all of the split and always the same ones; None: all. With a title progress is
+    shown.
     """
-    count = even_rows(decoder, BATCH_ROWS)
     every = SplitRows(store, source, split, length)
-    steps = math.ceil(min(len(every), rows or len(every)) / count)
+    chosen = every if rows is None else SampledRows(every, rows, seed=_SAMPLE_SEED)
     token_bytes = place(decoder, store.tokenizer.token_bytes)
-    definition, params = nnx.split(decoder)
-    total = Bits()
-    console = Console(stderr=True, quiet=title is None or jax.process_index() != 0)
-    with GlobalBatches(every, count, sharding_of(decoder).named("batch", "length")) as batches:
-        for _, batch in track(islice(batches, steps), title or "", total=steps, console=console, transient=True):
-            nats, size = jax.device_get(_sums(definition, params, batch, token_bytes))
-            total += Bits(float(nats) / math.log(2), int(size))
-    return total
+    nats, size = sums_over(decoder, chosen, _sums, token_bytes, title=title)
+    return Bits(float(nats) / math.log(2), int(size))
 
 
 @partial(jax.jit, static_argnames="definition")

@@ -60,10 +60,20 @@ def decoder(model: Model) -> Decoder:
 
 
 @pytest.fixture(scope="session")
-def wide_decoder(model: Model, decoder: Decoder) -> Decoder:
+def on_devices(model: Model, decoder: Decoder) -> Callable[[int], Decoder]:
+    """The same parameters on a mesh of so many devices."""
+
+    def place(count: int) -> Decoder:
+        plan = blueprint(model, Sharding(MeshAxes(fsdp=min(count, 2)).build(jax.devices()[:count])))
+        return plan.decoder(jax.device_put(nnx.to_pure_dict(nnx.state(decoder)), plan.shardings))
+
+    return place
+
+
+@pytest.fixture(scope="session")
+def wide_decoder(on_devices: Callable[[int], Decoder]) -> Decoder:
     """The same parameters on eight devices."""
-    plan = blueprint(model, Sharding(MeshAxes(fsdp=2).build(jax.devices())))
-    return plan.decoder(jax.device_put(nnx.to_pure_dict(nnx.state(decoder)), plan.shardings))
+    return on_devices(8)
 
 
 @pytest.fixture(scope="session")
