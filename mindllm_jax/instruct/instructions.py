@@ -27,7 +27,7 @@ from mindllm_jax.instruct.packed import PackedRows
 from mindllm_jax.reporting.tables import Cell, Table
 
 # Grows when the same files and settings give other rows, so that rows packed before are not taken for them.
-_FORMAT = 1
+_FORMAT = 2
 
 _ENCODED_AT_ONCE = 1000  # conversations: enough for all cores, little in memory as Python lists
 
@@ -37,7 +37,8 @@ class Instructions:
     """What is tuned on.
 
     Attributes:
-        inputs: .jsonl or .jsonl.gz files of conversations (`instruct.conversations` says in which shapes), or folders.
+        inputs: files of conversations in the shapes that `instruct.conversations` reads, or folders of .jsonl and
+            .jsonl.gz files.
         held_out_inputs: files whose answers are only measured.
         held_out: where there are no `held_out_inputs`, this fraction of `inputs`, by the hash of their ids.
         sequence_length: T, the tokens of a row.
