@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mindllm_jax.data.manifest import DAMAGED
 from mindllm_jax.data.mixture import Mixture
 from mindllm_jax.data.rows import Batch, FiniteRows, SampledRows, SplitRows
 from mindllm_jax.data.store import TokenStore
@@ -98,9 +99,15 @@ def split_bits(
 ) -> Bits:
     """Bits that the decoder needs for a split of a source, in rows of `length` tokens.
 
-    With a title progress is shown.
+    With a title progress is shown. Raises ValueError where the tokens stand for other bytes than the manifest says.
     """
-    return _bits_of(decoder, store, SplitRows(store, source, split, length), title)
+    found, stated = _bits_of(decoder, store, SplitRows(store, source, split, length), title), store.split(source, split)
+    if found.bytes != stated.bytes:
+        raise ValueError(
+            f"{store.url}/manifest.json: bytes = {stated.bytes} of {source} {split}, and its tokens stand for"
+            f" {found.bytes}: {DAMAGED}"
+        )
+    return found
 
 
 def _shares(store: TokenStore, sources: Sequence[str], rows: int) -> dict[str, int]:

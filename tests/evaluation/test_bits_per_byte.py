@@ -139,3 +139,14 @@ def test_sources_that_hold_nothing_out_are_left_out(
     monkeypatch.setitem(store.manifest.sources, "wiki", empty)
     assert held_out_sources(store) == {"zh": ["laws", "novel"]}
     assert "bits_per_byte/en" not in held_out_bits(Mixture(store.url, sequence_length=32), store)(decoder)
+
+
+def test_bytes_that_are_not_those_of_the_tokens_are_told(
+    decoder: Decoder, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = store.sources["wiki"]
+    held_out = dataclasses.replace(info.splits["held_out"], bytes=7)
+    changed = dataclasses.replace(info, splits=info.splits | {"held_out": held_out})
+    monkeypatch.setitem(store.manifest.sources, "wiki", changed)
+    with pytest.raises(ValueError, match=r"manifest\.json: bytes = 7 of wiki held_out, and its tokens stand for \d+: "):
+        split_bits(decoder, store, "wiki", 32)
