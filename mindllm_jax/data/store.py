@@ -11,7 +11,7 @@ The arrays are zarr3, so any zarr reader opens them. A source is in the store wh
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,10 @@ SHARD, BLOCK = 1 << 22, 1 << 12
 # For the shards' indexes and the blocks read last. Rows are read in random order, so a larger cache would not hit more.
 _CACHE_BYTES = 64 << 20
 
-_ANSWER_SECONDS = 10.0  # within which a store must have answered the first question
+_ANSWER_SECONDS = 8.0  # within which a store must have answered the first question
+# What TensorStore's message begins with where something else than the content is to blame.
+_UNREADABLE = ("ABORTED", "DEADLINE_EXCEEDED", "INTERNAL", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED")
+_UNREADABLE += ("UNAVAILABLE", "UNKNOWN")
 _INCOMPLETE = "is the disk mounted and the copy complete? Put the files back, or write the store again"
 
 
@@ -136,7 +139,8 @@ class TokenStore:
 
         Returns int32 [places, length].
 
-        Raises FileNotFoundError where files of the store are missing, ValueError where they are damaged.
+        Raises FileNotFoundError where files of the store are missing, OSError where they cannot be read, ValueError
+        where they are damaged.
         """
         views = [self._circle(source, split, start, length) for source, split, start in places]
         sources = dict.fromkeys(source for source, _, _ in places)
@@ -154,8 +158,9 @@ class TokenStore:
         documents = self.split(source, split).documents
         if not 0 <= index < documents:
             raise ValueError(f"{source} has {documents} documents in its split {split}, there is no document {index}")
+        offsets = self._array(source, split, "offsets")
         try:
-            start, end = map(int, self._array(source, split, "offsets")[index : index + 2].read().result())
+            start, end = map(int, offsets[index : index + 2].read().result())
         except ValueError as error:
             raise self._failure([source], str(error)) from None
         if not 0 <= start < end <= self.split(source, split).tokens:
@@ -178,18 +183,26 @@ class TokenStore:
         if bad:
             raise ValueError(f"{self.url}: {DAMAGED}:\n  " + "\n  ".join(bad))
 
-    def _failure(self, sources: Iterable[str], problem: str) -> Exception:
+    def _failure(self, sources: Collection[str], problem: str) -> Exception:
         """What to raise where arrays of some sources cannot be read: their files are not all there, or damaged."""
+        if problem.startswith(_UNREADABLE):
+            return OSError(f"the token store {self.url} cannot be read: {problem}")
         for source in sources:
-            there = {key.decode() for key in self._files.list(ts.KvStore.KeyRange(f"{source}/", f"{source}0")).result()}
             files = self.sources[source].files
-            if missing := sorted(set(files) - there):
+            if missing := sorted(set(files) - self._listed(source)):
                 listed = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
                 return FileNotFoundError(
                     f"{len(missing)} of the {len(files)} files of the source {source} are missing in {self.url}"
                     f" ({listed}): {_INCOMPLETE}"
                 )
         return ValueError(f"{self.url}, {' or '.join(sources)}: {problem}: {DAMAGED}")
+
+    def _listed(self, source: str) -> set[str]:
+        """The files of a source that are there, all that should be where that cannot be found out."""
+        try:
+            return {f"{source}/{key.decode()}" for key in (self._files / f"{source}/").list().result()}
+        except NotImplementedError:  # a web server does not list
+            return set(self.sources[source].files)
 
     def _circle(self, source: str, split: str, start: int, length: int) -> ts.TensorStore:
         tokens = self._array(source, split, "tokens")

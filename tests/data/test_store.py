@@ -163,12 +163,22 @@ def test_verifying_names_every_file_that_is_missing_or_changed(text_store: Token
     assert str(error.value).splitlines()[1:] == [f"  {bad[0]} is not what was written", f"  {bad[-1]} is missing"]
 
 
-def test_a_flipped_bit_is_found_when_it_is_read(text_store: TokenStore) -> None:
-    path = Path(text_store.url) / "fixture_zh/train/tokens/c/0"
+@pytest.mark.parametrize("name", ["tokens/c/0", "tokens/zarr.json", "offsets/zarr.json"])
+def test_a_flipped_bit_is_found_when_it_is_read(text_store: TokenStore, name: str) -> None:
+    path = Path(text_store.url) / "fixture_zh/train" / name
     content = bytearray(path.read_bytes())
-    content[100] ^= 4
+    content[content.index(b":") if name.endswith(".json") else 100] ^= 4
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is damaged; remove it and write it again"):
+    with pytest.raises(ValueError, match="is damaged; remove it and write it again") as raised:
+        TokenStore.open(text_store.url).document("fixture_zh", "train", 0)
+    assert str(raised.value).count("is damaged") == 1 and name in str(raised.value)
+
+
+def test_a_file_that_cannot_be_read_is_not_damaged(text_store: TokenStore) -> None:
+    path = Path(text_store.url) / "fixture_zh/train/tokens/c/0"
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(OSError, match=r"the token store .* cannot be read: .*Too many levels of symbolic links"):
         TokenStore.open(text_store.url).document("fixture_zh", "train", 0)
 
 
