@@ -47,7 +47,7 @@ def stages(run: Path, gin: str) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
     for label, (which, *settings) in EVALUATIONS.items():
         folder = run / "evaluation" / label.replace(" ", "_")
         command = ("eval.py", "--gin", gin, f"--gin.Evaluate.run={run}/{which}", *settings, "--workdir", str(folder))
-        yield f"evaluation {label}", folder / "eval.json", command
+        yield f"evaluation {label}", folder / "done", command
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""Evaluates a run: bits per byte of held-out text beside compressors, and benchmark tasks. Writes WORKDIR/eval.json.
+"""Evaluates a run: bits per byte of held-out text beside compressors, and benchmark tasks. Writes WORKDIR/eval.json,
+after each part what was measured so far.
 
 python launch/eval.py --gin configs/eval/held_out.gin --gin.Evaluate.run=runs/small --workdir runs/small/evaluation
 """
@@ -10,6 +11,7 @@ def main() -> None:
     arguments = configuration.command_line(__doc__)
 
     import json
+    from typing import Any
 
     import jax
     from rich.console import Console
@@ -25,13 +27,22 @@ def main() -> None:
     if arguments.dry_run:
         Console().print(preview(config).terminal())
         return
+    leader = jax.process_index() == 0
     workdir = together(lambda: check_records(config, arguments))
-    result = evaluate(config)
-    if jax.process_index() == 0:
-        write_records(config, workdir)
-        write_text(workdir / "eval.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-        label = "untrained" if config.untrained else f"step {result['step']}"
-        Console().print(results_table({label: result}).terminal())
+    measured: dict[str, dict[str, Any]] = {}
+
+    def keep(result: dict[str, Any]) -> None:
+        if leader and not measured:
+            write_records(config, workdir)
+        measured["untrained" if config.untrained else f"step {result['step']}"] = result
+        if leader:
+            write_text(workdir / "eval.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+    try:
+        evaluate(config, keep)
+    finally:
+        if leader and measured:
+            Console().print(results_table(measured).terminal())
 
 
 if __name__ == "__main__":

@@ -170,7 +170,9 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         if len(value) == len(inner):
             return tuple(_coerce(item, kind, where) for item, kind in zip(value, inner, strict=True))
     elif origin is dict and isinstance(value, dict):
-        return {_coerce(k, inner[0], where): _coerce(v, inner[1], where) for k, v in value.items()}
+        return {_coerce(k, inner[0], where): _coerce(v, inner[1], f"{where}[{k!r}]") for k, v in value.items()}
+    elif dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return restore(hint, value, where)
     elif typing.is_typeddict(hint) and isinstance(value, dict):
         return _coerce_keys(value, hint, where)
     elif hint in (None, type(None)) and value is None:
@@ -202,11 +204,17 @@ def _coerce_keys(value: dict[Any, Any], hint: Any, where: str) -> dict[str, Any]
 
 
 def restore(cls: type[T], values: dict[str, Any], where: str = "config.json") -> T:
-    """Builds `cls` from what `json.load` gave for it (config.json of a run); ValueError names an unknown field."""
+    """Builds `cls` from what `json.load` gave for it (config.json of a run); ValueError names a wrong field."""
     hints = _hints(cls)
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: must be the fields of {cls.__name__}, not {type(values).__name__}")
     unknown = set(values) - set(hints)
     if unknown:
         raise ValueError(f"{where}: {cls.__name__} has no field {sorted(unknown)}; it was written by another version")
+    for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and field.name not in values:
+            raise ValueError(f"{where}: {cls.__name__}.{field.name} is missing")
     built = {}
     for name, value in values.items():
         hint = hints[name]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mindllm_jax.corpus.documents import Document, SeenIds, read_documents
 from mindllm_jax.corpus.settings import CleanCorpus, chosen_folder
 from mindllm_jax.data.files import input_files
-from mindllm_jax.data.store import SourceInfo, TokenStore
+from mindllm_jax.data.manifest import SourceInfo
+from mindllm_jax.data.store import TokenStore
 from mindllm_jax.data.store_writer import SourceDocuments, build_store
 from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.data.tokenizer_training import TrainTokenizer, train_tokenizer

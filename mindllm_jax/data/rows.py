@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from mindllm_jax.data.hashing import hash64
+from mindllm_jax.data.permutation import permute
 from mindllm_jax.data.store import TokenStore
 
 Array = np.ndarray | jax.Array
@@ -30,7 +32,7 @@ class Batch(NamedTuple):
 
 
 class Rows(Protocol):
-    """Rows of T tokens by number, each a pure function of its number. Finite ones have a `len`."""
+    """Rows of T tokens by number, each a pure function of its number."""
 
     @property
     def sequence_length(self) -> int:
@@ -53,6 +55,12 @@ class TrainingRows(Rows, Protocol):
     def places(self, indices: np.ndarray) -> list[Any]:
         """What each row of the given numbers is made of, as JSON values; int64 [B] to a list of B."""
         ...
+
+
+class FiniteRows(Rows, Protocol):
+    """Rows of which there are only so many."""
+
+    def __len__(self) -> int: ...
 
 
 def read_rows(
@@ -113,3 +121,24 @@ class SplitRows:
         targets = np.clip(self._tokens - starts, 0, self.sequence_length)
         places = [(self._source, self._split, int(start)) for start in starts]
         return read_rows(self._store, places, targets, self.sequence_length)
+
+
+class SampledRows:
+    """A simple random sample of finite rows, without replacement, in their order; all rows where it asks for as many.
+
+    Which rows these are depends on the seed, their number and how many are asked for, and on nothing else.
+    """
+
+    def __init__(self, rows: FiniteRows, count: int, seed: int) -> None:
+        self.sequence_length = rows.sequence_length
+        size, key = len(rows), hash64(seed, "sample")
+        self._rows = rows
+        self._numbers = np.sort([permute(i, size, key) for i in range(min(count, size))]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def read(self, indices: np.ndarray) -> Batch:
+        """See `Rows`."""
+        past_the_end = len(self._rows)
+        return self._rows.read(np.append(self._numbers, past_the_end)[np.minimum(indices, len(self))])

@@ -11,9 +11,7 @@ The arrays are zarr3, so any zarr reader opens them. A source is in the store wh
 """
 
 import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,8 @@ from urllib.parse import quote
 import numpy as np
 import tensorstore as ts
 
+from mindllm_jax.data.manifest import ARRAYS, DAMAGED, SPLITS, Manifest, SourceInfo, SplitInfo
 from mindllm_jax.data.tokenizer import Tokenizer
-
-FORMAT = 1
-SPLITS = ("train", "held_out")
 
 # A file of an array holds SHARD entries in blocks of BLOCK, each with its own checksum. Reading a row fetches one or
 # two blocks, so they are small; few large files suit buckets and pods.
@@ -34,66 +30,11 @@ SHARD, BLOCK = 1 << 22, 1 << 12
 # For the shards' indexes and the blocks read last. Rows are read in random order, so a larger cache would not hit more.
 _CACHE_BYTES = 64 << 20
 
-
-@dataclass(frozen=True)
-class SplitInfo:
-    """One split of a source: `tokens` counts the `<doc>` that begins each document, `bytes` the UTF-8 of the texts."""
-
-    documents: int
-    tokens: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class SourceInfo:
-    """One source as the manifest describes it.
-
-    Attributes:
-        language: of all its documents.
-        splits: by name, `train` and `held_out`.
-        inputs: names and sha256 of the files it was made from.
-        files: sha256 of every file of the store that belongs to it.
-    """
-
-    language: str
-    splits: dict[str, SplitInfo]
-    inputs: dict[str, str]
-    files: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a store holds; `seed` and `held_out` are those it was made with."""
-
-    tokenizer_sha256: str
-    vocab_size: int
-    doc_id: int
-    pad_id: int
-    seed: int
-    held_out: float
-    sources: dict[str, SourceInfo]
-    format: int = FORMAT
-
-    def to_json(self) -> bytes:
-        """As the file manifest.json."""
-        return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
-
-    @classmethod
-    def from_json(cls, content: bytes, where: str) -> "Manifest":
-        """Raises ValueError when the content is damaged or of another format."""
-        try:
-            values = json.loads(content)
-            if values["format"] == FORMAT:
-                sources = {
-                    name: SourceInfo(**source | {"splits": {s: SplitInfo(**v) for s, v in source["splits"].items()}})
-                    for name, source in values["sources"].items()
-                }
-                return cls(**values | {"sources": sources})
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{where}/manifest.json is damaged ({error}); write the store again") from None
-        raise ValueError(
-            f"{where} is a store of format {values['format']}, this program reads {FORMAT}; write it again"
-        )
+_ANSWER_SECONDS = 8.0  # within which a store must have answered the first question
+# What TensorStore's message begins with where something else than the content is to blame.
+_UNREADABLE = ("ABORTED", "DEADLINE_EXCEEDED", "INTERNAL", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED")
+_UNREADABLE += ("UNAVAILABLE", "UNKNOWN")
+_INCOMPLETE = "is the disk mounted and the copy complete? Put the files back, or write the store again"
 
 
 class TokenStore:
@@ -108,7 +49,7 @@ class TokenStore:
         self.url, self.manifest = url, manifest
         self._files = files
         self._context = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
-        self._arrays: dict[tuple[str, str, str], ts.TensorStore] = {}
+        self._arrays: dict[tuple[str, str], dict[str, ts.TensorStore]] = {}
 
     @classmethod
     def open(cls, url: str | Path, tokenizer: Tokenizer | None = None) -> "TokenStore":
@@ -116,6 +57,7 @@ class TokenStore:
 
         Raises:
             FileNotFoundError: there is no store.
+            OSError: it cannot be read, or does not answer.
             ValueError: its manifest is damaged or of another format, or it was written with another tokenizer than the
                 one given.
         """
@@ -123,14 +65,13 @@ class TokenStore:
         manifest = read_manifest(files, str(url))
         if manifest is None:
             raise FileNotFoundError(
-                f"there is no token store at {url} (no manifest.json); write it with launch/prepare_data.py"
+                f"there is no token store at {url} (no manifest.json): is the path right and the disk mounted? A new"
+                " one is written with launch/prepare_data.py"
             )
-        if tokenizer is not None and tokenizer.sha256 != manifest.tokenizer_sha256:
-            raise ValueError(
-                f"the store {url} was written with another tokenizer (sha256 {manifest.tokenizer_sha256[:12]}…) than"
-                f" {tokenizer.path} ({tokenizer.sha256[:12]}…); use that one, or write the store again with this one"
-            )
-        return cls(str(url), files, manifest)
+        store = cls(str(url), files, manifest)
+        if tokenizer is not None:
+            store._require(tokenizer)
+        return store
 
     @property
     def tokenizer_sha256(self) -> str:
@@ -141,12 +82,32 @@ class TokenStore:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that the ids belong to, from the copy in the store.
 
-        Raises ValueError when the copy is missing or not what was written.
+        Raises FileNotFoundError when the copy is missing, ValueError when it or the manifest is not what was written.
         """
-        model = self._files.read("tokenizer.model").result().value
-        if hashlib.sha256(model).hexdigest() != self.tokenizer_sha256:
-            raise ValueError(f"{self._damaged()}: tokenizer.model is missing or not what was written")
-        return Tokenizer(Path(self.url) / "tokenizer.model", model)
+        model = _read(self._files, "tokenizer.model", self.url)
+        if model is None:
+            raise FileNotFoundError(f"{self.url}/tokenizer.model is missing: {_INCOMPLETE}")
+        found = hashlib.sha256(model).hexdigest()
+        if found != self.tokenizer_sha256:
+            raise ValueError(
+                f"{self.url}/tokenizer.model has the sha256 {found}, and manifest.json says tokenizer_sha256 ="
+                f" {self.tokenizer_sha256}: {DAMAGED}"
+            )
+        tokenizer = Tokenizer(Path(self.url) / "tokenizer.model", model)
+        self._require(tokenizer)
+        return tokenizer
+
+    def _require(self, tokenizer: Tokenizer) -> None:
+        """Raises ValueError where the manifest does not describe this tokenizer."""
+        if tokenizer.sha256 != self.tokenizer_sha256:
+            raise ValueError(
+                f"the store {self.url} was written with another tokenizer (sha256 {self.tokenizer_sha256[:12]}…) than"
+                f" {tokenizer.path} ({tokenizer.sha256[:12]}…); use that one, or write the store again with this one"
+            )
+        for field in ("vocab_size", "doc_id", "pad_id"):
+            stated, true = getattr(self.manifest, field), getattr(tokenizer, field)
+            if stated != true:
+                raise ValueError(f"{self.url}/manifest.json: {field} = {stated}, the tokenizer's is {true}: {DAMAGED}")
 
     @property
     def sources(self) -> dict[str, SourceInfo]:
@@ -178,16 +139,18 @@ class TokenStore:
 
         Returns int32 [places, length].
 
-        Raises ValueError when a file of the store is missing or damaged.
+        Raises FileNotFoundError where files of the store are missing, OSError where they cannot be read, ValueError
+        where they are damaged.
         """
         views = [self._circle(source, split, start, length) for source, split, start in places]
+        sources = dict.fromkeys(source for source, _, _ in places)
         try:
             tokens = ts.stack(views).read().result()
         except ValueError as error:
-            raise ValueError(f"{self._damaged()}: {error}") from None
+            raise self._failure(sources, str(error)) from None
         # A missing file reads as the fill value, which is no token.
         if tokens.max(initial=0) >= self.manifest.vocab_size:
-            raise ValueError(f"{self._damaged()}: a file is missing or holds ids that are no tokens")
+            raise self._failure(sources, "ids that are no tokens")
         return tokens.astype(np.int32)
 
     def document(self, source: str, split: str, index: int) -> np.ndarray:
@@ -195,9 +158,13 @@ class TokenStore:
         documents = self.split(source, split).documents
         if not 0 <= index < documents:
             raise ValueError(f"{source} has {documents} documents in its split {split}, there is no document {index}")
-        start, end = map(int, self._array(source, split, "offsets")[index : index + 2].read().result())
+        offsets = self._array(source, split, "offsets")
+        try:
+            start, end = map(int, offsets[index : index + 2].read().result())
+        except ValueError as error:
+            raise self._failure([source], str(error)) from None
         if not 0 <= start < end <= self.split(source, split).tokens:
-            raise ValueError(f"{self._damaged()}: the offsets of {source} {split} are not what was written")
+            raise self._failure([source], f"the offsets of {source} {split} are not what was written")
         return self.windows([(source, split, start)], end - start)[0, 1:]
 
     def verify(self) -> None:
@@ -214,10 +181,28 @@ class TokenStore:
                 elif hashlib.sha256(found.value).hexdigest() != checksum:
                     bad.append(f"{name} is not what was written")
         if bad:
-            raise ValueError(f"{self._damaged()}:\n  " + "\n  ".join(bad))
+            raise ValueError(f"{self.url}: {DAMAGED}:\n  " + "\n  ".join(bad))
 
-    def _damaged(self) -> str:
-        return f"the token store {self.url} is damaged; remove it and write it again with launch/prepare_data.py"
+    def _failure(self, sources: Collection[str], problem: str) -> Exception:
+        """What to raise where arrays of some sources cannot be read: their files are not all there, or damaged."""
+        if problem.startswith(_UNREADABLE):
+            return OSError(f"the token store {self.url} cannot be read: {problem}")
+        for source in sources:
+            files = self.sources[source].files
+            if missing := sorted(set(files) - self._listed(source)):
+                listed = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+                return FileNotFoundError(
+                    f"{len(missing)} of the {len(files)} files of the source {source} are missing in {self.url}"
+                    f" ({listed}): {_INCOMPLETE}"
+                )
+        return ValueError(f"{self.url}, {' or '.join(sources)}: {problem}: {DAMAGED}")
+
+    def _listed(self, source: str) -> set[str]:
+        """The files of a source that are there, all that should be where that cannot be found out."""
+        try:
+            return {f"{source}/{key.decode()}" for key in (self._files / f"{source}/").list().result()}
+        except NotImplementedError:  # a web server does not list
+            return set(self.sources[source].files)
 
     def _circle(self, source: str, split: str, start: int, length: int) -> ts.TensorStore:
         tokens = self._array(source, split, "tokens")
@@ -231,22 +216,43 @@ class TokenStore:
         return parts[0] if len(parts) == 1 else ts.concat(parts, axis=0)
 
     def _array(self, source: str, split: str, name: str) -> ts.TensorStore:
-        key = (source, split, name)
+        key = (source, split)
         if key not in self._arrays:
-            self.split(source, split)
-            try:
-                self._arrays[key] = ts.open(
-                    {"driver": "zarr3"},
-                    kvstore=array_files(self._files, source, split, name),
-                    read=True,
-                    open=True,
-                    context=self._context,
-                    # Nobody changes a finished store: what is in the cache need not be checked again.
-                    recheck_cached=False,
-                ).result()
-            except ValueError as error:
-                raise ValueError(f"{self._damaged()}: {error}") from None
-        return self._arrays[key]
+            self._arrays[key] = self._opened(source, split, self.split(source, split))
+        return self._arrays[key][name]
+
+    def _opened(self, source: str, split: str, info: SplitInfo) -> dict[str, ts.TensorStore]:
+        """The arrays of a split by name, as large as the manifest says. Reads nothing but their metadata."""
+        opening = {
+            name: ts.open(
+                {"driver": "zarr3"},
+                kvstore=array_files(self._files, source, split, name),
+                read=True,
+                open=True,
+                context=self._context,
+                # Nobody changes a finished store: what is in the cache need not be checked again.
+                recheck_cached=False,
+            )
+            for name in ARRAYS
+        }
+        try:
+            arrays = {name: array.result() for name, array in opening.items()}
+        except ValueError as error:
+            raise self._failure([source], str(error)) from None
+        manifest, vocab_size = f"{self.url}/manifest.json", self.manifest.vocab_size
+        for name, field, size, dtype in (
+            ("tokens", "tokens", info.tokens, token_dtype(vocab_size)),
+            ("offsets", "documents", info.documents + 1, np.int64),
+            ("bytes", "documents", info.documents, np.int64),
+        ):
+            shape, found, place = arrays[name].shape, arrays[name].dtype.numpy_dtype, f"{source}/{split}/{name}"
+            if shape != (size,):
+                stated = f"{field} = {getattr(info, field)} of {source} {split}"
+                raise ValueError(f"{manifest}: {stated}, and the array {place} has the shape {shape}: {DAMAGED}")
+            if found != dtype:
+                stated = f"vocab_size = {vocab_size} takes {np.dtype(dtype)}"
+                raise ValueError(f"{manifest}: {stated}, and the array {place} holds {found}: {DAMAGED}")
+        return arrays
 
 
 def open_files(url: str) -> ts.KvStore:
@@ -265,9 +271,26 @@ def array_files(files: ts.KvStore, source: str, split: str, name: str) -> ts.KvS
 
 
 def read_manifest(files: ts.KvStore, where: str) -> Manifest | None:
-    """The manifest of a store; None where there is none."""
-    found = files.read("manifest.json").result()
-    return Manifest.from_json(found.value, where) if found.state == "value" else None
+    """The manifest of a store; None where there is none.
+
+    Raises OSError where the store cannot be read or does not answer, ValueError where the manifest is damaged.
+    """
+    content = _read(files, "manifest.json", where)
+    return None if content is None else Manifest.from_json(content, where)
+
+
+def _read(files: ts.KvStore, name: str, where: str) -> bytes | None:
+    """A small file of a store; None where there is none."""
+    try:
+        found = files.read(name).result(timeout=_ANSWER_SECONDS)
+    except TimeoutError:
+        raise TimeoutError(
+            f"the token store {where} has not answered within {_ANSWER_SECONDS:.0f} s: are its address, the network and"
+            " the credentials right?"
+        ) from None
+    except ValueError as error:
+        raise OSError(f"{name} of the token store {where} cannot be read: {error}") from None
+    return found.value if found.state == "value" else None
 
 
 def token_dtype(vocab_size: int) -> type[np.unsignedinteger[Any]]:

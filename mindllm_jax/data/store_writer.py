@@ -6,7 +6,6 @@ was interrupted is written again.
 """
 
 import hashlib
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -21,16 +20,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
 from mindllm_jax.corpus.documents import Document
-from mindllm_jax.data.store import (
-    BLOCK,
-    SHARD,
-    Manifest,
-    SourceInfo,
-    SplitInfo,
-    array_files,
-    open_files,
-    read_manifest,
-)
+from mindllm_jax.data.manifest import SOURCE_NAME, SPLITS, Manifest, SourceInfo, SplitInfo
+from mindllm_jax.data.store import BLOCK, SHARD, array_files, open_files, read_manifest
 from mindllm_jax.data.tokenized import Tokenized, tokenize
 from mindllm_jax.data.tokenizer import Tokenizer
 
@@ -129,7 +120,7 @@ def write_source(files: ts.KvStore, source: SourceDocuments, tokenized: Tokenize
     held_out = tokenized.held_out[order]
     splits = {
         split: _write_split(files, source.name, split, tokenized, order[held_out == (split == "held_out")])
-        for split in ("train", "held_out")
+        for split in SPLITS
     }
     own = files / f"{source.name}/"
     checksums = {
@@ -206,7 +197,7 @@ def _unwritten(
     """The sources that are not in the store as they are now."""
     unwritten: list[SourceDocuments] = []
     for source in sources:
-        if not re.fullmatch(r"[^/\\\s.][^/\\\s]*", source.name):
+        if not SOURCE_NAME.fullmatch(source.name):
             raise ValueError(f"{source.name!r} cannot be the name of a source: no blanks, slashes or leading dot")
         there = manifest.sources.get(source.name)
         if there is not None and (there.inputs.keys(), there.language) != (source.inputs.keys(), source.language):

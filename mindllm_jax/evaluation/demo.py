@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from mindllm_jax.data.chat import encode_prompt
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.evaluation.bits_per_byte import held_out_sources
-from mindllm_jax.evaluation.evaluate import results_table
+from mindllm_jax.evaluation.evaluate import read_result, results_table
 from mindllm_jax.generation.engine import generate
 from mindllm_jax.generation.sampling import Sampling
+from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.reporting.page import Page, Paragraph, Part, Sample, Section, write_page
 from mindllm_jax.reporting.run import curves, read_metrics, setup
 from mindllm_jax.reporting.tables import Table
@@ -32,7 +31,7 @@ def finish_demo(directory: Path, evaluations: Mapping[str, Path]) -> Path:
 
     evaluations: folders with an eval.json, by the label of their column.
     """
-    results = {label: json.loads((at / "eval.json").read_text(encoding="utf-8")) for label, at in evaluations.items()}
+    results = {label: read_result(at / "eval.json") for label, at in evaluations.items()}
     table = results_table(results)
     samples = _samples(directory)
     console = Console(highlight=False)
@@ -76,8 +75,7 @@ def _questions(folder: Path) -> dict[str, str]:
     """The first held-out question of each language."""
     found = {}
     for path in sorted(folder.glob("*.jsonl")):
-        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8").partition("\n")[0])
-        found[path.stem] = row["messages"][0]["content"]
+        found[path.stem] = next(read_conversations(path)).turns[0].question
     return found
 
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flax import nnx
 
 from mindllm_jax.data.store import TokenStore
-from mindllm_jax.evaluation.benchmark import load_tasks, run_tasks
+from mindllm_jax.evaluation.benchmark import fit_generation, load_tasks, run_task
 from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_sources, split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
 from mindllm_jax.evaluation.texts import split_texts
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.parallel.together import together
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.cost import flops_per_token
 from mindllm_jax.training.restore import LoadedRun, RunRecord, load_decoder, read_run
 from mindllm_jax.training.step import blueprint
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
 
 XZ, FIVE_GRAM = "xz -9", "byte 5-gram"
 
@@ -39,27 +44,27 @@ class Evaluate:
     tasks: dict[str, str] = field(default_factory=dict)  # continuation_zh, continuation_en: the file of its items
     harness_tasks: tuple[str, ...] = ()  # tasks and groups that lm-evaluation-harness knows by name
     task_limit: int | None = None  # items of a task at most
+    max_gen_toks: int | None = None  # new tokens of a generating task; None: what the task says, or else 256
     download: bool = False  # the data sets of harness_tasks may be fetched
     batch_rows: int = 16  # sequences of a task at a time
     mesh: MeshAxes = field(default_factory=MeshAxes)
 
     def __post_init__(self) -> None:
-        for name in ("sequence_length", "baseline_bytes", "task_limit", "batch_rows"):
+        for name in ("sequence_length", "baseline_bytes", "task_limit", "max_gen_toks", "batch_rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"Evaluate.{name} = {value}: must be at least 1")
 
 
-def evaluate(config: Evaluate) -> dict[str, Any]:
+def evaluate(config: Evaluate, report: Callable[[dict[str, Any]], None] = lambda result: None) -> dict[str, Any]:
     """Everything that `config` asks for, as JSON values: what eval.json holds and `results_table` shows.
 
+    report: called after each part (bits per byte, the baselines of a language, a task) with what was measured so far.
+
     Raises OSError or ValueError, before the long part begins, where run, store, tasks and their data do not fit
-    together.
+    together; and ValueError at the end where tasks failed, which are then named under `failed_tasks`.
     """
-    record = read_run(Path(config.run), config.step)
-    has_tasks = config.tasks or config.harness_tasks
-    tasks = load_tasks(config.tasks, config.harness_tasks, download=config.download) if has_tasks else {}
-    store, length = _held_out(config, record)
+    tasks, store, length = together(lambda: _look(config))
     loaded = load_decoder(
         Path(config.run), step=config.step, untrained=config.untrained, sharding=Sharding(config.mesh.build())
     )
@@ -73,13 +78,24 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         "bits_per_byte": {language: bits.per_byte for language, bits in languages.items()},
         "bits_per_byte_of_sources": {source: bits.per_byte for source, bits in sources.items()},
     }
+    report(result)
     if config.baselines:
-        result["baselines"] = {language: _baselines(store, language, config.baseline_bytes) for language in languages}
-    if tasks:
-        result["tasks"] = run_tasks(
-            tasks, loaded.decoder, loaded.tokenizer, limit=config.task_limit, batch_rows=config.batch_rows
-        )
+        for language in languages:
+            beside = _baselines(store, language, config.baseline_bytes)
+            result["baselines"] = result.get("baselines", {}) | {language: beside}
+            report(result)
+    _run_tasks(tasks, loaded, config, result, report)
     return result
+
+
+def _look(config: Evaluate) -> tuple[dict[str, Task], TokenStore, int]:
+    """Returns the tasks, the token store and the length of its rows. Raises as `evaluate` does."""
+    record = read_run(Path(config.run), config.step)
+    tasks: dict[str, Task] = {}
+    if config.tasks or config.harness_tasks:
+        tasks = load_tasks(config.tasks, config.harness_tasks, download=config.download)
+        fit_generation(tasks, record.model.max_length, config.max_gen_toks)
+    return tasks, *_held_out(config, record)
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -107,6 +123,19 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], caption)
 
 
+def read_result(path: Path) -> dict[str, Any]:
+    """What `evaluate` gave, from its eval.json. Raises ValueError that names the file where it is something else."""
+    try:
+        result = json.loads(path.read_text("utf-8"))
+        results_table({"": result})  # what is shown of it is there
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is damaged: not the result of an evaluation ({type(error).__name__}: {error}); remove it and"
+            " evaluate again"
+        ) from None
+    return result
+
+
 def preview(config: Evaluate) -> Table:
     """What `evaluate` would do, without loading parameters or computing anything."""
     record = read_run(Path(config.run), config.step)
@@ -123,6 +152,32 @@ def preview(config: Evaluate) -> Table:
         ("tasks", ", ".join((*config.tasks, *config.harness_tasks)) or "none"),
     )
     return Table(("", ""), rows, "Evaluation")
+
+
+def _run_tasks(
+    tasks: Mapping[str, Task],
+    loaded: LoadedRun,
+    config: Evaluate,
+    result: dict[str, Any],
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    """Adds the metrics of each task to `result`; one that fails does not keep the others from running."""
+    failed: dict[str, Exception] = {}
+    for name, task in tasks.items():
+        try:
+            metrics = run_task(
+                name, task, loaded.decoder, loaded.tokenizer, limit=config.task_limit, batch_rows=config.batch_rows
+            )
+            result["tasks"] = result.get("tasks", {}) | {name: metrics}
+        except Exception as error:  # a task is other people's code, which may raise anything
+            failed[name] = error
+            result["failed_tasks"] = {name: f"{type(error).__name__}: {error}" for name, error in failed.items()}
+        report(result)
+    if failed:
+        reasons = "\n  ".join(f"{name}: {reason}" for name, reason in result["failed_tasks"].items())
+        raise ValueError(
+            f"{len(failed)} of {len(tasks)} tasks failed; everything else was measured:\n  {reasons}"
+        ) from next(iter(failed.values()))
 
 
 def _held_out(config: Evaluate, record: RunRecord) -> tuple[TokenStore, int]:
@@ -160,11 +215,16 @@ def _bits(loaded: LoadedRun, store: TokenStore, length: int) -> tuple[dict[str, 
 
 
 def _baselines(store: TokenStore, language: str, most: int) -> dict[str, float]:
-    """Bits per byte of the compressors on the held-out text of a language, and the bytes that the 5-gram counted."""
+    """Bits per byte of the compressors on the held-out text of a language, and the bytes that the 5-gram counted.
+
+    Without training text there is no 5-gram.
+    """
     held_out = [text for source in held_out_sources(store)[language] for text in split_texts(store, source, "held_out")]
     size = sum(map(len, held_out))
     sources = store.languages()[language]
     counted = sum(store.split(source, "train").bytes for source in sources)
+    if not counted:
+        return {XZ: xz_bits(held_out) / size}
     share = min(1.0, most / counted)
     training = (text for source in sources for text in split_texts(store, source, "train", share))
     five_gram = NGram(training, order=5).bits(held_out) / size

@@ -85,7 +85,7 @@ class HarnessRequests:
         texts = [""] * len(requests)
         groups: dict[tuple[Sampling, tuple[str, ...]], list[int]] = {}
         for number, request in enumerate(requests):
-            groups.setdefault(_generation(request.args[-1]), []).append(number)
+            groups.setdefault(generation_settings(request.args[-1]), []).append(number)
         for (sampling, until), numbers in groups.items():
             prompts = [requests[number].args[0] for number in numbers]
             completions = generate(
@@ -125,8 +125,11 @@ class HarnessRequests:
             )
 
 
-def _generation(settings: dict[str, Any]) -> tuple[Sampling, tuple[str, ...]]:
-    """What the generation settings of a request mean here: sampling and stop strings."""
+def generation_settings(settings: dict[str, Any]) -> tuple[Sampling, tuple[str, ...]]:
+    """What the generation settings of a request or task mean here: sampling and stop strings.
+
+    Raises ValueError for a setting that is wrong, or would change sampling and is not supported.
+    """
     from lm_eval.models.utils import normalize_gen_kwargs
 
     known: dict[str, Any] = {**normalize_gen_kwargs(settings)}

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import islice
 
 import jax
 from flax import nnx
 
-from mindllm_jax.data.batches import GlobalBatches
-from mindllm_jax.data.rows import Batch
+from mindllm_jax.data.rows import Batch, SampledRows
 from mindllm_jax.instruct.packed import PackedRows
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.training.placement import even_rows, sharding_of
+from mindllm_jax.training.measure import sums_over
 from mindllm_jax.training.step import loss_sums
 
-BATCH_ROWS = 8
+_SAMPLE_SEED = 0  # of the rows that are measured
 
 
-def answer_loss(rows: PackedRows, *, batches: int = 16) -> Callable[[Decoder], Mapping[str, float]]:
+def answer_loss(rows: PackedRows, *, count: int = 128) -> Callable[[Decoder], Mapping[str, float]]:
     """A measurement for the training loop: `answer_loss`, nats a token over the answers, and `answer_accuracy`.
 
-    It takes the rows of the first `batches` batches; the rows are in random order, so these are a fair sample.
+    It takes `count` rows at most, drawn at random from all of them and always the same ones: packing fills the first
+    rows best, so they are no fair sample.
     """
+    sample = SampledRows(rows, count, _SAMPLE_SEED)
 
     def measure(decoder: Decoder) -> dict[str, float]:
-        definition, params = nnx.split(decoder)
-        count, sharding = even_rows(decoder, BATCH_ROWS), sharding_of(decoder).named("batch", "length")
-        loss, weight, correct = 0.0, 0.0, 0.0
-        with GlobalBatches(rows, count, sharding) as every:
-            for _, batch in islice(every, batches):
-                sums = jax.device_get(_sums(definition, params, batch))
-                loss, weight, correct = loss + sums[0], weight + sums[1], correct + sums[2]
+        loss, weight, correct = sums_over(decoder, sample, _sums)
         return {"answer_loss": float(loss / weight), "answer_accuracy": float(correct / weight)}
 
     return measure

@@ -1,17 +1,25 @@
-"""Instruction files: JSON lines in the shapes that published sets come in, read as turns of question and answer."""
+"""Instruction files: JSON in the shapes that published sets come in, read as turns of question and answer."""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from mindllm_jax.corpus.documents import check_unicode
 from mindllm_jax.corpus.json_lines import BadLine, lines, parse
 from mindllm_jax.data.chat import Turn
 
+_QUESTIONS = ("instruction", "prompt", "input")
+_ANSWERS = ("output", "response", "completion", "target")
+_MESSAGES = ("messages", "conversations")
+_SPEAKERS = {"role": "content", "from": "value"}  # the field that names the speaker, and that of what is said
+_ROLES = {"human": "user", "gpt": "assistant"}  # other names of roles
 _MOSS_MARKS = re.compile(r"^<\|\w+\|>:?|<eo\w>\s*$")
 
 
@@ -25,44 +33,47 @@ class Conversation(NamedTuple):
 def read_conversations(
     path: Path, *, on_bad: Literal["error", "skip"] = "error", skipped: Counter[str] | None = None
 ) -> Iterator[Conversation]:
-    """Reads a JSON-lines file, plain or gzip, whose lines have one of these shapes:
+    """Reads a file of JSON lines or of one JSON array, plain or gzip. A row, one conversation, has one of these shapes:
 
-    - `messages`: objects of `role` (user and assistant in turn, perhaps a system before them) and `content`; what the
-      system says is put before the first question, for the format has no place of its own for it;
-    - `instruction` and perhaps `input`, or `input` alone, answered by `output` or `response`; earlier turns perhaps as
-      pairs in `history`;
-    - `chat`, as MOSS has it: objects `turn_1`, `turn_2`, … of `Human` and `MOSS`;
-    - a list of such objects: the turns of one conversation.
+    - `messages` or `conversations`: objects of `role` and `content`, or of `from` and `value`; user (or human) and
+      assistant (or gpt) in turn, perhaps a system before them;
+    - a list of such objects;
+    - `instruction` and perhaps `input`, or `input` alone, or `prompt`, answered by `output`, `response`, `completion`
+      or `target`; earlier turns perhaps as pairs in `history`;
+    - `chat`, as MOSS has it: objects `turn_1`, `turn_2`, … of `Human` and `MOSS`.
 
-    White space around questions and answers is dropped. A conversation without an `id` is named by its first question,
-    so that those with the same question fall on the same side of a split.
+    Any other list is an array of rows, on one line or over many. What a system says, as a message or in a field
+    `system` of any row, is put before the first question, for the format has no place of its own for it.
+
+    White space around questions and answers is dropped, and a field of nothing else counts as absent. A conversation
+    without an `id` is named by its first question, so that those with the same question fall on the same side of a
+    split.
 
     Args:
         path: the file, UTF-8.
-        on_bad: what to do with a line that holds no conversation: raise, or leave it out and go on.
-        skipped: with `on_bad="skip"`, how many lines were left out is added here, by reason.
+        on_bad: what to do with a row that holds no conversation: raise, or leave it out and go on.
+        skipped: with `on_bad="skip"`, how many rows were left out is added here, by reason.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ValueError: it is a damaged gzip file, holds no conversation at all, or (`on_bad="error"`) has a bad line, which
-            is named with its field.
+        ValueError: it is a damaged gzip file or array, holds no conversation at all, or (`on_bad="error"`) has a bad
+            row, which is named with its field.
     """
     skipped = Counter() if skipped is None else skipped
     found = False
-    for number, line in lines(path):
+    for where, row in _rows(path):
         try:
-            row = parse(line)
+            if isinstance(row, BadLine):
+                raise row
             turns = tuple(_turns(row))
-            _require_unicode(turns)
+            id = row.get("id") if isinstance(row, dict) else None
+            check_unicode("".join([str(id), *(text for turn in turns for text in turn)]))
         except BadLine as bad:
             if on_bad == "error":
-                raise ValueError(
-                    f"{path}, line {number}: {bad} (or leave such lines out with on_bad = 'skip')"
-                ) from None
+                raise ValueError(f"{where}: {bad} (or leave such lines out with on_bad = 'skip')") from None
             skipped[bad.kind] += 1
             continue
         found = True
-        id = row.get("id") if isinstance(row, dict) else None
         name = hashlib.sha256(turns[0].question.encode()).hexdigest()[:16] if id in (None, "") else str(id)
         yield Conversation(name, turns)
     if not found:
@@ -74,45 +85,113 @@ def read_conversations(
         )
 
 
+def _rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Every row's value, or why there is none, and where it is."""
+    content = lines(path)
+    for position, (number, line) in enumerate(content):
+        if position == 0 and _begins_array(line):
+            for index, row in enumerate(_array(path, [(number, line), *content]), start=1):
+                yield f"{path}, row {index}", row
+            return
+        where = f"{path}, line {number}"
+        try:
+            value = parse(line)
+        except BadLine as bad:
+            yield where, bad
+            continue
+        if _are_rows(value):
+            for index, row in enumerate(value, start=1):
+                yield f"{where}, row {index}", row
+        else:
+            yield where, value
+
+
+def _begins_array(line: bytes) -> bool:
+    """Whether the first line of a file begins an array that it does not end."""
+    text = line.removeprefix(codecs.BOM_UTF8).strip()
+    return text.startswith(b"[") and not text.endswith(b"]")
+
+
+def _array(path: Path, content: list[tuple[int, bytes]]) -> list[Any]:
+    """The rows of an array that a file's lines make up."""
+    # With the blank lines, which are not among them, so that an error names the right one.
+    text = [b"\n"] * content[-1][0]
+    for number, line in content:
+        text[number - 1] = line
+    try:
+        rows = json.loads(b"".join(text).decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}, line {error.lineno}: wrong JSON at column {error.colno} ({error.msg}) in an array over several"
+            " lines; fetch or repair the file"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: an array of JSON that cannot be read ({error})") from None
+    return rows if _are_rows(rows) else [rows]
+
+
+def _are_rows(value: Any) -> bool:
+    """Whether a JSON value is an array of rows, and not itself a row."""
+    holds_rows = isinstance(value, list) and any(isinstance(part, dict | list) for part in value)
+    return holds_rows and not _are_messages(value)
+
+
+def _are_messages(value: list[Any]) -> bool:
+    """Whether a list is the messages of one conversation."""
+    return bool(value) and all(
+        isinstance(part, dict) and any(part.keys() >= {*fields} for fields in _SPEAKERS.items()) for part in value
+    )
+
+
 def _turns(row: Any) -> list[Turn]:
-    """The turns of one line's value, at least one."""
-    if isinstance(row, list) and row:
-        return [turn for part in row for turn in _turns(part)]
+    """The turns of one row, at least one."""
+    if isinstance(row, list) and _are_messages(row):
+        return _from_messages(row, "")
     if not isinstance(row, dict):
         raise BadLine("not an object", f"a JSON {type(row).__name__} where an object of turns was expected")
-    if "messages" in row:
-        return _from_messages(row["messages"])
-    if "chat" in row:
-        return _from_moss(row["chat"])
-    return [*_from_history(row.get("history")), _from_instruction(row)]
+    messages = next((name for name in _MESSAGES if row.get(name) is not None), None)
+    if messages is not None:
+        turns = _from_messages(row[messages], messages)
+    elif row.get("chat") is not None:
+        turns = _from_moss(row["chat"])
+    else:
+        turns = [*_from_history(row.get("history")), _from_instruction(row)]
+    return turns if _is_absent(row.get("system")) else _told(_text(row["system"], "system"), turns)
 
 
-def _from_messages(messages: Any) -> list[Turn]:
+def _told(system: str, turns: list[Turn]) -> list[Turn]:
+    """The turns with what a system says before the first question."""
+    return [Turn(f"{system}\n\n{turns[0].question}", turns[0].answer), *turns[1:]]
+
+
+def _from_messages(messages: Any, name: str) -> list[Turn]:
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise BadLine("messages not a list", "`messages` must be a list of objects of `role` and `content`")
-    said = [
-        (message.get("role"), _text(message.get("content"), f"messages[{i}].content"))
-        for i, message in enumerate(messages)
-    ]
-    preface = [text for role, text in said[:1] if role == "system"]
-    said = said[len(preface) :]
-    if not any(role == "assistant" for role, _ in said):
         raise BadLine(
-            "no assistant", "`messages` has no turn of the role 'assistant': there is nothing to learn to say"
+            "messages not a list", f"`{name}` must be a list of objects of `role` and `content`, or `from` and `value`"
         )
-    for index, (role, _) in enumerate(said):
-        wanted = ("user", "assistant")[index % 2]
+    texts: list[str] = []
+    system = None
+    for index, message in enumerate(messages):
+        speaker = next((field for field in _SPEAKERS if field in message), "role")
+        place, role, content = f"{name}[{index}]", str(message.get(speaker)), message.get(_SPEAKERS[speaker])
+        role = _ROLES.get(role, role)
+        if role == "system" and index == 0:
+            system = None if _is_absent(content) else _text(content, f"{place}.{_SPEAKERS[speaker]}")
+            continue
+        wanted = ("user", "assistant")[len(texts) % 2]
         if role != wanted:
             raise BadLine(
                 "roles out of order",
-                f"`messages[{index + len(preface)}].role` is {role!r} where {wanted!r} was expected: user and "
-                "assistant take turns, after one 'system' at most",
+                f"`{place}.{speaker}` is {message.get(speaker)!r} where {wanted!r} was expected: user and assistant"
+                " take turns, after one 'system' at most",
             )
-    if len(said) % 2:
-        raise BadLine("no answer", "the last of `messages` is a question that nobody answers")
-    texts = [text for _, text in said]
-    texts[0] = "\n\n".join([*preface, texts[0]])
-    return [Turn(question, answer) for question, answer in zip(texts[::2], texts[1::2], strict=True)]
+        texts.append(_text(content, f"{place}.{_SPEAKERS[speaker]}"))
+    if len(texts) < 2:
+        raise BadLine("no assistant", f"`{name}` has no turn of the role 'assistant': there is nothing to learn to say")
+    if len(texts) % 2:
+        raise BadLine("no answer", f"the last of `{name}` is a question that nobody answers")
+    turns = [Turn(question, answer) for question, answer in zip(texts[::2], texts[1::2], strict=True)]
+    return turns if system is None else _told(system, turns)
 
 
 def _from_moss(chat: Any) -> list[Turn]:
@@ -139,13 +218,26 @@ def _from_history(history: Any) -> list[Turn]:
 
 
 def _from_instruction(row: dict[str, Any]) -> Turn:
-    asked = [name for name in ("instruction", "input") if row.get(name) not in (None, "")]
-    answers = [name for name in ("output", "response") if row.get(name) is not None]
+    asked = [name for name in _QUESTIONS if not _is_absent(row.get(name))]
+    answers = [name for name in _ANSWERS if not _is_absent(row.get(name))]
     if not asked or not answers:
-        missing = "answer (`output` or `response`)" if asked else "question (`instruction` or `input`)"
+        # A field that is there and empty says more than the list of all that might be.
+        empty = [name for name in (_ANSWERS if asked else _QUESTIONS) if row.get(name) is not None]
+        if empty:
+            _text(row[empty[0]], empty[0])
+        what, names = ("answer", _ANSWERS) if asked else ("question", _QUESTIONS)
         fields = ", ".join(sorted(row)[:8]) or "none"
-        raise BadLine("no answer" if asked else "no question", f"no {missing}; its fields: {fields}")
+        raise BadLine(f"no {what}", f"no {what} ({', '.join(f'`{name}`' for name in names)}); its fields: {fields}")
+    for what, names in (("questions", [name for name in asked if name != "input"]), ("answers", answers)):
+        if len({str(row[name]).strip() for name in names}) > 1:
+            listed = " and ".join(f"`{name}`" for name in names)
+            raise BadLine(f"several {what}", f"{listed} are different {what}; keep one")
+    asked = [name for name in asked if name in (asked[0], "input")]
     return Turn("\n".join(_text(row[name], name) for name in asked), _text(row[answers[0]], answers[0]))
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _text(value: Any, name: str) -> str:
@@ -154,12 +246,3 @@ def _text(value: Any, name: str) -> str:
     if not value.strip():
         raise BadLine("empty text", f"`{name}` is empty; remove the line")
     return value.strip()
-
-
-def _require_unicode(turns: tuple[Turn, ...]) -> None:
-    try:
-        "".join(text for turn in turns for text in turn).encode()
-    except UnicodeEncodeError:
-        raise BadLine(
-            "broken Unicode", r"an escape \ud800 to \udfff without its other half, which no UTF-8 text can hold"
-        ) from None

@@ -27,7 +27,7 @@ from mindllm_jax.instruct.packed import PackedRows
 from mindllm_jax.reporting.tables import Cell, Table
 
 # Grows when the same files and settings give other rows, so that rows packed before are not taken for them.
-_FORMAT = 1
+_FORMAT = 2
 
 _ENCODED_AT_ONCE = 1000  # conversations: enough for all cores, little in memory as Python lists
 
@@ -37,7 +37,8 @@ class Instructions:
     """What is tuned on.
 
     Attributes:
-        inputs: .jsonl or .jsonl.gz files of conversations (`instruct.conversations` says in which shapes), or folders.
+        inputs: files of conversations in the shapes that `instruct.conversations` reads, or folders of .jsonl and
+            .jsonl.gz files.
         held_out_inputs: files whose answers are only measured.
         held_out: where there are no `held_out_inputs`, this fraction of `inputs`, by the hash of their ids.
         sequence_length: T, the tokens of a row.
@@ -69,30 +70,41 @@ class PackedInstructions(NamedTuple):
         held_out: what is measured; may have no row.
         key: files, tokenizer and settings that the rows were made of, as JSON values.
         counts: how many conversations were cut, and lines or conversations left out, by reason.
+        kept: whether they came from the file of rows that were packed before.
     """
 
     train: PackedRows
     held_out: PackedRows
     key: dict[str, Any]
     counts: dict[str, int]
+    kept: bool = False
 
 
 def pack_instructions(config: Instructions, tokenizer: Tokenizer, store: Path) -> PackedInstructions:
-    """The rows of the files, from the .npz file `store` where they were packed before of the same.
+    """The rows of the files, from the .npz file `store` where they were packed before of the same; writes nothing.
 
     Raises:
-        OSError: an input is missing, or the rows cannot be stored.
+        OSError: an input is missing.
         ValueError: an input is bad, or leaves nothing to train on.
     """
     sides = {"train": input_files(config.inputs)}
     sides["held_out"] = input_files(config.held_out_inputs) if config.held_out_inputs else []
     key = _key(config, tokenizer, sides)
-    packed = _load(store, key, tokenizer.pad_id)
-    if packed is None:
-        packed = _pack(config, tokenizer, sides, key)
-        if jax.process_index() == 0:
-            _save(store, packed)
-    return packed
+    return _load(store, key, tokenizer.pad_id) or _pack(config, tokenizer, sides, key)
+
+
+def keep_instructions(packed: PackedInstructions, store: Path) -> None:
+    """Writes the rows to the .npz file `store`, unless they came from it. Raises OSError when it cannot."""
+    if packed.kept:
+        return
+    content = io.BytesIO()
+    arrays = {
+        f"{side}/{name}": getattr(rows, name)
+        for side, rows in (("train", packed.train), ("held_out", packed.held_out))
+        for name in ("ids", "said", "conversations", "rows")
+    }
+    np.savez(content, key=json.dumps(packed.key), counts=json.dumps(packed.counts), **arrays)
+    write_bytes(store, content.getvalue())
 
 
 def instructions_table(packed: PackedInstructions, batch_rows: int) -> Table:
@@ -169,17 +181,6 @@ def _key(config: Instructions, tokenizer: Tokenizer, sides: dict[str, list[Path]
     }
 
 
-def _save(path: Path, packed: PackedInstructions) -> None:
-    content = io.BytesIO()
-    arrays = {
-        f"{side}/{name}": getattr(rows, name)
-        for side, rows in (("train", packed.train), ("held_out", packed.held_out))
-        for name in ("ids", "said", "conversations", "rows")
-    }
-    np.savez(content, key=json.dumps(packed.key), counts=json.dumps(packed.counts), **arrays)
-    write_bytes(path, content.getvalue())
-
-
 def _load(path: Path, key: dict[str, Any], pad_id: int) -> PackedInstructions | None:
     """The stored rows; None where there are none, or of another key, or they cannot be read."""
     try:
@@ -194,6 +195,6 @@ def _load(path: Path, key: dict[str, Any], pad_id: int) -> PackedInstructions | 
                 )
                 for side in ("train", "held_out")
             )
-            return PackedInstructions(train, held_out_rows, key, json.loads(str(stored["counts"])))
+            return PackedInstructions(train, held_out_rows, key, json.loads(str(stored["counts"])), kept=True)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -10,7 +10,7 @@ import jax
 import rich
 
 from mindllm_jax.instruct.answers import answer_loss
-from mindllm_jax.instruct.instructions import Instructions, instructions_table, pack_instructions
+from mindllm_jax.instruct.instructions import Instructions, instructions_table, keep_instructions, pack_instructions
 from mindllm_jax.instruct.packed import EpochRows
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.together import require_same, together
@@ -75,6 +75,7 @@ def tune(config: Tune, workdir: Path, accept: Callable[[], None] = lambda: None)
     def begin() -> None:
         if jax.process_index() == 0:
             keep_tokenizer(base.tokenizer, workdir)
+            keep_instructions(packed, workdir / "instructions.npz")
             rich.print(instructions_table(packed, config.loop.batch_rows).terminal())
         accept()
 

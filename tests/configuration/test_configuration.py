@@ -121,7 +121,7 @@ def test_includes_are_found_beside_the_file_and_above_it(tmp_path):
         ("\nRate.peak = 'high'", (), r"settings\.gin:3: Rate\.peak = 'high': must be float, not str"),
         ("Corpus.limit = 1.5", (), r"Corpus\.limit = 1\.5: must be int \| None, not float"),
         ("Corpus.sizes = (1, 'x')", (), r"Corpus\.sizes = 'x': must be int, not str"),
-        ("Corpus.weights = {'zh': 'x'}", (), r"Corpus\.weights = 'x': must be int, not str"),
+        ("Corpus.weights = {'zh': 'x'}", (), r"Corpus\.weights\['zh'\] = 'x': must be int, not str"),
         ("Corpus.parts = ({'name': 'a', 'shar': 1},)", (), r"Corpus\.parts has no key 'shar'; did you mean 'share'\?"),
         ("Corpus.parts = ({'x': 1},)", (), r"Corpus\.parts has no key 'x'; it has 'name', 'share'"),
         ("Corpus.parts = ({'share': 1},)", (), r"Corpus\.parts = {'share': 1}: the key 'name' is missing"),
@@ -228,6 +228,24 @@ def test_the_operative_config_rebuilds_the_same_configuration(build, tmp_path):
     assert restore(Experiment, stored) == config
     command = json.loads((workdir / "command.json").read_text())
     assert command["git"] and command["versions"]["jax"]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    books: dict[str, Rate]
+    label: str
+
+
+def test_restore_builds_dataclasses_in_a_dict_and_names_what_is_wrong() -> None:
+    assert restore(Shelf, {"books": {"a": {"peak": 2}}, "label": "x"}) == Shelf({"a": Rate(peak=2.0)}, "x")
+    for values, message in (
+        ({"books": {}}, r"f\.json: Shelf\.label is missing"),
+        ([], r"f\.json: must be the fields of Shelf, not list"),
+        ({"books": {"a": {"peak": "high"}}, "label": "x"}, r"f\.json: Shelf\.books\['a'\]: Rate\.peak = 'high'"),
+        ({"books": {"a": 3}, "label": "x"}, r"f\.json: Shelf\.books\['a'\] = 3: must be Rate, not int"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            restore(Shelf, values, "f.json")  # pyright: ignore[reportArgumentType]
 
 
 def test_restore_names_a_field_of_another_version():

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mindllm_jax.corpus.documents import Document, read_documents
-from mindllm_jax.data.store import Manifest, TokenStore, open_files
+from mindllm_jax.data.manifest import Manifest
+from mindllm_jax.data.store import TokenStore, open_files
 from mindllm_jax.data.store_writer import SourceDocuments, build_store, write_source
 from mindllm_jax.data.tokenized import Tokenized
 from mindllm_jax.data.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mindllm_jax.data.rows import Batch, SplitRows, read_rows
+from mindllm_jax.data.rows import Batch, SampledRows, SplitRows, read_rows
 from mindllm_jax.data.store import TokenStore
 
 
@@ -83,3 +83,26 @@ def test_an_empty_split_has_no_rows(count_store) -> None:
 def test_a_source_that_is_not_there(count_store) -> None:
     with pytest.raises(ValueError, match="has no source 'b'; it has a"):
         SplitRows(count_store({"a": ("zh", [9])}), "b", "train", 5)
+
+
+def test_a_sample_is_some_rows_in_their_order_and_then_padding(count_store) -> None:
+    rows = SplitRows(count_store({"a": ("zh", [50, 73])}), "a", "train", 3)
+    sample = SampledRows(rows, 7, seed=0)
+    batch, whole = sample.read(np.arange(10)), rows.read(np.arange(41))
+    numbers = [int(np.flatnonzero((whole.tokens == row).all(axis=1))[0]) for row in np.asarray(batch.tokens)[:7]]
+    assert len(sample) == 7 and numbers == sorted(set(numbers))
+    assert not np.asarray(batch.weights)[7:].any() and np.asarray(batch.weights)[:6].all()
+    everything = SampledRows(rows, 1000, seed=0)
+    assert len(everything) == 41
+    for field, expected in zip(everything.read(np.arange(44)), rows.read(np.arange(44)), strict=True):
+        np.testing.assert_array_equal(field, expected)
+
+
+@pytest.mark.parametrize(("size", "count"), [(9, 2), (60, 5)])
+def test_a_sample_takes_every_row_equally_often(count_store, size: int, count: int) -> None:
+    """So its mean estimates that of all rows without bias."""
+    rows = SplitRows(count_store({"a": ("zh", [4 * size])}), "a", "train", 4)
+    draws = 3000
+    taken = np.bincount(np.concatenate([SampledRows(rows, count, seed)._numbers for seed in range(draws)]))
+    expected = draws * count / size
+    assert np.square(taken - expected).sum() / expected < size + 5 * (2 * size) ** 0.5, "chi-squared"

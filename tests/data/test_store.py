@@ -1,9 +1,16 @@
 """What is read from a store is what was written, or an error says which file is bad."""
 
+import functools
 import hashlib
 import json
+import math
+import operator
 import shutil
+import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mindllm_jax.corpus.documents import Document, held_out
-from mindllm_jax.data.store import SPLITS, TokenStore, token_dtype
+from mindllm_jax.data import store as store_module
+from mindllm_jax.data.manifest import SPLITS
+from mindllm_jax.data.store import TokenStore, token_dtype
 from mindllm_jax.data.tokenizer import Tokenizer
 
 
@@ -113,10 +122,21 @@ def test_a_store_of_another_tokenizer(text_store: TokenStore, tokenizer: Tokeniz
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda manifest: "{", r"manifest\.json is damaged"),
-        (lambda manifest: json.dumps(manifest | {"format": 99}), "is a store of format 99, this program reads 1"),
-        (lambda manifest: json.dumps({"format": 1}), r"manifest\.json is damaged"),
-        (lambda manifest: json.dumps([1]), r"manifest\.json is damaged"),
+        (lambda manifest: "{", r"manifest\.json is not JSON .* is damaged; remove it and write it again"),
+        (
+            lambda manifest: json.dumps(manifest | {"format": 99}),
+            "the store is of format 99, this program reads 1",
+        ),
+        (lambda manifest: json.dumps({"format": 1}), r"manifest\.json: Manifest\.tokenizer_sha256 is missing"),
+        (lambda manifest: json.dumps([1]), r"manifest\.json: must be the fields of Manifest, not list"),
+        (
+            lambda manifest: json.dumps(manifest | {"vocab_size": "9"}),
+            r"manifest\.json: Manifest\.vocab_size = '9': must be int, not str: the token store is damaged",
+        ),
+        (
+            lambda manifest: json.dumps(manifest | {"doc_id": 5000}),
+            r"manifest\.json: doc_id = 5000: must be an id below vocab_size = 1000",
+        ),
     ],
 )
 def test_a_bad_manifest(text_store: TokenStore, change, message: str) -> None:
@@ -143,29 +163,155 @@ def test_verifying_names_every_file_that_is_missing_or_changed(text_store: Token
     assert str(error.value).splitlines()[1:] == [f"  {bad[0]} is not what was written", f"  {bad[-1]} is missing"]
 
 
-def test_a_flipped_bit_is_found_when_it_is_read(text_store: TokenStore) -> None:
-    path = Path(text_store.url) / "fixture_zh/train/tokens/c/0"
+@pytest.mark.parametrize("name", ["tokens/c/0", "tokens/zarr.json", "offsets/zarr.json"])
+def test_a_flipped_bit_is_found_when_it_is_read(text_store: TokenStore, name: str) -> None:
+    path = Path(text_store.url) / "fixture_zh/train" / name
     content = bytearray(path.read_bytes())
-    content[100] ^= 4
+    content[content.index(b":") if name.endswith(".json") else 100] ^= 4
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is damaged; remove it and write it again"):
+    with pytest.raises(ValueError, match="is damaged; remove it and write it again") as raised:
+        TokenStore.open(text_store.url).document("fixture_zh", "train", 0)
+    assert str(raised.value).count("is damaged") == 1 and name in str(raised.value)
+
+
+def test_a_file_that_cannot_be_read_is_not_damaged(text_store: TokenStore) -> None:
+    path = Path(text_store.url) / "fixture_zh/train/tokens/c/0"
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(OSError, match=r"the token store .* cannot be read: .*Too many levels of symbolic links"):
         TokenStore.open(text_store.url).document("fixture_zh", "train", 0)
 
 
-@pytest.mark.parametrize("name", ["tokens", "offsets"])
+@pytest.mark.parametrize("name", ["tokens/c/0", "offsets/c/0", "offsets/zarr.json"])
 def test_a_lost_file_is_found_when_it_is_read(text_store: TokenStore, name: str) -> None:
-    (Path(text_store.url) / f"fixture_zh/train/{name}/c/0").unlink()
-    with pytest.raises(ValueError, match="is damaged; remove it and write it again"):
+    (Path(text_store.url) / f"fixture_zh/train/{name}").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"1 of the 12 files of the source fixture_zh are missing .*{name}"):
         TokenStore.open(text_store.url).document("fixture_zh", "train", 0)
 
 
-def test_a_lost_source_is_found_when_it_is_read(text_store: TokenStore) -> None:
+def test_a_lost_source_is_missing_not_damaged(text_store: TokenStore) -> None:
     shutil.rmtree(Path(text_store.url) / "fixture_zh")
-    with pytest.raises(ValueError, match="is damaged; remove it and write it again"):
-        TokenStore.open(text_store.url).document("fixture_zh", "train", 0)
+    with pytest.raises(FileNotFoundError, match=r"12 of the 12 files .* is the disk mounted and the copy complete\?"):
+        TokenStore.open(text_store.url).windows([("fixture_en", "train", 0), ("fixture_zh", "train", 0)], 5)
 
 
-def test_a_lost_tokenizer(text_store: TokenStore) -> None:
-    (Path(text_store.url) / "tokenizer.model").unlink()
-    with pytest.raises(ValueError, match=r"tokenizer\.model is missing or not what was written"):
+def test_a_lost_or_changed_tokenizer(text_store: TokenStore) -> None:
+    path = Path(text_store.url) / "tokenizer.model"
+    path.write_bytes(path.read_bytes() + b"\xfa\x07\x00")
+    with pytest.raises(ValueError, match=r"tokenizer\.model has the sha256 .* manifest\.json says .* is damaged"):
         _ = TokenStore.open(text_store.url).tokenizer
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.model is missing: is the disk mounted"):
+        _ = TokenStore.open(text_store.url).tokenizer
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:{}/store", "s3://bucket/store"])
+def test_a_store_that_does_not_answer_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_ANSWER_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{port}")
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"the token store .* has not answered within 0 s: are its address"):
+            TokenStore.open(url.format(port))
+    assert time.monotonic() - began < 5
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something stands in a JSON value, its own places and those in it."""
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from places(inner, (*path, key))
+
+
+def mutated(manifest: dict[str, Any], path: tuple[Any, ...], kind: Any) -> str:
+    changed = json.loads(json.dumps(manifest))
+    parent = changed
+    for key in path[:-1]:
+        parent = parent[key]
+    if kind == "delete":
+        del parent[path[-1]]
+    elif kind == "add one":
+        parent[path[-1]] += 1
+    elif kind == "another key":
+        parent["another"] = parent.pop(path[-1])
+    else:
+        parent[path[-1]] = kind
+    return json.dumps(changed)
+
+
+def everything(store: TokenStore) -> tuple[Any, ...]:
+    """What is read of a store: its tokenizer, every stream, documents and figures."""
+    names = [(name, split) for name in ("fixture_en", "fixture_zh") for split in SPLITS]
+    streams = [store.windows([(*at, 0)], store.split(*at).tokens).tolist() for at in names]
+    documents = [store.document(*at, 0).tolist() for at in names]
+    sizes = [store.split(*at).documents for at in names]
+    symbols = store.manifest.doc_id, store.manifest.pad_id, store.manifest.vocab_size
+    return store.tokenizer.sha256, streams, documents, sizes, symbols
+
+
+def outcome(url: str) -> tuple[Any, ...] | str:
+    """What is read of a store, or why nothing is."""
+    try:
+        return everything(TokenStore.open(url))
+    except ValueError as error:
+        return str(error)
+
+
+KINDS = ("delete", "another key", "add one", None, True, "x", -1, 10**30, 0.5, math.nan, math.inf, [], {}, {"a": 1})
+
+
+def test_a_manifest_is_believed_only_where_it_is_true(text_store: TokenStore) -> None:
+    path = Path(text_store.url) / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    expected = everything(text_store)
+    refused = 0
+    for place in places(manifest):
+        if "files" in place[:-1] and not place[-1].endswith("train/tokens/zarr.json"):
+            continue  # all alike
+        for kind in KINDS:
+            if kind == "add one" and not isinstance(functools.reduce(operator.getitem, place, manifest), int | float):
+                continue
+            path.write_text(mutated(manifest, place, kind), encoding="utf-8")
+            found = outcome(text_store.url)
+            if isinstance(found, str):
+                assert "manifest.json" in found or "has no source" in found, (place, kind, found)
+                refused += 1
+            else:
+                assert found == expected, (place, kind)
+    assert refused > 200
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("doc_id", r"manifest\.json: doc_id = 3, the tokenizer's is 2: "),
+        ("pad_id", r"manifest\.json: pad_id = 1, the tokenizer's is 0: "),
+        ("vocab_size", r"manifest\.json: vocab_size = 1001, the tokenizer's is 1000: "),
+        (
+            "tokens",
+            r"manifest\.json: tokens = \d+ of fixture_zh train, and the array .*/tokens has the shape",
+        ),
+        (
+            "documents",
+            r"manifest\.json: documents = \d+ of fixture_zh train, and the array .*/offsets has",
+        ),
+    ],
+)
+def test_a_figure_that_is_not_true_is_told_with_both(text_store: TokenStore, field: str, message: str) -> None:
+    path = Path(text_store.url) / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    place = (field,) if field in manifest else ("sources", "fixture_zh", "splits", "train", field)
+    path.write_text(mutated(manifest, place, "add one"), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        everything(TokenStore.open(text_store.url))
+
+
+def test_tokens_wider_than_the_vocabulary(text_store: TokenStore) -> None:
+    path = Path(text_store.url) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"vocab_size": 70000}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"vocab_size = 70000 takes uint32, and the array .*tokens holds uint16"):
+        TokenStore.open(text_store.url).windows([("fixture_zh", "train", 0)], 5)

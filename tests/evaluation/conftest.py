@@ -1,6 +1,7 @@
 """A tokenizer, a token store of a few documents, a small decoder and a run with one checkpoint."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from mindllm_jax.corpus.documents import Document
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.data.store_writer import SourceDocuments, build_store
 from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.evaluation import benchmark
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
@@ -61,10 +63,20 @@ def decoder(model: Model) -> Decoder:
 
 
 @pytest.fixture(scope="session")
-def wide_decoder(model: Model, decoder: Decoder) -> Decoder:
+def on_devices(model: Model, decoder: Decoder) -> Callable[[int], Decoder]:
+    """The same parameters on a mesh of so many devices."""
+
+    def place(count: int) -> Decoder:
+        plan = blueprint(model, Sharding(MeshAxes(fsdp=min(count, 2)).build(jax.devices()[:count])))
+        return plan.decoder(jax.device_put(nnx.to_pure_dict(nnx.state(decoder)), plan.shardings))
+
+    return place
+
+
+@pytest.fixture(scope="session")
+def wide_decoder(on_devices: Callable[[int], Decoder]) -> Decoder:
     """The same parameters on eight devices."""
-    plan = blueprint(model, Sharding(MeshAxes(fsdp=2).build(jax.devices())))
-    return plan.decoder(jax.device_put(nnx.to_pure_dict(nnx.state(decoder)), plan.shardings))
+    return on_devices(8)
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +123,28 @@ def store(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Tok
 
 def documents(source: str) -> list[Document]:
     return [Document(text, source, LANGUAGES[source], f"{source}-{n}") for n, text in enumerate(TEXTS[source])]
+
+
+GENERATING = """
+task: gen_demo
+dataset_path: json
+output_type: generate_until
+test_split: test
+doc_to_text: "{{context}}"
+doc_to_target: "{{choices[0]}}"
+metric_list:
+  - metric: exact_match
+"""
+
+
+@pytest.fixture
+def generating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a generating task beside ours, at its default of 256 new tokens."""
+    folder = tmp_path / "tasks"
+    shutil.copytree(benchmark.TASKS, folder)
+    (folder / "gen_demo.yaml").write_text(GENERATING)
+    monkeypatch.setattr(benchmark, "TASKS", folder)
+    return "gen_demo"
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mindllm_jax.data.tokenizer import Tokenizer
-from mindllm_jax.evaluation.benchmark import load_tasks, run_tasks
+from mindllm_jax.evaluation.benchmark import fit_generation, load_tasks, run_task
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
 from mindllm_jax.model.decoder import Decoder
 
@@ -32,7 +32,7 @@ def write(path: Path, rows: list[dict]) -> str:
 def test_continuation_is_told_as_the_model_tells_it(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
     rows = items(13)
     tasks = load_tasks({"continuation_zh": write(tmp_path / "zh.jsonl", rows)})
-    (result,) = run_tasks(tasks, decoder, tokenizer).values()
+    result = run_task("continuation_zh", tasks["continuation_zh"], decoder, tokenizer)
 
     hits, hits_by_gain = [], []
     for row in rows:
@@ -53,18 +53,21 @@ def test_continuation_is_told_as_the_model_tells_it(decoder: Decoder, tokenizer:
     assert result["chance"] == 0.25 and result["items"] == 13
 
 
+def measured(file: str, decoder: Decoder, tokenizer: Tokenizer, limit: int | None = None) -> dict[str, float]:
+    return run_task(
+        "continuation_zh", load_tasks({"continuation_zh": file})["continuation_zh"], decoder, tokenizer, limit=limit
+    )
+
+
 def test_limit_takes_the_first_items(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    files = {"continuation_en": write(tmp_path / "en.jsonl", items(9))}
-    few = {"continuation_en": write(tmp_path / "few.jsonl", items(5))}
-    limited = run_tasks(load_tasks(files), decoder, tokenizer, limit=5)
-    assert limited == run_tasks(load_tasks(few), decoder, tokenizer)
-    assert limited["continuation_en"]["items"] == 5
+    limited = measured(write(tmp_path / "all.jsonl", items(9)), decoder, tokenizer, limit=5)
+    assert limited == measured(write(tmp_path / "few.jsonl", items(5)), decoder, tokenizer)
+    assert limited["items"] == 5
 
 
 def test_too_long_items_are_counted(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
     rows = [*items(2), ITEM | {"context": "天下大势，分久必合。" * 40}]
-    tasks = load_tasks({"continuation_zh": write(tmp_path / "zh.jsonl", rows)})
-    assert run_tasks(tasks, decoder, tokenizer)["continuation_zh"]["cut_requests"] == 4
+    assert measured(write(tmp_path / "zh.jsonl", rows), decoder, tokenizer)["cut_requests"] == 4
 
 
 def test_an_unknown_task_is_told() -> None:
@@ -92,12 +95,14 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
     [
         ('{"context": "a", "choices": ["b"', "line 2: wrong JSON at column"),
         (b"\xff\xfe", "line 2: not UTF-8"),
-        ("[]", "line 2: no `context`"),
+        ("[]", "line 2: a JSON list where the object of an item was expected"),
+        (r'{"context": "\ud800", "choices": ["a"], "answer": 0}', r"line 2: an escape \\ud800"),
         (json.dumps(ITEM | {"context": None}), "line 2: no `context`"),
         (json.dumps(ITEM | {"choices": "abcd"}), "line 2: `choices` is not a list of texts"),
         (json.dumps(ITEM | {"choices": ["a", ""]}), "line 2: `choices` is not a list of texts"),
         (json.dumps(ITEM | {"answer": 4}), "line 2: `answer` is not the number of a choice"),
         (json.dumps(ITEM | {"answer": "1"}), "line 2: `answer` is not the number of a choice"),
+        (json.dumps(ITEM | {"answer": True}), "line 2: `answer` is not the number of a choice"),
     ],
 )
 def test_a_bad_item_is_told_with_its_line(line: str | bytes, message: str, tmp_path: Path) -> None:
@@ -111,3 +116,32 @@ def test_an_empty_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "items.jsonl").touch()
     with pytest.raises(ValueError, match="is empty: it holds no items"):
         load_tasks({"continuation_zh": str(tmp_path / "items.jsonl")})
+
+
+def test_a_generating_task_has_fields_of_its_own(generating: str, tmp_path: Path) -> None:
+    load_tasks({generating: write(tmp_path / "a.jsonl", [{"context": "a", "choices": "no list"}])})
+    with pytest.raises(ValueError, match="line 1: a JSON int where the object of an item was expected"):
+        load_tasks({generating: write(tmp_path / "b.jsonl", [3])})  # pyright: ignore[reportArgumentType]
+
+
+def test_generation_is_held_against_the_positions(
+    generating: str, decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    def load() -> dict:
+        return load_tasks({generating: write(tmp_path / "items.jsonl", items(3))})
+
+    with pytest.raises(
+        ValueError,
+        match=r"task 'gen_demo' generates up to max_gen_toks = 256 tokens, .* Model\.max_length = 256; "
+        r"set Evaluate\.max_gen_toks, for example to 128",
+    ):
+        fit_generation(load(), 256)
+    fit_generation(load(), 257)
+    with pytest.raises(ValueError, match="generates up to max_gen_toks = 64 tokens"):
+        fit_generation(load(), 64, max_gen_toks=64)
+    tasks = load()
+    fit_generation(tasks, 64, max_gen_toks=5)
+    assert run_task(generating, tasks[generating], decoder, tokenizer)["items"] == 3
+    tasks[generating].set_config("generation_kwargs", {"do_sample": True, "top_p": 0.9}, update=True)
+    with pytest.raises(ValueError, match=r"task 'gen_demo': generation settings \['top_p'\] are not supported"):
+        fit_generation(tasks, 64)

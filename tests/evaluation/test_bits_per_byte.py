@@ -9,35 +9,41 @@ import pytest
 from flax import nnx
 
 from mindllm_jax.data.mixture import Mixture
+from mindllm_jax.data.rows import Batch, SplitRows
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.evaluation import bits_per_byte
 from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_bits, held_out_sources, split_bits
 from mindllm_jax.evaluation.texts import split_texts
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.training import measure as training_measure
 
 LogProbabilities = Callable[[Decoder, Sequence[int]], np.ndarray]
 
 
-def by_hand(decoder: Decoder, store: TokenStore, source: str, length: int, logs_of: LogProbabilities) -> Bits:
+def rows_by_hand(
+    decoder: Decoder, store: TokenStore, source: str, length: int, logs_of: LogProbabilities
+) -> list[Bits]:
     """The split's stream cut into rows, each document of a row on its own through the decoder."""
     documents = list(split_texts(store, source, "held_out"))
+    rows = []
     doc = store.tokenizer.doc_id
     stream = [doc] + [id for text in documents for id in (*store.tokenizer.encode(text.decode()), doc)]
-    nats = 0.0
     for start in range(0, len(stream) - 1, length):
         targets = stream[start + 1 : start + 1 + length]
         row = stream[start : start + len(targets)]
+        nats = 0.0
         begins = [0, *(i for i, id in enumerate(row) if id == doc and i > 0), len(row)]
         for begin, end in pairwise(begins):
             nats -= logs_of(decoder, row[begin:end])[np.arange(end - begin), targets[begin:end]].sum()
-    return Bits(nats / math.log(2), sum(map(len, documents)))
+        rows.append(Bits(nats / math.log(2), len(store.tokenizer.decode_bytes(targets))))
+    return rows
 
 
 @pytest.mark.parametrize("length", [32, 47])
 def test_bits_are_those_of_every_target(
     decoder: Decoder, store: TokenStore, length: int, log_probabilities: LogProbabilities
 ) -> None:
-    expected = by_hand(decoder, store, "laws", length, log_probabilities)
+    expected = sum(rows_by_hand(decoder, store, "laws", length, log_probabilities), Bits())
     found = split_bits(decoder, store, "laws", length)
     assert found.bytes == expected.bytes == store.split("laws", "held_out").bytes
     assert found.bits == pytest.approx(expected.bits, rel=2e-6)
@@ -68,20 +74,56 @@ def test_nothing_is_moved_behind_the_scenes(decoder: Decoder, store: TokenStore)
         split_bits(decoder, store, "novel", 32)
 
 
-def test_a_language_is_the_sum_of_its_sources(decoder: Decoder, store: TokenStore) -> None:
+def test_a_sample_of_all_rows_is_the_whole(decoder: Decoder, store: TokenStore) -> None:
     measured = held_out_bits(Mixture(store.url, sequence_length=32), store, rows=10**6)(decoder)
     laws, novel = (split_bits(decoder, store, source, 32) for source in ("laws", "novel"))
     assert measured.keys() == {f"bits_per_byte/{name}" for name in ("zh", "en", "laws", "novel", "wiki")}
     assert measured["bits_per_byte/laws"] == laws.per_byte
-    assert measured["bits_per_byte/zh"] == (laws.bits + novel.bits) / (laws.bytes + novel.bytes)
+    assert measured["bits_per_byte/zh"] == (laws + novel).per_byte
     assert measured["bits_per_byte/en"] == measured["bits_per_byte/wiki"]
 
 
-def test_the_loop_measures_the_first_rows(decoder: Decoder, store: TokenStore) -> None:
-    part = split_bits(decoder, store, "wiki", 32, rows=3)  # a batch of 8
-    measured = held_out_bits(Mixture(store.url, {"en": 1}, sequence_length=32), store, rows=3)(decoder)
-    assert measured == {"bits_per_byte/wiki": part.per_byte, "bits_per_byte/en": part.per_byte}
-    assert part.bytes < store.split("wiki", "held_out").bytes
+def test_a_sample_is_drawn_from_all_rows_and_weighted_by_bytes(
+    decoder: Decoder, store: TokenStore, log_probabilities: LogProbabilities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: dict[str, list[int]] = {}
+    plain = SplitRows.read
+
+    def recording(self: SplitRows, indices: np.ndarray) -> Batch:
+        read.setdefault(self._source, []).extend(indices[indices < len(self)].tolist())
+        return plain(self, indices)
+
+    monkeypatch.setattr(SplitRows, "read", recording)
+    measured = held_out_bits(Mixture(store.url, {"zh": 1}, sequence_length=8), store, rows=40)(decoder)
+    tokens = {source: store.split(source, "held_out").tokens for source in ("laws", "novel")}
+    bits, size = 0.0, 0
+    for source, numbers in read.items():
+        rows = rows_by_hand(decoder, store, source, 8, log_probabilities)
+        assert len(set(numbers)) == len(numbers) == math.ceil(40 * tokens[source] / sum(tokens.values())) < len(rows)
+        assert max(numbers) >= 0.8 * len(rows), "not the first rows"
+        estimated = sum(rows[number].bits for number in numbers) * len(rows) / len(numbers)
+        held_out = store.split(source, "held_out").bytes
+        assert measured[f"bits_per_byte/{source}"] == pytest.approx(estimated / held_out, rel=2e-6)
+        bits, size = bits + estimated, size + held_out
+    assert len(read["laws"]) != len(read["novel"])
+    assert measured["bits_per_byte/zh"] == pytest.approx(bits / size, rel=2e-6)
+
+
+def test_the_log_says_the_same_on_any_devices(
+    decoder: Decoder, on_devices: Callable[[int], Decoder], store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = held_out_bits(Mixture(store.url, sequence_length=16), store, rows=13)
+    one = measure(decoder)
+    for devices, batch_rows in ((2, 8), (8, 8), (1, 3)):
+        monkeypatch.setattr(training_measure, "BATCH_ROWS", batch_rows)
+        assert measure(on_devices(devices)) == pytest.approx(one, rel=1e-6)
+
+
+def test_a_small_source_has_rows_enough(decoder: Decoder, store: TokenStore) -> None:
+    """One row of a source may be its last, with hardly a token in it."""
+    measured = held_out_bits(Mixture(store.url, sequence_length=32), store, rows=1)(decoder)
+    whole = split_bits(decoder, store, "novel", 32).per_byte
+    assert measured["bits_per_byte/novel"] == pytest.approx(whole, rel=0.1)
 
 
 def test_only_what_the_mixture_names_is_measured(decoder: Decoder, store: TokenStore) -> None:
@@ -97,3 +139,14 @@ def test_sources_that_hold_nothing_out_are_left_out(
     monkeypatch.setitem(store.manifest.sources, "wiki", empty)
     assert held_out_sources(store) == {"zh": ["laws", "novel"]}
     assert "bits_per_byte/en" not in held_out_bits(Mixture(store.url, sequence_length=32), store)(decoder)
+
+
+def test_bytes_that_are_not_those_of_the_tokens_are_told(
+    decoder: Decoder, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = store.sources["wiki"]
+    held_out = dataclasses.replace(info.splits["held_out"], bytes=7)
+    changed = dataclasses.replace(info, splits=info.splits | {"held_out": held_out})
+    monkeypatch.setitem(store.manifest.sources, "wiki", changed)
+    with pytest.raises(ValueError, match=r"manifest\.json: bytes = 7 of wiki held_out, and its tokens stand for \d+: "):
+        split_bits(decoder, store, "wiki", 32)

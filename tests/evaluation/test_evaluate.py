@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -10,14 +11,25 @@ from flax import nnx
 
 from mindllm_jax.configuration import command_line, load
 from mindllm_jax.data.store import TokenStore
+from mindllm_jax.evaluation import evaluate as evaluate_module
 from mindllm_jax.evaluation.bits_per_byte import split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
-from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, results_table
+from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, read_result, results_table
+from mindllm_jax.evaluation.harness import HarnessRequests
 from mindllm_jax.evaluation.texts import split_texts
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.training.restore import load_decoder
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def task_items(tmp_path: Path) -> str:
+    """A file of three items."""
+    item = {"context": "第一条　公民的", "choices": ["甲。", "乙。", "丙。", "丁。"], "answer": 2}
+    path = tmp_path / "items.jsonl"
+    path.write_text("".join(json.dumps(item | {"id": str(n)}) + "\n" for n in range(3)))
+    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +120,53 @@ def test_what_does_not_fit_is_told_before_the_work(run: Path, tmp_path: Path) ->
         evaluate(Evaluate(str(run), sequence_length=65))
     with pytest.raises(ValueError, match=r"Evaluate\.batch_rows = 0: must be at least 1"):
         Evaluate(str(run), batch_rows=0)
+
+
+def test_a_task_that_the_model_cannot_run_is_told_before_the_work(
+    run: Path, generating: str, task_items: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_module, "split_bits", None)  # the work
+    with pytest.raises(ValueError, match=r"task 'gen_demo' generates .* = 256 tokens, .* Model\.max_length = 64"):
+        evaluate(Evaluate(str(run), tasks={generating: task_items}))
+    with pytest.raises(ValueError, match=r"Evaluate\.max_gen_toks = 0: must be at least 1"):
+        Evaluate(str(run), max_gen_toks=0)
+
+
+def test_what_was_measured_is_kept_whatever_comes_after(
+    run: Path, trained: dict, generating: str, task_items: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: Any) -> None:
+        raise KeyError("a field")
+
+    monkeypatch.setattr(HarnessRequests, "generate_until", failing)
+    told: list[dict] = []
+    tasks = {generating: task_items, "continuation_zh": task_items}
+    with pytest.raises(ValueError, match=r"1 of 2 tasks failed; .*\n  gen_demo: KeyError: 'a field'") as raised:
+        evaluate(Evaluate(str(run), tasks=tasks, max_gen_toks=4), lambda result: told.append(dict(result)))
+    assert isinstance(raised.value.__cause__, KeyError)
+    parts = [result.keys() - told[0].keys() for result in told]
+    assert parts == [
+        set(),
+        {"baselines"},
+        {"baselines"},
+        {"baselines", "failed_tasks"},
+        {"baselines", "failed_tasks", "tasks"},
+    ]
+    assert told[0]["bits_per_byte"] == trained["bits_per_byte"]
+    assert [list(result["baselines"]) for result in told[1:3]] == [["en"], ["en", "zh"]]
+    assert told[-1]["failed_tasks"] == {"gen_demo": "KeyError: 'a field'"}
+    assert told[-1]["tasks"]["continuation_zh"]["items"] == 3
+    assert len(results_table({"x": told[-1]}).rows) == 4
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"step": 3}', '{"bits_per_byte": {"zh": "a"}}', '{"bits_per_byte": 1}'])
+def test_a_damaged_result_is_told_with_its_file(tmp_path: Path, trained: dict, content: str) -> None:
+    path = tmp_path / "eval.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"eval\.json is damaged: not the result of an evaluation"):
+        read_result(path)
+    path.write_text(json.dumps(trained))
+    assert read_result(path) == trained
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/eval").glob("*.gin")), ids=lambda path: path.stem)

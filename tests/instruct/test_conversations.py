@@ -1,5 +1,6 @@
 """Instruction files in the shapes that published sets come in, and bad lines in them."""
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from mindllm_jax.instruct.conversations import read_conversations
 PUBLISHED = Path(__file__).parents[3] / "shared/data/sft"
 
 USER, ASSISTANT = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
+GPT = {"from": "gpt", "value": "A"}
 
 SHAPES: dict[str, tuple[Any, list[tuple[str, str]]]] = {
     "messages": ({"messages": [USER, ASSISTANT, USER, ASSISTANT]}, [("Q", "A"), ("Q", "A")]),
@@ -35,9 +37,30 @@ SHAPES: dict[str, tuple[Any, list[tuple[str, str]]]] = {
         },
         [("1", "eins"), ("2", "zwei")],
     ),
-    "list": (
-        [{"instruction": "1", "output": "eins"}, {"input": "2", "output": "zwei"}],
-        [("1", "eins"), ("2", "zwei")],
+    "list of messages": ([USER, ASSISTANT, USER, ASSISTANT], [("Q", "A"), ("Q", "A")]),
+    "list of one row": ([{"instruction": "1", "output": "eins"}], [("1", "eins")]),
+    "empty system": ({"messages": [{"role": "system", "content": ""}, USER, ASSISTANT]}, [("Q", "A")]),
+    "conversations": (
+        {"conversations": [{"from": "system", "value": "S"}, {"from": "human", "value": "Q"}, GPT]},
+        [("S\n\nQ", "A")],
+    ),
+    "conversations of roles": ({"conversations": [USER, ASSISTANT]}, [("Q", "A")]),
+    "list of from and value": ([{"from": "user", "value": "Q"}, GPT], [("Q", "A")]),
+    "input of blanks": ({"instruction": "翻译", "input": " \n", "output": "A"}, [("翻译", "A")]),
+    "the answer that is there": ({"instruction": "Q", "output": "", "response": "A"}, [("Q", "A")]),
+    "the same answer twice": ({"instruction": "Q", "output": "A", "response": "A "}, [("Q", "A")]),
+    "Firefly": ({"kind": "NLI", "input": "Q", "target": "A"}, [("Q", "A")]),
+    "prompt": ({"prompt": "Q", "completion": "A"}, [("Q", "A")]),
+    "prompt and input": ({"prompt": "P", "input": "Q", "response": "A"}, [("P\nQ", "A")]),
+    "system field": ({"system": "S", "instruction": "Q", "output": "A"}, [("S\n\nQ", "A")]),
+    "system field before history": (
+        {"system": "S", "instruction": "Q", "output": "A", "history": [["Q0", "A0"]]},
+        [("S\n\nQ0", "A0"), ("Q", "A")],
+    ),
+    "system field beside conversations": ({"system": "S", "conversations": [USER, ASSISTANT]}, [("S\n\nQ", "A")]),
+    "columns of other rows": (
+        {"messages": None, "chat": None, "system": None, "instruction": "Q", "output": "A"},
+        [("Q", "A")],
     ),
 }
 
@@ -48,6 +71,56 @@ def test_shapes_of_a_line(write, shape: str, name: str) -> None:
     row, turns = SHAPES[shape]
     (conversation,) = read_conversations(write(row, name=name))
     assert list(conversation.turns) == [Turn(*turn) for turn in turns]
+
+
+ROWS = [{"instruction": f"把数字 {n} 写成汉字", "input": "", "output": f"答案是第{n}个"} for n in range(200)]
+MESSAGES = [{"messages": [USER | {"content": f"Q{n}"}, ASSISTANT]} for n in range(9)]
+
+
+ROLE_PLAY = [{"role": "a doctor", "instruction": "Q", "output": "A"}] * 2
+
+
+@pytest.mark.parametrize("rows", [ROWS, MESSAGES, [row["messages"] for row in MESSAGES], ROLE_PLAY])
+@pytest.mark.parametrize("layout", ["one line", "indented", "a row a line", "gzip", "byte order mark, blank lines"])
+def test_an_array_is_its_rows(tmp_path: Path, write, rows: list[Any], layout: str) -> None:
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = {
+        "one line": json.dumps(rows, ensure_ascii=False),
+        "a row a line": "[" + ",\n".join(lines) + "]",
+        "byte order mark, blank lines": "\ufeff[\n\n" + ",\n\n".join(lines) + "\n]\n",
+    }.get(layout, json.dumps(rows, ensure_ascii=False, indent=2))
+    path = write(text, name="rows.json.gz" if layout == "gzip" else "rows.json")
+    found = list(read_conversations(path))
+    assert found == list(read_conversations(write(*rows)))
+    assert len(found) == len(rows)
+
+
+def test_one_conversation_over_many_lines(write) -> None:
+    (conversation,) = read_conversations(write(json.dumps([USER, ASSISTANT], indent=1)))
+    assert conversation.turns == (Turn("Q", "A"),)
+
+
+def test_a_bad_row_of_an_array_is_named(write) -> None:
+    rows = [*ROWS[:16], {"instruction": "Q"}, ROWS[17]]
+    for text, where in ((json.dumps(rows), r"line 1, row 17"), (json.dumps(rows, indent=1), "row 17")):
+        path = write(text)
+        with pytest.raises(ValueError, match=rf"some\.jsonl, {where}: no answer"):
+            list(read_conversations(path))
+        skipped = Counter[str]()
+        assert len(list(read_conversations(path, on_bad="skip", skipped=skipped))) == 17
+        assert skipped == {"no answer": 1}
+
+
+def test_a_damaged_array_is_told_with_its_line(write) -> None:
+    text = json.dumps(ROWS, indent=1)
+    cut = write(text[:5000])
+    for on_bad in ("error", "skip"):
+        with pytest.raises(ValueError, match=r"some\.jsonl, line \d+: wrong JSON at column \d+ .* in an array"):
+            list(read_conversations(cut, on_bad=on_bad))
+    lines = json.dumps([{"instruction": "Q", "output": "A"}] * 5, indent=1).splitlines()
+    lines[7] = '"instruction" "Q",'
+    with pytest.raises(ValueError, match=r"some\.jsonl, line 9: wrong JSON at column 15"):
+        list(read_conversations(write("\n" + "\n".join(lines))))
 
 
 def test_ids(write) -> None:
@@ -71,9 +144,13 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "no question": (
         {"question": "Q", "output": "A"},
         "no question",
-        r"no question \(`instruction` or `input`\); its f",
+        r"no question \(`instruction`, `prompt`, `input`\); its f",
     ),
-    "no answer": ({"input": "Q", "answer": "A"}, "no answer", r"no answer \(`output` or `response`\); its fields: an"),
+    "no answer": (
+        {"input": "Q", "answer": "A"},
+        "no answer",
+        r"no answer \(`output`, .*\); its fields: an",
+    ),
     "empty answer": ({"input": "Q", "output": " \n"}, "empty text", r"`output` is empty; remove the line"),
     "answer is a list": ({"input": "Q", "output": ["A"]}, "text not a string", r"`output` is a list, not a string"),
     "history as strings": (
@@ -105,6 +182,37 @@ BAD: dict[str, tuple[Any, str, str]] = {
         r"`messages\[2\]\.role` is 'system'",
     ),
     "a last question": ({"messages": [USER, ASSISTANT, USER]}, "no answer", r"a question that nobody answers"),
+    "a speaker nobody knows": (
+        {"conversations": [{"from": "human", "value": "Q"}, {"from": "tool", "value": "A"}]},
+        "roles out of order",
+        r"`conversations\[1\]\.from` is 'tool' where 'assistant' was expected",
+    ),
+    "two answers in turn": (
+        {"messages": [USER, ASSISTANT, ASSISTANT]},
+        "roles out of order",
+        r"`messages\[2\]\.role` is 'assistant' where 'user' was expected",
+    ),
+    "a role that is a list": (
+        {"messages": [{"role": ["user"], "content": "Q"}, ASSISTANT]},
+        "roles out of order",
+        r"`messages\[0\]\.role` is \['user'\]",
+    ),
+    "different answers": (
+        {"instruction": "Q", "output": "A", "response": "B"},
+        "several answers",
+        r"`output` and `response` are different answers; keep one",
+    ),
+    "different questions": (
+        {"instruction": "Q", "prompt": "P", "output": "A"},
+        "several questions",
+        r"`instruction` and `prompt` are different questions; keep one",
+    ),
+    "system is a list": (
+        {"system": ["S"], "instruction": "Q", "output": "A"},
+        "text not a string",
+        r"`system` is a list, not a string",
+    ),
+    "a list of strings": (["Q", "A"], "not an object", r"a JSON list where an object of turns was expected"),
     "content is null": (
         {"messages": [USER, {"role": "assistant", "content": None}]},
         "text not a string",
@@ -120,6 +228,11 @@ BAD: dict[str, tuple[Any, str, str]] = {
         {"chat": {"turn_1": {"Human": "Q", "MOSS": "<|MOSS|>: <eom>\n"}}},
         "empty text",
         r"`chat\.turn_1\.MOSS` is empty",
+    ),
+    "half a surrogate pair in the id": (
+        r'{"id": "\ud800", "input": "Q", "output": "A"}',
+        "broken Unicode",
+        r"an escape \\ud800",
     ),
     "half a surrogate pair": (r'{"input": "\ud800", "output": "A"}', "broken Unicode", r"an escape \\ud800"),
 }

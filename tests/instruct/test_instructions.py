@@ -13,6 +13,7 @@ from mindllm_jax.instruct.instructions import (
     Instructions,
     PackedInstructions,
     instructions_table,
+    keep_instructions,
     pack_instructions,
 )
 
@@ -79,8 +80,11 @@ def test_bad_lines_are_counted(write, tokenizer: Tokenizer, store: Path) -> None
 
 def test_rows_are_packed_once(config: Instructions, tokenizer: Tokenizer, store: Path) -> None:
     first = pack_instructions(config, tokenizer, store)
+    assert not store.exists(), "nothing is written before the run is found to fit"
+    keep_instructions(first, store)
     written = store.stat().st_mtime_ns
     again = pack_instructions(config, tokenizer, store)
+    keep_instructions(again, store)
     assert store.stat().st_mtime_ns == written
     assert (again.key, again.counts) == (first.key, first.counts)
     for side in ("train", "held_out"):
@@ -102,6 +106,7 @@ def test_rows_are_packed_again_when_something_changed(
     config: Instructions, tokenizer: Tokenizer, store: Path, change: str
 ) -> None:
     first = pack_instructions(config, tokenizer, store)
+    keep_instructions(first, store)
     if change in CHANGES:
         config = replace(config, **CHANGES[change])
     elif change == "file":
@@ -115,6 +120,7 @@ def test_rows_are_packed_again_when_something_changed(
         store.write_bytes(b"")
     written = store.stat().st_mtime_ns
     again = pack_instructions(config, tokenizer, store)
+    keep_instructions(again, store)
     assert store.stat().st_mtime_ns != written
     assert (again.key == first.key) == (change in ("damage", "not an archive"))
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.data.rows import Batch
+from mindllm_jax.data.rows import Batch, SampledRows
 from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.generation.chat import Chat, Session
 from mindllm_jax.generation.sampling import Sampling
@@ -22,6 +22,8 @@ from mindllm_jax.instruct.instructions import Instructions, PackedInstructions, 
 from mindllm_jax.instruct.packed import EpochRows
 from mindllm_jax.instruct.tune import Tune, tune
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.checkpoint import Checkpointing
 from mindllm_jax.training.loop import Loop
 from mindllm_jax.training.optimizer import Optimizer
@@ -94,6 +96,19 @@ def test_the_answer_loss_is_that_of_the_answers(tuned: Path, packed: PackedInstr
     assert answer_loss(rows)(decoder) == expected
     (in_the_loop,) = metrics_of(tuned, "answer_loss")
     assert in_the_loop == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_answer_loss_of_a_sample_is_the_same_on_any_devices(tuned: Path, packed: PackedInstructions) -> None:
+    rows = packed.train
+    assert len(rows) > 5
+    drawn = SampledRows(rows, 5, seed=0).read(np.arange(5))
+    assert np.any(drawn.tokens != rows.read(np.arange(5)).tokens), "not the first rows"
+    decoder = load_decoder(tuned).decoder
+    loss, accuracy = reference_loss(decoder, drawn)
+    everywhere = load_decoder(tuned, sharding=Sharding(MeshAxes().build(jax.devices()))).decoder
+    for one in (decoder, everywhere):
+        found = answer_loss(rows, count=5)(one)
+        assert found == {"answer_loss": pytest.approx(loss, rel=1e-5), "answer_accuracy": pytest.approx(accuracy)}
 
 
 def test_it_learns_and_talks(tuned: Path, packed: PackedInstructions, base: Path) -> None:
