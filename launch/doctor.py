@@ -19,8 +19,10 @@ def main() -> None:
 
     from mindllm_jax.kernels import flash_attention, linear_cross_entropy
     from mindllm_jax.parallel.hardware import chip
+    from mindllm_jax.parallel.startup import check_platforms
     from mindllm_jax.reporting.tables import Cell, Table
 
+    check_platforms()
     versions = {"python": platform.python_version(), **configuration.versions()}
     rich.print(Table(("package", "version"), list(versions.items())).terminal())
 

@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
 
 from mindllm_jax.files import write_text
+from mindllm_jax.process import fail, open_streams
 
 ROOTS = (
     "mindllm_jax.data.tokenizer_training:TrainTokenizer",
@@ -118,21 +120,29 @@ def command_line(description: str | None, argv: list[str] | None = None) -> Argu
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Runs an entry point; bad input ends with one message and status 2. MINDLLM_TRACEBACK=1 shows the traceback."""
+    """Runs an entry point and ends the process.
+
+    Bad input (ValueError, OSError, ImportError) ends with one message and status 2, an interruption with status 130, an
+    output that nobody reads any more with status 141. MINDLLM_TRACEBACK=1 shows the traceback too. After any other
+    exception, whose traceback is always shown, the status is 1.
+    """
+    open_streams()
+    status: str | int | None = 0
     try:
-        main()
+        try:
+            main()
+        except SystemExit as stop:  # --help, --print_config
+            status = stop.code
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from what was saved", status=130)
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("MINDLLM_TRACEBACK"):
-            raise
-        _fail(str(error) or type(error).__name__)
-    sys.exit(0)
-
-
-def _fail(message: str, status: int = 2) -> NoReturn:
-    sys.stdout.flush()
-    print(f"error: {message}", file=sys.stderr)
+        fail("interrupted; the same command goes on from what was saved", 130)
+    except BrokenPipeError:
+        fail("the program that reads this one's output has ended (a pipe such as `| head`)", 141)
+    except Exception as error:
+        expected = isinstance(error, ValueError | OSError | ImportError)
+        if not expected or os.environ.get("MINDLLM_TRACEBACK"):
+            traceback.print_exc()
+        fail(str(error) or type(error).__name__, 2 if expected else 1)
     sys.exit(status)
 
 
