@@ -17,7 +17,7 @@ def main() -> None:
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.reporting.run import run_report
 
-    config = configuration.load(Tune, arguments)
+    config = configuration.load(Tune, arguments, {"Instructions.inputs": ()} if arguments.dry_run else {})
     start()
     if arguments.dry_run:
         rich.print(config.plan().cost.table().terminal())

@@ -18,7 +18,9 @@ def main() -> None:
     from mindllm_jax.data.tokenizer_report import report_table
     from mindllm_jax.data.tokenizer_training import TrainTokenizer, train_tokenizer
 
-    config = configuration.load(TrainTokenizer, arguments)
+    config = configuration.load(
+        TrainTokenizer, arguments, {"TrainTokenizer.output": "(none).model"} if arguments.dry_run else {}
+    )
     if arguments.dry_run:
         files = input_files(config.inputs)
         size = sum(file.stat().st_size for file in files)

@@ -2,12 +2,41 @@
 
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
 from typing import NoReturn
 
 
-def open_streams() -> None:
+def run(main: Callable[[], None]) -> NoReturn:
+    """Runs an entry point and ends the process.
+
+    Bad input (ValueError, OSError, ImportError) ends with one message and status 2, an interruption with status 130, an
+    output that nobody reads any more with status 141. MINDLLM_TRACEBACK=1 shows the traceback too. After any other
+    exception, whose traceback is always shown, the status is 1.
+    """
+    _open_streams()
+    status: str | int | None = 0
+    try:
+        try:
+            main()
+        except SystemExit as stop:  # --help, --print_config
+            status = stop.code
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from what was saved", 130)
+    except BrokenPipeError:
+        _fail("the program that reads this one's output has ended (a pipe such as `| head`)", 141)
+    except Exception as error:
+        expected = isinstance(error, ValueError | OSError | ImportError)
+        if not expected or os.environ.get("MINDLLM_TRACEBACK"):
+            traceback.print_exc()
+        _fail(str(error) or type(error).__name__, 2 if expected else 1)
+    sys.exit(status)
+
+
+def _open_streams() -> None:
     """Makes the standard streams usable whatever the terminal is.
 
     A character that the encoding of stdout or stderr lacks is written as its escape (`\\u4e2d`). A stream that was
@@ -22,7 +51,7 @@ def open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def fail(message: str, status: int) -> NoReturn:
+def _fail(message: str, status: int) -> NoReturn:
     """Prints one line `error: …` and ends the process at once with this status.
 
     Everything that a context manager guards has been left by now: checkpoints are waited for, files closed, children

@@ -10,6 +10,7 @@ from typing import Any
 
 from flax import nnx
 
+from mindllm_jax.checks import require_at_least, require_local
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.evaluation.benchmark import load_tasks, run_tasks
 from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_sources, split_bits
@@ -44,10 +45,9 @@ class Evaluate:
     mesh: MeshAxes = field(default_factory=MeshAxes)
 
     def __post_init__(self) -> None:
-        for name in ("sequence_length", "baseline_bytes", "task_limit", "batch_rows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"Evaluate.{name} = {value}: must be at least 1")
+        require_at_least(self, 1, "sequence_length", "baseline_bytes", "task_limit", "batch_rows")
+        require_at_least(self, 0, "step")
+        require_local(self, "run", "tasks")
 
 
 def evaluate(config: Evaluate) -> dict[str, Any]:

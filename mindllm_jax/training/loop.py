@@ -14,6 +14,7 @@ import optax
 from flax import nnx
 from rich.console import Console
 
+from mindllm_jax.checks import require_at_least, require_seed
 from mindllm_jax.data.batches import GlobalBatches, Rows
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
@@ -54,9 +55,9 @@ class Loop:
     seed: int = 0  # of the initial parameters
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_rows", "accumulation", "log_every", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Loop.{name} = {getattr(self, name)}: must be at least 1")
+        require_at_least(self, 1, "steps", "batch_rows", "accumulation", "log_every", "evaluate_every")
+        require_at_least(self, 0, "z_loss", "max_skipped")
+        require_seed(self, "seed")
         if self.batch_rows % self.accumulation:
             raise ValueError(
                 f"Loop.batch_rows = {self.batch_rows} is not a multiple of accumulation {self.accumulation}"
