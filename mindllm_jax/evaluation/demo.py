@@ -13,6 +13,7 @@ from mindllm_jax.data.chat import encode_prompt
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.evaluation.bits_per_byte import held_out_sources
 from mindllm_jax.evaluation.evaluate import results_table
+from mindllm_jax.files import read_json
 from mindllm_jax.generation.engine import generate
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.reporting.page import Page, Paragraph, Part, Sample, Section, write_page
@@ -32,7 +33,7 @@ def finish_demo(directory: Path, evaluations: Mapping[str, Path]) -> Path:
 
     evaluations: folders with an eval.json, by the label of their column.
     """
-    results = {label: json.loads((at / "eval.json").read_text(encoding="utf-8")) for label, at in evaluations.items()}
+    results = {label: read_json(at / "eval.json") for label, at in evaluations.items()}
     table = results_table(results)
     samples = _samples(directory)
     console = Console(highlight=False)

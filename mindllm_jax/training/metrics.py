@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mindllm_jax.files import write_text
+from mindllm_jax.files import parse_json, write_bytes
 
 
 class MetricsWriter:
@@ -29,7 +29,7 @@ class MetricsWriter:
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "metrics.jsonl"
         if path.exists():
-            write_text(path, "".join(line for line in _complete(path) if json.loads(line)["step"] <= start_step))
+            write_bytes(path, b"".join(line for line in _complete(path) if _step(line, path) <= start_step))
         self._file = path.open("a", encoding="utf-8")
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 
@@ -54,6 +54,13 @@ class MetricsWriter:
             self._events.close()
 
 
-def _complete(path: Path) -> list[str]:
+def _complete(path: Path) -> list[bytes]:
     """Whole lines of the file; a killed run may leave half a line at the end."""
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"}\n")]
+
+
+def _step(line: bytes, path: Path) -> int:
+    step = parse_json(line, str(path)).get("step")
+    if not isinstance(step, int):
+        raise ValueError(f"{path}: damaged: a line has no `step`: {line[:80].decode()}; remove it")
+    return step
