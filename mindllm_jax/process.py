@@ -39,16 +39,16 @@ def run(main: Callable[[], None]) -> NoReturn:
 def _open_streams() -> None:
     """Makes the standard streams usable whatever the terminal is.
 
-    A character that the encoding of stdout or stderr lacks is written as its escape (`\\u4e2d`). A stream that was
-    closed (`>&-`) becomes the null device: else the next file that is opened would get its number, and what libraries
-    print would go into that file.
+    A character that the encoding of stdout or stderr lacks is written as its escape (`\\u4e2d`); a byte that is no
+    text in the encoding of stdin is read as U+FFFD. A stream that was closed (`>&-`) becomes the null device: else the
+    next file that is opened would get its number, and what libraries print would go into that file.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  open as long as the process
-    for stream in (sys.stdout, sys.stderr):
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=errors)
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -50,6 +50,12 @@ def test_text_that_the_terminal_cannot_show_is_escaped(encoding: str) -> None:
     assert done.returncode == 2 and b"Traceback" not in done.stderr
 
 
+def test_typed_text_in_another_encoding_does_not_end_a_chat() -> None:
+    script = "from mindllm_jax import configuration\nconfiguration.run(lambda: print(ascii(input()), input()))"
+    done = run(script, "< <(printf 'caf\\xe9 \\n ok \\n')", PYTHONIOENCODING="utf-8")
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, [rb"'caf\ufffd", b"'", b"ok"], b"")
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_none_of_ours(closed: str) -> None:
     done = run(TEXT, closed)
