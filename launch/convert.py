@@ -15,7 +15,7 @@ def main() -> None:
     from mindllm_jax.interop.convert import Convert, convert
     from mindllm_jax.run_records import check_records, write_records
 
-    config = configuration.load(Convert, arguments)
+    config = configuration.load(Convert, arguments, {"Convert.output": "(none)"} if arguments.dry_run else {})
     if arguments.dry_run:
         print(f"{config.tokenizer} to {config.output}, checked on {config.check_lines:,} lines")
         return

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mindllm_jax import configuration
+from mindllm_jax.checks import local_path
 from mindllm_jax.files import write_text
 
 HERE = Path(__file__).parent
@@ -53,7 +54,7 @@ def stages(run: Path, gin: str) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
 def main() -> None:
     """Runs what is not done yet, then prints the table and writes the report."""
     configuration.command_line(__doc__)
-    own = os.environ.get("DEMO_CORPUS") and Path(os.environ["DEMO_CORPUS"]).resolve()
+    own = local_path("DEMO_CORPUS", text).resolve() if (text := os.environ.get("DEMO_CORPUS")) else None
     os.chdir(HERE.parent)
     run = RUN.with_name(f"demo-{own.name}") if own else RUN
     started = time.monotonic()

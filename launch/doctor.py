@@ -19,9 +19,11 @@ def main() -> None:
 
     from mindllm_jax.kernels import flash_attention, linear_cross_entropy
     from mindllm_jax.parallel.hardware import chip
+    from mindllm_jax.parallel.startup import check_platforms
     from mindllm_jax.reporting.tables import Cell, Table
     from mindllm_jax.run_records import versions
 
+    check_platforms()
     installed = {"python": platform.python_version(), **versions()}
     rich.print(Table(("package", "version"), list(installed.items())).terminal())
 

@@ -13,8 +13,7 @@ from mindllm_jax import configuration
 
 def main() -> None:
     """Prints the ranking and the best way's run, and writes its settings."""
-    # --topology X is Planner.topology; a plan reads no text, so the store may stay unnamed.
-    words = ["--gin.Mixture.store=not read by a plan", *sys.argv[1:]]
+    words = sys.argv[1:]  # of which --topology X is Planner.topology
     for index, word in enumerate(words):
         if word == "--topology" and index + 1 < len(words):
             words[index : index + 2] = [f"--gin.Planner.topology={words[index + 1]}"]
@@ -29,7 +28,7 @@ def main() -> None:
     from mindllm_jax.files import write_text
     from mindllm_jax.planning.planner import Planner, make_plan
 
-    config = configuration.load(Planner, arguments)
+    config = configuration.load(Planner, arguments, {"Mixture.store": "(none)"})
     plan = make_plan(config, say=lambda line: print(line, flush=True))
     rich.print(plan.ranking().terminal())
     for way in plan.ways:

@@ -31,7 +31,8 @@ def main() -> None:
     from mindllm_jax.data.prepare import PrepareData, clean, inputs_table, prepare_data, store_table
     from mindllm_jax.run_records import check_records, write_records
 
-    config = configuration.load(PrepareData, arguments)
+    unread = {"PrepareData.tokenizer": "(none)", "PrepareData.store": "(none)"} if arguments.dry_run else {}
+    config = configuration.load(PrepareData, arguments, unread)
     if "--thresholds" in sys.argv:
         from mindllm_jax.corpus.thresholds import write_thresholds
 

@@ -18,7 +18,7 @@ def main() -> None:
     from mindllm_jax.reporting.run import run_report
     from mindllm_jax.training.run_folder import run_folder
 
-    config = configuration.load(Tune, arguments)
+    config = configuration.load(Tune, arguments, {"Instructions.inputs": ()} if arguments.dry_run else {})
     start()
     if arguments.dry_run:
         rich.print(config.plan().cost.table().terminal())

@@ -22,7 +22,7 @@ def main() -> None:
     from mindllm_jax.training.pretrain import Pretrain, pretrain
     from mindllm_jax.training.run_folder import run_folder
 
-    config = configuration.load(Pretrain, arguments)
+    config = configuration.load(Pretrain, arguments, {"Mixture.store": "(none)"} if arguments.dry_run else {})
     start()
     if arguments.dry_run:
         rich.print(config.plan().cost.table().terminal())

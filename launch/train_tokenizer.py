@@ -19,7 +19,9 @@ def main() -> None:
     from mindllm_jax.data.tokenizer_training import TrainTokenizer, train_tokenizer
     from mindllm_jax.run_records import check_records, write_records
 
-    config = configuration.load(TrainTokenizer, arguments)
+    config = configuration.load(
+        TrainTokenizer, arguments, {"TrainTokenizer.output": "(none).model"} if arguments.dry_run else {}
+    )
     if arguments.dry_run:
         files = input_files(config.inputs)
         size = sum(file.stat().st_size for file in files)

@@ -12,15 +12,19 @@ import argparse
 import dataclasses
 import difflib
 import importlib
-import importlib.metadata
 import importlib.util
-import os
+import io
+import math
 import sys
+import tokenize
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from mindllm_jax.checks import local_path
+from mindllm_jax.process import run as run
 
 ROOTS = (
     "mindllm_jax.data.tokenizer_training:TrainTokenizer",
@@ -73,50 +77,38 @@ class Binding(NamedTuple):
 
 
 def command_line(description: str | None, argv: list[str] | None = None) -> Arguments:
-    """Parses the flags that all entry points share; exits with status 2 and one message on a flag it does not know."""
+    """Parses the flags that all entry points share; exits with status 2 and one message on a flag it does not know.
+
+    Raises ValueError for a word that is no text in this locale, and a path that is none of this machine's.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    for word in words:
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            raise ValueError(f"{word!a}: not text in this locale's encoding; set LC_ALL=C.UTF-8 or PYTHONUTF8=1")
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="any setting can be given as --gin.NAME=VALUE; --print_config lists them all with where each was set",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--gin", action="append", default=[], metavar="FILE", type=Path, help="gin file; later files win"
-    )
-    parser.add_argument("--workdir", metavar="DIR", type=Path, help="folder of the run: state, metrics, report")
+    parser.add_argument("--gin", action="append", default=[], metavar="FILE", help="gin file; later files win")
+    parser.add_argument("--workdir", metavar="DIR", help="folder of the run: state, metrics, report")
     parser.add_argument("--dry_run", action="store_true", help="build on abstract shapes, print the cost and stop")
     parser.add_argument(
         "--print_config", action="store_true", help="print every setting and where it was set, and stop"
     )
     parser.add_argument("--accept_changes", action="store_true", help="go on in a workdir made with other settings")
-    known, rest = parser.parse_known_args(argv)
+    known, rest = parser.parse_known_args(words)
     for item in rest:
         if not (item.startswith("--gin.") and "=" in item):
             hint = " (write --gin.NAME=VALUE)" if item.startswith("--gin.") else ""
             parser.error(f"unknown argument {item!r}{hint}")
     overrides = tuple(item.removeprefix("--gin.") for item in rest)
-    return Arguments(
-        tuple(known.gin), overrides, known.workdir, known.dry_run, known.print_config, known.accept_changes
-    )
-
-
-def run(main: Callable[[], None]) -> NoReturn:
-    """Runs an entry point; bad input ends with one message and status 2. MINDLLM_TRACEBACK=1 shows the traceback."""
-    try:
-        main()
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from what was saved", status=130)
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("MINDLLM_TRACEBACK"):
-            raise
-        _fail(str(error) or type(error).__name__)
-    sys.exit(0)
-
-
-def _fail(message: str, status: int = 2) -> NoReturn:
-    sys.stdout.flush()
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(status)
+    files = tuple(local_path("--gin", file) for file in known.gin)
+    workdir = None if known.workdir is None else local_path("--workdir", known.workdir)
+    if workdir is not None and workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"--workdir {workdir} is a file; give a folder")
+    return Arguments(files, overrides, workdir, known.dry_run, known.print_config, known.accept_changes)
 
 
 # ------------------------------------------------------------------------------------------- dataclasses by type hint
@@ -151,7 +143,14 @@ def _classes(root: type) -> dict[str, type]:
 
 
 def _coerce(value: Any, hint: Any, where: str) -> Any:
-    """Returns `value` as `hint` wants it (int for float, 1e6 for int, list for tuple) or raises ValueError."""
+    """Returns `value` as `hint` wants it (int for float, 1e6 for int, list for tuple) or raises ValueError.
+
+    A number is finite and, as an integer, one of 64 bits, whatever the setting.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} = {value}: must be a finite number")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{where}: must be an integer of 64 bits")
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         for option in inner:
@@ -226,9 +225,11 @@ def restore(cls: type[T], values: dict[str, Any], where: str = "config.json") ->
 # ------------------------------------------------------------------------------------------------- reading gin files
 
 
-def _read(source: str, name: str, folder: Path) -> Iterator[Binding]:
-    """Walks the statements of one gin text, includes expanded in place, without applying anything."""
+def _read(source: str, name: str, folder: Path, within: tuple[Path, ...] = ()) -> Iterator[Binding]:
+    """Walks the statements of one gin text, includes expanded in place, without applying anything.
 
+    folder: where its includes are looked for; within: the file itself and those that include it.
+    """
     from gin import config_parser
 
     class Delegate(config_parser.ParserDelegate):
@@ -238,36 +239,65 @@ def _read(source: str, name: str, folder: Path) -> Iterator[Binding]:
         def macro(self, macro_name: str) -> Any:
             return Reference("%", macro_name)
 
-    lines = iter(source.splitlines(keepends=True))
-    reader = types.SimpleNamespace(readline=lambda: next(lines, ""))
+    lines = enumerate(source.removeprefix("\ufeff").splitlines(keepends=True), start=1)
+    line = 1
+
+    def readline() -> str:
+        nonlocal line
+        line, text = next(lines, (line, ""))
+        return text
+
     try:
-        for statement in config_parser.ConfigParser(reader, Delegate()):
+        for statement in config_parser.ConfigParser(types.SimpleNamespace(readline=readline), Delegate()):
             where = f"{name}:{statement.location.line_num}" if hasattr(statement, "location") else name
             if isinstance(statement, config_parser.IncludeStatement):
-                yield from _read_file(Path(statement.filename), folder, f"{where}: include ")
+                yield from _read_file(Path(statement.filename), folder, f"{where}: include ", within)
             elif isinstance(statement, config_parser.BindingStatement):
                 owner = statement.selector.rpartition(".")[2]
                 yield Binding(statement.scope, owner, statement.arg_name or "", statement.value, where)
             elif isinstance(statement, config_parser.ImportStatement):
                 raise ValueError(f"{where}: a gin file of this project imports nothing; remove the line")
     except SyntaxError as error:
-        raise ValueError(
-            f"{name}:{error.lineno}: not a gin statement: {error.msg}: {(error.text or '').strip()}"
-        ) from None
+        reason, text = str(error.msg).partition("\n")[0], (error.text or "").strip()
+        raise ValueError(f"{name}:{error.lineno}: not a gin statement: {reason}: {text:.80}") from None
+    except tokenize.TokenError as error:
+        reason = f"{error.args[0]}; is a bracket or quote never closed?"
+        raise ValueError(f"{name}:{_unclosed(source)}: not a gin statement: {reason}") from None
+    except (TypeError, RecursionError) as error:  # an unhashable key, a thousand brackets
+        raise ValueError(f"{name}:{line}: not a value: {error}") from None
 
 
-def _read_file(path: Path, folder: Path, context: str = "") -> Iterator[Binding]:
+def _unclosed(source: str) -> int:
+    """The line of the first bracket or quote that nothing closes."""
+    opened = list[int]()
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.OP and token.string in "([{":
+                opened.append(token.start[0])
+            elif token.type == tokenize.OP and token.string in ")]}" and opened:
+                opened.pop()
+    except tokenize.TokenError as error:
+        return min([*opened, error.args[1][0]])
+    return 1
+
+
+def _read_file(path: Path, folder: Path, context: str = "", within: tuple[Path, ...] = ()) -> Iterator[Binding]:
     """Reads a gin file; a relative path is tried from the working directory, then from the folder of the including file
     and the folders above it, so that `include 'configs/model/x.gin'` works from anywhere."""
     candidates = [path, *(parent / path for parent in (folder, *folder.parents))]
     for candidate in candidates:
         if candidate.is_file():
+            here = candidate.resolve()
+            if here in within:
+                raise ValueError(f"{context}{path}: the files include each other in a circle")
             try:
                 source = candidate.read_text(encoding="utf-8")
             except UnicodeDecodeError as error:
                 raise ValueError(f"{candidate}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-            yield from _read(source, str(candidate), candidate.resolve().parent)
+            yield from _read(source, str(candidate), here.parent, (*within, here))
             return
+    if path.is_dir():
+        raise ValueError(f"{context}{path}: a folder; name the gin file in it")
     near = difflib.get_close_matches(str(path), [str(p) for p in path.parent.glob("*.gin")], 1)
     raise ValueError(f"{context}{path}: no such gin file" + (f"; did you mean {near[0]}?" if near else ""))
 
@@ -373,37 +403,52 @@ def _judge(bindings: list[Binding], root: type) -> Judged:
     return judged
 
 
-def _require(root: type, judged: Judged) -> None:
-    """Raises ValueError when a setting without a default was bound nowhere."""
+def _missing(root: type, judged: Judged) -> list[str]:
+    """The settings without a default, as `Class.field`, that were bound nowhere."""
     places = [(root, "")] + [(_hints(owner)[name], scope) for owner, _, name, scope in _nested(root)]
-    for cls, scope in places:
-        for field in dataclasses.fields(cls):
-            nested = dataclasses.is_dataclass(_hints(cls)[field.name])
-            optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-            bound = any((s, cls.__name__, field.name) in judged.mine for s in {scope, ""})
-            if not (nested or optional or bound):
-                raise ValueError(
-                    f"{cls.__name__}.{field.name} has no value; give it as --gin.{cls.__name__}.{field.name}=…"
-                )
+    return [
+        f"{cls.__name__}.{field.name}"
+        for cls, scope in places
+        for field in dataclasses.fields(cls)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if not dataclasses.is_dataclass(_hints(cls)[field.name])
+        if not any((s, cls.__name__, field.name) in judged.mine for s in {scope, ""})
+    ]
 
 
-def load(root: type[T], arguments: Arguments) -> T:
+def load(root: type[T], arguments: Arguments, unread: Mapping[str, Any] = types.MappingProxyType({})) -> T:
     """Builds `root` from the gin files and overrides; with --print_config prints it and exits with status 0.
+
+    unread: settings, as `Class.field`, that this call of the entry point does not read, a dry run say, with what stands
+    in for the value that was not given.
 
     Raises ValueError, with file, line and a suggestion, for an unknown name, scope or macro, a wrong type, or a setting
     that has no value.
     """
-
-    import gin
-
     classes = _classes(root)
     bindings = [b for file in arguments.files for b in _read_file(file, Path.cwd())]
     bindings += [_read_override(text, classes) for text in arguments.overrides]
     judged = _judge(bindings, root)
-    _require(root, judged)
+    for name in set(_missing(root, judged)) & set(unread):
+        owner, _, field = name.partition(".")
+        judged.mine["", owner, field] = Binding("", owner, field, unread[name], "not given, and not read")
+    missing = _missing(root, judged)
+    if arguments.print_config:
+        if not missing:
+            _build(root, judged)
+        print(_described(root, judged))
+        sys.exit(0)
+    if missing:
+        raise ValueError(f"{missing[0]} has no value; give it as --gin.{missing[0]}=…")
+    return _build(root, judged)
+
+
+def _build(root: type[T], judged: Judged) -> T:
+    """Hands everything to gin and takes the root from it; ValueError where values do not fit together."""
+    import gin
 
     gin.clear_config()
-    for name, cls in classes.items():
+    for name, cls in _classes(root).items():
         try:
             gin.get_configurable(name)
         except ValueError:
@@ -415,34 +460,38 @@ def load(root: type[T], arguments: Arguments) -> T:
         gin.parse_config(f"{scope + '/' if scope else ''}{owner.__name__}.{name} = @{target}()")
     gin.finalize()
     try:
-        config = gin.get_configurable(root.__name__)()
+        return gin.get_configurable(root.__name__)()
     except ValueError as error:
         # gin appends the chain of calls; where the fields named in the message were set helps more.
         message = str(error).partition("\n  In call to configurable")[0].strip()
         places = [f"{b.owner}.{b.field} is set in {b.where}" for b in judged.mine.values() if b.field in message]
         raise ValueError("\n  ".join([message, *places])) from None
-    if arguments.print_config:
-        print(_described(config, judged))
-        sys.exit(0)
-    return config
 
 
-def _described(config: Any, judged: Judged) -> str:
+def _described(root: type, judged: Judged) -> str:
     """Every setting with its value and where it was set, then the bindings that other entry points use."""
     lines: list[str] = []
 
-    def walk(value: Any, scope: str) -> None:
-        cls, hints = type(value).__name__, _hints(type(value))
-        for field in dataclasses.fields(value):
-            inner = getattr(value, field.name)
-            if dataclasses.is_dataclass(hints[field.name]):
-                walk(inner, field.metadata.get("scope", scope))
+    def walk(cls: type, scope: str) -> None:
+        for field in dataclasses.fields(cls):
+            hint = _hints(cls)[field.name]
+            if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+                walk(hint, field.metadata.get("scope", scope))
+                continue
+            name = f"{scope + '/' if scope else ''}{cls.__name__}.{field.name}"
+            bound = judged.mine.get((scope, cls.__name__, field.name)) or judged.mine.get(
+                ("", cls.__name__, field.name)
+            )
+            if bound:
+                lines.append(f"{name} = {bound.value!r}  # {bound.where}")
+            elif field.default_factory is not dataclasses.MISSING:
+                lines.append(f"{name} = {field.default_factory()!r}  # default")
+            elif field.default is not dataclasses.MISSING:
+                lines.append(f"{name} = {field.default!r}  # default")
             else:
-                bound = judged.mine.get((scope, cls, field.name)) or judged.mine.get(("", cls, field.name))
-                prefix = f"{scope}/" if scope else ""
-                lines.append(f"{prefix}{cls}.{field.name} = {inner!r}  # {bound.where if bound else 'default'}")
+                lines.append(f"# {name} has no value, and needs one")
 
-    walk(config, "")
+    walk(root, "")
     if judged.elsewhere:
         lines += ["", "# not used here (settings of other entry points):"]
         for b in judged.elsewhere:

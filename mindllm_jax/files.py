@@ -1,12 +1,14 @@
-"""Files that appear whole or not at all: a reader, or a run interrupted anywhere, sees the old one or the new one."""
+"""Files that are written whole or not at all, so that a reader or an interrupted run sees the old file or the new one,
+and JSON files that are read whole or refused by name."""
 
 import io
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 
 @contextmanager
@@ -33,6 +35,42 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes a whole file, as `replacing`."""
     with _replacing(path) as file:
         file.write(content)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds one object.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is not JSON in UTF-8, or not an object; the message names the file and the place in it.
+    """
+    return parse_json(path.read_bytes(), str(path))
+
+
+def parse_json(content: str | bytes, where: str) -> dict[str, Any]:
+    """Parses one JSON object; `where` is the file, or the file and the line, that a message begins with.
+
+    A byte order mark is skipped. Raises ValueError as `read_json` does.
+    """
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        value: Any = json.loads(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: damaged: not UTF-8 text at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{where}: damaged: not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    except (ValueError, RecursionError) as error:  # an integer of more digits than Python reads, lists 1000s deep
+        raise ValueError(f"{where}: damaged: not JSON that can be read: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: damaged: it holds {_kind(value)} where a JSON object {{…}} is expected")
+    return value
+
+
+def _kind(value: object) -> str:
+    kinds = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
 
 
 @contextmanager

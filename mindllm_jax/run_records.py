@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mindllm_jax import configuration
-from mindllm_jax.files import write_text
+from mindllm_jax.files import read_json, write_text
 
 PACKAGES = (
     "mindllm-jax",
@@ -39,7 +39,7 @@ def check_records(config: Any, arguments: configuration.Arguments) -> Path:
     path = workdir / "config.json"
     if not path.exists():
         return workdir
-    old, new = json.loads(path.read_text(encoding="utf-8")), resolved(config)
+    old, new = read_json(path), resolved(config)
     if old.keys() != new.keys():
         raise ValueError(
             f"{workdir} holds a run of {', '.join(old)}, and this is one of {', '.join(new)}: take another --workdir"

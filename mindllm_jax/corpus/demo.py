@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mindllm_jax.checks import require_at_least, require_local, require_seed
 from mindllm_jax.corpus import continuation, demo_sources
 from mindllm_jax.corpus.demo_sources import Text
 from mindllm_jax.corpus.documents import Document, held_out, write_json_lines
-from mindllm_jax.files import replacing
+from mindllm_jax.files import read_json, replacing
 from mindllm_jax.reporting.tables import Table
 
 # Grows when the same settings make another corpus, so that one made before is not taken for it.
@@ -52,6 +53,9 @@ class DemoCorpus:
     def __post_init__(self) -> None:
         if self.on_bad not in ("error", "skip"):
             raise ValueError(f"DemoCorpus.on_bad must be 'error' or 'skip', not {self.on_bad!r}")
+        require_at_least(self, 1, "instructions", "continuations")
+        require_seed(self, "seed")
+        require_local(self, "directory", "text")
         if not 0.0 < self.held_out < 1.0:
             raise ValueError(f"DemoCorpus.held_out must lie between 0 and 1, not {self.held_out}")
 
@@ -115,7 +119,7 @@ def settings_of_text(text: Path, corpus: Path) -> dict[str, Any]:
     of the languages that it has."""
     settings: dict[str, Any] = {"DemoCorpus.text": str(text)}
     if (corpus / "manifest.json").exists():
-        sources = json.loads((corpus / "manifest.json").read_text("utf-8"))["documents"].values()
+        sources = _manifest(corpus)["documents"].values()
         proportions = {"zh": 2, "en": 3}
         settings["Mixture.weights"] = {lang: proportions.get(lang, 1) for lang in sorted({s["lang"] for s in sources})}
         tasks = {f"continuation_{lang}": corpus / f"continuation/{lang}.jsonl" for lang in proportions}
@@ -180,12 +184,20 @@ def _settings(config: DemoCorpus) -> dict[str, Any]:
     return settings
 
 
+def _manifest(directory: Path) -> dict[str, Any]:
+    manifest = read_json(directory / "manifest.json")
+    if not all(isinstance(manifest.get(part), dict) for part in ("settings", "documents")):
+        raise ValueError(
+            f"{directory / 'manifest.json'}: damaged: not what the corpus of the demo has; delete {directory}"
+        )
+    return manifest
+
+
 def _finished(directory: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """The manifest of a corpus that is there, if it is the one that is asked for."""
-    try:
-        manifest = json.loads((directory / "manifest.json").read_text("utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{directory} is there and holds no corpus; set another DemoCorpus.directory") from None
+    if not (directory / "manifest.json").exists():
+        raise ValueError(f"{directory} is there and holds no corpus; set another DemoCorpus.directory")
+    manifest = _manifest(directory)
     there = manifest["settings"]
     names = [name for name in settings | there if settings.get(name) != there.get(name)]
     if names:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mindllm_jax.files import write_text
+from mindllm_jax.checks import require_at_least, require_local, require_seed
+from mindllm_jax.files import read_json, write_text
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class QualityRules:
     en_repeated_runs: float = 0.3
     en_commonest_run: float = 0.18
 
+    def __post_init__(self) -> None:
+        counts = (name for name, value in vars(self).items() if isinstance(value, int | float))
+        require_at_least(self, 0, *counts)
+
 
 @dataclass(frozen=True)
 class Repeats:
@@ -87,10 +92,9 @@ class Repeats:
     partitions: int = 8
 
     def __post_init__(self) -> None:
-        if min(self.site_documents, self.run) < 2:
-            raise ValueError("Repeats.site_documents and Repeats.run must be at least 2")
-        if self.partitions < 1:
-            raise ValueError(f"Repeats.partitions must be at least 1, not {self.partitions}")
+        require_at_least(self, 2, "site_documents", "run")
+        require_at_least(self, 1, "partitions")
+        require_at_least(self, 0, "site_share", "alone", "paragraph", "copied")
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,8 @@ class MinHash:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.words, self.characters, self.buckets, self.hashes) < 1:
-            raise ValueError("MinHash.words, characters, buckets and hashes must be at least 1")
+        require_at_least(self, 1, "words", "characters", "buckets", "hashes")
+        require_seed(self, "seed")
         if not 0 <= self.similarity <= 1:
             raise ValueError(f"MinHash.similarity must lie between 0 and 1, not be {self.similarity}")
 
@@ -148,8 +152,8 @@ class Decontamination:
     action: Literal["cut", "drop"] = "cut"
 
     def __post_init__(self) -> None:
-        if min(self.words, self.characters) < 2:
-            raise ValueError("Decontamination.words and Decontamination.characters must be at least 2")
+        require_at_least(self, 2, "words", "characters")
+        require_local(self, "benchmarks")
         if not 0 < self.share <= 1:
             raise ValueError(f"Decontamination.share must be above 0 and at most 1, not {self.share}")
         if self.action not in ("cut", "drop"):
@@ -180,8 +184,9 @@ class Scoring:
     keep: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.batch_rows) < 1:
-            raise ValueError("Scoring.tokens and Scoring.batch_rows must be at least 1")
+        require_at_least(self, 1, "tokens", "batch_rows")
+        require_at_least(self, 0, "step")
+        require_local(self, "run")
         if not any(self.keep) or not all(0 <= share <= 1 for share in self.keep):
             raise ValueError(f"Scoring.keep must be shares between 0 and 1, not all of them 0; it is {self.keep}")
 
@@ -215,8 +220,8 @@ class Executor:
             raise ValueError(f"Executor.kind must be 'local', 'slurm' or 'ray', not {self.kind!r}")
         if self.kind == "slurm" and not self.partition:
             raise ValueError("Executor.partition is empty; name the Slurm partition, see sinfo")
-        if min(self.workers, self.gpus) < 0 or self.memory_gb < 1:
-            raise ValueError("Executor.workers and Executor.gpus must be at least 0, and Executor.memory_gb at least 1")
+        require_at_least(self, 0, "workers", "gpus")
+        require_at_least(self, 1, "memory_gb")
 
 
 @dataclass(frozen=True)
@@ -265,6 +270,8 @@ class CleanCorpus:
     executor: Executor = field(default_factory=Executor)
 
     def __post_init__(self) -> None:
+        require_at_least(self, 1, "lexicon_count")
+        require_local(self, "output", "lexicon")
         for _, pattern in self.residue:
             try:
                 re.compile(pattern, re.MULTILINE)
@@ -282,7 +289,7 @@ def same_settings(folder: Path, settings: dict[str, Any], remedy: str) -> None:
     if not path.exists():
         write_text(path, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
         return
-    there = json.loads(path.read_text("utf-8"))
+    there = read_json(path)
     different = sorted(name for name in settings | there if settings.get(name) != there.get(name))
     if different:
         raise ValueError(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NotRequired, TypedDict
 
+from mindllm_jax.checks import require_at_least, require_seed
 from mindllm_jax.data.store import TokenStore
 
 
@@ -81,8 +82,8 @@ class Mixture:
             _require_whole(f"Mixture.runs[{source!r}]", rows)
         if self.runs and self.order != "shuffled":
             raise ValueError("Mixture.runs are runs in a shuffled order; set Mixture.order = 'shuffled', or no runs")
-        if self.sequence_length < 2:
-            raise ValueError(f"Mixture.sequence_length must be at least 2, not {self.sequence_length}")
+        require_at_least(self, 2, "sequence_length")
+        require_seed(self, "seed")
 
     def languages(self) -> list[str]:
         """The languages that some stage reads, in order."""

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from mindllm_jax.checks import require_at_least, require_local, require_seed
 from mindllm_jax.corpus.documents import Document, SeenIds, read_documents
 from mindllm_jax.corpus.settings import CleanCorpus, chosen_folder
 from mindllm_jax.data.files import input_files
@@ -50,6 +51,9 @@ class PrepareData:
     on_bad: Literal["error", "skip"] = "error"
 
     def __post_init__(self) -> None:
+        require_at_least(self, 0, "train_vocab_size")
+        require_seed(self, "seed")
+        require_local(self, "tokenizer", "inputs")
         if not 0.0 <= self.held_out < 1.0:
             raise ValueError(f"PrepareData.held_out must be at least 0 and below 1, not {self.held_out}")
         if bool(self.inputs) == bool(self.corpus.inputs):

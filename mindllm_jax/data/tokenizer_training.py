@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
+from mindllm_jax.checks import require_at_least, require_local, require_seed
 from mindllm_jax.corpus.documents import Document, held_out, read_documents
 from mindllm_jax.data.files import input_files
 from mindllm_jax.data.gpt2_extension import SMALLEST, extend_gpt2, gpt2_tokenizer
@@ -69,10 +70,13 @@ class TrainTokenizer:
                 f"TrainTokenizer.vocab_size must exceed {SMALLEST:,} (GPT-2's pieces and three symbols) with"
                 f" TrainTokenizer.extend = 'gpt2', not be {self.vocab_size:,}"
             )
-        if min(self.sample_bytes, self.han_run) < 1:
-            raise ValueError("TrainTokenizer.sample_bytes and TrainTokenizer.han_run must be at least 1")
+        require_at_least(self, 1, "sample_bytes", "han_run")
+        require_seed(self, "seed")
+        require_local(self, "inputs", "output", "gpt2_files")
         if not 0 < self.character_share < 1:
             raise ValueError(f"TrainTokenizer.character_share must lie between 0 and 1, not be {self.character_share}")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"TrainTokenizer.held_out must be at least 0 and below 1, not {self.held_out}")
         if not self.output.endswith(".model"):
             raise ValueError(f"TrainTokenizer.output must end in .model, not be {self.output!r}")
 

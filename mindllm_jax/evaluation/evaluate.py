@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from flax import nnx
 
+from mindllm_jax.checks import require_at_least, require_local
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.evaluation.benchmark import fit_generation, load_tasks, run_task
 from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_sources, split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
 from mindllm_jax.evaluation.texts import split_texts
+from mindllm_jax.files import read_json
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.parallel.together import together
@@ -50,10 +51,9 @@ class Evaluate:
     mesh: MeshAxes = field(default_factory=MeshAxes)
 
     def __post_init__(self) -> None:
-        for name in ("sequence_length", "baseline_bytes", "task_limit", "max_gen_toks", "batch_rows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"Evaluate.{name} = {value}: must be at least 1")
+        require_at_least(self, 1, "sequence_length", "baseline_bytes", "task_limit", "max_gen_toks", "batch_rows")
+        require_at_least(self, 0, "step")
+        require_local(self, "run", "tasks")
 
 
 def evaluate(config: Evaluate, report: Callable[[dict[str, Any]], None] = lambda result: None) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
 def read_result(path: Path) -> dict[str, Any]:
     """What `evaluate` gave, from its eval.json. Raises ValueError that names the file where it is something else."""
     try:
-        result = json.loads(path.read_text("utf-8"))
+        result = read_json(path)
         results_table({"": result})  # what is shown of it is there
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mindllm_jax.corpus.settings import Scoring
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
+from mindllm_jax.parallel.startup import check_platforms
 from mindllm_jax.training.restore import load_decoder, read_run
 
 _DOCUMENTS = 512  # packed together
@@ -33,8 +34,10 @@ def pinned(scoring: Scoring) -> Scoring:
 def load_surprise(scoring: Scoring) -> Callable[[Iterable[str]], Iterator[float]]:
     """The model of a run, made ready to say of texts how many bits per token it needs for their first tokens.
 
-    It computes on one device, and holds as many texts as it packs together.
+    It computes on one device, and holds as many texts as it packs together. Raises as `load_decoder` does, and
+    ValueError where JAX_PLATFORMS names a device that is not there.
     """
+    check_platforms()
     loaded = load_decoder(Path(scoring.run), step=scoring.step)
     tokenizer = loaded.tokenizer
 

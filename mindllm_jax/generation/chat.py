@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mindllm_jax.checks import require_local
 from mindllm_jax.data.chat import Turn, encode_prompt
 from mindllm_jax.generation.engine import stream
 from mindllm_jax.generation.sampling import Sampling
@@ -24,6 +25,9 @@ class Chat:
     mode: Literal["chat", "continue"] = "chat"  # answer questions in the chat format, or continue a document
     prompt: str | None = None  # answer this and stop; None: a chat in the terminal
     sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        require_local(self, "run")
 
 
 class Session:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from mindllm_jax.checks import require_at_least, require_seed
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -18,14 +20,11 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"Sampling.temperature = {self.temperature}: must be at least 0")
+        require_at_least(self, 0, "temperature")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"Sampling.top_k = {self.top_k}: must be at least 1, or None for all tokens")
-        if self.max_tokens < 1:
-            raise ValueError(f"Sampling.max_tokens = {self.max_tokens}: must be at least 1")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"Sampling.seed = {self.seed}: must be at least 0 and below 2^31")
+        require_at_least(self, 1, "max_tokens")
+        require_seed(self, "seed")
 
     @property
     def choice(self) -> tuple[float, int | None]:

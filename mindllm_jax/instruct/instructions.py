@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from mindllm_jax.checks import require_at_least, require_local, require_seed
 from mindllm_jax.corpus.documents import held_out
 from mindllm_jax.data.chat import EncodedConversation, encode_conversations
 from mindllm_jax.data.files import input_files
@@ -58,8 +59,9 @@ class Instructions:
     def __post_init__(self) -> None:
         if not 0.0 <= self.held_out < 1.0:
             raise ValueError(f"Instructions.held_out must be at least 0 and below 1, not {self.held_out}")
-        if self.sequence_length < 2:
-            raise ValueError(f"Instructions.sequence_length must be at least 2, not {self.sequence_length}")
+        require_at_least(self, 2, "sequence_length")
+        require_seed(self, "seed")
+        require_local(self, "inputs", "held_out_inputs")
 
 
 class PackedInstructions(NamedTuple):

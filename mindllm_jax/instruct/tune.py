@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import rich
 
+from mindllm_jax.checks import require_local
 from mindllm_jax.instruct.answers import answer_loss
 from mindllm_jax.instruct.instructions import Instructions, instructions_table, keep_instructions, pack_instructions
 from mindllm_jax.instruct.packed import EpochRows
@@ -33,6 +34,9 @@ class Tune:
     mesh: MeshAxes = field(default_factory=MeshAxes)
     loop: Loop = field(default_factory=Loop)
     checkpointing: Checkpointing = field(default_factory=Checkpointing)
+
+    def __post_init__(self) -> None:
+        require_local(self, "base")
 
     def plan(self) -> Plan:
         """The run on abstract shapes, with its cost."""

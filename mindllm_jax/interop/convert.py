@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from mindllm_jax.checks import require_at_least, require_local
 from mindllm_jax.corpus.documents import read_documents
 from mindllm_jax.data.files import input_files
 from mindllm_jax.data.tokenizer import Tokenizer
@@ -43,8 +44,8 @@ class Convert:
     check_lines: int = 10_000
 
     def __post_init__(self) -> None:
-        if self.check_lines < 1:
-            raise ValueError(f"Convert.check_lines must be at least 1, not {self.check_lines}")
+        require_at_least(self, 1, "check_lines")
+        require_local(self, "tokenizer", "output", "check_on")
 
 
 class Compared(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from mindllm_jax.checks import require_at_least
 from mindllm_jax.kernels.target import target
 
 
@@ -40,15 +41,14 @@ class Model:
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "layers", "width", "heads", "head_dim", "feed_forward", "max_length")
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(f"Model.{name} = {getattr(self, name)}: must be at least 1")
+        require_at_least(self, 1, *sizes, "kv_heads", "window")
         if self.heads % self.key_heads:
             raise ValueError(f"Model.heads = {self.heads} is not a multiple of Model.kv_heads = {self.kv_heads}")
         if self.positions == "rope" and self.head_dim % 2:
             raise ValueError(f"Model.head_dim = {self.head_dim}: RoPE turns pairs, so it must be even")
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"Model.window = {self.window}: must be at least 1, or None for no window")
+        for name in ("rope_base", "norm_epsilon"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"Model.{name} = {getattr(self, name)}: must be greater than 0")
 
     @property
     def key_heads(self) -> int:

@@ -28,6 +28,11 @@ class MeshAxes:
     context: int = 1  # rows are split, and parameters and optimizer state as by fsdp; for long rows
     tensor: int = 1  # heads, feed-forward and vocabulary are split
 
+    def __post_init__(self) -> None:
+        sizes = vars(self)
+        if list(sizes.values()).count(-1) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
+            raise ValueError(f"MeshAxes {sizes}: sizes are at least 1, and at most one may be -1")
+
     def build(self, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
         """The mesh over `devices` (all by default). Raises ValueError when the product is not their number."""
         devices = jax.devices() if devices is None else devices
@@ -54,8 +59,6 @@ class MeshAxes:
         sizes = {name: getattr(self, name) for name in names}
         free = [name for name, size in sizes.items() if size == -1]
         fixed = math.prod(size for size in sizes.values() if size != -1)
-        if len(free) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
-            raise ValueError(f"MeshAxes {sizes}: sizes are at least 1, and at most one may be -1")
         if free and devices % fixed == 0:
             sizes[free[0]] = devices // fixed
         if math.prod(sizes.values()) != devices:

@@ -1,11 +1,15 @@
-"""Start of a process: joining the others, and the persistent compilation cache."""
+"""Start of a process: joining the others, devices, the persistent compilation cache, quiet libraries."""
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import tempfile
 from pathlib import Path
 
 import jax
+import jax.extend
 
 from mindllm_jax.parallel.hosts import find_peers
 from mindllm_jax.parallel.roll_call import roll_call
@@ -19,14 +23,19 @@ def start() -> None:
 
     Joins the other processes of the run where there are any (`find_peers`), within $MINDLLM_START_LIMIT seconds (45),
     and keeps compiled programs in `$XDG_CACHE_HOME/mindllm-jax` (JAX_COMPILATION_CACHE_DIR chooses another place), so
-    that a second start is fast.
+    that a second start is fast; where no such folder can be written one line says so. Of Orbax, which logs a traceback
+    for each of its threads around an error that we tell in one line, nothing is logged unless MINDLLM_TRACEBACK=1.
 
     Raises TimeoutError that names the processes and hosts that did not come, ValueError or OSError where the launcher's
-    description of the run makes no sense.
+    description of the run makes no sense or JAX_PLATFORMS names a device that is not there.
     """
+    logging.getLogger("absl").disabled = not os.environ.get("MINDLLM_TRACEBACK")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "mindllm-jax"))
+        try:
+            jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
+        except (RuntimeError, OSError) as error:  # RuntimeError: no HOME, and no such user
+            hint = "set JAX_COMPILATION_CACHE_DIR to a folder that can be written to keep them"
+            print(f"compiled programs are not kept ({error}); {hint}", file=sys.stderr)
     if peers := find_peers():
         limit = _limit()
         roll_call(peers, limit)
@@ -38,6 +47,33 @@ def start() -> None:
             # A process takes all devices that it sees; under Slurm jax would take one of them.
             cluster_detection_method="deactivate",
         )
+    check_platforms()
+
+
+def check_platforms() -> None:
+    """Raises ValueError, with the platforms there are, where JAX cannot use those that JAX_PLATFORMS asks for."""
+    asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]  made at import
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # AssertionError, without a text: cuda without a GPU
+        if not asked:
+            raise ValueError(f"JAX cannot use this machine's devices: {error}") from None
+        jax.config.update("jax_platforms", "")
+        there = ", ".join(jax.extend.backend.backends())
+        reason = str(error).partition(" (set JAX_PLATFORMS")[0]
+        raise ValueError(
+            f"JAX_PLATFORMS={asked}: JAX finds no such device here{reason and f' ({reason})'}; it finds {there}. Set "
+            "JAX_PLATFORMS to one of these, or unset it to take the fastest"
+        ) from None
+
+
+def _cache_folder() -> Path:
+    """Where compiled programs are kept. Raises RuntimeError without a home, OSError where nothing can be written."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "mindllm-jax"
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+    return folder
 
 
 def layout(mesh: jax.sharding.Mesh) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from mindllm_jax.checks import require_at_least
 from mindllm_jax.parallel.described import described
 from mindllm_jax.parallel.hardware import USABLE, Chip, chip
 from mindllm_jax.planning.candidates import Candidate, candidates
@@ -35,6 +36,7 @@ class Planner:
     def __post_init__(self) -> None:
         if not 0 <= self.compile <= ATTEMPTS:
             raise ValueError(f"Planner.compile = {self.compile}: must be 0 to {ATTEMPTS}")
+        require_at_least(self, 0, "watts", "price")
 
 
 class Way(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mindllm_jax.files import parse_json, read_json
 from mindllm_jax.reporting.page import Details, Figure, Page, Paragraph, Part, Section, write_page
 from mindllm_jax.reporting.plots import Line, line_plot
 from mindllm_jax.reporting.tables import Table
@@ -37,14 +38,12 @@ def read_metrics(workdir: Path) -> list[dict[str, float]]:
             f"{workdir} holds no metrics.jsonl: it is no run's folder, or the run logged nothing yet"
         )
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(keepends=True), start=1):
-        if not line.endswith("\n"):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
             break
-        try:
-            row = json.loads(line)
-            row["step"] = int(row["step"])
-        except (ValueError, TypeError, KeyError):
-            raise ValueError(f"{path}, line {number}: not a JSON object with a step; remove the line") from None
+        row = parse_json(line, f"{path}, line {number}")
+        if not isinstance(row.get("step"), int) or not all(isinstance(v, int | float | None) for v in row.values()):
+            raise ValueError(f"{path}, line {number}: damaged: not numbers by name with an integer `step`")
         rows.append(row)
     if not rows:
         raise ValueError(f"{path} is empty: the run logged nothing yet")
@@ -103,8 +102,11 @@ def setup(workdir: Path) -> list[Section]:
     parts: list[Part] = []
     command = _json(workdir / "command.json")
     if command:
-        rows = [("command", shlex.join(command["command"])), ("git", command["git"]), ("python", command["python"])]
-        parts.append(Table(("", ""), [*rows, *command["versions"].items()]))
+        try:
+            rows = [("command", shlex.join(command["command"])), ("git", command["git"]), ("python", command["python"])]
+            parts.append(Table(("", ""), [*rows, *command["versions"].items()]))
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError(f"{workdir / 'command.json'}: damaged: not what a run writes there; remove it") from None
     config = _json(workdir / "config.json")
     if config:
         parts.append(Details("Configuration (config.json)", json.dumps(config, indent=2, ensure_ascii=False)))
@@ -115,9 +117,4 @@ def setup(workdir: Path) -> list[Section]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); it was damaged after the run wrote it") from None
+    return read_json(path) if path.exists() else {}

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import orbax.checkpoint as ocp
 
+from mindllm_jax.checks import require_at_least
 from mindllm_jax.files import write_text
 from mindllm_jax.training.checksums import verify, write_checksums
 from mindllm_jax.training.position import Position
@@ -31,8 +32,7 @@ class Checkpointing:
     keep: int = 2  # the newest; older ones are removed
 
     def __post_init__(self) -> None:
-        if self.every_steps < 1 or self.keep < 1:
-            raise ValueError("Checkpointing.every_steps and Checkpointing.keep must be at least 1")
+        require_at_least(self, 1, "every_steps", "keep")
 
 
 class Restored(NamedTuple):

@@ -14,6 +14,7 @@ import optax
 from flax import nnx
 from rich.console import Console
 
+from mindllm_jax.checks import require_at_least, require_seed
 from mindllm_jax.data.batches import GlobalBatches
 from mindllm_jax.data.rows import TrainingRows
 from mindllm_jax.model.config import Model
@@ -58,9 +59,9 @@ class Loop:
     seed: int = 0  # of the initial parameters
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_rows", "accumulation", "log_every", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Loop.{name} = {getattr(self, name)}: must be at least 1")
+        require_at_least(self, 1, "steps", "batch_rows", "accumulation", "log_every", "evaluate_every")
+        require_at_least(self, 0, "z_loss", "max_skipped")
+        require_seed(self, "seed")
         if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1] <= self.steps:
             raise ValueError(
                 f"Loop.profile_steps = {self.profile_steps}: must be the first and the last step of a range inside of "

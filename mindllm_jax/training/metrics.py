@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mindllm_jax.files import write_text
+from mindllm_jax.files import parse_json, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class MetricsWriter:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             if self._path.exists():
-                write_text(self._path, "".join(_lines(self._path, start_step)))
+                write_bytes(self._path, b"".join(_lines(self._path, start_step)))
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
             raise self._not_written(error) from None
@@ -122,13 +122,12 @@ class _Events:
             log.warning("TensorBoard events: %s", error)
 
 
-def _lines(path: Path, last_step: int) -> Iterator[str]:
+def _lines(path: Path, last_step: int) -> Iterator[bytes]:
     """Yields the lines of steps up to the given one; a killed run may leave half a line at the end, which is none."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
-        if line.endswith("}\n"):
-            try:
-                step = int(json.loads(line)["step"])
-            except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{path}, line {number}: not a JSON object with a step; remove the line") from None
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if line.endswith(b"}\n"):
+            step = parse_json(line, f"{path}, line {number}").get("step")
+            if not isinstance(step, int):
+                raise ValueError(f"{path}, line {number}: damaged: no number as `step`; remove the line")
             if step <= last_step:
                 yield line

@@ -9,6 +9,7 @@ import jax
 import optax
 from flax import nnx
 
+from mindllm_jax.checks import require_at_least
 from mindllm_jax.parallel.sharding import logical_axes
 
 Axes = Any  # a tree of tuples of logical axis names, in the structure of the parameters
@@ -30,10 +31,14 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         for name in ("peak_learning_rate", "epsilon", "clip_norm"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise ValueError(f"Optimizer.{name} = {getattr(self, name)}: must be greater than 0")
-        if self.warmup_steps < 0 or not 0 <= self.final_fraction <= 1:
-            raise ValueError("Optimizer.warmup_steps must be at least 0 and final_fraction between 0 and 1")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"Optimizer.{name} = {getattr(self, name)}: must be at least 0 and below 1")
+        require_at_least(self, 0, "warmup_steps", "weight_decay")
+        if not 0 <= self.final_fraction <= 1:
+            raise ValueError(f"Optimizer.final_fraction = {self.final_fraction}: must lie between 0 and 1")
 
     def schedule(self, steps: int) -> optax.Schedule:
         """Learning rate as a function of the number of updates made, for a run of `steps`.

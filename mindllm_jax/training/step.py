@@ -14,6 +14,7 @@ from mindllm_jax.data.batches import Batch
 from mindllm_jax.kernels.linear_cross_entropy import LossSums, linear_cross_entropy
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.parallel.compiler_options import check_compiler_options
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.optimizer import axes_of
 
@@ -128,7 +129,10 @@ def make_step(
     The batch [B T] is cut into `accumulation` micro-batches, whose gradients are summed in float32. Losses are divided
     by the weights of the whole batch, so accumulation and padding change nothing but the order of summation. A step
     whose loss or gradient norm is not finite leaves parameters and optimizer as they were and is counted.
+
+    Raises ValueError that names a compiler option which the mesh's compiler does not take.
     """
+    check_compiler_options(compiler_options or {}, plan.sharding.mesh)
 
     def gradients(params: Params, batch: Batch) -> tuple[LossSums, Params]:
         def loss(params: Params) -> tuple[jax.Array, LossSums]:

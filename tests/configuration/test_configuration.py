@@ -134,6 +134,20 @@ def test_includes_are_found_beside_the_file_and_above_it(tmp_path):
         ("Rate.peak == 1", (), r"settings\.gin:2: not a gin statement"),
         ("import os", (), r"settings\.gin:2: .*imports nothing"),
         ("include 'missing.gin'", (), r"settings\.gin:2: include missing\.gin: no such gin file"),
+        ("include 'settings.gin'", (), r"settings\.gin:2: include settings\.gin: the files include each other"),
+        ("include '.'", (), r"settings\.gin:2: include \.: a folder; name the gin file in it"),
+        ("\nCorpus.sizes = (1,\n  2,\n", (), r"settings\.gin:3: not a gin statement: .*is a bracket or quote never"),
+        ("Corpus.weights = {'zh': 1", (), r"settings\.gin:2: not a gin statement: .*is a bracket or quote never"),
+        ("Corpus.sizes = [1\nRate.peak = 2", (), r"settings\.gin:3: not a gin statement: Expected ',' or '\]'"),
+        ('Corpus.path = """x\n', (), r"settings\.gin:2: not a gin statement: .*is a bracket or quote never"),
+        ("Corpus.path = 'x", (), r"settings\.gin:2: not a gin statement"),
+        ("Corpus.weights = {[1]: 2}", (), r"settings\.gin:2: not a value: unhashable type: 'list'"),
+        (f"Corpus.path = {'[' * 5000}", (), r"settings\.gin:\d: not a"),
+        ("Rate.peak = 1e999", (), r"settings\.gin:2: Rate\.peak = inf: must be a finite number"),
+        ("Rate.peak = -1e999", (), r"Rate\.peak = -inf: must be a finite number"),
+        (f"Rate.peak = 1{'0' * 400}", (), r"Rate\.peak: must be an integer of 64 bits"),
+        ("Corpus.limit = 9223372036854775808", (), r"settings\.gin:2: Corpus\.limit: must be an integer of 64 bits"),
+        ("Corpus.sizes = (1, 1e999)", (), r"Corpus\.sizes = inf: must be a finite number"),
         ("Experiment.rate = @Rate2()", (), r"nested dataclasses bind themselves"),
         ("", ("--gin.Rate.peek=1",), r"--gin\.Rate\.peek=1: Rate has no setting 'peek'"),
         ("", ("--gin.Rate=1",), r"--gin\.Rate=1"),
@@ -155,6 +169,44 @@ def test_a_file_that_is_not_text_is_named(tmp_path):
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not UTF-8"):
         load(Experiment, command_line("", ["--gin", str(file)]))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
+    file = tmp_path / "x.gin"
+    file.write_bytes(b"\xef\xbb\xbfExperiment.store = 's'\n")
+    assert load(Experiment, command_line("", ["--gin", str(file)])).store == "s"
+
+
+def test_a_setting_that_is_not_read_need_not_be_given(build, capsys):
+    unread = {"Experiment.store": "(none)"}
+    assert load(Experiment, command_line("", []), unread).store == "(none)"
+    assert load(Experiment, command_line("", ["--gin.Experiment.store=here"]), unread).store == "here"
+    with pytest.raises(SystemExit):
+        load(Experiment, command_line("", ["--print_config"]), unread)
+    assert "Experiment.store = '(none)'  # not given, and not read" in capsys.readouterr().out
+
+
+def test_print_config_shows_a_setting_that_needs_a_value(capsys):
+    with pytest.raises(SystemExit) as caught:
+        load(Experiment, command_line("", ["--print_config", "--gin.Rate.peak=2"]))
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert "# Experiment.store has no value, and needs one" in out and "Rate.peak = 2.0" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--workdir", ""], "--workdir = ''"),
+        (["--workdir", "s3://b/runs"], "--workdir = s3://b/runs: must be a path on this machine"),
+        (["--workdir", __file__], r"--workdir .*\.py is a file; give a folder"),
+        (["--gin", "gs://b/x.gin"], "--gin = gs://b/x.gin: must be a path on this machine"),
+        (["--workdir", "\udce4"], r"'\\udce4': not text in this locale's encoding; set LC_ALL=C.UTF-8"),
+    ],
+)
+def test_flags_that_name_no_path_of_this_machine_are_refused(flags, message):
+    with pytest.raises(ValueError, match=message):
+        command_line("", flags)
 
 
 def test_a_setting_without_default_must_be_given():

@@ -28,7 +28,7 @@ from mindllm_jax.run_records import write_records
         ({"blocks": (("a",),)}, "set Mixture.order = 'blocked'"),
         ({"runs": {"a": 0}}, r"Mixture.runs\['a'\] must be a whole number of at least 1, not 0"),
         ({"runs": {"a": 2}, "order": "blocked"}, "set Mixture.order = 'shuffled', or no runs"),
-        ({"sequence_length": 1}, "Mixture.sequence_length must be at least 2, not 1"),
+        ({"sequence_length": 1}, "Mixture.sequence_length = 1: must be at least 2"),
     ],
 )
 def test_bad_settings(changes: dict[str, object], message: str) -> None:

@@ -121,12 +121,12 @@ def test_the_two_commands(tmp_path: Path) -> None:
         (tmp_path / f"{lang}.jsonl").write_text("".join(x for x in lines if f'"lang": "{lang}"' in x), encoding="utf-8")
     inputs = f"('{tmp_path / 'zh.jsonl'}', '{tmp_path / 'en.jsonl'}')"
     train = [f"--gin.TrainTokenizer.{x}" for x in (f"inputs={inputs}", f"output={model}", "vocab_size=600")]
-    assert "2 files of" in launch("train_tokenizer", *train, "--dry_run").stdout
+    assert "2 files of" in launch("train_tokenizer", train[0], "--dry_run").stdout
     done = launch("train_tokenizer", *train)
     assert done.returncode == 0, done.stderr
     assert "bytes per token" in done.stdout
     prepare = [f"--gin.PrepareData.{x}" for x in (f"inputs={inputs}", f"tokenizer={model}", f"store={store}")]
-    assert "fixture_zh" in launch("prepare_data", *prepare, "--dry_run").stdout
+    assert "fixture_zh" in launch("prepare_data", prepare[0], "--dry_run").stdout
     assert not store.exists()
     done = launch("prepare_data", *prepare, "--workdir", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr

@@ -182,8 +182,8 @@ def test_too_little_text() -> None:
     ("changes", "message"),
     [
         ({"vocab_size": 265}, r"vocab_size must exceed 265 \(bytes and symbols\), not be 265"),
-        ({"sample_bytes": 0}, "sample_bytes and TrainTokenizer.han_run must be at least 1"),
-        ({"han_run": 0}, "han_run must be at least 1"),
+        ({"sample_bytes": 0}, "TrainTokenizer.sample_bytes = 0: must be at least 1"),
+        ({"han_run": 0}, "TrainTokenizer.han_run = 0: must be at least 1"),
         ({"character_share": 1.0}, "character_share must lie between 0 and 1, not be 1.0"),
         ({"extend": "gpt2"}, r"vocab_size must exceed 50,260 \(GPT-2's pieces and three symbols\)"),
         ({"output": "tokenizer.json"}, "output must end in .model, not be 'tokenizer.json'"),

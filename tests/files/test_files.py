@@ -1,11 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that are written whole or not at all, and JSON files that are read whole or refused by name."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from mindllm_jax.files import replacing, write_bytes, write_text
+from mindllm_jax.files import read_json, replacing, write_bytes, write_text
 
 
 def test_text_and_bytes_in_a_new_folder(tmp_path: Path) -> None:
@@ -37,3 +38,27 @@ def test_a_replaced_file_keeps_usual_permissions(tmp_path: Path) -> None:
     (tmp_path / "usual").touch()
     write_text(tmp_path / "file", "x")
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "damaged: not JSON at line 1, column 1: Expecting value"),
+        (b'{"a": 1,\n "b"', "damaged: not JSON at line 2, column 5: Expecting ':' delimiter"),
+        (b'{"a": "\xff"}', "damaged: not UTF-8 text at byte 7"),
+        (b"[1]", "damaged: it holds an array where a JSON object"),
+        (b"null", "damaged: it holds null"),
+        (b"0.5", "damaged: it holds a number"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "damaged: not JSON that can be read: Exceeds the limit"),
+        (b"[" * 100_000, "damaged: not JSON that can be read: maximum recursion"),
+    ],
+)
+def test_damaged_json_is_refused_by_the_name_of_its_file(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'config.json'}: {message}")):
+        read_json(tmp_path / "config.json")
+
+
+def test_json_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "config.json") == {"a": 1}

@@ -47,7 +47,8 @@ def test_tuning_and_talking(settings: list[str], tmp_path: Path) -> None:
 
 
 def test_a_dry_run_prints_the_cost_and_leaves_nothing(settings: list[str], tmp_path: Path) -> None:
-    run = launch("sft.py", *settings, "--workdir", str(tmp_path / "run"), "--dry_run")
+    read = [word for word in settings if "Instructions.inputs" not in word]
+    run = launch("sft.py", *read, "--workdir", str(tmp_path / "run"), "--dry_run")
     assert run.returncode == 0, run.stderr
     assert "FLOPs of the run" in run.stdout
     assert not (tmp_path / "run").exists()

@@ -113,7 +113,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_no_lines_to_check() -> None:
-    with pytest.raises(ValueError, match=r"Convert\.check_lines must be at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"Convert\.check_lines = 0: must be at least 1"):
         Convert("t.model", "hf", check_lines=0)
 
 

@@ -54,16 +54,16 @@ def test_rows_that_cannot_be_split_in_balanced_chunks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mesh", "message"),
+    ("axes", "message"),
     [
-        (MeshAxes(data=3), r"'data': 3, .* wants 3 devices; there are 8"),
-        (MeshAxes(data=-1, fsdp=-1), r"at most one may be -1"),
-        (MeshAxes(tensor=0), r"sizes are at least 1"),
+        ({"data": 3}, r"'data': 3, .* wants 3 devices; there are 8"),
+        ({"data": -1, "fsdp": -1}, r"at most one may be -1"),
+        ({"tensor": 0}, r"sizes are at least 1"),
     ],
 )
-def test_meshes_that_do_not_fit_the_devices(mesh: MeshAxes, message: str) -> None:
+def test_meshes_that_do_not_fit_the_devices(axes: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        mesh.build()
+        MeshAxes(**axes).build()
 
 
 def test_slices_hold_devices_that_are_close_to_each_other() -> None:

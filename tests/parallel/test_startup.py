@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import glob
+import logging
 import os
+import pwd
 import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
 
 from mindllm_jax.parallel.hosts import Peers
@@ -17,6 +22,7 @@ from mindllm_jax.parallel.roll_call import roll_call
 from mindllm_jax.parallel.startup import start
 
 ROOT = Path(__file__).parents[2]
+CONFIG: Any = jax.config  # whose attributes are made at import
 # A process as an entry point starts it.
 SCRIPT = """
 from mindllm_jax import configuration
@@ -170,3 +176,68 @@ def test_a_long_list_is_cut(count: int) -> None:
     with pytest.raises(TimeoutError, match="n1") as raised:
         roll_call(Peers(f"127.0.0.1:{free_port()}", 0, hosts), 0.1)
     assert ("and 23 more of 40 have not come" in str(raised.value)) == (count == 40)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch):
+    """A start without other processes, and without the suite's folder of compiled programs."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    kept, absl = CONFIG.jax_compilation_cache_dir, logging.getLogger("absl")
+    monkeypatch.setattr(absl, "disabled", absl.disabled)
+    yield
+    jax.config.update("jax_compilation_cache_dir", kept)
+
+
+def _no_such_user(uid: int) -> None:
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+
+@pytest.mark.parametrize("place", ["no home", "a file", "read-only"])
+def test_without_a_folder_for_compiled_programs_they_are_not_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, alone: None, place: str
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    (tmp_path / "file").touch()
+    homes = {"a file": str(tmp_path / "file"), "read-only": "/proc"}
+    if place in homes:
+        monkeypatch.setenv("HOME", homes[place])
+    else:
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr(pwd, "getpwuid", _no_such_user)
+    before = CONFIG.jax_compilation_cache_dir
+    start()
+    said = capsys.readouterr().err
+    assert said.startswith("compiled programs are not kept (") and said.count("\n") == 1
+    assert CONFIG.jax_compilation_cache_dir == before
+
+
+def test_compiled_programs_are_kept_in_the_cache_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, alone: None
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    start()
+    assert CONFIG.jax_compilation_cache_dir == str(tmp_path / "mindllm-jax")
+    assert capsys.readouterr().err == "" and list((tmp_path / "mindllm-jax").iterdir()) == []
+
+
+def test_tracebacks_of_orbax_are_seen_only_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, alone: None
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    start()
+    logging.getLogger("absl").error("a thread of Orbax failed")
+    assert not caplog.records
+    monkeypatch.setenv("MINDLLM_TRACEBACK", "1")
+    start()
+    logging.getLogger("absl").error("a thread of Orbax failed")
+    assert [record.message for record in caplog.records] == ["a thread of Orbax failed"]
+
+
+@pytest.mark.parametrize("platform", ["cuda", "cudo"])
+def test_a_platform_that_is_not_there_is_named(platform: str) -> None:
+    if platform == "cuda" and glob.glob("/dev/nvidia*"):
+        pytest.skip("there is a GPU here")
+    ((done, _),) = processes([{"JAX_PLATFORMS": platform}])
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: JAX_PLATFORMS={platform}: JAX finds no such device here")
+    assert "; it finds cpu" in done.stderr

@@ -68,13 +68,16 @@ def test_a_folder_without_configuration_still_gets_its_curves(workdir):
 
 
 def test_bad_input_is_told(workdir):
-    (workdir / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is not JSON"):
-        run_report(workdir)
+    for name, content in (("config.json", "{"), ("command.json", '{"command": 3}'), ("command.json", "[]")):
+        kept = (workdir / name).read_text("utf-8")
+        (workdir / name).write_text(content)
+        with pytest.raises(ValueError, match=rf"{name}: damaged: "):
+            run_report(workdir)
+        (workdir / name).write_text(kept)
     metrics = workdir / "metrics.jsonl"
-    for line in ("not json", "[1]", '{"loss": 2}'):
-        metrics.write_text(f'{{"step": 1}}\n{line}\n')
-        with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: not a JSON object with a step"):
+    for line in (b"not json", b"[1]", b'{"loss": 2}', b'{"step": 1.5}', b'{"step": 2, "loss": "1"}', b'{"\xff": 1}'):
+        metrics.write_bytes(b'{"step": 1}\n' + line + b"\n")
+        with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: damaged: "):
             read_metrics(workdir)
     metrics.write_text("")
     with pytest.raises(ValueError, match=r"metrics\.jsonl is empty"):

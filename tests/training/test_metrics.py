@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,14 @@ def test_tensorboard_s_failures_only_warn(tmp_path: Path, caplog: pytest.LogCapt
     assert "no more TensorBoard events are written" in caplog.text and len(rows(tmp_path)) == 1
 
 
-def test_a_damaged_line_is_named(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"steq": 2}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: not a JSON object with a step; remove the line"):
-        MetricsWriter(tmp_path, 1)
-    assert (tmp_path / "metrics.jsonl").read_text().startswith('{"step": 1}\n{"steq"')
+@pytest.mark.parametrize("line", [b'{"loss": 2}', b"[1, {}]", b'{"step": "\xff"}', b'{"step": "3"}'])
+def test_a_damaged_line_is_named_before_anything_is_written(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    content = b'{"step": 1}\n' + line.removesuffix(b"}") + b"}\n"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{path}, line 2") + ".*: damaged: "):
+        MetricsWriter(tmp_path, 5)
+    assert path.read_bytes() == content
 
 
 def test_the_rate_leaves_out_what_is_between_steps() -> None:

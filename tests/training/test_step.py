@@ -173,7 +173,7 @@ def test_moments_lie_where_their_parameters_do():
     ("settings", "message"),
     [
         ({"peak_learning_rate": 0.0}, r"Optimizer\.peak_learning_rate = 0\.0: must be greater than 0"),
-        ({"warmup_steps": -1}, r"Optimizer\.warmup_steps must be at least 0"),
+        ({"warmup_steps": -1}, r"Optimizer\.warmup_steps = -1: must be at least 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):

@@ -1,0 +1,63 @@
+"""Checks of settings that many dataclasses share; each raises ValueError that names the setting."""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+MOST_SEED = 2**31 - 1
+"""The largest seed that NumPy, JAX without 64-bit integers and the hashes of the data all take."""
+
+
+def local_path(setting: str, path: str) -> Path:
+    """Returns the path on this machine that a setting names.
+
+    Raises ValueError for an empty path, a URL, and a path that the locale cannot encode as UTF-8.
+    """
+    if not path.strip() or "\0" in path:
+        raise ValueError(f"{setting} = {path!r}: must be the path of a file or folder")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+        raise ValueError(
+            f"{setting} = {path}: must be a path on this machine, not a URL: mount the bucket and give the folder. "
+            "Only the stores (Mixture.store, PrepareData.store, Evaluate.store) and CleanCorpus.inputs may be URLs"
+        )
+    absolute = str(Path(path).absolute())
+    try:
+        # Libraries in C++ take a path as UTF-8 in every locale: elsewhere they would write to another place.
+        encoded = os.fsencode(absolute) == absolute.encode()
+    except UnicodeEncodeError:
+        encoded = False
+    if not encoded:
+        raise ValueError(f"{setting} = {path!a}: {absolute!a} is not UTF-8 in this locale; set LC_ALL=C.UTF-8")
+    return Path(path)
+
+
+def require_local(settings: Any, *names: str) -> None:
+    """Raises ValueError, as `local_path`, for a path in these fields of a dataclass: texts, tuples or dicts of them.
+
+    A field's default passes, so that `""` or None may stand for no path.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    for name in names:
+        value = getattr(settings, name)
+        if value != defaults[name]:
+            paths = value.values() if isinstance(value, dict) else [value] if isinstance(value, str) else value
+            for path in paths:
+                local_path(f"{type(settings).__name__}.{name}", path)
+
+
+def require_at_least(settings: Any, least: float, *names: str) -> None:
+    """Raises ValueError where a number in these fields of a dataclass is smaller than `least`, or NaN; None passes."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not value >= least:
+            raise ValueError(f"{type(settings).__name__}.{name} = {value}: must be at least {least}")
+
+
+def require_seed(settings: Any, *names: str) -> None:
+    """Raises ValueError where one of these fields of a dataclass is no seed: 0 to 2^31 - 1."""
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 <= value <= MOST_SEED:
+            raise ValueError(f"{type(settings).__name__}.{name} = {value}: must be at least 0 and below 2^31")

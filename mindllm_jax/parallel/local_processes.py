@@ -1,0 +1,69 @@
+"""A command as several processes of this machine that end together."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+GRACE = 5.0  # seconds that the others have after one failed
+STOP_GRACE = 60.0  # seconds that all have, to save, after SIGTERM or Ctrl-C
+
+
+def run_processes(command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> int:
+    """Runs the command once in each environment and returns the status of the first that failed, or 0.
+
+    SIGTERM and SIGINT go on to all processes; what then lasts longer than STOP_GRACE, or beyond a second signal, is
+    killed. When one process fails the others, who may wait for it for ever, are killed after GRACE. On Linux all get
+    SIGTERM when this process is killed.
+
+    Raises OSError where the command cannot be run.
+    """
+    signals = list[int]()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: signals.append(number))
+    # In groups of their own Ctrl-C does not reach them: every signal comes from here, once.
+    running = [
+        subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_end_with_parent
+        )
+        for environment in environments
+    ]
+    status = _wait(running, signals)
+    return 128 - status if status < 0 else status
+
+
+def _end_with_parent() -> None:
+    """In a new process: lets Linux send it SIGTERM when its parent is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def _wait(running: list[subprocess.Popen[bytes]], signals: list[int]) -> int:
+    status, kill_at, passed_on = 0, math.inf, 0
+    while alive := [process for process in running if process.poll() is None]:
+        failed = [number for number, process in enumerate(running) if process.returncode]
+        if failed and not status:
+            status = running[failed[0]].returncode
+            if not signals:
+                kill_at = time.monotonic() + GRACE
+                print(f"process {failed[0]} failed; the others are stopped in {GRACE:.0f} s", file=sys.stderr)
+        for number in signals[passed_on:]:
+            kill_at = time.monotonic() + (0 if passed_on else STOP_GRACE)
+            passed_on += 1
+            _send(alive, number)
+        if time.monotonic() > kill_at:
+            _send(alive, signal.SIGKILL)
+        time.sleep(0.1)
+    return status or next((process.returncode for process in running if process.returncode), 0)
+
+
+def _send(processes: list[subprocess.Popen[bytes]], number: int) -> None:
+    """Sends a signal to the processes and what they have started."""
+    for process in processes:
+        os.killpg(process.pid, number)
