@@ -21,6 +21,7 @@ from mindllm_jax.training.checkpoint import CHECKSUMS, newest
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
+pytestmark = pytest.mark.long
 
 
 def arrays(workdir: Path) -> dict[str, np.ndarray]:
