@@ -28,7 +28,7 @@ CHOICES = {
     "swiglu, tied, window": {"mlp": "swiglu", "tied": True, "window": 5},
 }
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
+pytestmark = pytest.mark.usefixtures("unoptimized")
 
 
 @pytest.fixture
