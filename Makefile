@@ -74,7 +74,7 @@ help: ## this list
 demo: $(VENV)/.demo ## from text to a trained, tuned, evaluated, talking model and its report
 	@"$(VENV)/bin/python" launch/demo.py
 
-quick: $(VENV)/.triton $(VENV)/.tpu ## the tests but those that compile long or train in a process of their own: under 3 minutes
+quick: $(VENV)/.triton $(VENV)/.tpu ## the tests without those marked long, which it counts: under 3 minutes
 	@$(RUN_TESTS) -m "not slow and not long" $(PYTEST)
 
 test: $(VENV)/.triton $(VENV)/.tpu ## the tests, what they took, and what could not run here
