@@ -63,16 +63,16 @@ $(VENV)/.tpu: $(VENV)/.test
 
 .PHONY: help demo quick test test-all test-lines clean
 
-# A process a core, four at most: each takes up to 2 GB. The tests of a file stay together, because they share fixtures
-# and compiled programs; tests/conftest.py has the order of the files. PYTEST="-n 0 -k name" runs tests in one process.
-RUN_TESTS = "$(VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  PYTHON=python3.12 chooses the interpreter, VENV=folder the environment; DEMO_CORPUS=folder is the demo's own text."
 
 demo: $(VENV)/.demo ## from text to a trained, tuned, evaluated, talking model and its report
 	@"$(VENV)/bin/python" launch/demo.py
+
+# A process a core, four at most: each takes up to 2 GB. The tests of a file stay together, because they share fixtures
+# and compiled programs; tests/conftest.py has the order of the files. PYTEST="-n 0 -k name" runs tests in one process.
+RUN_TESTS = "$(VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 quick: $(VENV)/.triton $(VENV)/.tpu ## the tests without those marked long, which it counts: under 3 minutes
 	@$(RUN_TESTS) -m "not slow and not long" $(PYTEST)
