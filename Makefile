@@ -61,7 +61,7 @@ $(VENV)/.tpu: $(VENV)/.test
 
 # --- the commands -----------------------------------------------------------------------------------------------------
 
-.PHONY: help demo test test-all test-lines clean
+.PHONY: help demo quick test test-all test-lines clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,11 +70,18 @@ help: ## this list
 demo: $(VENV)/.demo ## from text to a trained, tuned, evaluated, talking model and its report
 	@"$(VENV)/bin/python" launch/demo.py
 
+# A process a core, four at most: each takes up to 2 GB. The tests of a file stay together, because they share fixtures
+# and compiled programs; tests/conftest.py has the order of the files. PYTEST="-n 0 -k name" runs tests in one process.
+RUN_TESTS = "$(VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+quick: $(VENV)/.triton $(VENV)/.tpu ## the tests without those marked long, which it counts: under 3 minutes
+	@$(RUN_TESTS) -m "not slow and not long" $(PYTEST)
+
 test: $(VENV)/.triton $(VENV)/.tpu ## the tests, what they took, and what could not run here
-	@"$(VENV)/bin/python" -m pytest -m "not slow" $(PYTEST)
+	@$(RUN_TESTS) -m "not slow" $(PYTEST)
 
 test-all: $(VENV)/.triton $(VENV)/.tpu ## the slow tests too
-	@"$(VENV)/bin/python" -m pytest $(PYTEST)
+	@$(RUN_TESTS) $(PYTEST)
 
 # A line is a Python and a constraints file. Each has an environment of its own.
 LINES ?= py311-jax0.10.2 py312-jax0.11.2 py312-jax0.12.0.1 py313-jax0.12.0.1

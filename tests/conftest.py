@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,25 +44,48 @@ def libtpu() -> dict[str, str]:
     return environment
 
 
-# Seconds on two CPU cores from a fresh clone for the tests that are not slow. A room is a folder of tests/. More than
-# the budget is said loudly; more than twice the budget fails the session, so that `make test` stays under 20 minutes.
-# Counted is the smaller of wall-clock and processor time, so that a busy machine fails nobody.
-BUDGETS = {
-    "data": 120,
-    "evaluation": 120,
-    "generation": 120,
-    "instruct": 100,
-    "kernels": 240,
-    "model": 120,
-    "parallel": 180,
-    "planning": 120,
-    "project": 200,
-    "training": 300,
-}
-DEFAULT_BUDGET = 60
+@pytest.fixture
+def unoptimized() -> Iterator[None]:
+    """Compiles without LLVM's optimizations, in half of the time: for tests in float64 or of exact equality.
 
+    XLA's own passes stay: fusion, partitioning, collectives. Bounds near the last place, as those of the kernels, are
+    measured on what users run.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+# Seconds of processor time from a fresh clone, for the tests that are not slow. A room is a folder of tests/. Together
+# the budgets are at most 24 minutes: when every room uses up its own, `make test` takes 12 minutes on two quiet cores.
+# More than the budget is said loudly; more than twice the budget fails the session. Counted is the smaller of
+# wall-clock and processor time, so that a busy machine fails nobody.
+BUDGETS = {
+    "benchmarks": 50,
+    "corpus": 50,
+    "data": 50,
+    "evaluation": 100,
+    "generation": 50,
+    "instruct": 70,
+    "kernels": 260,
+    "model": 70,
+    "parallel": 150,
+    "project": 60,
+    "training": 290,
+}
+DEFAULT_BUDGET = 30
+
+# What leaves tests of a marker out, and the command that runs them.
+COMMANDS = {"slow": "make test-all", "long": "make test"}
+# A test of more seconds is named where it has neither marker, so that `make quick` stays quick.
+LONG = 15
+
+# Seconds of wall-clock and of processor time by room, those of long tests without a marker, and how many tests a marker
+# left out. `make test` has a process a core: what each of them counts goes to the one that reports.
 _wall: dict[str, float] = collections.defaultdict(float)
 _processor: dict[str, float] = collections.defaultdict(float)
+_unmarked: dict[str, float] = {}
+_left_out: dict[str, int] = {}
 
 
 def _room(nodeid: str) -> str:
@@ -70,8 +94,24 @@ def _room(nodeid: str) -> str:
     return parts[1] if len(parts) > 2 else "(none)"
 
 
+def _budget(room: str) -> int:
+    return BUDGETS.get(room, DEFAULT_BUDGET)
+
+
 def _used(room: str) -> float:
     return min(_wall[room], _processor[room])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The rooms that take longest come first, so that no process is left with one of them at the end."""
+    items.sort(key=lambda item: -_budget(_room(item.nodeid)))
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    for item in items:
+        marker = next((marker for marker in COMMANDS if item.get_closest_marker(marker)), None)
+        if marker:
+            _left_out[marker] = _left_out.get(marker, 0) + 1
 
 
 @pytest.hookimpl(wrapper=True)
@@ -79,16 +119,34 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     before = os.times()
     result = yield
     after = os.times()
+    wall, processor = after.elapsed - before.elapsed, sum(after[:4]) - sum(before[:4])
     if item.get_closest_marker("slow") is None:
-        _wall[_room(item.nodeid)] += after.elapsed - before.elapsed
-        _processor[_room(item.nodeid)] += sum(after[:4]) - sum(before[:4])
+        _wall[_room(item.nodeid)] += wall
+        _processor[_room(item.nodeid)] += processor
+        if min(wall, processor) > LONG and item.get_closest_marker("long") is None:
+            _unmarked[item.nodeid] = min(wall, processor)
     return result
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    far_over = [room for room in _wall if _used(room) > 2 * BUDGETS.get(room, DEFAULT_BUDGET)]
+    account: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if account is not None:  # in a process of pytest-xdist
+        account |= {"wall": dict(_wall), "processor": dict(_processor), "unmarked": _unmarked, "left_out": _left_out}
+        return
+    far_over = [room for room in _wall if _used(room) > 2 * _budget(room)]
     if far_over and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A process of pytest-xdist has ended: its account is added. All of them leave out the same tests."""
+    account = getattr(node, "workeroutput", {})  # missing where it crashed
+    for total, name in ((_wall, "wall"), (_processor, "processor")):
+        for room, seconds in account.get(name, {}).items():
+            total[room] += seconds
+    _unmarked.update(account.get("unmarked", {}))
+    _left_out.update(account.get("left_out", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -101,7 +159,7 @@ def _write_budgets(terminal: pytest.TerminalReporter) -> None:
     terminal.section("seconds by room")
     terminal.write_line(f"{'room':<16} {'budget':>8} {'wall':>8} {'processor':>10}")
     for room in sorted(_wall, key=_used, reverse=True):
-        budget = BUDGETS.get(room, DEFAULT_BUDGET)
+        budget = _budget(room)
         verdict, colour = "", {}
         if _used(room) > 2 * budget:
             verdict, colour = "  MORE THAN TWICE ITS BUDGET: this fails the session", {"red": True, "bold": True}
@@ -109,6 +167,8 @@ def _write_budgets(terminal: pytest.TerminalReporter) -> None:
             verdict, colour = "  OVER ITS BUDGET", {"yellow": True, "bold": True}
         terminal.write_line(f"{room:<16} {budget:8d} {_wall[room]:8.1f} {_processor[room]:10.1f}{verdict}", **colour)
     terminal.write_line(f"{'all':<16} {'':8} {sum(_wall.values()):8.1f} {sum(_processor.values()):10.1f}")
+    for nodeid, seconds in _unmarked.items():
+        terminal.write_line(f"{seconds:.0f} s, which asks for the marker `long`: {nodeid}", yellow=True)
 
 
 def _write_not_run(terminal: pytest.TerminalReporter) -> None:
@@ -120,10 +180,11 @@ def _write_not_run(terminal: pytest.TerminalReporter) -> None:
     terminal.section("not run here")
     for reason, rooms in sorted(reasons.items()):
         terminal.write_line(f"{rooms.total():3d} in {', '.join(sorted(rooms))}: {reason}")
-    slow = sum("slow" in item.keywords for item in terminal.stats.get("deselected", []))
-    if slow:
-        terminal.write_line(f"{slow:3d} slow tests: `make test-all` runs them")
-    if not reasons and not slow:
+    expression = terminal.config.option.markexpr
+    marked = [marker for marker in COMMANDS if _left_out.get(marker) and f"not {marker}" in expression]
+    for marker in marked:
+        terminal.write_line(f"{_left_out[marker]:3d} {marker} tests: `{COMMANDS[marker]}` runs them")
+    if not reasons and not marked:
         terminal.write_line("nothing was left out")
 
 

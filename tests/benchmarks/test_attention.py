@@ -125,6 +125,7 @@ def test_without_an_accelerator() -> None:
     assert done.returncode == 0 and "not measured: JAX finds no GPU and no TPU" in done.stdout
 
 
+@pytest.mark.long
 def test_a_tiny_run(tmp_path: Path) -> None:
     file = tmp_path / "attention.md"
     words = "--head_dims 16 --lengths 64 --tokens 64 --heads 2/1 --means causal,20".split()

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_a_tiny_run(tmp_path: Path) -> None:
     """Chunks need less memory than all logits, and the smaller the chunk the less."""
     file = tmp_path / "loss_head.md"

@@ -159,6 +159,7 @@ print(json.dumps({"read": read[:3], "parts": parts}))
 """
 
 
+@pytest.mark.long
 def test_two_processes_hold_the_same_batches_and_read_only_their_own(rows: MixtureRows, tmp_path: Path) -> None:
     command = [sys.executable, "launch/local_cluster.py", "--processes", "2", "--devices", "2", "--"]
     script = tmp_path / "process.py"

@@ -11,6 +11,7 @@ from mindllm_jax.model.decoder import Decoder
 
 pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not installed")
 
+pytestmark = pytest.mark.long
 ITEM = {
     "id": "laws-1#0",
     "context": "第一条　公民的合法权益",

@@ -179,6 +179,7 @@ def command(run: Path, workdir: Path) -> list[str]:
     return [sys.executable, str(ROOT / "launch/eval.py"), f"--gin.Evaluate.run={run}", "--workdir", str(workdir)]
 
 
+@pytest.mark.long
 def test_the_command_writes_and_shows_its_result(run: Path, trained: dict, tmp_path: Path) -> None:
     """In a process of its own, which leaves nothing outside its workdir."""
     item = {"id": "1", "context": "第一条　公民的", "choices": ["甲。", "乙。", "丙。", "丁。"], "answer": 2}

@@ -15,6 +15,7 @@ pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not install
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+pytestmark = pytest.mark.long
 GREEDY = Sampling(temperature=0.0, top_k=None, max_tokens=12)
 
 

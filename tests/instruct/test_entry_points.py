@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.long
 
 
 def launch(script: str, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:

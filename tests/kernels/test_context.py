@@ -35,6 +35,7 @@ def test_each_device_holds_a_chunk_of_either_end(devices: int) -> None:
     assert len({int((1 + rows).sum()) for rows in np.asarray(ordered).reshape(devices, -1)}) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("devices", "options"), [(4, {}), (2, {"window": 150}), (2, {"causal": False}), (2, {"q_offset": 40})], ids=str
 )

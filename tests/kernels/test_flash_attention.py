@@ -202,7 +202,7 @@ def errors(case: str, dtype: str, implementation: str) -> dict[str, float]:
     return found
 
 
-SLOW = pytest.mark.slow
+LONG, SLOW = pytest.mark.long, pytest.mark.slow
 COVERING = pairwise(GRID)
 REST = [point for point in GRID if point not in COVERING]
 
@@ -211,7 +211,7 @@ REST = [point for point in GRID if point not in COVERING]
     ("case", "dtype"),
     [
         *SPECIAL,
-        *map(named, COVERING),
+        *(pytest.param(*named(point), marks=LONG) for point in COVERING),
         *(pytest.param(*named(point), marks=SLOW) for point in REST),
     ],
 )
@@ -248,6 +248,7 @@ def mostly_slow(cases: Sequence[tuple[str, str]], *, normal: int) -> list[Any]:
     return [*cases[:normal], *(pytest.param(*case, marks=SLOW) for case in cases[normal:])]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("case", "dtype"), mostly_slow([*SPECIAL, *map(named, COVERING)], normal=2))
 @pytest.mark.usefixtures("tpu_interpreter")
 def test_tpu_kernels_have_the_same_errors(case: str, dtype: str) -> None:
@@ -286,6 +287,7 @@ IN_FLOAT32 = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("case", "dtype"), mostly_slow(IN_FLOAT32, normal=2))
 @pytest.mark.usefixtures("triton_interpreter")
 def test_triton_kernels_have_the_same_errors(case: str, dtype: str) -> None:

@@ -66,6 +66,7 @@ SPLASH = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "case", ["packed, cap", *(pytest.param(x, marks=pytest.mark.slow) for x in SPLASH if x != "packed, cap")]
 )

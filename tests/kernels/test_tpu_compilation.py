@@ -46,6 +46,7 @@ if sys.argv[2] == "all":
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chip", CHIPS)
 def test_both_directions_compile(chip: str, libtpu: dict[str, str], request: pytest.FixtureRequest) -> None:
     shapes = "all" if request.node.get_closest_marker("slow") else "one"

@@ -86,6 +86,7 @@ def last_line(script: str, *words: str) -> str:
 SHARED = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes a block may have, CUDA programming guide
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("capability", "heads"),
     [

@@ -28,6 +28,8 @@ CHOICES = {
     "swiglu, tied, window": {"mlp": "swiglu", "tied": True, "window": 5},
 }
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 
 @pytest.fixture
 def x64():
@@ -157,6 +159,7 @@ def test_rope_sees_only_differences_of_positions(x64):
     np.testing.assert_allclose(near, far, rtol=0, atol=1e-10)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("remat", REMAT)
 def test_remat_changes_no_gradient(remat, x64):
     tokens, segments, positions = map(jnp.asarray, packed_rows())
@@ -192,6 +195,7 @@ def first_update(residual: Any, layers: int, rate: float) -> float:
     return float(jnp.sqrt(jnp.mean((logits(moved) - logits(params)) ** 2)))
 
 
+@pytest.mark.long
 def test_deepnorm_bounds_the_first_update_whatever_the_depth():
     rate = 1e-2
     shallow, deep = first_update("deepnorm", 2, rate), first_update("deepnorm", 64, rate)

@@ -55,6 +55,7 @@ def llama_weights(decoder: Decoder) -> dict[str, np.ndarray]:
     return {name: np.array(value) for name, value in weights.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("choices", [{}, {"kv_heads": 6, "rope_base": 500_000.0}], ids=["grouped", "another RoPE base"])
 def test_logits_are_those_of_llama(choices: dict) -> None:
     torch = pytest.importorskip("torch", reason="needs PyTorch's CPU build")

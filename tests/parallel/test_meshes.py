@@ -28,6 +28,7 @@ ALL = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("accumulation", "meshes"),
     [

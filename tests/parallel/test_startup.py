@@ -79,11 +79,13 @@ def slurm(index: int, **more: str) -> dict[str, str]:
     } | more
 
 
+@pytest.mark.long
 def test_alone_nothing_happens() -> None:
     ((done, _),) = processes([{}])
     assert done.stdout == "process 0 of 1 with 1 devices\n" and done.returncode == 0
 
 
+@pytest.mark.long
 def test_four_processes_meet_though_the_first_comes_last() -> None:
     port = free_port()
     ended = processes([told(port, 4, index) for index in range(4)], late=2.0)
@@ -91,6 +93,7 @@ def test_four_processes_meet_though_the_first_comes_last() -> None:
         assert (done.returncode, done.stdout) == (0, f"process {index} of 4 with 4 devices\n"), done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", [6, pytest.param(45, marks=pytest.mark.slow, id="default")])
 def test_one_of_four_never_comes_and_three_name_it(limit: int) -> None:
     changed = {"MINDLLM_START_LIMIT": str(limit)} if limit != 45 else {}
@@ -104,6 +107,7 @@ def test_one_of_four_never_comes_and_three_name_it(limit: int) -> None:
         assert seconds < limit + 15, "what comes before the limit are the imports"
 
 
+@pytest.mark.long
 def test_the_first_of_four_never_comes_and_three_name_it() -> None:
     ended = processes([slurm(index, MINDLLM_START_LIMIT="2") for index in (1, 2, 3)])
     for done, seconds in ended:
@@ -125,6 +129,7 @@ def test_process_0_that_dies_while_others_wait_is_named() -> None:
             roll_call(Peers(address, 1, ("a", "b")), 5.0)
 
 
+@pytest.mark.long
 def test_a_stranger_at_the_port_disturbs_nobody() -> None:
     """Scanners connect and send whatever they like."""
     port = free_port()

@@ -80,6 +80,7 @@ def test_a_batch_that_cannot_be_split() -> None:
         plan_of(run, "a100:8x8")
 
 
+@pytest.mark.long
 def test_the_command_prints_the_plan_and_writes_settings_that_training_takes(tmp_path: Path) -> None:
     preset = "configs/pretrain/mindllm_3b.gin"
     plan = [sys.executable, "launch/plan.py", "--gin", preset, "--topology", "a100:8x8", "--workdir", str(tmp_path)]

@@ -14,7 +14,9 @@ TOOLS = {
 }
 
 
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize(
+    "tool", [pytest.param(tool, marks=pytest.mark.long if tool == "types" else ()) for tool in TOOLS]
+)
 def test_tool_has_nothing_to_say(tool: str) -> None:
     command = Path(sys.executable).with_name(TOOLS[tool][0])
     run = subprocess.run([command, *TOOLS[tool][1:]], cwd=ROOT, capture_output=True, text=True, check=False)

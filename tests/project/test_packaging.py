@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("mindllm_jax", "kernels", "configs", "launch", "constraints", ".ci")
+pytestmark = pytest.mark.long
 FILES = ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "Makefile")
 
 

@@ -22,6 +22,7 @@ from mindllm_jax.training.checksums import CHECKSUMS
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
+pytestmark = pytest.mark.long
 
 
 def arrays(workdir: Path) -> dict[str, np.ndarray]:

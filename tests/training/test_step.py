@@ -22,6 +22,8 @@ from mindllm_jax.training.step import TrainState, blueprint, initial_params, ini
 TINY = Model(vocab_size=62, layers=2, width=16, heads=2, head_dim=8, feed_forward=24, max_length=16)
 WIDE = dataclasses.replace(TINY, compute_dtype="float64")
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 
 @pytest.fixture
 def batch() -> Batch:
@@ -75,6 +77,7 @@ def test_gradients_agree_with_finite_differences_in_float64(x64, batch):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mesh", [MeshAxes(), MeshAxes(data=2, fsdp=-1), MeshAxes(data=1, fsdp=2, tensor=2)], ids=str)
 def test_accumulation_and_mesh_change_only_the_order_of_summation(x64, batch, mesh):
     batch = widened(Batch(*(np.concatenate([field, field[::-1]]) for field in batch)))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.dedup.exact_dedup import ExactDedupFilter, ExactDedupSignature, ExactFindDedups
 from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets, MinhashDedupFilter
@@ -67,6 +68,7 @@ def run(folder: Path, workers: int) -> list[dict[str, str]]:
     return [{row["id"]: row["text"] for row in shard} for shard in rows]
 
 
+@pytest.mark.long
 def test_all_stages_with_one_and_two_workers(tmp_path: Path) -> None:
     one, two = (run(tmp_path / str(workers), workers) for workers in (1, 2))
     assert one == two and len(one) == SHARDS
