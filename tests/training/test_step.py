@@ -75,10 +75,19 @@ def test_gradients_agree_with_finite_differences_in_float64(x64, batch):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("mesh", [MeshAxes(), MeshAxes(data=2, fsdp=-1), MeshAxes(data=1, fsdp=2, tensor=2)], ids=str)
-def test_accumulation_and_mesh_change_only_the_order_of_summation(x64, batch, mesh):
+@pytest.mark.parametrize(
+    ("name", "mesh"),
+    [
+        ("adamw", MeshAxes()),
+        ("adamw", MeshAxes(data=2, fsdp=-1)),
+        ("adamw", MeshAxes(data=1, fsdp=2, tensor=2)),
+        ("muon", MeshAxes(data=1, fsdp=2, tensor=2)),
+    ],
+    ids=str,
+)
+def test_accumulation_and_mesh_change_only_the_order_of_summation(x64, batch, name, mesh):
     batch = widened(Batch(*(np.concatenate([field, field[::-1]]) for field in batch)))
-    optimizer = Optimizer(peak_learning_rate=1e-2, warmup_steps=0)
+    optimizer = Optimizer(name=name, peak_learning_rate=1e-2, warmup_steps=0)
     reference, step, _ = ready(WIDE, optimizer)
     sharded, sharded_step, plan = ready(WIDE, optimizer, devices=4, mesh=mesh, accumulation=2)
     rows = plan.sharding.named("batch", "length")
