@@ -89,8 +89,12 @@ def remat_choices(model: Model, tokens: int, length: int, tensor: int = 1) -> di
 
 
 def visible_keys(model: Model, length: int) -> float:
-    """Keys that a query sees on average: half of a row's where attention is causal, all of a shorter window's."""
-    return length / 2 if model.window is None else min(length / 2, model.window)
+    """Keys that a query of a row of `length` tokens sees on average: the query at t sees t + 1, of a window at most W.
+
+    Their mean is W - W (W - 1) / 2T; without a window, or with one of at least T, it is (T + 1) / 2.
+    """
+    window = length if model.window is None else min(model.window, length)
+    return window - window * (window - 1) / (2 * length)
 
 
 def _widths(model: Model) -> tuple[int, int, int]:
