@@ -140,6 +140,30 @@ def test_gradient_of_a_mean() -> None:
         assert_same(got, wanted, "float32")
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e38])
+@pytest.mark.parametrize("partition", [None, (P("data"), P(None, "tensor"))], ids=["whole", "sharded"])
+def test_a_token_of_weight_0_counts_for_nothing_whatever_it_is(value: float, partition: Any) -> None:
+    """Sums and gradients are those without it, to the bit, where its own loss is not finite."""
+    hidden, head, targets, weights = problem("float32")
+    spoiled = jnp.where((weights == 0)[..., None], value, hidden)
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=(AxisType.Auto,) * 2)
+
+    def of(hidden: jax.Array) -> list[np.ndarray]:
+        arrays = hidden, head, targets, weights
+        options = {**SHARDED_OPTIONS, "logit_cap": None, "partition": partition}
+        with jax.set_mesh(mesh):
+            forward = jax.jit(functools.partial(linear_cross_entropy, **options))(*arrays)
+            return [*map(np.asarray, forward), *results(linear_cross_entropy, arrays, **options)]
+
+    *found, d_weights = of(spoiled)
+    *expected, d_weights_without = of(hidden)
+    for got, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    counted = np.asarray(weights != 0)
+    np.testing.assert_array_equal(d_weights[counted], d_weights_without[counted])
+    assert np.isfinite(d_weights).all() and not counted.all()
+
+
 def test_padded_columns_count_for_nothing() -> None:
     """Whatever is in them: not in the loss, not as the best token, and with gradient zero."""
     hidden, head, targets, weights = problem("float32")
