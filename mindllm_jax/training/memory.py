@@ -53,10 +53,10 @@ def loss_bytes(model: Model, tokens: int, mesh: Mapping[str, int]) -> float:
 
 
 def gathered_bytes(model: Model, mesh: Mapping[str, int]) -> float:
-    """Estimate for two blocks' parameters and their gradients in the compute dtype, where they are split over width."""
+    """Estimate for two blocks' parameters in the compute dtype and their gradients, where they are split over width."""
     if mesh["fsdp"] * mesh["context"] == 1:
         return 0.0
-    return 2 * 2 * model.dtype.itemsize * block_weights(model) / mesh["tensor"]
+    return 2 * (model.dtype.itemsize + model.gradient_dtype.itemsize) * block_weights(model) / mesh["tensor"]
 
 
 def block_weights(model: Model) -> int:
