@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mindllm_jax.model.config import Model
 from mindllm_jax.training.cost import Cost, flops_per_token
-from mindllm_jax.training.memory import memory_parts, remat_choices, visible_keys
+from mindllm_jax.training.memory import block_weights, gathered_bytes, memory_parts, remat_choices, visible_keys
 
 MODEL = Model(
     vocab_size=125952,
@@ -50,6 +50,14 @@ def test_estimates_are_close_to_compiled_steps(
         model, sizes, rows=rows, length=2048, accumulation=accumulation, params=params, moments=2 * params
     )
     assert sum(parts.values()) / 2**30 == pytest.approx(compiled_gib, rel=0.15)
+
+
+def test_gradients_summed_in_float32_take_twice_the_room_of_bfloat16() -> None:
+    sizes = dict.fromkeys(("slices", "data", "context", "tensor"), 1) | {"fsdp": 16}
+    wide = dataclasses.replace(MODEL, gradient_sums="float32")
+    # Two blocks' parameters, and as many gradients.
+    assert gathered_bytes(MODEL, sizes) == 2 * (2 + 2) * block_weights(MODEL)
+    assert gathered_bytes(wide, sizes) == 2 * (2 + 4) * block_weights(MODEL)
 
 
 COST = Cost(
