@@ -13,7 +13,7 @@ from mindllm_jax.kernels.flash_attention import flash_attention
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import matrix
 from mindllm_jax.model.positions import rotate
-from mindllm_jax.model.products import product
+from mindllm_jax.model.products import GradientSums, product
 from mindllm_jax.model.residual import residual_scheme
 
 Angles = tuple[jax.Array, jax.Array]
@@ -39,7 +39,7 @@ class Attention(nnx.Module):
         self.out = matrix(config, rngs, ("heads", "head_dim", "width"), (heads, head_dim, width), inputs=2, gain=gain)
         self.window = config.window
         self.implementation = config.attention
-        self.sums = config.gradient_sums
+        self.sums: GradientSums = config.gradient_sums
         self.partition = partition
 
     def _project(self, x: jax.Array, angles: Angles | None) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -7,7 +7,7 @@ from flax import nnx
 
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import matrix
-from mindllm_jax.model.products import product
+from mindllm_jax.model.products import GradientSums, product
 from mindllm_jax.model.residual import residual_scheme
 
 
@@ -24,7 +24,7 @@ class MLP(nnx.Module):
         self.up = matrix(config, rngs, into, (width, hidden), inputs=1, gain=gain)
         self.down = matrix(config, rngs, out, (hidden, width), inputs=1, gain=gain)
         self.gate = None if config.mlp == "gelu" else matrix(config, rngs, into, (width, hidden), inputs=1)
-        self.sums = config.gradient_sums
+        self.sums: GradientSums = config.gradient_sums
         self.activation = jax.nn.silu if config.mlp == "swiglu" else jax.nn.gelu
 
     def __call__(self, x: jax.Array) -> jax.Array:
