@@ -18,7 +18,7 @@ def main() -> None:
     import rich
 
     from mindllm_jax.kernels import flash_attention, linear_cross_entropy
-    from mindllm_jax.parallel.hardware import chip
+    from mindllm_jax.parallel.hardware import chip, told_memory
     from mindllm_jax.parallel.startup import check_platforms
     from mindllm_jax.reporting.tables import Cell, Table
     from mindllm_jax.run_records import versions
@@ -30,7 +30,7 @@ def main() -> None:
     rows: list[tuple[Cell, ...]] = []
     for device in jax.devices():
         known = chip(device.device_kind)
-        memory = (device.memory_stats() or {}).get("bytes_limit")
+        memory = told_memory([device]) or (known and known.memory)
         rows.append((str(device), device.device_kind, known and known.flops / 1e12, memory and memory / 2**30))
     rich.print(Table(("device", "kind", "dense bfloat16 TFLOP/s", "memory GiB"), rows).terminal())
 

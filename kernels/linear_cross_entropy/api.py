@@ -60,7 +60,8 @@ def linear_cross_entropy(
         head: [D V], in hidden's dtype or in float32; its gradient comes in the same. Prefer to give the float32
             parameter: it is rounded here, and its gradient is not.
         targets: [B T], integers below vocab_size.
-        weights: [B T], floats. A token of weight 0 counts for nothing.
+        weights: [B T], floats. A token of weight 0 counts for nothing, whatever its hidden state: also where its loss
+            is not finite. The gradient of its weight is its loss, or 0 where that is not finite.
         z_loss: adds z_loss * log(sum(exp(logits)))**2 to each loss (PaLM, section 5).
         logit_cap: logits become logit_cap * tanh(logits / logit_cap) (Gemma 2, section 2).
         chunk: tokens whose logits are held at a time; by default D, at least 256.

@@ -21,7 +21,7 @@ class Gradients(NamedTuple):
 
     hidden: jax.Array  # [B T D]
     head: jax.Array  # [D V]
-    weights: jax.Array  # [B T]; these are the losses themselves
+    weights: jax.Array  # [B T]; these are the losses themselves, 0 where one of weight 0 is not finite
 
 
 @dataclass(frozen=True)

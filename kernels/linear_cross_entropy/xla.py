@@ -63,7 +63,7 @@ def forward_and_gradients(
         d_logits = _d_logits(terms, tokens.weights, settings).astype(hidden.dtype)
         d_hidden = jnp.einsum("cv,dv->cd", d_logits, matrix, preferred_element_type=wide)
         # XLA multiplies a transposed left operand at half speed on a CPU: the barrier makes it a copy first.
-        transposed = lax.optimization_barrier(tokens.hidden.T)
+        transposed = lax.optimization_barrier(_where_weighted(tokens.weights[:, None], tokens.hidden).T)
         d_head += jnp.einsum("dc,cv->dv", transposed, d_logits, preferred_element_type=wide)
         return d_head, (terms.losses, terms.correct, d_hidden)
 
@@ -73,7 +73,7 @@ def forward_and_gradients(
     gradients = Gradients(
         hidden=lax.psum(_in_rows(d_hidden, targets), settings.vocab_axes),
         head=_summed_over_rows(d_head, settings),
-        weights=losses,
+        weights=jnp.where((weights != 0) | jnp.isfinite(losses), losses, 0),
     )
     return _sums(losses, _in_rows(correct, targets), weights, settings), gradients
 
@@ -126,12 +126,18 @@ def _d_logits(terms: Terms, weights: jax.Array, settings: Settings) -> jax.Array
     d_logits = probabilities * (1 + 2 * settings.z_loss * terms.lse[:, None]) - terms.is_target
     if settings.logit_cap is not None:
         d_logits *= 1 - (terms.capped / settings.logit_cap) ** 2
-    return d_logits * weights[:, None]
+    return _where_weighted(weights[:, None], d_logits * weights[:, None])
+
+
+def _where_weighted(weights: jax.Array, x: jax.Array) -> jax.Array:
+    """x with zeros for tokens of weight 0, whose hidden states may be of any value: 0 times infinity is not 0."""
+    return jnp.where(weights != 0, x, 0)
 
 
 def _sums(losses: jax.Array, correct: jax.Array, weights: jax.Array, settings: Settings) -> LossSums:
     weights = weights.astype(losses.dtype)
-    return lax.psum(LossSums((losses * weights).sum(), weights.sum(), (correct * weights).sum()), settings.row_axes)
+    loss = _where_weighted(weights, losses * weights).sum()
+    return lax.psum(LossSums(loss, weights.sum(), (correct * weights).sum()), settings.row_axes)
 
 
 def _whole_width(head: jax.Array, settings: Settings) -> jax.Array:

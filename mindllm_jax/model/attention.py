@@ -13,7 +13,7 @@ from mindllm_jax.kernels.flash_attention import flash_attention
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import matrix
 from mindllm_jax.model.positions import rotate
-from mindllm_jax.model.products import product
+from mindllm_jax.model.products import GradientSums, product
 from mindllm_jax.model.residual import residual_scheme
 
 Angles = tuple[jax.Array, jax.Array]
@@ -39,12 +39,13 @@ class Attention(nnx.Module):
         self.out = matrix(config, rngs, ("heads", "head_dim", "width"), (heads, head_dim, width), inputs=2, gain=gain)
         self.window = config.window
         self.implementation = config.attention
+        self.sums: GradientSums = config.gradient_sums
         self.partition = partition
 
     def _project(self, x: jax.Array, angles: Angles | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-        query = product(x, self.query[...])
-        key = product(x, self.key[...])
-        value = product(x, self.value[...])
+        query = product(x, self.query[...], sums=self.sums)
+        key = product(x, self.key[...], sums=self.sums)
+        value = product(x, self.value[...], sums=self.sums)
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
         return query, key, value
@@ -64,7 +65,7 @@ class Attention(nnx.Module):
             implementation=self.implementation,
         )
         assert isinstance(attended, jax.Array)  # and no log-sum-exp
-        return product(attended, self.out[...], 2)
+        return product(attended, self.out[...], 2, sums=self.sums)
 
     def decode(
         self,
@@ -92,4 +93,4 @@ class Attention(nnx.Module):
             implementation=self.implementation,
         )
         assert isinstance(attended, jax.Array)
-        return product(attended, self.out[...], 2), LayerCache(keys, values)
+        return product(attended, self.out[...], 2, sums=self.sums), LayerCache(keys, values)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from mindllm_jax.checks import require_at_least
 from mindllm_jax.kernels.target import target
+from mindllm_jax.model.products import GradientSums
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Model:
     attention: str | None = None  # implementation of flash_attention; None: the best that runs here
     remat: Literal["none", "full", "dots", "attention"] = "none"  # what the backward pass may keep: see `decoder.REMAT`
     compute_dtype: Literal["fastest", "float32", "bfloat16", "float64"] = "fastest"  # see `dtype`
+    gradient_sums: GradientSums = "compute"  # dtype of the blocks' gradients between devices: see `gradient_dtype`
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "layers", "width", "heads", "head_dim", "feed_forward", "max_length")
@@ -62,6 +64,13 @@ class Model:
         if self.compute_dtype == "fastest":
             return jnp.dtype("float32" if target().platform == "cpu" else "bfloat16")
         return jnp.dtype(self.compute_dtype)
+
+    @property
+    def gradient_dtype(self) -> jnp.dtype:
+        """Type in which gradients of the blocks' matrices are summed over devices: with `compute` that of the
+        activations, the default, because they are most of what devices exchange; with `float32` twice the bytes of
+        bfloat16, and none of its rounding. All other gradients are summed in float32."""
+        return jnp.promote_types(self.dtype, jnp.float32) if self.gradient_sums == "float32" else self.dtype
 
     @property
     def param_dtype(self) -> jnp.dtype:

@@ -7,7 +7,7 @@ from flax import nnx
 
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import matrix
-from mindllm_jax.model.products import product
+from mindllm_jax.model.products import GradientSums, product
 from mindllm_jax.model.residual import residual_scheme
 
 
@@ -24,15 +24,17 @@ class MLP(nnx.Module):
         self.up = matrix(config, rngs, into, (width, hidden), inputs=1, gain=gain)
         self.down = matrix(config, rngs, out, (hidden, width), inputs=1, gain=gain)
         self.gate = None if config.mlp == "gelu" else matrix(config, rngs, into, (width, hidden), inputs=1)
+        self.sums: GradientSums = config.gradient_sums
         self.activation = jax.nn.silu if config.mlp == "swiglu" else jax.nn.gelu
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        up = product(x, self.up[...])
-        gate = None if self.gate is None else product(x, self.gate[...])
+        up = product(x, self.up[...], sums=self.sums)
+        gate = None if self.gate is None else product(x, self.gate[...], sums=self.sums)
 
         # Cheap to compute again: the backward pass keeps `up` and `gate`, not the six tensors between them and `down`.
         @jax.checkpoint
         def out(up: jax.Array, gate: jax.Array | None, down: jax.Array) -> jax.Array:
-            return product(self.activation(up) if gate is None else self.activation(gate) * up, down)
+            hidden = self.activation(up) if gate is None else self.activation(gate) * up
+            return product(hidden, down, sums=self.sums)
 
         return out(up, gate, self.down[...])

@@ -144,7 +144,7 @@ def _collectives(
     axes, shape = list(sizes), list(sizes.values())
     tensor, copies, width = sizes["tensor"], ("slices", "data"), ("fsdp", "context")
     overlapped = not chip.dimensions or any("async" in option for option in loop.compiler_options)
-    block = model.dtype.itemsize * block_weights(model) / tensor
+    block, gradient = (dtype.itemsize * block_weights(model) / tensor for dtype in (model.dtype, model.gradient_dtype))
     head = model.width * model.vocab_size / tensor
     micro, each = tokens / accumulation, model.layers * accumulation
     again, attention_again = model.remat in ("full", "attention"), model.remat in ("full", "dots")
@@ -152,11 +152,11 @@ def _collectives(
     keys = 2 * micro * sizes["context"] * model.key_heads * model.head_dim / tensor
     plan = [
         ("all-gather", width, block, 2 * each),
-        ("reduce-scatter", width, block, each),
+        ("reduce-scatter", width, gradient, each),
         ("all-gather", width, model.dtype.itemsize * head, accumulation),
         ("reduce-scatter", width, 4 * head, accumulation),
         ("all-to-all", width, stream, 2 * accumulation),
-        ("all-reduce", copies, block / shard_count("width", sizes), each),
+        ("all-reduce", copies, gradient / shard_count("width", sizes), each),
         ("all-reduce", copies, 2 * 4 * head / shard_count("width", sizes), accumulation),
         ("all-reduce", ("tensor",), stream, (4 + 2 * again) * each),
         ("all-gather", ("context",), model.dtype.itemsize * keys, (2 + attention_again) * each),

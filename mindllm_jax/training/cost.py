@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mindllm_jax.model.config import Model
-from mindllm_jax.parallel.hardware import USABLE, chip
+from mindllm_jax.parallel.hardware import USABLE, chip, told_memory
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.memory import block_weights, memory_parts, remat_choices, visible_keys
 
@@ -23,14 +23,17 @@ REMEDIES = {
     "gathered": "split the blocks (MeshAxes.tensor)",
 }
 
-FLOPS_FORMULA = "3 x (2 x weights in products + 2 L N H T) FLOPs a token: causal attention counted as half"
+FLOPS_FORMULA = (
+    "3 x (2 x weights in products + 4 L N H S) FLOPs a token; a causal query sees S = (T + 1) / 2 keys on average, "
+    "S = W - W (W - 1) / 2T in a window"
+)
 
 
 def flops_per_token(model: Model, length: int) -> float:
     """Training FLOPs a token of rows of `length` tokens: forward and twice that backward, without recomputation.
 
-    Products with weights cost 2 FLOPs a weight. Attention's two products cost 4 N H S a token over S visible keys; of T
-    keys a causal query sees half on average (all of it where the window is shorter). Packing is not discounted.
+    Products with weights cost 2 FLOPs a weight. Attention's two products cost 4 N H S a token over S visible keys, of
+    which `memory.visible_keys` gives the average. Packing is not discounted.
     """
     weights = model.layers * block_weights(model) + model.width * model.vocab_size
     attention = 4 * model.layers * model.heads * model.head_dim * visible_keys(model, length)
@@ -50,6 +53,7 @@ class Cost:
     remat: dict[str, tuple[float, float]]  # see `memory.remat_choices`
     device_kind: str
     devices: int
+    told_memory: float | None = None  # bytes of a device that a step may take, where the runtime tells
 
     @property
     def tokens(self) -> int:
@@ -66,21 +70,28 @@ class Cost:
         here = chip(self.device_kind)
         return None if here is None else tokens_per_second * self.flops_per_token / (here.flops * self.devices)
 
+    def capacity(self) -> tuple[float, float] | None:
+        """Bytes of a device's memory, and of these what a step may take; None where they are not known."""
+        if self.told_memory is not None:
+            return self.told_memory, self.told_memory
+        here = chip(self.device_kind)
+        return None if here is None else (here.memory, USABLE * here.memory)
+
     def warning(self) -> str | None:
         """What to change, if by this arithmetic a device has too little memory; None where it fits or is not known."""
-        here, needed = chip(self.device_kind), sum(self.memory.values())
-        if here is None or needed <= USABLE * here.memory:
+        capacity, needed = self.capacity(), sum(self.memory.values())
+        if capacity is None or needed <= capacity[1]:
             return None
         part = max(self.memory, key=self.memory.__getitem__)
         remedy = next(text for name, text in REMEDIES.items() if part.startswith(name))
         return (
-            f"about {_gib(needed)} a device are needed and a {self.device_kind} has {_gib(here.memory)}. The largest "
+            f"about {_gib(needed)} a device are needed and a {self.device_kind} has {_gib(capacity[0])}. The largest "
             f"part is {part}, {_gib(self.memory[part])}: {remedy}"
         )
 
     def table(self) -> Table:
         """The table that is printed before anything is compiled."""
-        here = chip(self.device_kind)
+        here, capacity = chip(self.device_kind), self.capacity()
         rows = [
             ("parameters", f"{self.parameters:,} ({_short(self.parameters)})"),
             ("tokens a step", f"{self.tokens_per_step:,} in {self.accumulation} micro-batches"),
@@ -92,7 +103,10 @@ class Cost:
             ("devices", f"{self.devices} x {self.device_kind}"),
             ("peak", f"{here.flops / 1e12:.0f} TFLOP/s dense bfloat16 a device" if here else "not known: no MFU"),
             *((f"memory: {part}", _gib(size)) for part, size in self.memory.items()),
-            ("memory: sum, a device", _gib(sum(self.memory.values())) + (f" of {_gib(here.memory)}" if here else "")),
+            (
+                "memory: sum, a device",
+                _gib(sum(self.memory.values())) + (f" of {_gib(capacity[0])}" if capacity else ""),
+            ),
             *(
                 (f"remat {name}", f"saves {_gib(saved)}, adds {added:.1%} FLOPs")
                 for name, (saved, added) in self.remat.items()
@@ -138,6 +152,7 @@ def run_cost(
         remat_choices(model, tokens, length, sizes["tensor"]),
         mesh.devices.flat[0].device_kind,
         mesh.size,
+        told_memory(mesh.devices.flat),
     )
 
 

@@ -54,10 +54,10 @@ def loss_bytes(model: Model, tokens: int, mesh: Mapping[str, int]) -> float:
 
 
 def gathered_bytes(model: Model, mesh: Mapping[str, int]) -> float:
-    """Estimate for two blocks' parameters and their gradients in the compute dtype, where they are split over width."""
+    """Estimate for two blocks' parameters in the compute dtype and their gradients, where they are split over width."""
     if shard_count("width", mesh) == 1:
         return 0.0
-    return 2 * 2 * model.dtype.itemsize * block_weights(model) / mesh["tensor"]
+    return 2 * (model.dtype.itemsize + model.gradient_dtype.itemsize) * block_weights(model) / mesh["tensor"]
 
 
 def block_weights(model: Model) -> int:
@@ -90,8 +90,12 @@ def remat_choices(model: Model, tokens: int, length: int, tensor: int = 1) -> di
 
 
 def visible_keys(model: Model, length: int) -> float:
-    """Keys that a query sees on average: half of a row's where attention is causal, all of a shorter window's."""
-    return length / 2 if model.window is None else min(length / 2, model.window)
+    """Keys that a query of a row of `length` tokens sees on average: the query at t sees t + 1, of a window at most W.
+
+    Their mean is W - W (W - 1) / 2T; without a window, or with one of at least T, it is (T + 1) / 2.
+    """
+    window = length if model.window is None else min(model.window, length)
+    return window - window * (window - 1) / (2 * length)
 
 
 def _widths(model: Model) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ from flax import nnx
 
 from mindllm_jax.checks import require_at_least
 from mindllm_jax.parallel.sharding import logical_axes
+from mindllm_jax.training.muon import scale_by_muon
 
 Axes = Any  # a tree of tuples of logical axis names, in the structure of the parameters
 
@@ -19,12 +20,13 @@ Axes = Any  # a tree of tuples of logical axis names, in the structure of the pa
 class Optimizer:
     """Update rule and learning rate. The paper's own table was not found (docs/paper.md): these values are ours."""
 
-    name: Literal["adamw", "muon"] = "adamw"  # muon: blocks' matrices by Muon, the rest by AdamW
+    name: Literal["adamw", "muon"] = "adamw"  # muon: the blocks' matrices by Muon, the rest by AdamW
     peak_learning_rate: float = 3e-4
     warmup_steps: int = 100  # linear from peak / warmup_steps
     final_fraction: float = 0.1  # the cosine ends at this share of the peak
-    beta1: float = 0.9
-    beta2: float = 0.95
+    beta1: float = 0.9  # Adam's
+    beta2: float = 0.95  # Adam's
+    momentum: float = 0.95  # Muon's
     epsilon: float = 1e-8
     weight_decay: float = 0.1  # on matrices only
     clip_norm: float = 1.0  # global norm of the gradient
@@ -33,7 +35,7 @@ class Optimizer:
         for name in ("peak_learning_rate", "epsilon", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Optimizer.{name} = {getattr(self, name)}: must be greater than 0")
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"Optimizer.{name} = {getattr(self, name)}: must be at least 0 and below 1")
         require_at_least(self, 0, "warmup_steps", "weight_decay")
@@ -56,19 +58,11 @@ class Optimizer:
 
     def build(self, steps: int, axes: Axes) -> optax.GradientTransformation:
         """The gradient transformation for parameters whose logical axes are `axes` (see `axes_of`)."""
+        direction = optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
         if self.name == "muon":
-            descent = optax.contrib.muon(
-                1.0,
-                beta=self.beta2,
-                eps=self.epsilon,
-                adam_b1=self.beta1,
-                adam_b2=self.beta2,
-                muon_weight_dimension_numbers=jax.tree.map(_muon_dimensions, axes, is_leaf=_is_axes),
-                consistent_rms=0.2,  # the same size of update as AdamW's, so that one learning rate serves both
-            )
-            direction = optax.chain(descent, optax.scale(-1.0))
-        else:
-            direction = optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
+            dimensions = jax.tree.map(_muon_dimensions, axes, is_leaf=_is_axes)
+            muon = scale_by_muon(dimensions, momentum=self.momentum, epsilon=self.epsilon)
+            direction = optax.partition({"muon": muon, "adam": direction}, jax.tree.map(_group, axes, is_leaf=_is_axes))
         return optax.chain(
             optax.clip_by_global_norm(self.clip_norm),
             direction,
@@ -96,10 +90,14 @@ def _is_matrix(axes: tuple[str, ...]) -> bool:
     return "norm" not in axes
 
 
-def _muon_dimensions(axes: tuple[str, ...]) -> optax.contrib.MuonDimensionNumbers | None:
-    """Which axes a block's matrix contracts and which it makes; None for tables, heads and vectors (left to AdamW)."""
-    if axes[0] != "layers" or not _is_matrix(axes):
-        return None
-    first, last = 1, len(axes)
-    split = first + 1 if axes[first] == "width" else last - 1
-    return optax.contrib.MuonDimensionNumbers(tuple(range(first, split)), tuple(range(split, last)))
+def _group(axes: tuple[str, ...]) -> Literal["muon", "adam"]:
+    """Muon takes the blocks' matrices; tables, the head and vectors are Adam's."""
+    return "muon" if axes[0] == "layers" and _is_matrix(axes) else "adam"
+
+
+def _muon_dimensions(axes: tuple[str, ...]) -> optax.contrib.MuonDimensionNumbers | optax.MaskedNode:
+    """Which axes a block's matrix contracts and which it makes."""
+    if _group(axes) != "muon":
+        return optax.MaskedNode()
+    split = 2 if axes[1] == "width" else len(axes) - 1
+    return optax.contrib.MuonDimensionNumbers(tuple(range(1, split)), tuple(range(split, len(axes))))

@@ -126,9 +126,10 @@ def make_step(
 ) -> Any:
     """One training step under jit, (TrainState, Batch) to (TrainState, Metrics); the old state's buffers are given up.
 
-    The batch [B T] is cut into `accumulation` micro-batches, whose gradients are summed in float32. Losses are divided
-    by the weights of the whole batch, so accumulation and padding change nothing but the order of summation. A step
-    whose loss or gradient norm is not finite leaves parameters and optimizer as they were and is counted.
+    The batch [B T] is cut into `accumulation` micro-batches, whose gradients are summed in float32; over devices those
+    of the blocks' matrices are summed in the type that `Model.gradient_sums` says, all others in float32. Losses are
+    divided by the weights of the whole batch, so accumulation and padding change nothing but the order of summation. A
+    step whose loss or gradient norm is not finite leaves parameters and optimizer as they were and is counted.
 
     Raises ValueError that names a compiler option which the mesh's compiler does not take.
     """

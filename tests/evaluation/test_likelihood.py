@@ -2,6 +2,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from numerics import SEED
 
 from mindllm_jax.evaluation import likelihood
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
@@ -28,7 +29,7 @@ def log_of(decoder: Decoder, log_probabilities: LogProbabilities) -> LogOf:
 @pytest.fixture(scope="module")
 def queries() -> list[Query]:
     """Contexts and continuations of many lengths, some sharing all but the last token."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(SEED)
 
     def ids(most: int) -> list[int]:
         return random.integers(0, 300, random.integers(1, most)).tolist()

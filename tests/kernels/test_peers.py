@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import sys
 from types import ModuleType
 from typing import Any
@@ -14,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.pallas.ops.tpu import splash_attention
+from numerics import SEED, assert_as_exact, relative_error
 
 from mindllm_jax.kernels.flash_attention import IMPLEMENTATIONS, flash_attention
 
-SEED = int(os.environ.get("MINDLLM_TEST_SEED", "0"))
 PEERS = ("cudnn", "tokamax", "splash")
 
 
@@ -46,10 +45,16 @@ def assert_errors_of_the_reference(implementation: str, *problem: Any) -> None:
     """At most twice those of the plain formula in the same dtype, against the plain formula in float64."""
     with jax.enable_x64(True):
         truth = results("reference", jnp.float64, *problem)
-    plain, found = (results(name, jnp.bfloat16, *problem) for name in ("reference", implementation))
-    for name, *arrays in zip(("out", "dq", "dk", "dv"), found, plain, truth, strict=True):
-        error, expected = (np.linalg.norm(x - arrays[2]) / np.linalg.norm(arrays[2]) for x in arrays[:2])
-        assert error <= 2 * expected < 0.02, name
+    names = ("out", "dq", "dk", "dv")
+    plain, found = (
+        {
+            name: relative_error(x, y)
+            for name, x, y in zip(names, results(taken, jnp.bfloat16, *problem), truth, strict=True)
+        }
+        for taken in ("reference", implementation)
+    )
+    assert max(plain.values()) < 0.01, plain
+    assert_as_exact(found, plain, "bfloat16")
 
 
 def packed(length: int) -> jax.Array:

@@ -32,6 +32,7 @@ ROWS = [
         ("TPU v5p", 256, 10, 7),  # larger than its own: another chip's that suffices
         ("TPU v5p", 512, 10, 4),  # larger than all: its own largest
         ("TPU v5 lite", 64, 10, 5),  # the longest name that fits, and only its own lines
+        ("TPU v5e", 64, 10, 5),  # the same chip by its other name
         ("TPU v9", 64, 10, 1),  # not known
     ],
 )

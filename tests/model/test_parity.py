@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from numerics import SEED
 
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
@@ -61,7 +62,7 @@ def test_logits_are_those_of_llama(choices: dict) -> None:
     torch = pytest.importorskip("torch", reason="needs PyTorch's CPU build")
     transformers = pytest.importorskip("transformers", reason="needs transformers")
     config = dataclasses.replace(LLAMA, **choices)
-    decoder = Decoder(config, rngs=nnx.Rngs(0))
+    decoder = Decoder(config, rngs=nnx.Rngs(SEED))
     peer = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
             vocab_size=config.vocab_size,
@@ -78,7 +79,7 @@ def test_logits_are_those_of_llama(choices: dict) -> None:
         )
     )
     peer.load_state_dict({name: torch.from_numpy(value) for name, value in llama_weights(decoder).items()})
-    tokens = np.random.default_rng(0).integers(0, config.vocab_size, (2, 40))
+    tokens = np.random.default_rng(SEED).integers(0, config.vocab_size, (2, 40))
     with torch.no_grad():
         theirs = peer(input_ids=torch.from_numpy(tokens)).logits.numpy()
     ours = decoder.logits(decoder(jnp.asarray(tokens, jnp.int32)))

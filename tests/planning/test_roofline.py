@@ -24,7 +24,7 @@ from mindllm_jax.training.memory import product_flops
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.step import make_step
 
-V5P, V5E, H100 = CHIPS["TPU v5"], CHIPS["TPU v5 lite"], CHIPS["NVIDIA H100"]
+V5P, V5E, H100 = CHIPS["TPU v5"], CHIPS["TPU v5 lite"], CHIPS["NVIDIA H100 80GB HBM3"]
 
 
 @dataclass(frozen=True)

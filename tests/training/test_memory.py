@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mindllm_jax.model.config import Model
-from mindllm_jax.training.cost import Cost
-from mindllm_jax.training.memory import memory_parts, remat_choices
+from mindllm_jax.training.cost import Cost, flops_per_token
+from mindllm_jax.training.memory import block_weights, gathered_bytes, memory_parts, remat_choices, visible_keys
 
 MODEL = Model(
     vocab_size=125952,
@@ -50,21 +52,56 @@ def test_estimates_are_close_to_compiled_steps(
     assert sum(parts.values()) / 2**30 == pytest.approx(compiled_gib, rel=0.15)
 
 
+def test_gradients_summed_in_float32_take_twice_the_room_of_bfloat16() -> None:
+    sizes = dict.fromkeys(("slices", "data", "context", "tensor"), 1) | {"fsdp": 16}
+    wide = dataclasses.replace(MODEL, gradient_sums="float32")
+    # Two blocks' parameters, and as many gradients.
+    assert gathered_bytes(MODEL, sizes) == 2 * (2 + 2) * block_weights(MODEL)
+    assert gathered_bytes(wide, sizes) == 2 * (2 + 4) * block_weights(MODEL)
+
+
+COST = Cost(
+    parameters=1,
+    tokens_per_step=1,
+    accumulation=1,
+    steps=1,
+    flops_per_token=1.0,
+    memory={"parameters (float32)": 4 * 2**30, "activations (estimate, remat none)": 20 * 2**30},
+    remat={},
+    device_kind="TPU v5 lite",
+    devices=4,
+)
+
+
 def test_too_little_memory_is_told_with_the_largest_part_and_what_to_change() -> None:
-    cost = Cost(
-        parameters=1,
-        tokens_per_step=1,
-        accumulation=1,
-        steps=1,
-        flops_per_token=1.0,
-        memory={"parameters (float32)": 4 * 2**30, "activations (estimate, remat none)": 20 * 2**30},
-        remat={},
-        device_kind="TPU v5 lite",
-        devices=4,
-    )
-    warning = cost.warning()
+    warning = COST.warning()
     assert warning is not None
     assert "24.00 GiB a device are needed and a TPU v5 lite has 16.00 GiB" in warning
     assert "activations" in warning and "Loop.accumulation" in warning
-    assert dataclasses.replace(cost, device_kind="TPU v5").warning() is None
-    assert dataclasses.replace(cost, device_kind="cpu").warning() is None
+    assert dataclasses.replace(COST, device_kind="TPU v5").warning() is None
+    assert dataclasses.replace(COST, device_kind="cpu").warning() is None
+
+
+def test_memory_that_the_device_tells_counts_before_the_table_s() -> None:
+    small = dataclasses.replace(COST, device_kind="NVIDIA H100 80GB HBM3 MIG 1g.10gb", told_memory=9.5 * 2**30)
+    warning = small.warning()
+    assert warning is not None and "a NVIDIA H100 80GB HBM3 MIG 1g.10gb has 9.50 GiB" in warning
+    assert "of 9.50 GiB" in small.table().markdown() and small.utilization(1e6) is None
+    # What is told is all for the step: nothing is taken off for the runtime.
+    assert dataclasses.replace(small, told_memory=24 * 2**30).warning() is None
+
+
+@given(st.integers(1, 300), st.none() | st.integers(1, 400))
+def test_visible_keys_are_those_of_every_query_counted(length: int, window: int | None) -> None:
+    counted = sum(min(t + 1, window or length) for t in range(length)) / length
+    assert visible_keys(dataclasses.replace(MODEL, window=window), length) == pytest.approx(counted, rel=1e-12)
+
+
+def test_a_window_of_the_whole_row_is_none() -> None:
+    whole = dataclasses.replace(MODEL, window=2048)
+    assert flops_per_token(whole, 2048) == flops_per_token(MODEL, 2048)
+    # The stated formula, by hand: products with weights and both products of attention, three times.
+    weights = 32 * (4 * 2560 * 2560 + 3 * 2560 * 6912) + 2560 * 125952
+    assert flops_per_token(MODEL, 2048) == 3 * (2 * weights + 4 * 32 * 20 * 128 * 2049 / 2)
+    half = dataclasses.replace(MODEL, window=1024)
+    assert flops_per_token(half, 2048) == 3 * (2 * weights + 4 * 32 * 20 * 128 * (1024 - 1024 * 1023 / 4096))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from numerics import SEED
 
 from mindllm_jax.data.rows import Batch
 from mindllm_jax.model.config import Model
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("unoptimized")
 
 @pytest.fixture
 def batch() -> Batch:
-    """Rows of two documents each, the last padded, for TINY."""
+    """Rows of two documents each, the last padded, for TINY; no two documents begin alike and then differ."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, TINY.vocab_size, (4, 12), dtype=np.int32)
     segments = np.where(np.arange(12) < 5, 1, 2).astype(np.int32) * np.ones((4, 1), np.int32)
@@ -50,12 +51,12 @@ def widened(batch: Batch) -> Batch:
 def ready(model, optimizer: Optimizer, devices: int = 1, mesh: MeshAxes | None = None, **settings):
     plan = blueprint(model, Sharding((mesh or MeshAxes()).build(jax.devices()[:devices])))
     transformation = optimizer.build(100, plan.axes)
-    state = initial_state(initial_params(model, plan, seed=1), plan, transformation)
+    state = initial_state(initial_params(model, plan, seed=SEED), plan, transformation)
     return state, make_step(plan, transformation, **settings), plan
 
 
 def test_gradients_agree_with_finite_differences_in_float64(x64, batch):
-    decoder = Decoder(WIDE, rngs=nnx.Rngs(0))
+    decoder = Decoder(WIDE, rngs=nnx.Rngs(SEED))
     definition, params = nnx.split(decoder, nnx.Param)
     batch = widened(batch)
 
@@ -63,25 +64,35 @@ def test_gradients_agree_with_finite_differences_in_float64(x64, batch):
         return loss_sums(nnx.merge(definition, params), batch, z_loss=0.1).loss
 
     grads, evaluate = jax.grad(loss)(params), jax.jit(loss)
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(SEED)
     leaves, tree = jax.tree.flatten(params)
     for index, leaf in enumerate(leaves):
         direction = rng.normal(size=leaf.shape)
-        step = 1e-5
+        step = 3e-6
 
         def moved(by: float, index=index, direction=direction):
             return tree.unflatten([x + by * direction if i == index else x for i, x in enumerate(leaves)])
 
         expected = (evaluate(moved(step)) - evaluate(moved(-step))) / (2 * step)
-        found = np.sum(np.asarray(jax.tree.leaves(grads)[index]) * direction)
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        grad = np.asarray(jax.tree.leaves(grads)[index])
+        # Relative to what a direction's derivative is on average: one may be nearly zero.
+        np.testing.assert_allclose(np.sum(grad * direction), expected, rtol=0, atol=1e-6 * float(np.linalg.norm(grad)))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("mesh", [MeshAxes(), MeshAxes(data=2, fsdp=-1), MeshAxes(data=1, fsdp=2, tensor=2)], ids=str)
-def test_accumulation_and_mesh_change_only_the_order_of_summation(x64, batch, mesh):
+@pytest.mark.parametrize(
+    ("name", "mesh"),
+    [
+        ("adamw", MeshAxes()),
+        ("adamw", MeshAxes(data=2, fsdp=-1)),
+        ("adamw", MeshAxes(data=1, fsdp=2, tensor=2)),
+        ("muon", MeshAxes(data=1, fsdp=2, tensor=2)),
+    ],
+    ids=str,
+)
+def test_accumulation_and_mesh_change_only_the_order_of_summation(x64, batch, name, mesh):
     batch = widened(Batch(*(np.concatenate([field, field[::-1]]) for field in batch)))
-    optimizer = Optimizer(peak_learning_rate=1e-2, warmup_steps=0)
+    optimizer = Optimizer(name=name, peak_learning_rate=1e-2, warmup_steps=0)
     reference, step, _ = ready(WIDE, optimizer)
     sharded, sharded_step, plan = ready(WIDE, optimizer, devices=4, mesh=mesh, accumulation=2)
     rows = plan.sharding.named("batch", "length")
