@@ -15,7 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from mindllm_jax.checks import require_at_least
-from mindllm_jax.files import write_text
+from mindllm_jax.files import read_json, write_text
 from mindllm_jax.training.checksums import verify, write_checksums
 from mindllm_jax.training.position import Position
 from mindllm_jax.training.step import Params, TrainState
@@ -212,11 +212,10 @@ def read_identity(folder: Path) -> dict[str, Any]:
     Raises ValueError when it is damaged, or of a step that is not the folder's name.
     """
     path = folder / "run" / "metadata"
-    try:
-        identity = json.loads(path.read_text(encoding="utf-8"))
-        step = identity["step"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or was written by another version ({error!r})") from None
+    identity = read_json(path)
+    step = identity.get("step")
+    if not {"step", "position", "fingerprint"} <= identity.keys():
+        raise ValueError(f"{path}: the checkpoint was written by another version of this program, or is damaged")
     if folder.name != str(step):
         raise ValueError(f"{folder} holds the checkpoint of step {step}: name it {step}, or move it away")
     return identity

@@ -184,6 +184,7 @@ def train(
 
     # ------------------------------------------------------------------ build
     schedule = plan.optimizer.schedule(loop.steps)
+    step_fn = plan.step()
     say(layout(drawing.sharding.mesh))
     say(plan.cost.table().terminal())
     if warning := plan.cost.warning():
@@ -215,7 +216,7 @@ def train(
             ProfileWindow(loop.profile_steps, workdir / "profile") as profile,
         ):
             first = next(batches)
-            run_step = plan.step().lower(state, first[1]).compile()
+            run_step = step_fn.lower(state, first[1]).compile()
             throughput, last = Throughput(), False
             for _, batch in chain([first], batches):
                 profile.before(step + 1)

@@ -20,11 +20,13 @@ from typing import Any, NamedTuple, TextIO
 import jax
 
 from mindllm_jax.configuration import Arguments
+from mindllm_jax.files import parse_json, read_json
 from mindllm_jax.parallel.together import gather, together
 from mindllm_jax.run_records import check_records, write_records
 
 LOCK = ".lock"
 PATIENCE = 10.0  # seconds in which a file that one host wrote has to be seen by the others
+LOCK_PATIENCE = 120.0  # seconds in which a file server lets go of the lock of a host that died
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,8 @@ def _lock(workdir: Path, word: str) -> Iterator[None]:
 
 
 def _locked(path: Path) -> TextIO:
-    """Opens and locks a file. Raises ValueError that names who holds it."""
+    """Opens and locks a file; waits a while for a holder on another host, which may have died. Raises ValueError."""
+    deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         file = path.open("a+", encoding="utf-8")
         try:
@@ -84,7 +87,11 @@ def _locked(path: Path) -> TextIO:
         except BlockingIOError:
             with file:
                 file.seek(0)
-                raise ValueError(_in_use(path, file.read())) from None
+                holder = _holder(file.read())
+            if holder.get("host", socket.gethostname()) == socket.gethostname() or time.monotonic() > deadline:
+                raise ValueError(_in_use(path.parent, holder)) from None
+            time.sleep(0.2)
+            continue
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                 file.close()
@@ -97,20 +104,24 @@ def _locked(path: Path) -> TextIO:
         file.close()
 
 
-def _in_use(path: Path, content: str) -> str:
-    who = ""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        holder = json.loads(content)
-        who = f" of process {holder['process']} on {holder['host']} since {holder['since']}"
-    return f"{path.parent} is in use by a run{who}: wait for it or stop it, or take another --workdir"
+def _holder(content: str) -> dict[str, Any]:
+    """What the lock says of who holds it; nothing in the moment before it was written."""
+    with contextlib.suppress(ValueError):
+        return parse_json(content, LOCK)
+    return {}
+
+
+def _in_use(workdir: Path, holder: dict[str, Any]) -> str:
+    who = f" of process {holder.get('process')} on {holder.get('host')} since {holder.get('since')}" if holder else ""
+    return f"{workdir} is in use by a run{who}: wait for it or stop it, or take another --workdir"
 
 
 def _require_seen(workdir: Path, word: str) -> None:
     """Raises ValueError where this host does not see what process 0 wrote into the folder."""
     path, deadline = workdir / LOCK, time.monotonic() + PATIENCE
     while True:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            if json.loads(path.read_text(encoding="utf-8"))["word"] == word:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if read_json(path)["word"] == word:
                 return
         if time.monotonic() > deadline:
             raise ValueError(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 
 from mindllm_jax import configuration
 from mindllm_jax.run_records import write_records
+from mindllm_jax.training import run_folder as module
 from mindllm_jax.training.run_folder import LOCK, run_folder
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +82,22 @@ time.sleep(60)
     process.wait()
     with run_folder(Settings(), arguments(tmp_path)):
         pass
+
+
+@pytest.mark.parametrize("seconds", [0.3, 60])
+def test_a_lock_of_another_host_is_waited_for(tmp_path: Path, monkeypatch, seconds: float) -> None:
+    """A file server keeps the lock of a host that died for a while."""
+    monkeypatch.setattr(module, "LOCK_PATIENCE", 3.0)
+    (tmp_path / LOCK).write_text(json.dumps({"host": "elsewhere", "process": 7, "since": "long ago"}))
+    file = (tmp_path / LOCK).open()
+    fcntl.flock(file, fcntl.LOCK_EX)
+    timer = threading.Timer(seconds, file.close)
+    timer.start()
+    refused = pytest.raises(ValueError, match="in use by a run of process 7 on elsewhere since long ago")
+    with refused if seconds > 3 else nullcontext(), run_folder(Settings(), arguments(tmp_path)):
+        pass
+    timer.cancel()
+    file.close()
 
 
 def test_a_start_that_is_not_accepted_leaves_nothing(tmp_path: Path) -> None:
