@@ -37,7 +37,7 @@ class Optimizer:
                 raise ValueError(f"Optimizer.{name} = {getattr(self, name)}: must be greater than 0")
         for name in ("beta1", "beta2", "momentum"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"Optimizer.{name} = {getattr(self, name)}: must be at least 0 and below 1")
+                raise ValueError(f"Optimizer.{name} = {getattr(self, name)}: must be at least 0 and less than 1")
         require_at_least(self, 0, "warmup_steps", "weight_decay")
         if not 0 <= self.final_fraction <= 1:
             raise ValueError(f"Optimizer.final_fraction = {self.final_fraction}: must lie between 0 and 1")

@@ -74,6 +74,7 @@ def test_told_to_stop_it_tells_its_processes_and_waits(number: int) -> None:
     assert cluster.stdout is not None
     said = [cluster.stdout.readline() for _ in range(3)]
     assert sorted(said) == ["saved\n", f"told {number}\n", f"told {number}\n"]
+    assert gone(processes[0])
     cluster.send_signal(number)  # the second one kills what does not end
     assert cluster.wait(timeout=30) == 130
     assert all(map(gone, processes))

@@ -163,6 +163,15 @@ def test_two_processes_train_as_one(run, straight, tmp_path):
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(straight), rtol=1e-4)
 
 
+def test_two_slices_of_eight_devices_train_and_evaluate(run, tmp_path):
+    """Rows are measured on all devices: 16 of them, where the mesh has an axis that few tests split."""
+    settings = ("--gin.MeshAxes.slices=2", "--gin.MeshAxes.data=1", "--gin.MeshAxes.fsdp=8", "--gin.Loop.batch_rows=16")
+    sixteen = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=16"}
+    done = run(tmp_path / "run", *settings, "--gin.Loop.steps=2", "--gin.Loop.evaluate_every=1", environment=sixteen)
+    assert done.returncode == 0, done.stderr
+    assert "slices 2 x fsdp 8" in done.stdout and done.stdout.count("bits_per_byte/zh") == 2
+
+
 def test_two_processes_of_which_one_is_told_to_stop_save_the_same_step(straight, tmp_path):
     """Clusters tell each process on its own, at slightly different times."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
