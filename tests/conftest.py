@@ -44,36 +44,24 @@ def libtpu() -> dict[str, str]:
     return environment
 
 
-@pytest.fixture
-def unoptimized() -> Iterator[None]:
-    """Compiles without LLVM's optimizations, in half of the time: for tests in float64 or of exact equality.
-
-    XLA's own passes stay: fusion, partitioning, collectives. Bounds near the last place, as those of the kernels, are
-    measured on what users run.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 # Seconds of processor time from a fresh clone, for the tests that are not slow. A room is a folder of tests/. Together
 # the budgets are at most 24 minutes: when every room uses up its own, `make test` takes 12 minutes on two quiet cores.
 # More than the budget is said loudly; more than twice the budget fails the session. Counted is the smaller of
 # wall-clock and processor time, so that a busy machine fails nobody.
 BUDGETS = {
-    "benchmarks": 50,
-    "corpus": 50,
-    "data": 50,
-    "evaluation": 100,
-    "generation": 50,
+    "benchmarks": 40,
+    "corpus": 40,
+    "data": 30,
+    "evaluation": 90,
+    "generation": 45,
     "instruct": 70,
-    "kernels": 260,
-    "model": 70,
-    "parallel": 150,
-    "project": 60,
-    "training": 290,
+    "kernels": 250,
+    "model": 105,
+    "parallel": 140,
+    "project": 80,
+    "training": 320,
 }
-DEFAULT_BUDGET = 30
+DEFAULT_BUDGET = 25
 
 # What leaves tests of a marker out, and the command that runs them.
 COMMANDS = {"slow": "make test-all", "long": "make test"}

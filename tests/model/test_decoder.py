@@ -29,8 +29,6 @@ CHOICES = {
     "swiglu, tied, window": {"mlp": "swiglu", "tied": True, "window": 5},
 }
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 
 @pytest.fixture
 def x64():

@@ -23,8 +23,6 @@ from mindllm_jax.training.step import TrainState, blueprint, initial_params, ini
 TINY = Model(vocab_size=62, layers=2, width=16, heads=2, head_dim=8, feed_forward=24, max_length=16)
 WIDE = dataclasses.replace(TINY, compute_dtype="float64")
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 
 @pytest.fixture
 def batch() -> Batch:
