@@ -63,7 +63,8 @@ def tune(config: Tune, workdir: Path, accept: Callable[[], None] = lambda: None)
     base = together(lambda: read_run(Path(config.base)))
     require_same(f"the checkpoint {base.folder}", (base.folder / CHECKSUMS).read_bytes())
     run = config._plan(base)
-    packed = pack_instructions(config.instructions, base.tokenizer, workdir / "instructions.npz")
+    stored = workdir / "instructions.npz"
+    packed = together(lambda: pack_instructions(config.instructions, base.tokenizer, stored))
     # The base's records stay: where it was pre-trained is where the tuned run is measured too.
     identity = {
         **base.identity,
@@ -79,7 +80,7 @@ def tune(config: Tune, workdir: Path, accept: Callable[[], None] = lambda: None)
     def begin() -> None:
         if jax.process_index() == 0:
             keep_tokenizer(base.tokenizer, workdir)
-            keep_instructions(packed, workdir / "instructions.npz")
+            keep_instructions(packed, stored)
             rich.print(instructions_table(packed, config.loop.batch_rows).terminal())
         accept()
 

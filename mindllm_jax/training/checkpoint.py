@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 
 from mindllm_jax.checks import require_at_least
 from mindllm_jax.files import read_json, write_text
+from mindllm_jax.parallel.together import from_first, together
 from mindllm_jax.training.checksums import verify, write_checksums
 from mindllm_jax.training.position import Position
 from mindllm_jax.training.step import Params, TrainState
@@ -77,11 +78,12 @@ class Checkpoints:
         Raises ValueError when the checkpoint is damaged, of another model or of other data, and when the run's
         checkpoints are gone.
         """
-        step = self.latest()
-        if step is None:
-            self._require_new()
+        # As process 0 sees the folder: on a file system of the network another host may be behind for a moment.
+        step = from_first(str(together(self.latest) or ""))
+        if not step:
+            together(self._require_new)
             return None
-        folder = self.directory / str(step)
+        folder = self.directory / step
         verify(folder)
         identity = read_identity(folder)
         for key in ("tokenizer_sha256", "data"):

@@ -22,6 +22,7 @@ from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.parallel.startup import layout
+from mindllm_jax.parallel.together import together
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, Restored
 from mindllm_jax.training.cost import Cost, run_cost
 from mindllm_jax.training.interrupt import StopSignal
@@ -205,14 +206,14 @@ def train(
             return state
         if step:
             say(f"resuming after step {step} of {loop.steps}")
-        accept()
+        together(accept)
         checkpoints.start()
 
         # --------------------------------------------------------------- loop
         sharding = drawing.sharding.named("batch", "length")
         with (
             GlobalBatches(rows, loop.batch_rows, sharding, first_row=position.rows) as batches,
-            MetricsWriter(workdir, step, active=leader) as writer,
+            together(lambda: MetricsWriter(workdir, step, active=leader)) as writer,
             ProfileWindow(loop.profile_steps, workdir / "profile") as profile,
         ):
             first = next(batches)

@@ -21,7 +21,7 @@ import jax
 
 from mindllm_jax.configuration import Arguments
 from mindllm_jax.files import parse_json, read_json
-from mindllm_jax.parallel.together import gather, together
+from mindllm_jax.parallel.together import from_first, together
 from mindllm_jax.run_records import check_records, write_records
 
 LOCK = ".lock"
@@ -47,7 +47,7 @@ def run_folder(config: Any, arguments: Arguments) -> Iterator[RunFolder]:
     """
     workdir = together(lambda: check_records(config, arguments))
     leader = jax.process_index() == 0
-    word = gather(secrets.token_hex(8))[0] if jax.process_count() > 1 else secrets.token_hex(8)
+    word = from_first(secrets.token_hex(8))
     with ExitStack() as stack:
         together(lambda: stack.enter_context(_lock(workdir, word)) if leader else None)
         together(lambda: None if leader else _require_seen(workdir, word))
