@@ -6,7 +6,7 @@
 #   NAME=run2 ZONE=us-east5-a launch/tpu_pod.sh --gin.Loop.steps=20
 #   launch/tpu_pod.sh delete                      gives the slice back: it costs money until then
 #
-# Interrupted (Ctrl+C, a closed laptop), the same command goes on; so does training, from the newest checkpoint in
+# Interrupted (Ctrl+C, a closed laptop), the same command goes on; so does training, from the latest checkpoint in
 # WORKDIR. Store and WORKDIR lie on a file share that all hosts mount, as Filestore gives one.
 #
 # Not run yet on Google Cloud: the loop is run against a stand-in for gcloud (tests/launch/test_tpu_pod.py), and gcloud 528

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, so that a reader or an interrupted run sees the old file or the new one,
 and JSON files that are read whole or refused by name."""
 
+import hashlib
 import io
 import json
 import os
@@ -35,6 +36,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes a whole file, as `replacing`."""
     with _replacing(path) as file:
         file.write(content)
+
+
+def sha256(path: Path) -> str:
+    """Returns the sha256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

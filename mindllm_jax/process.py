@@ -1,4 +1,4 @@
-"""The process of an entry point: standard streams that take any text, and an end that nothing delays."""
+"""Wrapper of an entry point: standard streams, exit status by kind of error, immediate exit after a failure."""
 
 import os
 import sys
@@ -25,7 +25,7 @@ def run(main: Callable[[], None]) -> NoReturn:
             status = stop.code
         sys.stdout.flush()
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from what was saved", 130)
+        _fail("interrupted; run the same command again to resume from what was saved", 130)
     except BrokenPipeError:
         _fail("the program that reads this one's output has ended (a pipe such as `| head`)", 141)
     except Exception as error:

@@ -81,7 +81,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         if isinstance(before, dict) and isinstance(now, dict):
             found += differences(before, now, name)
         elif before != now:
-            found.append(f"{name}: {before!r} there, {now!r} here")
+            found.append(f"{name}: was {before!r}, is now {now!r}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The manifest of a token store: what its file manifest.json says, believed only where it makes sense."""
+"""The manifest of a token store (manifest.json), validated field by field."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """Document files into a token store: which files make up which source, and the table of what came out."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from mindllm_jax.data.store import TokenStore
 from mindllm_jax.data.store_writer import SourceDocuments, build_store
 from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.data.tokenizer_training import TrainTokenizer, train_tokenizer
+from mindllm_jax.files import sha256
 from mindllm_jax.reporting.tables import Cell, Table
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def input_sources(config: PrepareData, skipped: Counter[str]) -> list[SourceDocu
         SourceDocuments(
             name,
             languages[name],
-            {_sha256(file): file.name for file in files[name]},
+            {sha256(file): file.name for file in files[name]},
             partial(_read, files[name], name, languages[name], config.on_bad, skipped),
         )
         for name in sorted(files)
@@ -180,11 +180,6 @@ def _read(
                     f" others before it of {source!r} in {lang!r}; a file must hold one source, a source one language"
                 )
             yield document
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def store_table(prepared: Prepared) -> Table:

@@ -31,7 +31,7 @@ SHARD, BLOCK = 1 << 22, 1 << 12
 _CACHE_BYTES = 64 << 20
 
 _ANSWER_SECONDS = 8.0  # within which a store must have answered the first question
-# What TensorStore's message begins with where something else than the content is to blame.
+# TensorStore's status codes of I/O failures, as opposed to damaged content.
 _UNREADABLE = ("ABORTED", "DEADLINE_EXCEEDED", "INTERNAL", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED")
 _UNREADABLE += ("UNAVAILABLE", "UNKNOWN")
 _INCOMPLETE = "is the disk mounted and the copy complete? Put the files back, or write the store again"
@@ -184,7 +184,7 @@ class TokenStore:
             raise ValueError(f"{self.url}: {DAMAGED}:\n  " + "\n  ".join(bad))
 
     def _failure(self, sources: Collection[str], problem: str) -> Exception:
-        """What to raise where arrays of some sources cannot be read: their files are not all there, or damaged."""
+        """Classifies a failed read: unreadable (OSError), incomplete (FileNotFoundError) or damaged (ValueError)."""
         if problem.startswith(_UNREADABLE):
             return OSError(f"the token store {self.url} cannot be read: {problem}")
         for source in sources:
@@ -201,7 +201,7 @@ class TokenStore:
         """The files of a source that are there, all that should be where that cannot be found out."""
         try:
             return {f"{source}/{key.decode()}" for key in (self._files / f"{source}/").list().result()}
-        except NotImplementedError:  # a web server does not list
+        except (NotImplementedError, ValueError):  # a web server, or a bucket whose list is not ours to read
             return set(self.sources[source].files)
 
     def _circle(self, source: str, split: str, start: int, length: int) -> ts.TensorStore:

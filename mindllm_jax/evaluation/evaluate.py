@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
 from flax import nnx
 
 from mindllm_jax.checks import require_at_least, require_local
@@ -170,6 +171,8 @@ def _run_tasks(
             )
             result["tasks"] = result.get("tasks", {}) | {name: metrics}
         except Exception as error:  # a task is other people's code, which may raise anything
+            if jax.process_count() > 1:
+                raise  # the other processes may be in the middle of it
             failed[name] = error
             result["failed_tasks"] = {name: f"{type(error).__name__}: {error}" for name, error in failed.items()}
         report(result)

@@ -146,7 +146,7 @@ def _are_messages(value: list[Any]) -> bool:
 def _turns(row: Any) -> list[Turn]:
     """The turns of one row, at least one."""
     if isinstance(row, list) and _are_messages(row):
-        return _from_messages(row, "")
+        return _from_messages(row, "list")
     if not isinstance(row, dict):
         raise BadLine("not an object", f"a JSON {type(row).__name__} where an object of turns was expected")
     messages = next((name for name in _MESSAGES if row.get(name) is not None), None)
@@ -156,11 +156,11 @@ def _turns(row: Any) -> list[Turn]:
         turns = _from_moss(row["chat"])
     else:
         turns = [*_from_history(row.get("history")), _from_instruction(row)]
-    return turns if _is_absent(row.get("system")) else _told(_text(row["system"], "system"), turns)
+    return turns if _is_absent(row.get("system")) else _with_system(_text(row["system"], "system"), turns)
 
 
-def _told(system: str, turns: list[Turn]) -> list[Turn]:
-    """The turns with what a system says before the first question."""
+def _with_system(system: str, turns: list[Turn]) -> list[Turn]:
+    """Prepends the system prompt to the first question."""
     return [Turn(f"{system}\n\n{turns[0].question}", turns[0].answer), *turns[1:]]
 
 
@@ -191,7 +191,7 @@ def _from_messages(messages: Any, name: str) -> list[Turn]:
     if len(texts) % 2:
         raise BadLine("no answer", f"the last of `{name}` is a question that nobody answers")
     turns = [Turn(question, answer) for question, answer in zip(texts[::2], texts[1::2], strict=True)]
-    return turns if system is None else _told(system, turns)
+    return turns if system is None else _with_system(system, turns)
 
 
 def _from_moss(chat: Any) -> list[Turn]:

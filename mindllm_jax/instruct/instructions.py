@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import zipfile
@@ -22,7 +21,7 @@ from mindllm_jax.corpus.documents import held_out
 from mindllm_jax.data.chat import EncodedConversation, encode_conversations
 from mindllm_jax.data.files import input_files
 from mindllm_jax.data.tokenizer import Tokenizer
-from mindllm_jax.files import write_bytes
+from mindllm_jax.files import sha256, write_bytes
 from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.instruct.packed import PackedRows
 from mindllm_jax.reporting.tables import Cell, Table
@@ -83,7 +82,7 @@ class PackedInstructions(NamedTuple):
 
 
 def pack_instructions(config: Instructions, tokenizer: Tokenizer, store: Path) -> PackedInstructions:
-    """The rows of the files, from the .npz file `store` where they were packed before of the same; writes nothing.
+    """Loads the packed rows from the .npz file `store` if its key matches, or packs the files; writes nothing.
 
     Raises:
         OSError: an input is missing.
@@ -167,10 +166,6 @@ def _encoded(
 
 
 def _key(config: Instructions, tokenizer: Tokenizer, sides: dict[str, list[Path]]) -> dict[str, Any]:
-    def sha256(file: Path) -> str:
-        with open(file, "rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-
     return {
         "format": _FORMAT,
         "tokenizer_sha256": tokenizer.sha256,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,7 @@ def tune(config: Tune, workdir: Path, accept: Callable[[], None] = lambda: None)
     run = config._plan(base)
     stored = workdir / "instructions.npz"
     packed = together(lambda: pack_instructions(config.instructions, base.tokenizer, stored))
+    require_same("the files of instructions", json.dumps(packed.key).encode())
     # The base's records stay: where it was pre-trained is where the tuned run is measured too.
     identity = {
         **base.identity,

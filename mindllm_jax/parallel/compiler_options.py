@@ -1,4 +1,4 @@
-"""XLA's options, tried before anything long is compiled with them."""
+"""Validates XLA compiler options by compiling a constant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command as several processes of this machine that end together."""
+"""Launches a command as several local processes and ends them together."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ STOP_GRACE = 60.0  # seconds that all have, to save, after SIGTERM or Ctrl-C
 def run_processes(command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> int:
     """Runs the command once in each environment and returns the status of the first that failed, or 0.
 
-    SIGTERM and SIGINT go on to all processes; what then lasts longer than STOP_GRACE, or beyond a second signal, is
-    killed. When one process fails the others, who may wait for it for ever, are killed after GRACE. On Linux all get
-    SIGTERM when this process is killed.
+    SIGTERM and SIGINT are forwarded to all processes; what then lasts longer than STOP_GRACE, or beyond a second
+    signal, is killed. When one process fails the others, who may wait for it for ever, are killed after GRACE. On Linux
+    all get SIGTERM when this process is killed.
 
     Raises OSError where the command cannot be run.
     """

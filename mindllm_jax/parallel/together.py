@@ -1,4 +1,4 @@
-"""What all processes of a run do together: where one fails or sees something else, all say so and stop."""
+"""Collective checks: a failure or a differing value in one process raises in all of them."""
 
 from __future__ import annotations
 
@@ -48,8 +48,6 @@ def require_same(what: str, content: bytes) -> None:
 
     what: for the message, as "the token store DIR".
     """
-    if jax.process_count() == 1:
-        return
     said = gather(f"{socket.gethostname()}\n{hashlib.sha256(content).hexdigest()}")
     others = [text.partition("\n")[0] for text in said if text.partition("\n")[2] != said[0].partition("\n")[2]]
     if others:
@@ -61,11 +59,13 @@ def require_same(what: str, content: bytes) -> None:
 
 def from_first(text: str) -> str:
     """Returns in every process what process 0 gave."""
-    return text if jax.process_count() == 1 else gather(text)[0]
+    return gather(text)[0]
 
 
 def gather(text: str) -> list[str]:
     """Returns what each process said, in their order; texts are cut to 2048 bytes."""
+    if jax.process_count() == 1:
+        return [text]
     content = text.encode()[:_BYTES]
     said = multihost_utils.process_allgather(np.frombuffer(content.ljust(_BYTES, b"\0"), np.uint8))
     return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in np.asarray(said)]

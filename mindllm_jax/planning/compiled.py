@@ -7,10 +7,6 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
-from mindllm_jax.data.rows import Batch
 from mindllm_jax.parallel.hardware import Chip
 from mindllm_jax.planning import hlo
 from mindllm_jax.planning.candidates import Candidate
@@ -44,12 +40,8 @@ def with_candidate(run: Pretrain, candidate: Candidate) -> Pretrain:
 def compile_step(run: Pretrain, devices: Sequence[Any]) -> Compiled:
     """Compiles the step of a run for `devices`. Raises jax.errors.JaxRuntimeError where it needs too much memory."""
     started = time.perf_counter()
-    shape = (run.loop.batch_rows, run.data.sequence_length)
-    planned = plan(run.model, run.loop, run.optimizer, run.mesh, shape[1], devices)
-    rows = planned.blueprint.sharding.named("batch", "length")
-    ids, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
-    batch: Any = Batch._make((ids, ids, weights, ids, ids))
-    compiled = planned.step().lower(planned.abstract, batch).compile()
+    planned = plan(run.model, run.loop, run.optimizer, run.mesh, run.data.sequence_length, devices)
+    compiled = planned.compiled_step()
     memory, text = compiled.memory_analysis(), compiled.as_text() or ""
     # The new state takes the place of the old one.
     state = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes

@@ -1,6 +1,7 @@
 """The report of one run: what its folder says about how it went."""
 
 import json
+import math
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,23 +32,32 @@ def run_report(workdir: Path) -> Path:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, float]]:
-    """The lines of `metrics.jsonl`, in order; half a line at the end, as a killed run leaves it, is not one."""
+    """Returns the rows of `metrics.jsonl`, in order. What JSON has as null was not finite: NaN."""
     path = workdir / "metrics.jsonl"
     if not path.exists():
         raise FileNotFoundError(
             f"{workdir} holds no metrics.jsonl: it is no run's folder, or the run logged nothing yet"
         )
-    rows = []
+    rows = [
+        {name: math.nan if value is None else value for name, value in row.items()} for _, row in metrics_lines(path)
+    ]
+    if not rows:
+        raise ValueError(f"{path} is empty: the run logged nothing yet")
+    return rows
+
+
+def metrics_lines(path: Path) -> Iterator[tuple[bytes, dict[str, float | None]]]:
+    """Yields each line of a metrics.jsonl and its row, without the incomplete last line that a killed run may leave.
+
+    Raises ValueError that names the line where it is not numbers by name with an integer `step`.
+    """
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         if not line.endswith(b"\n"):
             break
         row = parse_json(line, f"{path}, line {number}")
         if not isinstance(row.get("step"), int) or not all(isinstance(v, int | float | None) for v in row.values()):
             raise ValueError(f"{path}, line {number}: damaged: not numbers by name with an integer `step`")
-        rows.append(row)
-    if not rows:
-        raise ValueError(f"{path} is empty: the run logged nothing yet")
-    return rows
+        yield line, row
 
 
 def curves(metrics: list[dict[str, float]]) -> list[Section]:

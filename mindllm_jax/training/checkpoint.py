@@ -1,4 +1,4 @@
-"""Checkpoints through Orbax: written in the background, complete or absent, with checksums."""
+"""Asynchronous, atomic checkpoints through Orbax, with checksums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mindllm_jax.training.position import Position
 from mindllm_jax.training.step import Params, TrainState
 
 SAVED = "latest_checkpoint.json"
-"""In a run's folder: the step of the latest checkpoint, so that checkpoints which are gone are missed."""
+"""The step of the latest checkpoint, so that a run whose checkpoints were deleted is refused and not started anew."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Checkpoints:
         return Restored(TrainState(params=params, **rest), Position(**identity["position"]), identity, folder)
 
     def start(self) -> None:
-        """Prepares the folder to be written to: removes what saves that were cut short left there."""
+        """Opens Orbax's manager and removes temporary folders of interrupted saves."""
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._settings.keep,
             cleanup_tmp_directories=True,
@@ -115,8 +115,6 @@ class Checkpoints:
         """Starts to write the state; returns once it was copied. Raises OSError when this or the last write failed."""
         assert self._manager is not None, "start() comes first"
         step = int(state.step)
-        if step == self._manager.latest_step():
-            return
         says = {**self.identity, "step": step, "position": position._asdict(), "fingerprint": fingerprint}
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(state.params),  # pyright: ignore[reportCallIssue]  a dataclass pyright cannot see
@@ -150,7 +148,7 @@ class Checkpoints:
     ) -> None:
         if self._manager is None:
             return
-        # What ended the run is told; what the last write died of besides is not.
+        # The error that ended the run stands; a later one of the last write is suppressed.
         with contextlib.suppress(Exception) if error else contextlib.nullcontext():
             self._manager.close()
 
@@ -172,7 +170,9 @@ class Checkpoints:
             )
 
     def _not_saved(self, error: BaseException) -> OSError:
-        kept = self.latest()
+        kept = None
+        with contextlib.suppress(ValueError):  # a folder with an odd name
+            kept = self.latest()
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         advice = "make room and run it again" if _lacks_room(error) else "run it again when the cause is removed"
         return OSError(
@@ -215,8 +215,9 @@ def read_identity(folder: Path) -> dict[str, Any]:
     """
     path = folder / "run" / "metadata"
     identity = read_json(path)
-    step = identity.get("step")
-    if not {"step", "position", "fingerprint"} <= identity.keys():
+    step, position = identity.get("step"), identity.get("position")
+    same_fields = isinstance(position, dict) and {*position} == {*Position._fields}
+    if not same_fields or not {"step", "fingerprint"} <= identity.keys():
         raise ValueError(f"{path}: the checkpoint was written by another version of this program, or is damaged")
     if folder.name != str(step):
         raise ValueError(f"{folder} holds the checkpoint of step {step}: name it {step}, or move it away")
@@ -251,11 +252,10 @@ def _stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    return {_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def _lacks_room(error: BaseException | None) -> bool:

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import jax
 
-from mindllm_jax.files import write_text
+from mindllm_jax.files import read_json, sha256, write_text
 from mindllm_jax.parallel.together import together
 
 CHECKSUMS = "checksums.json"
 ITEMS = ("params", "training", "run")
-"""Folders of a checkpoint: parameters; optimizer and counters; what the run says of itself."""
+"""Items of a checkpoint, each a folder: parameters; optimizer state and counters; metadata of the run."""
 PARAMETERS = ("params", "run")
 """What evaluation, generation and tuning read of it: a third of its bytes."""
 
 
 def write_checksums(folder: Path) -> None:
     """Writes checksums.json: the sha256 of every file of the checkpoint, and the sha256 of that list."""
-    files = {name: _sha256(folder / name) for name in _files(folder, ITEMS)}
+    files = {name: sha256(folder / name) for name in _files(folder, ITEMS)}
     write_text(folder / CHECKSUMS, json.dumps({"sha256": _digest(files), "files": files}, indent=1) + "\n")
 
 
@@ -49,20 +49,20 @@ def compare(folder: Path, items: Collection[str] = ITEMS, share: int = 0, shares
         if not any(name.startswith(f"{item}/") for name in listed):
             raise _damaged(folder, f"{folder / CHECKSUMS} lists no file of {item}")
     for name in found[share::shares]:
-        if _sha256(folder / name) != listed[name]:
+        if sha256(folder / name) != listed[name]:
             raise _damaged(folder, f"{folder / name} does not match its checksum")
 
 
 def _listed(folder: Path) -> dict[str, str]:
     path = folder / CHECKSUMS
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        files = dict[str, str](content["files"])
+        content = read_json(path)
     except FileNotFoundError:
         raise _damaged(folder, f"{path} is missing: the checkpoint is incomplete") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(folder, f"{path} is not a list of checksums ({error!r})") from None
-    if content.get("sha256") != _digest(files):
+    except ValueError as error:
+        raise _damaged(folder, str(error)) from None
+    files = content.get("files")
+    if not isinstance(files, dict) or content.get("sha256") != _digest(files):
         raise _damaged(folder, f"{path} was changed after it was written")
     return files
 
@@ -79,8 +79,3 @@ def _files(folder: Path, items: Collection[str]) -> list[str]:
 
 def _digest(files: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

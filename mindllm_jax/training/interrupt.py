@@ -28,7 +28,7 @@ class StopSignal:
         self.request()
 
     def request(self) -> None:
-        """Requests a stop, as a signal does; again is the same."""
+        """Requests a stop, as a signal does; idempotent."""
         if not self.requested and jax.process_count() > 1:
             signal.raise_signal(signal.SIGTERM)
         self.requested = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from mindllm_jax.checks import require_at_least, require_seed
 from mindllm_jax.data.batches import GlobalBatches
-from mindllm_jax.data.rows import TrainingRows
+from mindllm_jax.data.rows import Batch, TrainingRows
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
@@ -26,7 +25,7 @@ from mindllm_jax.parallel.together import together
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, Restored
 from mindllm_jax.training.cost import Cost, run_cost
 from mindllm_jax.training.interrupt import StopSignal
-from mindllm_jax.training.metrics import MetricsWriter
+from mindllm_jax.training.metrics import MetricsWriter, check_metrics
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.position import Position, fingerprint, require_planned_length, require_same_past
 from mindllm_jax.training.profiling import ProfileWindow
@@ -91,6 +90,7 @@ class Plan(NamedTuple):
     model: Model
     loop: Loop
     optimizer: Optimizer
+    length: int  # T, the tokens of a row
     blueprint: Blueprint
     abstract: TrainState
     cost: Cost
@@ -99,15 +99,19 @@ class Plan(NamedTuple):
         """The optimizer's update."""
         return self.optimizer.build(self.loop.steps, self.blueprint.axes)
 
-    def step(self) -> Any:
-        """The training step under jit; see `make_step`."""
-        return make_step(
+    def compiled_step(self) -> Any:
+        """Compiles the training step (see `make_step`) from the run's shapes."""
+        step = make_step(
             self.blueprint,
             self.transformation(),
             accumulation=self.loop.accumulation,
             z_loss=self.loop.z_loss,
             compiler_options=self.loop.compiler_options,
         )
+        rows, shape = self.blueprint.sharding.named("batch", "length"), (self.loop.batch_rows, self.length)
+        ids, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
+        batch: Any = Batch._make((ids, ids, weights, ids, ids))
+        return step.lower(self.abstract, batch).compile()
 
 
 def plan(
@@ -155,7 +159,7 @@ def plan(
         steps=loop.steps,
         mesh=sharding.mesh,
     )
-    return Plan(model, loop, optimizer, drawing, abstract, cost)
+    return Plan(model, loop, optimizer, length, drawing, abstract, cost)
 
 
 def train(
@@ -185,7 +189,6 @@ def train(
 
     # ------------------------------------------------------------------ build
     schedule = plan.optimizer.schedule(loop.steps)
-    step_fn = plan.step()
     say(layout(drawing.sharding.mesh))
     say(plan.cost.table().terminal())
     if warning := plan.cost.warning():
@@ -206,6 +209,8 @@ def train(
             return state
         if step:
             say(f"resuming after step {step} of {loop.steps}")
+        together(lambda: check_metrics(workdir) if leader else None)
+        step_fn = plan.compiled_step()
         together(accept)
         checkpoints.start()
 
@@ -216,19 +221,17 @@ def train(
             together(lambda: MetricsWriter(workdir, step, active=leader)) as writer,
             ProfileWindow(loop.profile_steps, workdir / "profile") as profile,
         ):
-            first = next(batches)
-            run_step = step_fn.lower(state, first[1]).compile()
             throughput, last = Throughput(), False
-            for _, batch in chain([first], batches):
+            for _, batch in batches:
                 profile.before(step + 1)
                 with jax.transfer_guard("disallow"):
-                    state, metrics = run_step(state, batch)
+                    state, metrics = step_fn(state, batch)
                 step, position = step + 1, position.after(loop.batch_rows, rows.sequence_length)
                 throughput.step()
                 profile.after(step, state.step)
                 last = step == loop.steps
                 stopping = stop.at(step) and not last
-                # A run that is told to stop has little time.
+                # After a signal to stop there is no evaluation: the grace period is short.
                 measuring = [] if stopping else [event for event in every if event.is_due(step, loop.steps)]
                 saving = step % checkpointing.every_steps == 0 or measuring or stopping or last
                 logging = step % loop.log_every == 0 or last

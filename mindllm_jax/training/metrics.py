@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mindllm_jax.files import parse_json, write_bytes
+from mindllm_jax.files import write_bytes
+from mindllm_jax.reporting.run import metrics_lines
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ class MetricsWriter:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             if self._path.exists():
-                write_bytes(self._path, b"".join(_lines(self._path, start_step)))
+                kept = (line for line, row in metrics_lines(self._path) if (row["step"] or 0) <= start_step)
+                write_bytes(self._path, b"".join(kept))
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
             raise self._not_written(error) from None
@@ -76,8 +79,8 @@ class MetricsWriter:
             self._events.close()
         if self._file is not None:
             try:
-                os.fsync(self._file.fileno())
-                self._file.close()
+                with self._file:
+                    os.fsync(self._file.fileno())
             except OSError as error:
                 self.failure = self.failure or self._not_written(error)
 
@@ -90,7 +93,7 @@ class MetricsWriter:
 
 
 class _Events:
-    """TensorBoard's file of events, written in the caller's thread, so that an error is the caller's."""
+    """TensorBoard's event file, written synchronously so that errors reach the caller."""
 
     def __init__(self, folder: Path, start_step: int):
         from tensorboardX.event_file_writer import EventsWriter
@@ -122,12 +125,8 @@ class _Events:
             log.warning("TensorBoard events: %s", error)
 
 
-def _lines(path: Path, last_step: int) -> Iterator[bytes]:
-    """Yields the lines of steps up to the given one; a killed run may leave half a line at the end, which is none."""
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        if line.endswith(b"}\n"):
-            step = parse_json(line, f"{path}, line {number}").get("step")
-            if not isinstance(step, int):
-                raise ValueError(f"{path}, line {number}: damaged: no number as `step`; remove the line")
-            if step <= last_step:
-                yield line
+def check_metrics(workdir: Path) -> None:
+    """Raises ValueError that names a damaged line of the run's metrics.jsonl, which MetricsWriter would refuse."""
+    path = workdir / "metrics.jsonl"
+    if path.exists():
+        collections.deque(metrics_lines(path), maxlen=0)

@@ -1,4 +1,4 @@
-"""How far a run has read, and whether it can read on from there."""
+"""Position of a run in its training data, and whether it can resume from there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OF_READING = re.compile(r"\w+\.(data|instructions|loop\.steps|loop\.batch_rows)
 
 
 class Position(NamedTuple):
-    """How far a run has read; stored with each checkpoint."""
+    """Rows and tokens that a run has consumed; stored with each checkpoint."""
 
     rows: int = 0  # read so far: the number of the next row
     tokens: int = 0  # of those rows, padding included
@@ -39,7 +39,7 @@ def fingerprint(rows: TrainingRows, count: int) -> str:
 def require_same_past(
     rows: TrainingRows, position: Position, stored: Mapping[str, Any], now: Mapping[str, Any], where: str
 ) -> None:
-    """Raises ValueError where the rows read so far would not have been the same under the present settings.
+    """Raises ValueError where the data order up to the checkpoint differs under the present settings.
 
     Continued from there, the run would read some text twice and other text never. Settings that change only what comes
     later are no reason.
@@ -59,7 +59,7 @@ def require_same_past(
 
 
 def require_planned_length(rows: TrainingRows, position: Position, rows_left: int, where: str) -> None:
-    """Raises ValueError where the order of the rows depends on their number and the run would read another number."""
+    """Raises ValueError where the data order is laid out for another number of rows than the resumed run reads."""
     if rows.planned_rows not in (None, position.rows + rows_left):
         raise ValueError(
             f"{where}: the stages, caps, blocks or runs of the mixture are laid out over {rows.planned_rows:,} rows "

@@ -14,6 +14,7 @@ from mindllm_jax.data.mixture_rows import MixtureRows
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.parallel.together import together
 from mindllm_jax.run_records import resolved
 from mindllm_jax.training.checkpoint import Checkpointing
 from mindllm_jax.training.loop import Every, Loop, Plan, plan, train
@@ -49,7 +50,7 @@ def pretrain(
 
     Raises ValueError when store and model do not fit together, and as `train` does.
     """
-    check_vocabulary(config.model, store)
+    together(lambda: check_vocabulary(config.model, store))
     identity = {
         **resolved(config),
         "model": dataclasses.asdict(config.model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,7 +39,8 @@ class ProfileWindow:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._running:
-            self._stop()
+            with contextlib.suppress(Exception) if error else contextlib.nullcontext():
+                self._stop()
 
     def _stop(self) -> None:
         self._running = False

@@ -75,10 +75,10 @@ def load_decoder(
     Raises as `read_run` does, and ValueError when the checkpoint is damaged.
     """
     folder, model, tokenizer, identity = read_run(run, step)
-    verify(folder, PARAMETERS)
     plan = blueprint(model, sharding or Sharding(MeshAxes().build(jax.local_devices()[:1])))
     if untrained:
         return LoadedRun(plan.decoder(initial_params(model, plan, identity["seed"])), model, tokenizer, 0, identity)
+    verify(folder, PARAMETERS)
     params = restore_params(folder, _placed(plan))
     return LoadedRun(plan.decoder(params), model, tokenizer, int(folder.name), identity)
 

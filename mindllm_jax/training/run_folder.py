@@ -1,4 +1,4 @@
-"""A run's folder, held by one run at a time and seen by all its processes."""
+"""An exclusive lock on a run's folder, and a check that all its processes see the same folder."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from mindllm_jax.parallel.together import from_first, together
 from mindllm_jax.run_records import check_records, write_records
 
 LOCK = ".lock"
-PATIENCE = 10.0  # seconds in which a file that one host wrote has to be seen by the others
+PATIENCE = 30.0  # seconds in which a file that one host wrote has to be seen by the others
 LOCK_PATIENCE = 120.0  # seconds in which a file server lets go of the lock of a host that died
 
 log = logging.getLogger(__name__)
 
 
 class RunFolder(NamedTuple):
-    """The folder of a run, and how to write its records once the run was found to fit what is there."""
+    """A locked run folder; `accept` writes its records once all checks have passed."""
 
     path: Path
     accept: Callable[[], None]
@@ -59,14 +59,13 @@ def _lock(workdir: Path, word: str) -> Iterator[None]:
     """Locks the folder; the lock ends with the process, however that ends."""
     made = not workdir.exists()
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
         file = _locked(workdir / LOCK)
     except OSError as error:
         raise OSError(f"{workdir}: cannot write into the folder of the run: {error.strerror}") from None
     holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
     with file:
         file.truncate(0)
-        file.write(json.dumps(holder | {"word": word}))
+        file.write(json.dumps(holder | {"machine": _machine(), "word": word}))
         file.flush()
         try:
             yield
@@ -81,6 +80,7 @@ def _locked(path: Path) -> TextIO:
     """Opens and locks a file; waits a while for a holder on another host, which may have died. Raises ValueError."""
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,7 +88,7 @@ def _locked(path: Path) -> TextIO:
             with file:
                 file.seek(0)
                 holder = _holder(file.read())
-            if holder.get("host", socket.gethostname()) == socket.gethostname() or time.monotonic() > deadline:
+            if holder.get("machine", _machine()) == _machine() or time.monotonic() > deadline:
                 raise ValueError(_in_use(path.parent, holder)) from None
             time.sleep(0.2)
             continue
@@ -104,8 +104,15 @@ def _locked(path: Path) -> TextIO:
         file.close()
 
 
+def _machine() -> str:
+    """Names this machine until it starts again; a pod that is started elsewhere keeps its host name."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return socket.gethostname()
+
+
 def _holder(content: str) -> dict[str, Any]:
-    """What the lock says of who holds it; nothing in the moment before it was written."""
+    """Returns host, process and start of the lock's holder; nothing while they are not written yet."""
     with contextlib.suppress(ValueError):
         return parse_json(content, LOCK)
     return {}
@@ -121,6 +128,8 @@ def _require_seen(workdir: Path, word: str) -> None:
     path, deadline = workdir / LOCK, time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(OSError, ValueError, KeyError):
+            for folder in (workdir.parent, workdir):
+                os.listdir(folder)  # NFS looks anew at a folder that is opened
             if read_json(path)["word"] == word:
                 return
         if time.monotonic() > deadline:

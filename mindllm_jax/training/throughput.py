@@ -1,4 +1,4 @@
-"""The rate of training steps, without what happens between them."""
+"""Training steps per second, without pauses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Throughput:
         self._steps += 1
 
     def rate(self) -> float:
-        """Returns steps per second, and begins to count anew."""
+        """Returns steps per second since the last call, and resets the counter."""
         now = self._clock()
         seconds = self._seconds + (0.0 if self._since is None else now - self._since)
         rate = self._steps / max(seconds, 1e-9)

@@ -263,7 +263,7 @@ def test_a_workdir_of_another_configuration_is_refused_unless_accepted(build, tm
 
     go()
     go()
-    with pytest.raises(ValueError, match=r"another configuration:\n  Experiment\.rate\.peak: 0\.001 there, 0\.5 here"):
+    with pytest.raises(ValueError, match=r"another configuration:\n  Experiment\.rate\.peak: was 0\.001, is now 0\.5"):
         go("--gin.Rate.peak=0.5")
     assert json.loads((workdir / "config.json").read_text())["Experiment"]["rate"]["peak"] == 0.001
     go("--gin.Rate.peak=0.5", "--accept_changes")
@@ -317,7 +317,7 @@ def test_bad_input_ends_with_one_message_and_status_2():
 
 def test_ctrl_c_ends_with_a_message_and_status_130():
     done = _run_entry("raise KeyboardInterrupt")
-    assert done.returncode == 130 and "the same command goes on" in done.stderr
+    assert done.returncode == 130 and "run the same command again" in done.stderr
 
 
 @pytest.mark.parametrize("entry", sorted((ROOT / "launch").glob("*.py")), ids=lambda path: path.name)

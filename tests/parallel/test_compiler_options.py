@@ -36,4 +36,4 @@ def test_the_training_step_is_not_made_with_an_unknown_option() -> None:
     model = Model(vocab_size=64, layers=1, width=8, heads=1, head_dim=8, feed_forward=8, max_length=8)
     run = plan(model, loop, Optimizer(), MeshAxes(), 8)
     with pytest.raises(ValueError, match="xla_nonsense"):
-        run.step()
+        run.compiled_step()

@@ -14,6 +14,7 @@ def workdir(tmp_path):
         {"step": s, "time": 1e9 + s, "loss": 9 - s / 10, "learning_rate": 1e-3, "tokens_per_second": 3e3}
         for s in range(9)
     ]
+    rows[3]["loss"] = None  # as a step without a finite loss is logged
     rows.append(
         {"step": 8, "time": 2e9, "bits_per_byte/zh": 2.0, "bits_per_byte/en": 2.5, "bits_per_byte/laws_zh": 1.75}
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, newest, read_identity
-from mindllm_jax.training.checksums import CHECKSUMS, compare
+from mindllm_jax.training.checksums import CHECKSUMS, compare, write_checksums
 from mindllm_jax.training.position import Position
 from mindllm_jax.training.step import TrainState
 
@@ -146,6 +146,13 @@ def test_inference_does_not_read_the_optimizer(workdir: Path) -> None:
 def test_a_checkpoint_under_another_number_is_refused(workdir: Path) -> None:
     shutil.copytree(workdir / "checkpoints/12", workdir / "checkpoints/100")
     with pytest.raises(ValueError, match="100 holds the checkpoint of step 12: name it 12, or move it away"):
+        restored(workdir)
+
+
+def test_a_checkpoint_of_another_version_is_refused(workdir: Path) -> None:
+    rewritten(newest(workdir) / "run/metadata", position={"row": 3})
+    write_checksums(newest(workdir))
+    with pytest.raises(ValueError, match=r"metadata: the checkpoint was written by another version"):
         restored(workdir)
 
 

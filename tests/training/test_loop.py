@@ -65,11 +65,14 @@ def test_another_batch_size_reads_on_where_the_run_was(train, trained: Path, row
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"Mixture": {"seed": 1}}, r"Pretrain\.data\.seed: 0 there, 1 here"),
-        ({"Mixture": {"weights": {"zh": 3, "en": 2}}}, r"Pretrain\.data\.weights\.en: 3 there, 2 here"),
-        ({"Mixture": {"sequence_length": 16}}, r"Pretrain\.data\.sequence_length: 32 there, 16 here"),
-        ({"Mixture": {"sources": ("laws",), "weights": {"zh": 1}}}, r"Pretrain\.data\.sources: \[\] there, \['laws'\]"),
-        ({"Mixture": {"order": "blocked"}}, r"Pretrain\.data\.order: 'shuffled' there, 'blocked' here"),
+        ({"Mixture": {"seed": 1}}, r"Pretrain\.data\.seed: was 0, is now 1"),
+        ({"Mixture": {"weights": {"zh": 3, "en": 2}}}, r"Pretrain\.data\.weights\.en: was 3, is now 2"),
+        ({"Mixture": {"sequence_length": 16}}, r"Pretrain\.data\.sequence_length: was 32, is now 16"),
+        (
+            {"Mixture": {"sources": ("laws",), "weights": {"zh": 1}}},
+            r"Pretrain\.data\.sources: was \[\], is now \['laws'\]",
+        ),
+        ({"Mixture": {"order": "blocked"}}, r"Pretrain\.data\.order: was 'shuffled', is now 'blocked'"),
         (
             {"Mixture": {"stages": ({"name": "a", "share": 1, "weights": {"en": 1}}, {"name": "b", "share": 1})}},
             "stages",

@@ -96,7 +96,7 @@ def test_a_finished_run_says_so(run, straight):
 def test_a_workdir_of_another_configuration_is_refused(run, straight):
     done = run(straight, "--gin.Optimizer.peak_learning_rate=0.5")
     assert done.returncode == 2
-    assert "Pretrain.optimizer.peak_learning_rate: 0.0003 there, 0.5 here" in done.stderr
+    assert "Pretrain.optimizer.peak_learning_rate: was 0.0003, is now 0.5" in done.stderr
     assert "--accept_changes" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -129,7 +129,7 @@ def test_stopping_by_signal_saves_and_the_next_run_goes_on(run, straight, tmp_pa
             break
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == 130 and "goes on from what was saved" in errors
+    assert process.returncode == 130 and "resume from what was saved" in errors
     assert int(newest(tmp_path / "run").name) >= 1
 
 
@@ -197,7 +197,7 @@ def test_two_processes_of_which_one_is_told_to_stop_save_the_same_step(straight,
     second.send_signal(signal.SIGTERM)
     for process in (first, second):
         _, errors = process.communicate(timeout=300)
-        assert process.returncode == 130 and "goes on from what was saved" in errors, errors
+        assert process.returncode == 130 and "resume from what was saved" in errors, errors
     assert int(newest(tmp_path / "run").name) >= 1
 
 

@@ -88,7 +88,7 @@ time.sleep(60)
 def test_a_lock_of_another_host_is_waited_for(tmp_path: Path, monkeypatch, seconds: float) -> None:
     """A file server keeps the lock of a host that died for a while."""
     monkeypatch.setattr(module, "LOCK_PATIENCE", 3.0)
-    (tmp_path / LOCK).write_text(json.dumps({"host": "elsewhere", "process": 7, "since": "long ago"}))
+    (tmp_path / LOCK).write_text(json.dumps({"host": "elsewhere", "machine": "0", "process": 7, "since": "long ago"}))
     file = (tmp_path / LOCK).open()
     fcntl.flock(file, fcntl.LOCK_EX)
     timer = threading.Timer(seconds, file.close)
