@@ -22,6 +22,8 @@ def run(main: Callable[[], None]) -> NoReturn:
         try:
             main()
         except SystemExit as stop:  # --help, --print_config
+            if isinstance(stop.__context__, BrokenPipeError):  # rich's answer to it
+                raise stop.__context__ from None
             status = stop.code
         sys.stdout.flush()
     except KeyboardInterrupt:

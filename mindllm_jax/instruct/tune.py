@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -62,7 +63,8 @@ def tune(config: Tune, workdir: Path, accept: Callable[[], None] = lambda: None)
             longer than its positions, or an input is bad.
     """
     base = together(lambda: read_run(Path(config.base)))
-    require_same(f"the checkpoint {base.folder}", (base.folder / CHECKSUMS).read_bytes())
+    checksums = (base.folder / CHECKSUMS).read_bytes()
+    require_same(f"the checkpoint {base.folder}", checksums)
     run = config._plan(base)
     stored = workdir / "instructions.npz"
     packed = together(lambda: pack_instructions(config.instructions, base.tokenizer, stored))
@@ -73,6 +75,7 @@ def tune(config: Tune, workdir: Path, accept: Callable[[], None] = lambda: None)
         **resolved(config),
         "seed": config.loop.seed,
         "data": packed.key,
+        "base_sha256": hashlib.sha256(checksums).hexdigest(),
     }
 
     def start() -> Params:

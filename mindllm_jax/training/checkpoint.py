@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,18 @@ import orbax.checkpoint as ocp
 from mindllm_jax.checks import require_at_least
 from mindllm_jax.files import read_json, write_text
 from mindllm_jax.parallel.together import from_first, together
+from mindllm_jax.run_records import differences
 from mindllm_jax.training.checksums import verify, write_checksums
 from mindllm_jax.training.position import Position
 from mindllm_jax.training.step import Params, TrainState
 
+log = logging.getLogger(__name__)
+
 SAVED = "latest_checkpoint.json"
 """The step of the latest checkpoint, so that a run whose checkpoints were deleted is refused and not started anew."""
+
+_SAME = ("tokenizer_sha256", "data", "seed", "base_sha256")  # of what a run says, with what it is resumed
+_SHOWN = 8  # differences that a message lists
 
 
 @dataclass(frozen=True)
@@ -86,12 +93,14 @@ class Checkpoints:
         folder = self.directory / step
         verify(folder)
         identity = read_identity(folder)
-        for key in ("tokenizer_sha256", "data"):
-            if identity.get(key) != self.identity.get(key):
-                raise ValueError(
-                    f"checkpoint {folder}: {key} was {identity.get(key)} and is now {self.identity.get(key)}; use the "
-                    "data and tokenizer of that run, or another --workdir"
-                )
+        stored, now = ({key: of.get(key) for key in _SAME} for of in (identity, self.identity))
+        if changed := differences(stored, now):
+            more = f"\n  and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+            listing = "\n  ".join(changed[:_SHOWN]) + more
+            raise ValueError(
+                f"{folder}: the run was started from something else:\n  {listing}\n"
+                "use the data, tokenizer, base and seed of that run, or another --workdir"
+            )
         params = restore_params(folder, abstract.params)
         rest = _restore(folder / "training", _without_params(abstract))
         return Restored(TrainState(params=params, **rest), Position(**identity["position"]), identity, folder)
@@ -137,7 +146,10 @@ class Checkpoints:
         except Exception as error:
             raise self._not_saved(error) from error
         if self._writing is not None and jax.process_index() == 0:
-            write_text(self._workdir / SAVED, json.dumps({"step": self._writing[0]}) + "\n")
+            try:
+                write_text(self._workdir / SAVED, json.dumps({"step": self._writing[0]}) + "\n")
+            except OSError as error:  # the checkpoint itself is there
+                log.warning("%s cannot be written: %s", self._workdir / SAVED, error.strerror)
         self._writing = None
 
     def __enter__(self) -> Self:
@@ -163,7 +175,7 @@ class Checkpoints:
 
     def _require_new(self) -> None:
         path = self._workdir / SAVED
-        if path.exists():
+        if path.is_file():
             raise ValueError(
                 f"{path} says that this run has saved a checkpoint, but there is none in {self.directory}: put it "
                 f"back, or remove {path} to start the run from the beginning"

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from rich.console import Console
 
 from mindllm_jax.checks import require_at_least, require_seed
 from mindllm_jax.data.batches import GlobalBatches
@@ -21,11 +20,12 @@ from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.parallel.startup import layout
-from mindllm_jax.parallel.together import together
+from mindllm_jax.parallel.together import from_first, together
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, Restored
+from mindllm_jax.training.console import RunConsole
 from mindllm_jax.training.cost import Cost, run_cost
 from mindllm_jax.training.interrupt import StopSignal
-from mindllm_jax.training.metrics import MetricsWriter, check_metrics
+from mindllm_jax.training.metrics import MetricsWriter, evaluated_steps
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.position import Position, fingerprint, require_planned_length, require_same_past
 from mindllm_jax.training.profiling import ProfileWindow
@@ -179,13 +179,13 @@ def train(
     start: gives the parameters of a new run (fresh ones by default). accept: called once the run was found to fit what
     is in the workdir, before anything is written there.
 
-    Returns the last state. Raises KeyboardInterrupt after a requested stop, with everything saved; OSError when the
-    metrics cannot be written, with everything saved; ValueError when the run does not fit its latest checkpoint or
+    Returns the last state. Raises KeyboardInterrupt after a requested stop, with everything saved; OSError when metrics
+    or stdout cannot be written, with everything saved; ValueError when the run does not fit its latest checkpoint or
     diverges.
     """
     loop, drawing, every = plan.loop, plan.blueprint, list(every)
     leader = jax.process_index() == 0
-    say = Console(quiet=not leader, highlight=False).print
+    say = RunConsole(active=leader)
 
     # ------------------------------------------------------------------ build
     schedule = plan.optimizer.schedule(loop.steps)
@@ -204,12 +204,14 @@ def train(
             params = start() if start else initial_params(plan.model, drawing, loop.seed)
             state, position = initial_state(params, drawing, plan.transformation()), Position()
         step = int(state.step)
-        if step == loop.steps:
+        done = together(lambda: evaluated_steps(workdir) if leader else set[int]())
+        owed = bool(step) and from_first(str(step not in done)) == "True"  # the run ended before it was evaluated
+        measuring = [event for event in every if owed and event.is_due(step, loop.steps)]
+        if step == loop.steps and not measuring:
             say(f"all {loop.steps} steps are done; nothing to do")
             return state
         if step:
             say(f"resuming after step {step} of {loop.steps}")
-        together(lambda: check_metrics(workdir) if leader else None)
         step_fn = plan.compiled_step()
         together(accept)
         checkpoints.start()
@@ -221,8 +223,16 @@ def train(
             together(lambda: MetricsWriter(workdir, step, active=leader)) as writer,
             ProfileWindow(loop.profile_steps, workdir / "profile") as profile,
         ):
-            throughput, last = Throughput(), False
-            for _, batch in batches:
+
+            def evaluate(events: list[Every]) -> None:
+                for event in events:
+                    results = event.measure(drawing.decoder(state.params))
+                    say(f"step {step:>6}  " + "  ".join(f"{name} {value:.4f}" for name, value in results.items()))
+                    writer.write(step, results)
+
+            evaluate(measuring)
+            throughput, last = Throughput(), step == loop.steps
+            for _, batch in batches if not last else ():
                 profile.before(step + 1)
                 with jax.transfer_guard("disallow"):
                     state, metrics = step_fn(state, batch)
@@ -231,7 +241,7 @@ def train(
                 profile.after(step, state.step)
                 last = step == loop.steps
                 stopping = stop.at(step) and not last
-                # After a signal to stop there is no evaluation: the grace period is short.
+                # After a signal the grace period is short: the run evaluates when it resumes.
                 measuring = [] if stopping else [event for event in every if event.is_due(step, loop.steps)]
                 saving = step % checkpointing.every_steps == 0 or measuring or stopping or last
                 logging = step % loop.log_every == 0 or last
@@ -250,20 +260,17 @@ def train(
                             values["mfu"] = mfu
                         say(_line(step, loop.steps, plan.cost.tokens_per_step, values))
                         writer.write(step, values)
-                        if writer.failure:
+                        if writer.failure or say.failure:
                             stop.request()
                         _stop_if_diverged(values, loop)
                     if saving:  # before evaluating: what fails there costs no step
                         checkpoints.save(state, position, fingerprint(rows, position.rows))
-                    for event in measuring:
-                        results = event.measure(drawing.decoder(state.params))
-                        say(f"step {step:>6}  " + "  ".join(f"{name} {value:.4f}" for name, value in results.items()))
-                        writer.write(step, results)
+                    evaluate(measuring)
                 if stopping or last:
                     break
         checkpoints.wait()
-    if writer.failure:
-        raise writer.failure
+    if failure := writer.failure or say.failure:
+        raise failure
     if not last:
         raise KeyboardInterrupt
     return state

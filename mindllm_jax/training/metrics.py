@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import json
 import logging
 import math
@@ -125,8 +124,11 @@ class _Events:
             log.warning("TensorBoard events: %s", error)
 
 
-def check_metrics(workdir: Path) -> None:
-    """Raises ValueError that names a damaged line of the run's metrics.jsonl, which MetricsWriter would refuse."""
+def evaluated_steps(workdir: Path) -> set[int]:
+    """Returns the steps whose evaluations stand in the run's metrics.jsonl, which are the lines without a loss.
+
+    Raises ValueError that names a damaged line, which MetricsWriter would refuse.
+    """
     path = workdir / "metrics.jsonl"
-    if path.exists():
-        collections.deque(metrics_lines(path), maxlen=0)
+    rows = [row for _, row in metrics_lines(path)] if path.exists() else []
+    return {int(row["step"] or 0) for row in rows if "loss" not in row}

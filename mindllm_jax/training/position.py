@@ -15,7 +15,8 @@ from mindllm_jax.data.rows import TrainingRows
 from mindllm_jax.run_records import differences
 
 _SAMPLED = 256  # rows whose places are compared
-_OF_READING = re.compile(r"\w+\.(data|instructions|loop\.steps|loop\.batch_rows)\b")
+_OF_READING = re.compile(r"\w+\.(data|instructions)\.")
+_OF_READING_AND_LENGTH = re.compile(r"\w+\.(data|instructions|loop\.steps|loop\.batch_rows)\b")
 
 
 class Position(NamedTuple):
@@ -49,7 +50,8 @@ def require_same_past(
     """
     if stored["fingerprint"] == fingerprint(rows, position.rows):
         return
-    changed = [line for line in differences(dict(stored), dict(now)) if _OF_READING.match(line)]
+    reading = _OF_READING if rows.planned_rows is None else _OF_READING_AND_LENGTH
+    changed = [line for line in differences(dict(stored), dict(now)) if reading.match(line)]
     listing = "\n  ".join(changed) or "(no setting: the program lays rows out in another way than it did)"
     raise ValueError(
         f"{where}: under the present settings the {position.rows:,} rows read so far would have been other rows, so "

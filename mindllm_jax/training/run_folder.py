@@ -51,29 +51,33 @@ def run_folder(config: Any, arguments: Arguments) -> Iterator[RunFolder]:
     with ExitStack() as stack:
         together(lambda: stack.enter_context(_lock(workdir, word)) if leader else None)
         together(lambda: None if leader else _require_seen(workdir, word))
+        together(lambda: check_records(config, arguments))  # a run that was waited for may have changed them
         yield RunFolder(workdir, partial(write_records, config, workdir) if leader else lambda: None)
 
 
 @contextmanager
 def _lock(workdir: Path, word: str) -> Iterator[None]:
     """Locks the folder; the lock ends with the process, however that ends."""
-    made = not workdir.exists()
-    try:
-        file = _locked(workdir / LOCK)
-    except OSError as error:
-        raise OSError(f"{workdir}: cannot write into the folder of the run: {error.strerror}") from None
+    made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
-    with file:
-        file.truncate(0)
-        file.write(json.dumps(holder | {"machine": _machine(), "word": word}))
-        file.flush()
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, made)
         try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                (workdir / LOCK).unlink()
-                if made:
-                    workdir.rmdir()  # only if nothing was written
+            file = stack.enter_context(_locked(workdir / LOCK))
+            stack.callback((workdir / LOCK).unlink, missing_ok=True)
+            file.truncate(0)
+            file.write(json.dumps(holder | {"machine": _machine(), "word": word}))
+            file.flush()
+        except OSError as error:
+            raise OSError(f"{workdir}: cannot write into the folder of the run: {error.strerror}") from None
+        yield
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Removes folders that were made for the lock, and in which nothing was written."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _locked(path: Path) -> TextIO:

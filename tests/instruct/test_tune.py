@@ -190,5 +190,8 @@ def test_going_on_with_other_data_is_refused(
 ) -> None:
     shutil.copytree(tuned, tmp_path / "run")
     other = replace(config.instructions, inputs=(str(write(*ROWS[:30])),))
-    with pytest.raises(ValueError, match=r"checkpoints/8: data was .* use the data and tokenizer of that run"):
+    with pytest.raises(
+        ValueError,
+        match=r"checkpoints/8: the run was started from something else:\n  data\.files\.train: was .*rows\.jsonl",
+    ):
         tune(replace(config, instructions=other), tmp_path / "run")

@@ -114,9 +114,9 @@ def train(store: Path) -> Train:
         )
         stored = TokenStore.open(store)
         read = MixtureRows(config.data, stored, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
-        length = config.data.sequence_length
+        length, identity = config.data.sequence_length, resolved(config) | {"seed": config.loop.seed}
         run = plan(config.model, config.loop, Optimizer(), MeshAxes(), length, jax.devices()[:1])
-        loop.train(run, rows(read), workdir, config.checkpointing, resolved(config), every=every)
+        loop.train(run, rows(read), workdir, config.checkpointing, identity, every=every)
         return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
     return train

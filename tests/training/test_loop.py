@@ -130,6 +130,35 @@ def test_an_evaluation_that_fails_costs_no_step(train, tmp_path: Path) -> None:
     assert newest(tmp_path).name == "3"
 
 
+@pytest.mark.parametrize("step", [2, 4])
+def test_an_evaluation_that_was_cut_is_done_when_the_run_resumes(train, tmp_path: Path, step: int) -> None:
+    def counted(_: Decoder) -> dict[str, float]:
+        return {"measured": 1.0}
+
+    def cut(_: Decoder) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [Every(step, cut)])
+    assert newest(tmp_path).name == str(step)
+    for _ in range(2):  # and is not done again
+        metrics = train(tmp_path, [Every(step, counted)])
+        assert [row["step"] for row in metrics if "measured" in row] == list(range(step, 5, step))
+        assert list(of(metrics, "loss")) == [1, 2, 3, 4]
+
+
+def test_a_note_of_a_checkpoint_that_cannot_be_written_costs_nothing(train, tmp_path: Path) -> None:
+    (tmp_path / "latest_checkpoint.json").mkdir()
+    train(tmp_path, Checkpointing={"every_steps": 2})
+    assert newest(tmp_path).name == "4"
+
+
+def test_another_seed_is_refused_by_name(train, trained: Path) -> None:
+    """Evaluation makes the parameters of an untrained run of it."""
+    with pytest.raises(ValueError, match=r"started from something else:\n  seed: was 0, is now 1"):
+        train(trained, Loop={"steps": 8, "seed": 1})
+
+
 def test_a_log_line_that_cannot_be_written_ends_the_run_with_everything_saved(train, tmp_path: Path) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
 

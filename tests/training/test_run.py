@@ -133,6 +133,20 @@ def test_stopping_by_signal_saves_and_the_next_run_goes_on(run, straight, tmp_pa
     assert int(newest(tmp_path / "run").name) >= 1
 
 
+def test_a_run_whose_output_ends_saves_and_stops(straight, tmp_path):
+    """As that of `train.py | head`."""
+    command = [sys.executable, "launch/train.py", "--gin", str(straight / "operative_config.gin")]
+    command += ["--workdir", str(tmp_path / "run"), "--gin.Loop.steps=100000", "--gin.Checkpointing.every_steps=100000"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    for line in process.stdout:
+        if line.startswith("step"):
+            break
+    process.stdout.close()
+    assert process.wait(timeout=300) == 141 and "has ended (a pipe such as `| head`)" in process.stderr.read()
+    assert int(newest(tmp_path / "run").name) >= 1
+
+
 def test_a_full_disk_is_told_and_nothing_is_lost(run, straight, tmp_path):
     copy = tmp_path / "run"
     subprocess.run(["cp", "-r", str(straight), str(copy)], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -101,9 +102,21 @@ def test_a_lock_of_another_host_is_waited_for(tmp_path: Path, monkeypatch, secon
 
 
 def test_a_start_that_is_not_accepted_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="something does not fit"), run_folder(Settings(), arguments(tmp_path / "run")):
+    deep = tmp_path / "new/and/deep"
+    with pytest.raises(ValueError, match="something does not fit"), run_folder(Settings(), arguments(deep)):
         raise ValueError("something does not fit")
-    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module.json, "dumps", full)
+    refused = pytest.raises(OSError, match="cannot write into the folder of the run: No space left on device")
+    with refused, run_folder(Settings(), arguments(tmp_path / "new/run")):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("flags", [(), ("--accept_changes",)])
