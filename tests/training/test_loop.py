@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,7 @@ def test_another_seed_is_refused_by_name(train, trained: Path) -> None:
         train(trained, Loop={"steps": 8, "seed": 1})
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /dev/full and /proc/self/fd")
 def test_a_log_line_that_cannot_be_written_ends_the_run_with_everything_saved(train, tmp_path: Path) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
 
