@@ -53,9 +53,9 @@ def gone(process: int) -> bool:
     for _ in range(100):
         try:
             os.kill(process, 0)
-        except ProcessLookupError:
-            return True
-        if "\nState:\tZ" in Path(f"/proc/{process}/status").read_text():  # its new parent has not looked yet
+            if "\nState:\tZ" in Path(f"/proc/{process}/status").read_text():  # its new parent has not looked yet
+                return True
+        except (ProcessLookupError, FileNotFoundError):
             return True
         time.sleep(0.1)
     return False
