@@ -114,6 +114,7 @@ def numpy_logits(decoder: Decoder, tokens: np.ndarray, segments: np.ndarray, pos
     return np.stack(logits)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 def test_logits_agree_with_an_independent_implementation_in_float64(choice, x64):
     config = dataclasses.replace(TINY, compute_dtype="float64", **CHOICES[choice])
@@ -126,6 +127,7 @@ def test_logits_agree_with_an_independent_implementation_in_float64(choice, x64)
     assert difference < 1e-12 * np.abs(expected[real]).max()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 def test_a_document_s_logits_do_not_depend_on_its_neighbours(choice):
     decoder = Decoder(dataclasses.replace(TINY, **CHOICES[choice]), rngs=nnx.Rngs(SEED))

@@ -59,6 +59,7 @@ def summed_over_devices(sums: Any) -> list[tuple[str, bool]]:
     return found
 
 
+@pytest.mark.long
 def test_gradients_of_blocks_are_summed_over_devices_as_asked() -> None:
     """Once along each of both axes of the mesh."""
     assert summed_over_devices("compute") == [("f32", True)] * 2 * MATRICES

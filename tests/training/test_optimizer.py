@@ -82,6 +82,7 @@ def by_path(tree: Any) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_every_parameter_moves_as_the_formulas_say(name: Any) -> None:
     rng = np.random.default_rng(SEED)

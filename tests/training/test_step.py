@@ -22,6 +22,7 @@ from mindllm_jax.training.step import TrainState, blueprint, initial_params, ini
 
 TINY = Model(vocab_size=62, layers=2, width=16, heads=2, head_dim=8, feed_forward=24, max_length=16)
 WIDE = dataclasses.replace(TINY, compute_dtype="float64")
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture
@@ -77,7 +78,6 @@ def test_gradients_agree_with_finite_differences_in_float64(x64, batch):
         np.testing.assert_allclose(np.sum(grad * direction), expected, rtol=0, atol=1e-6 * float(np.linalg.norm(grad)))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "mesh"),
     [
