@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -63,8 +62,7 @@ def tune(config: Tune, workdir: Path, accept: Callable[[], None] = lambda: None)
             longer than its positions, or an input is bad.
     """
     base = together(lambda: read_run(Path(config.base)))
-    checksums = (base.folder / CHECKSUMS).read_bytes()
-    require_same(f"the checkpoint {base.folder}", checksums)
+    require_same(f"the checkpoint {base.folder}", (base.folder / CHECKSUMS).read_bytes())
     run = config._plan(base)
     stored = workdir / "instructions.npz"
     packed = together(lambda: pack_instructions(config.instructions, base.tokenizer, stored))
@@ -75,7 +73,8 @@ def tune(config: Tune, workdir: Path, accept: Callable[[], None] = lambda: None)
         **resolved(config),
         "seed": config.loop.seed,
         "data": packed.key,
-        "base_sha256": hashlib.sha256(checksums).hexdigest(),
+        # What does not change while the base trains further, which is no reason to refuse a resume.
+        "base": {key: base.identity.get(key) for key in ("model", "data", "seed")},
     }
 
     def start() -> Params:

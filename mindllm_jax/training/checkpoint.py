@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 SAVED = "latest_checkpoint.json"
 """The step of the latest checkpoint, so that a run whose checkpoints were deleted is refused and not started anew."""
 
-_SAME = ("tokenizer_sha256", "data", "seed", "base_sha256")  # of what a run says, with what it is resumed
+_SAME = ("tokenizer_sha256", "data", "seed", "base")  # of what a run says, with what it is resumed
 _SHOWN = 8  # differences that a message lists
 
 

@@ -24,7 +24,8 @@ from mindllm_jax.instruct.tune import Tune, tune
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.training.checkpoint import Checkpointing
+from mindllm_jax.training.checkpoint import Checkpointing, newest
+from mindllm_jax.training.checksums import write_checksums
 from mindllm_jax.training.loop import Loop
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.restore import load_decoder, read_run
@@ -195,3 +196,22 @@ def test_going_on_with_other_data_is_refused(
         match=r"checkpoints/8: the run was started from something else:\n  data\.files\.train: was .*rows\.jsonl",
     ):
         tune(replace(config, instructions=other), tmp_path / "run")
+
+
+def test_a_base_that_trained_further_is_the_same_base_and_one_of_another_seed_is_not(
+    config: Tune, tuned: Path, base: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tuned, tmp_path / "run")
+    further = Path(shutil.copytree(base, tmp_path / "base"))
+    newest(further).rename(further / "checkpoints/9")
+    of_base = further / "checkpoints/9/run/metadata"
+    identity = json.loads(of_base.read_text()) | {"step": 9}
+
+    def resume(seed: int) -> None:
+        of_base.write_text(json.dumps(identity | {"seed": seed}))
+        write_checksums(further / "checkpoints/9")
+        tune(replace(config, base=str(further)), tmp_path / "run")
+
+    resume(identity["seed"])
+    with pytest.raises(ValueError, match=r"started from something else:\n  base\.seed: was 0, is now 5"):
+        resume(5)
