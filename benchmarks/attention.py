@@ -1,7 +1,8 @@
 """Attention: time, TFLOP/s and error of every implementation that is here, in one run on one machine.
 
 python benchmarks/attention.py [--head_dims 64,128] [--lengths 2048,4096,8192,16384,32768] [--tokens 16384]
-    [--heads 16/16,32/8] [--means causal,512,1024,2048] [--markdown FILE] [--here] [--tune]
+    [--heads 16/16,32/8] [--means causal,512,1024,2048] [--implementations triton,cudnn] [--markdown FILE]
+    [--lines FILE] [--limit SECONDS] [--here] [--tune]
 
 bfloat16, forward and forward with backward. A row of the batch is one causal document, or packed with documents of a
 mean length (exponential) that do not see each other; the batch has as many rows as make --tokens, at least one. Heads
@@ -13,14 +14,15 @@ are those of queries / of keys.
 - errors: relative Frobenius error of the output, and of the worst gradient, of the timed call itself against the plain
   formula in float32: at the last queries of the first row, and at the keys that these alone see.
 
-An implementation that cannot do a problem has a line that says why. --markdown is written after each line. Without a
-GPU or TPU nothing is measured, unless --here asks for this machine. --tune measures tiles instead and rewrites the
-chip's lines of kernels/flash_attention/tiles.json (benchmarks/attention_tiles.py). Prints markdown and JSON.
+An implementation that cannot do a problem has a line that says why. --markdown is written after each line; with
+--lines, too, and what stands in that file is not measured again. After --limit seconds no line is begun. Without a GPU
+or TPU nothing is measured, unless --here asks for this machine. --tune measures tiles instead and rewrites the chip's
+lines of kernels/flash_attention/tiles.json (benchmarks/attention_tiles.py). Prints markdown and JSON.
 """
 
 import argparse
-import importlib.metadata
 import json
+import math
 import os
 import shlex
 import sys
@@ -30,36 +32,22 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from attention_calls import OURS, Problem, errors, matrix_product_rate, seconds, truth, with_jax, with_torch
 
 CAUSAL_PEER = {"gpu": "cudnn", "tpu": "splash", "cpu": "reference"}
-PACKAGES = (
-    "jax",
-    "jaxlib",
-    "libtpu",
-    "jax-cuda13-plugin",
-    "nvidia-cudnn-cu13",
-    "jax-triton",
-    "triton",
-    "torch",
-    "tokamax",
-)
 COLUMNS = (
     "row", "head", "heads", "length", "implementation", "forward ms", "TFLOP/s", "share", "both ms", "both TFLOP/s",
     "both share", "error", "gradient error", "why not",
 )  # fmt: skip
 
 
-def line(problem: Problem, name: str, rate: float, expected: list[np.ndarray]) -> tuple[Any, ...]:
+def line(problem: Problem, name: str, rate: float) -> tuple[Any, ...]:
     """One line of the table; what cannot be done is a line that says why."""
-    kind = "causal" if problem.mean is None else f"packed {problem.mean}"
-    heads = f"{problem.heads}/{problem.kv_heads}"
-    start = (kind, problem.head_dim, heads, problem.length, name)
+    start = (*problem.names(), name)
     try:
         call = with_torch(problem) if name == "torch" else with_jax(name, problem)
         times = seconds(call.forward, call.wait), seconds(call.both, call.wait)
-        error, *of_gradients = errors(call.results(), expected)
+        error, *of_gradients = errors(call.results(), truth(problem))
     except Exception as failure:  # out of memory, not supported, not installed: any of a library's own kinds
         return *start, *[None] * 8, f"{type(failure).__name__}: {failure}".splitlines()[0][:160]
     figures = []
@@ -83,10 +71,11 @@ def page(lines: list[tuple[Any, ...]], rate: float) -> str:
     """The results as markdown."""
     import jax
 
+    from mindllm_jax.recipes.machine import installed
     from mindllm_jax.reporting.tables import Table
 
     device = jax.local_devices()[0].device_kind
-    versions = ", ".join(f"{name} {version}" for name in PACKAGES if (version := installed(name)) is not None)
+    versions = ", ".join(f"{name} {version}" for name, version in installed().items())
     command = shlex.join(["python", "benchmarks/attention.py", *sys.argv[1:]])
     text = (
         f"# Attention on {device}\n\nRebuilt by `{command}`, which says what the columns mean."
@@ -101,14 +90,6 @@ def page(lines: list[tuple[Any, ...]], rate: float) -> str:
     return text + Table(("head", "heads", "ours", "peer", "forward", "both"), ratios, caption).markdown()
 
 
-def installed(package: str) -> str | None:
-    """Its version."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def main() -> None:
     """Measures every combination."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -117,9 +98,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16384)
     parser.add_argument("--heads", default="16/16,32/8")
     parser.add_argument("--means", default="causal,512,1024,2048")
+    parser.add_argument("--implementations", help="only these of those that are here; torch is one")
     parser.add_argument("--markdown", type=Path, help="a file for the tables")
+    parser.add_argument("--lines", type=Path, help="a file that keeps the lines, to go on with")
+    parser.add_argument("--limit", type=float, default=math.inf, help="seconds")
     parser.add_argument("--here", action="store_true", help="also without a GPU or TPU")
     parser.add_argument("--tune", action="store_true", help="measure tiles and rewrite the table of them")
+    parser.add_argument("--tiles", type=Path, help="with --tune: another table to rewrite, which must be there")
     arguments = parser.parse_args()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs memory too
 
@@ -127,6 +112,7 @@ def main() -> None:
 
     from mindllm_jax.files import write_text
     from mindllm_jax.kernels.flash_attention import IMPLEMENTATIONS
+    from mindllm_jax.recipes.kept import Kept
 
     platform = jax.default_backend()
     if platform == "cpu" and not arguments.here:
@@ -137,30 +123,34 @@ def main() -> None:
     if arguments.tune:
         import attention_tiles
 
-        attention_tiles.tune(head_dims, lengths, heads[0], arguments.tokens)
+        attention_tiles.tune(head_dims, lengths, heads[0], arguments.tokens, arguments.tiles, arguments.limit)
         return
-    rate = matrix_product_rate()
     here = [
         name
         for name, entry in IMPLEMENTATIONS.items()
         if (name != "reference" or platform == "cpu")
         and (entry.capabilities.platforms is None or platform in entry.capabilities.platforms)
     ]
+    asked = arguments.implementations
+    names = [name for name in (*here, "torch") if asked is None or name in asked.split(",")]
+    kept = Kept(arguments.lines, arguments.limit)
+    rate = kept.measure(("matrix product",), matrix_product_rate)
     lines: list[tuple[Any, ...]] = []
-    problems: list[Problem] = []
     means = [None if x == "causal" else int(x) for x in arguments.means.split(",")]
-    for (n, kv), head_dim, length in product(heads, head_dims, lengths):
-        problems += [Problem(mean, head_dim, n, kv, length, max(1, arguments.tokens // length)) for mean in means]
-    for problem in problems:
-        expected = truth(problem)
-        for name in (*here, "torch"):
-            lines.append(line(problem, name, rate, expected))
+    for (n, kv), head_dim, length, mean in product(heads, head_dims, lengths, means):
+        problem = Problem(mean, head_dim, n, kv, length, max(1, arguments.tokens // length))
+        for name in names:
+            found = kept.measure((*problem, name), lambda p=problem, name=name: line(p, name, rate))
+            if found is None:
+                continue
+            ended = isinstance(found, dict)
+            lines.append((*problem.names(), name, *[None] * 8, found["failed"]) if ended else tuple(found))
             print(*lines[-1], file=sys.stderr)
             if arguments.markdown:
                 write_text(arguments.markdown, page(lines, rate))
     print(page(lines, rate))
     found = [dict(zip(COLUMNS, entry, strict=True)) for entry in lines]
-    print(json.dumps({"matrix product TFLOP/s": rate / 1e12, "lines": found}))
+    print(json.dumps({"complete": kept.complete, "matrix product TFLOP/s": rate / 1e12, "lines": found}))
 
 
 if __name__ == "__main__":

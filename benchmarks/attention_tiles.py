@@ -1,6 +1,7 @@
 """The search for tiles behind `python benchmarks/attention.py --tune`: measured, and written into the table."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,15 +15,22 @@ from attention_calls import OURS, Problem, seconds, with_jax
 from mindllm_jax.files import write_text
 from mindllm_jax.kernels.flash_attention import tiles
 from mindllm_jax.kernels.flash_attention.tiles import Row
+from mindllm_jax.reporting.tables import Table
 
-# Of each kernel: (queries, keys), and for Triton (warps, stages).
+# Of each kernel: (queries, keys), and for Triton (warps, stages). In a small tile eight warps have too little to do,
+# and a single stage leaves the products waiting for the memory.
 TRITON = [
-    (q, k, warps, stages) for q, k in product((32, 64, 128), repeat=2) for warps in (4, 8) for stages in (1, 2, 3)
+    (q, k, warps, stages)
+    for q, k in product((32, 64, 128), repeat=2)
+    for warps in (4, 8)
+    for stages in (1, 2, 3)
+    if (warps == 4 or q * k >= 64 * 64) and (stages > 1 or q * k >= 64 * 128)
 ]
 PALLAS = [(q, k, None, None) for q, k in product((256, 512, 1024), repeat=2)]
 KERNELS = {
     "gpu": {"forward": TRITON, "backward_queries": TRITON, "backward_keys": TRITON},
     "tpu": {"forward": PALLAS, "backward": PALLAS},
+    "cpu": {"forward": PALLAS[:2]},  # no kernel there reads the table: to try the search itself
 }
 MEAN = 1024
 """Documents of packed rows; they count as much as causal ones."""
@@ -48,14 +56,25 @@ def search(
     source: str,
     seconds: Callable[[tuple[Row, ...], Row], float | None],
     path: Path,
-) -> None:
+    limit: float = math.inf,
+) -> bool:
     """Finds the fastest tile for each kernel, head dimension and length; the file is rewritten after each.
 
+    What the file has from this source is not searched again.
+
     seconds: of a table and the line of it that is on trial; None where the tile does not run.
+    limit: seconds from now after which no kernel's search is begun.
+
+    Returns whether all were searched.
     """
+    until = time.monotonic() + limit
     for head_dim, length, kernel in product(head_dims, lengths, kernels):
         # Earlier kernels of the same problem are already at their best.
         table = tuple(Row(**line) for line in json.loads(path.read_text(encoding="utf-8")))
+        if any(row[:4] == (chip, kernel, head_dim, length) and row.source == source for row in table):
+            continue
+        if time.monotonic() > until:
+            return False
         timed: list[tuple[float, Row]] = []
         for tile in kernels[kernel]:
             row = Row(chip, kernel, head_dim, length, *tile, source)
@@ -68,14 +87,22 @@ def search(
         taken, row = min(timed, key=lambda pair: pair[0])
         write_text(path, as_text(replaced(table, row)))
         print(f"{kernel}, head {head_dim}, length {length}: {row[4:8]} in {taken * 1e3:.3f} ms", file=sys.stderr)
+    return True
 
 
-def tune(head_dims: Sequence[int], lengths: Sequence[int], heads: tuple[int, int], tokens: int) -> None:
-    """Searches on the chip that is here, for the sum of the times of causal and of packed rows."""
+def tune(
+    head_dims: Sequence[int],
+    lengths: Sequence[int],
+    heads: tuple[int, int],
+    tokens: int,
+    path: Path | None = None,
+    limit: float = math.inf,
+) -> None:
+    """Searches on the chip that is here, for the sum of the times of causal and of packed rows; prints its lines.
+
+    path: of the table; the library's by default.
+    """
     platform = jax.default_backend()
-    if platform not in KERNELS:
-        print(f"not tuned: no kernel with tiles of the table runs on {platform}")
-        return
 
     def measured(table: tuple[Row, ...], row: Row) -> float | None:
         assert row.length is not None
@@ -92,6 +119,10 @@ def tune(head_dims: Sequence[int], lengths: Sequence[int], heads: tuple[int, int
                     return None
         return taken
 
+    path = path or tiles.PATH
     chip = jax.local_devices()[0].device_kind
     source = f"measured {time.strftime('%Y-%m-%d')}, jax {jax.__version__}"
-    search(chip, KERNELS[platform], head_dims, lengths, source, measured, tiles.PATH)
+    complete = search(chip, KERNELS[platform], head_dims, lengths, source, measured, path, limit)
+    rows = [row for row in json.loads(path.read_text(encoding="utf-8")) if row["chip"] == chip]
+    print(Table(Row._fields, [tuple(row.values()) for row in rows], f"Tiles of {chip}.").markdown())
+    print(json.dumps({"complete": complete, "tiles": rows}))

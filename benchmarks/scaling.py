@@ -1,32 +1,61 @@
 """MFU of the 1.3B and 3.1B presets on a GPU, beside transformers with PyTorch on the same shapes in one run.
 
-python benchmarks/scaling.py [--presets mindllm_1b3,mindllm_3b] [--rows 8] [--attention triton,xla] [--remat attention]
-    [--seconds 30] [--markdown FILE] [--here]
+python benchmarks/scaling.py [--presets mindllm_1b3,mindllm_3b] [--rows 16] [--attention triton,xla] [--seconds 15]
+    [--lines FILE] [--limit SECONDS] [--markdown FILE] [--here]
 
-Each measurement is a process of its own. The peer is LlamaForCausalLM with torch.compile, sdpa attention and fused
-AdamW under bfloat16 autocast, on one GPU. MFU is tokens a second times FLOPs a token (the formula is printed) over the
-dense bfloat16 peak of the GPU; beside it stands the share of what a bfloat16 product of 8,192 x 8,192 matrices reaches.
-Without a GPU it says so and ends; --here measures a small model on this machine, to try the benchmark itself.
+Each measurement is a process of its own on the first GPU; with --lines what stands in that file is not measured again.
+Ours takes the micro-batches and the rematerialisation that the planner's arithmetic ranks first, or, where the GPU runs
+out of memory, the next that needs a tenth less; beside the step's time stands the one that the planner expects. The
+peer is LlamaForCausalLM with torch.compile, sdpa attention and fused AdamW under bfloat16 autocast, with the fewest
+micro-batches that fit.
+
+MFU is tokens a second times FLOPs a token (the formula is printed) over the dense bfloat16 peak of the GPU; beside it
+stands the share of what a bfloat16 product of 8,192 x 8,192 matrices reaches. Without a GPU it says so and ends; --here
+measures a small model on this machine, planned as for an H100, to try the benchmark itself. Prints a table and JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import steps
 from attention_calls import matrix_product_rate
 
+from mindllm_jax.recipes.kept import Kept, TimeUp
+
+if TYPE_CHECKING:
+    from mindllm_jax.model.config import Model
+    from mindllm_jax.parallel.hardware import Chip
+
 SMALL = {"layers": 2, "width": 128, "heads": 2, "head_dim": 64, "feed_forward": 256, "vocab_size": 1024}
+PLANNED_FOR = "NVIDIA H100 80GB HBM3"
+TRIES = 4
+COLUMNS = (
+    "preset", "what", "micro-batches", "remat", "tokens/s", "MFU %", "% of the product", "step s", "planned s",
+    "peak GiB", "failed",
+)  # fmt: skip
 
 
-def model_of(preset: str, attention: str | None, remat: str, *, small: bool) -> Any:
+class Way(NamedTuple):
+    """How a step is run: micro-batches, what the backward pass keeps, and the seconds that the planner expects."""
+
+    accumulation: int
+    remat: str
+    expected: float | None
+
+
+def model_of(preset: str, attention: str | None, remat: str, *, small: bool) -> Model:
     """A preset's shape, or a small one, in bfloat16."""
     from mindllm_jax import configuration
     from mindllm_jax.training.pretrain import Pretrain
@@ -37,99 +66,149 @@ def model_of(preset: str, attention: str | None, remat: str, *, small: bool) -> 
     return dataclasses.replace(model, **SMALL, max_length=256) if small else model
 
 
-def measure(side: str, model: Any, rows: int, seconds: float) -> dict[str, Any]:
-    """Median seconds of a step, of which the first two are left out, and the peak of the machine's own product."""
+def planned(model: Model, rows: int, kind: str, chip: Chip) -> Iterator[Way]:
+    """What the planner ranks first for one such device, and then always the next that needs a tenth less memory."""
+    from mindllm_jax.parallel.described import DescribedGpu
+    from mindllm_jax.parallel.hardware import USABLE
+    from mindllm_jax.planning.candidates import candidates
+    from mindllm_jax.planning.roofline import REACHED
+    from mindllm_jax.training.loop import Loop
+
+    room = USABLE * chip.memory
+    for candidate in candidates(model, Loop(batch_rows=rows), model.max_length, [DescribedGpu(0, kind)], chip):
+        needed = sum(candidate.memory.values())
+        if needed <= room:
+            yield Way(candidate.accumulation, candidate.remat, candidate.time.total / REACHED["gpu"])
+            room = 0.9 * needed
+
+
+def measure(side: str, model: Model, rows: int, accumulation: int, seconds: float) -> dict[str, Any]:
+    """Median seconds of a step, of which the first two are left out, the peak of memory, and the machine's product."""
     if side == "peer":
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        step = steps.peer(model, rows, device=device, compiled=device == "cuda")
-        return {"seconds": steps.median_seconds(step, seconds, warm=2)}
-    taken = steps.median_seconds(steps.ours(model, rows), seconds, warm=2)
-    return {"seconds": taken, "product_tflops": matrix_product_rate() / 1e12}
+        step = steps.peer(model, rows, device=device, accumulation=accumulation, compiled=device == "cuda")
+        taken = steps.median_seconds(step, seconds, warm=2)
+        return {"seconds": taken, "peak": torch.cuda.max_memory_allocated() if device == "cuda" else None}
+    import jax
+
+    taken = steps.median_seconds(steps.ours(model, rows, accumulation), seconds, warm=2)
+    peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {"seconds": taken, "peak": peak, "product": matrix_product_rate()}
 
 
-def child(words: list[str]) -> dict[str, Any] | str:
-    """`measure` in a process of its own, or why it failed."""
+def child(words: list[str], limit: float) -> dict[str, Any]:
+    """`measure` in a process of its own, or why it failed. Raises TimeUp after `limit` seconds."""
     environment = os.environ | {
         "XLA_PYTHON_CLIENT_PREALLOCATE": "true",
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",
         "HF_HUB_OFFLINE": "1",
     }
     command = [sys.executable, __file__, "--child", *words]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=min(limit, 1e6), check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeUp from None
     if done.returncode:
         reasons = [line for line in done.stderr.splitlines() if "Error" in line and not line.startswith(" ")]
-        return (reasons or ["no message"])[-1][:200]
+        return {"failed": (reasons or [f"status {done.returncode}"])[-1][:200], "memory": _lacks_memory(done.stderr)}
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _lacks_memory(text: str) -> bool:
+    return "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
+
+
+def first_that_fits(side: str, preset: str, attention: str, ways: list[Way], common: list[str], kept: Kept) -> Any:
+    """The first of the ways that has the memory, with what was measured of it."""
+    found = dict[str, Any](failed="no way has the memory by the planner's arithmetic")
+    for way in ways[:TRIES]:
+        words = [side, preset, attention, way.remat, str(way.accumulation), *common]
+        found = {"way": way, **child(words, kept.left())}
+        if not found.get("memory"):
+            break
+    return found
+
+
+def row_of(name: str, model: Model, rows: int, found: dict[str, Any], product: float | None, known: Chip | None) -> Any:
+    """A row of the table without the preset: what was measured, and its shares of what the machine can do."""
+    from mindllm_jax.training.cost import flops_per_token
+
+    way = Way(*found.get("way", (None, None, None)))
+    taken, peak = found.get("seconds"), found.get("peak")
+    rate = rows * model.max_length / taken if taken else None
+    flops = rate * flops_per_token(model, model.max_length) if rate else None
+    mfu = 100 * flops / known.flops if flops and known else None
+    share = 100 * flops / product if flops and product else None
+    gib = peak / 2**30 if peak else None
+    failed = found.get("failed", "")
+    return name, way.accumulation, way.remat, rate, mfu, share, taken, way.expected, gib, failed
 
 
 def main() -> None:
     """Measures every preset with every attention, and the peer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", default="mindllm_1b3,mindllm_3b")
-    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--attention", default="triton,xla")
-    parser.add_argument("--remat", default="attention")
-    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--lines", type=Path, help="a file that keeps what was measured, to go on with")
+    parser.add_argument("--limit", type=float, default=math.inf, help="seconds")
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--here", action="store_true")
-    parser.add_argument("--child", nargs=7, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=8, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        side, preset, attention, remat, small, count, seconds = arguments.child
+        side, preset, attention, remat, accumulation, small, count, seconds = arguments.child
         model = model_of(preset, None if attention == "none" else attention, remat, small=small == "small")
-        print(json.dumps(measure(side, model, int(count), float(seconds))))
+        print(json.dumps(measure(side, model, int(count), int(accumulation), float(seconds))))
         return
 
     # This process asks for names alone; what is measured gets the memory. Ours and the peer have the first GPU.
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     import jax
-    import rich
 
     from mindllm_jax.files import write_text
-    from mindllm_jax.parallel.hardware import chip
+    from mindllm_jax.parallel.hardware import CHIPS, chip
     from mindllm_jax.reporting.tables import Cell, Table
-    from mindllm_jax.training.cost import FLOPS_FORMULA, flops_per_token
+    from mindllm_jax.training.cost import FLOPS_FORMULA
 
-    if jax.default_backend() != "gpu" and not arguments.here:
+    on_gpu = jax.default_backend() == "gpu"
+    if not on_gpu and not arguments.here:
         print("not run: there is no GPU here (--here tries the benchmark on this machine with a small model)")
         return
-    size = "small" if arguments.here and jax.default_backend() != "gpu" else "whole"
-    common = [arguments.remat, size, str(arguments.rows), str(arguments.seconds)]
+    kept = Kept(arguments.lines, arguments.limit)
+    kind, count = jax.devices()[0].device_kind, arguments.rows
+    known = chip(kind)
+    common = ["whole" if on_gpu else "small", str(count), str(arguments.seconds)]
     rows: list[tuple[Cell, ...]] = []
-    kind = jax.devices()[0].device_kind
-    here = chip(kind)
-    for preset in arguments.presets.split(","):
-        model = model_of(preset, None, arguments.remat, small=size == "small")
-        sides = [("ours", name) for name in arguments.attention.split(",")] + [("peer", "none")]
-        product = None  # of the machine, as the last of ours measured it
-        for side, attention in sides:
-            found = child([side, preset, attention, *common])
-            name = f"ours, {attention}" if side == "ours" else "transformers, torch.compile"
-            if isinstance(found, str):
-                rows.append((preset, name, None, None, None, found))
-                continue
-            product = found.get("product_tflops", product)
-            rate = arguments.rows * model.max_length / found["seconds"]
-            flops = rate * flops_per_token(model, model.max_length)
-            rows.append(
-                (
-                    preset,
-                    name,
-                    rate,
-                    100 * flops / here.flops if here else None,
-                    100 * flops / (product * 1e12) if product else None,
-                    "",
-                )
-            )
-    columns = ("preset", "what", "tokens/s", "MFU %", "% of the machine's own product", "failed")
-    caption = f"{kind}, {arguments.rows} rows, jax {jax.__version__}; {FLOPS_FORMULA}"
-    table = Table(columns, rows, caption)
-    rich.print(table.terminal())
-    if arguments.markdown:
-        write_text(arguments.markdown, f"`python benchmarks/scaling.py {' '.join(sys.argv[1:])}`\n\n{table.markdown()}")
+    product = None  # of the machine, as the last of ours measured it
+    for preset, attention in itertools.product(arguments.presets.split(","), (*arguments.attention.split(","), "none")):
+        model = model_of(preset, None, "none", small=not on_gpu)
+        if attention == "none":
+            side, name = "peer", "transformers, torch.compile"
+            ways = [Way(n, "none", None) for n in (1, 2, 4, 8, 16, 32) if count % n == 0][-TRIES:]
+        else:
+            side, name = "ours", f"ours, {attention}"
+            ways = list(planned(model, count, *((kind, known) if known else (PLANNED_FOR, CHIPS[PLANNED_FOR]))))
+        call = functools.partial(first_that_fits, side, preset, attention, ways, common, kept)
+        found = kept.measure((preset, attention, *common), call)
+        if found is None:
+            continue
+        product = found.get("product", product)
+        rows.append((preset, *row_of(name, model, count, found, product, known)))
+        print(*rows[-1], file=sys.stderr)
+        if arguments.markdown:
+            caption = f"{kind}, steps of {count} rows of {model.max_length}, jax {jax.__version__}; {FLOPS_FORMULA}"
+            command = f"`python benchmarks/scaling.py {' '.join(sys.argv[1:])}`"
+            write_text(arguments.markdown, f"{command}\n\n{Table(COLUMNS, rows, caption).markdown()}")
+    print(Table(COLUMNS, rows, FLOPS_FORMULA).markdown())
+    lines = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    print(json.dumps({"complete": kept.complete, "lines": lines}))
 
 
 if __name__ == "__main__":

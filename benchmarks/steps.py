@@ -40,10 +40,10 @@ def ours(model: Model, rows: int, accumulation: int = 1) -> Callable[[], Any]:
     return step
 
 
-def peer(model: Model, rows: int, *, device: str, compiled: bool = False) -> Callable[[], Any]:
+def peer(model: Model, rows: int, *, device: str, accumulation: int = 1, compiled: bool = False) -> Callable[[], Any]:
     """LlamaForCausalLM of the same shape with sdpa attention and fused AdamW; bfloat16 is autocast.
 
-    compiled: through torch.compile.
+    accumulation: micro-batches of a step. compiled: through torch.compile.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -68,9 +68,10 @@ def peer(model: Model, rows: int, *, device: str, compiled: bool = False) -> Cal
     tokens = torch.randint(0, model.vocab_size, (rows, model.max_length), device=device)
 
     def step() -> None:
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=model.compute_dtype == "bfloat16"):
-            loss = run(input_ids=tokens, labels=tokens).loss
-        loss.backward()
+        for part in tokens.chunk(accumulation):
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=model.compute_dtype == "bfloat16"):
+                loss = run(input_ids=part, labels=part).loss
+            (loss / accumulation).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,7 @@
-"""How the tests run: on CPU devices, offline, the same every time, with an account of what they took and left out."""
+"""How the tests run: on CPU devices, offline, the same every time, with an account of what they took and left out.
+
+MINDLLM_TEST_PLATFORM=cuda runs the tests of kernels on this machine's GPU instead; `make gpu` does.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,15 @@ from typing import Any
 
 import pytest
 
-os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TRITON_INTERPRET"] = "1"
+if os.environ.get("MINDLLM_TEST_PLATFORM", "cpu") == "cpu":
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["TRITON_INTERPRET"] = "1"
+else:
+    os.environ["JAX_PLATFORMS"] = os.environ["MINDLLM_TEST_PLATFORM"]
+    # Float32 means float32 in the plain formula as well: by default a GPU rounds its operands to TF32.
+    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the processes of pytest-xdist share the GPU
 # Many tests compile the same small models. All of this holds for the processes that tests start, too.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".cache/jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

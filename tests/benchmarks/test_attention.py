@@ -61,7 +61,7 @@ def test_errors_notice_what_is_wrong(calls: Any, mean: int | None, monkeypatch: 
 
 def test_what_cannot_be_done_is_a_line(attention: Any) -> None:
     problem = attention.Problem(None, head_dim=16, heads=2, kv_heads=1, length=16, batch=1)
-    *_, why = attention.line(problem, "cudnn", 1e12, [])
+    *_, why = attention.line(problem, "cudnn", 1e12)
     assert "implementation='cudnn' runs on gpu, not on cpu" in why
 
 
@@ -93,9 +93,17 @@ def test_search_keeps_the_fastest_tile_and_other_chips(attention_tiles: Any, tmp
 
     candidates = [(q, k, 4, 2) for q in (64, 128, 256) for k in (64, 32)]
     kernels = dict.fromkeys(("forward", "backward_queries", "backward_keys"), candidates)
-    for _ in range(2):  # again: its own lines are replaced
-        attention_tiles.search("NVIDIA H200", kernels, [64, 128], [2048, 8192], "measured", seconds, path)
-    assert len(tried) == 2 * 6 * 3 * 4
+
+    def search(source: str, limit: float = 1e9) -> int:
+        tried.clear()
+        complete = attention_tiles.search("NVIDIA H200", kernels, [64, 128], [2048, 8192], source, seconds, path, limit)
+        assert complete == (limit > 0)
+        return len(tried)
+
+    assert search("measured", limit=-1.0) == 0
+    assert search("measured yesterday") == 6 * 3 * 4
+    assert search("measured") == 6 * 3 * 4  # the lines of yesterday are replaced
+    assert search("measured") == 6 * 4  # what was found stays; a kernel with which no tile ran is tried again
     after = tuple(Row(**line) for line in json.loads(path.read_text(encoding="utf-8")))
     assert path.read_text(encoding="utf-8") == attention_tiles.as_text(after)
     own = {row[1:7] for row in after if row.chip == "NVIDIA H200"}

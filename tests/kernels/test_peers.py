@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import sys
 from types import ModuleType
 from typing import Any
@@ -100,6 +101,15 @@ def test_cudnn_is_asked_the_same(options: dict[str, Any], monkeypatch: pytest.Mo
     monkeypatch.setattr(jax.nn, "dot_product_attention", in_xla)
     assert_errors_of_the_reference("cudnn", 4, 64, 130, options)
     assert set(asked) == {"cudnn"}
+
+
+@pytest.mark.skipif(os.environ["JAX_PLATFORMS"] == "cpu", reason="needs an NVIDIA GPU (`make gpu`)")
+@pytest.mark.parametrize("options", [{}, *OPTIONS])
+@pytest.mark.parametrize("name", ["cudnn", "tokamax"])
+def test_peers_on_a_gpu(name: str, options: dict[str, Any]) -> None:
+    if name == "tokamax":
+        pytest.importorskip("tokamax", reason="tokamax is not installed")
+    assert_errors_of_the_reference(name, 4, 64, 256, options)
 
 
 @pytest.mark.parametrize("options", [*OPTIONS, {"logit_cap": 2.0}])

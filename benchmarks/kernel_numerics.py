@@ -1,0 +1,81 @@
+"""Errors of the kernels on this machine's GPU against float64: the tests of kernels, run there and told in one table.
+
+python benchmarks/kernel_numerics.py [--here]
+
+Triton's kernels, portable XLA, cuDNN and the loss head, forward and backward, in float32 and bfloat16, under all masks;
+each is run twice and has to give the same bits. The bound is that of tests/numerics.py: twice the error of the plain
+formula in the same dtype on the same machine, with a floor. --here runs a few of the tests on the CPU, Triton's in its
+interpreter. Needs pytest and hypothesis. Prints a table and JSON; the status is that of the tests.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+ATTENTION = "tests/kernels/test_flash_attention.py"
+TRITON = f"{ATTENTION}::test_triton_kernels_have_the_same_errors"
+XLA = f"{ATTENTION}::test_errors_are_those_of_the_plain_formula"
+LOSS_HEAD = "tests/kernels/test_linear_cross_entropy.py::test_errors_are_those_of_the_plain_formula"
+TESTS = (TRITON, XLA, "tests/kernels/test_peers.py::test_peers_on_a_gpu", LOSS_HEAD)
+HERE = (f"{TRITON}[offset, ragged, 4 a key head, 64-float32]", f"{XLA}[decode-bfloat16]", LOSS_HEAD)
+PROCESSES = 4
+"""Most of the time goes into compiling for the GPU, which one process does on one core."""
+
+
+def outcome(case: ElementTree.Element) -> tuple[str, str]:
+    """Whether a test passed, failed or was skipped, and why."""
+    for kind in ("failure", "error", "skipped"):
+        if (found := case.find(kind)) is not None:
+            message = found.get("message") or found.text or ""
+            return ("skipped" if kind == "skipped" else "failed"), message.splitlines()[0][:300]
+    return "passed", ""
+
+
+def told(case: ElementTree.Element) -> dict[str, Any]:
+    """One test: its name, outcome, and the worst error it recorded by implementation."""
+    verdict, why = outcome(case)
+    recorded = {p.get("name"): p.get("value") or "" for p in case.iter("property")}
+    errors = json.loads(recorded.get("errors", "{}"))
+    worst = {name: max(of_results.values()) for name, of_results in errors.items()}
+    return {"test": case.get("name"), "outcome": verdict, "why": why, "errors": worst}
+
+
+def main() -> None:
+    """Runs the tests and prints what they found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--here", action="store_true", help="a few of them, on the CPU")
+    arguments = parser.parse_args()
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-o", "junit_family=xunit1"]  # has properties
+    command += HERE if arguments.here else TESTS
+    if not arguments.here and importlib.util.find_spec("xdist"):
+        command += ["--numprocesses", str(PROCESSES)]
+    environment = os.environ | {"MINDLLM_TEST_PLATFORM": "cpu" if arguments.here else "cuda"}
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        done = subprocess.run([*command, f"--junitxml={report}"], cwd=ROOT, env=environment, check=False)
+        if not report.exists():
+            raise SystemExit(f"the tests did not run: pytest ended with status {done.returncode}")
+        found = [told(case) for case in ElementTree.parse(report).iter("testcase")]
+
+    from mindllm_jax.reporting.tables import Table
+
+    worst = [(x["test"], x["errors"]["triton"], x["errors"]["reference"]) for x in found if x["errors"]]
+    counts = {verdict: sum(x["outcome"] == verdict for x in found) for verdict in ("passed", "failed", "skipped")}
+    print("\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".\n")
+    if failed := [(x["test"], x["why"]) for x in found if x["outcome"] == "failed"]:
+        print(Table(("failed", "why"), failed).markdown())
+    print(Table(("test", "Triton's worst error", "the plain formula's"), worst).markdown())
+    print(json.dumps({"complete": True, **counts, "tests": found}))
+    sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Recipes that put rooms together: what proves and measures the project on a machine."""

@@ -1,0 +1,91 @@
+"""What a measurement is of: the device, the versions of packages, and the sources of the library."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+
+from mindllm_jax.run_records import git_sha
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "libtpu",
+    "jax-cuda13-plugin",
+    "nvidia-cudnn-cu13",
+    "jax-triton",
+    "triton",
+    "tokamax",
+    "flax",
+    "optax",
+    "torch",
+    "transformers",
+)
+LIBRARY = Path(__file__).parents[1]
+
+
+def installed() -> dict[str, str]:
+    """Returns the versions of those packages that are installed, of all on which a measurement depends."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def source_sha256() -> str:
+    """Returns the sha256 of the library's Python files: what was measured, also where there is no git."""
+    digest = hashlib.sha256()
+    files = [*LIBRARY.glob("**/*.py"), *(LIBRARY / "kernels").glob("**/*.py")]  # `**` may stop at the symlink
+    for path in sorted({path.relative_to(LIBRARY) for path in files}):
+        digest.update(f"{path.as_posix()}\n".encode() + (LIBRARY / path).read_bytes())
+    return digest.hexdigest()
+
+
+def device() -> str:
+    """Returns the name of the first NVIDIA GPU and its driver's version, or of the processor where there is none.
+
+    It is asked of the driver's tool, so that this process takes no memory of the GPU.
+    """
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return _processor()
+    name, _, driver = done.stdout.strip().partition(", ")
+    return f"{name}, driver {driver}" if done.returncode == 0 else _processor()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def identity() -> dict[str, str | dict[str, str]]:
+    """Returns what is written beside a measurement: device, Python, versions, sources and commit."""
+    return {
+        "device": device(),
+        "python": platform.python_version(),
+        "versions": installed(),
+        "sources": source_sha256(),
+        "git": git_sha(),
+    }
+
+
+@functools.cache
+def digest() -> str:
+    """Returns a hash of the identity without the commit: measurements with another one are of something else."""
+    told = {name: value for name, value in identity().items() if name != "git"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
