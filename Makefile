@@ -54,6 +54,12 @@ $(VENV)/.triton: $(VENV)/.hf
 	@$(INSTALL) --only-if-found --no-deps triton==3.9.0
 	@touch $@
 
+# JAX with CUDA 13, and what runs the tests of kernels. The peers, PyTorch for CUDA and transformers, are not fetched: where
+# they are installed they are measured.
+$(VENV)/.gpu: $(VENV)/.demo
+	@$(INSTALL) --editable '.[gpu]' pytest hypothesis pytest-xdist
+	@touch $@
+
 # The TPU's compiler needs no TPU. It stays out of the way of jax, which would look for one.
 $(VENV)/.tpu: $(VENV)/.test
 	@$(INSTALL) --only-if-found --no-deps --upgrade --target "$(VENV)/libtpu" libtpu
@@ -61,7 +67,7 @@ $(VENV)/.tpu: $(VENV)/.test
 
 # --- the commands -----------------------------------------------------------------------------------------------------
 
-.PHONY: help demo quick test test-all test-lines clean
+.PHONY: help demo quick test test-all test-lines gpu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +99,13 @@ line-py%:
 	@python="$(call interpreter,v == $(firstword $(subst -, ,$*)))"; \
 	test -n "$$python" || { echo "not run: this Python was not found"; exit 0; }; \
 	$(MAKE) test VENV=.venv-lines/py$* PYTHON="$$python" CONSTRAINTS=constraints/py$(patsubst 313-%,312-%,$*).txt
+
+# HERE=1 tries it at toy size on the CPU. STORE=folder is the token store of its training run, MINUTES when it shall end.
+CHECK = "$(VENV)/bin/python" launch/hardware_check.py --workdir runs/hardware_check$(if $(HERE),_here) \
+	$(if $(HERE),--gin.HardwareCheck.here=True) $(if $(STORE),--gin.HardwareCheck.store="$(STORE)") \
+	$(if $(MINUTES),--gin.HardwareCheck.minutes=$(MINUTES))
+gpu: $(VENV)/$(if $(HERE),.triton,.gpu) ## prove and measure all of it on this machine's NVIDIA GPU; HERE=1 tries that on the CPU
+	@$(CHECK)
 
 clean: ## remove environments, caches and builds; runs/ stays
 	rm -rf .venv .venv-lines .cache .*_cache .hypothesis build dist *.egg-info

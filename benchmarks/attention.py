@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds")
     parser.add_argument("--here", action="store_true", help="also without a GPU or TPU")
     parser.add_argument("--tune", action="store_true", help="measure tiles and rewrite the table of them")
-    parser.add_argument("--tiles", type=Path, help="with --tune: another table to rewrite, which must be there")
+    parser.add_argument("--tiles", type=Path, help="with --tune: another table to rewrite")
     arguments = parser.parse_args()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs memory too
 

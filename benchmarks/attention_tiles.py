@@ -100,7 +100,7 @@ def tune(
 ) -> None:
     """Searches on the chip that is here, for the sum of the times of causal and of packed rows; prints its lines.
 
-    path: of the table; the library's by default.
+    path: of the table, the library's by default; where there is no such file it begins as that.
     """
     platform = jax.default_backend()
 
@@ -120,6 +120,8 @@ def tune(
         return taken
 
     path = path or tiles.PATH
+    if not path.exists():
+        write_text(path, as_text(tiles.rows()))
     chip = jax.local_devices()[0].device_kind
     source = f"measured {time.strftime('%Y-%m-%d')}, jax {jax.__version__}"
     complete = search(chip, KERNELS[platform], head_dims, lengths, source, measured, path, limit)

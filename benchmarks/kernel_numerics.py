@@ -60,7 +60,8 @@ def main() -> None:
     environment = os.environ | {"MINDLLM_TEST_PLATFORM": "cpu" if arguments.here else "cuda"}
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        done = subprocess.run([*command, f"--junitxml={report}"], cwd=ROOT, env=environment, check=False)
+        command.append(f"--junitxml={report}")
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False)
         if not report.exists():
             raise SystemExit(f"the tests did not run: pytest ended with status {done.returncode}")
         found = [told(case) for case in ElementTree.parse(report).iter("testcase")]
@@ -69,7 +70,7 @@ def main() -> None:
 
     worst = [(x["test"], x["errors"]["triton"], x["errors"]["reference"]) for x in found if x["errors"]]
     counts = {verdict: sum(x["outcome"] == verdict for x in found) for verdict in ("passed", "failed", "skipped")}
-    print("\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".\n")
+    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".\n")
     if failed := [(x["test"], x["why"]) for x in found if x["outcome"] == "failed"]:
         print(Table(("failed", "why"), failed).markdown())
     print(Table(("test", "Triton's worst error", "the plain formula's"), worst).markdown())

@@ -117,7 +117,7 @@ def main() -> None:
     columns = ("vocabulary", "loss", "temporary GiB", "of naive", "ms", "of naive's time")
     command = shlex.join(["python", "benchmarks/loss_head.py", *sys.argv[1:]])
     text = f"# The loss head\n\nRebuilt by `{command}`, which says what the columns mean; jax {jax.__version__}.\n\n"
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: list[dict[str, Any]] = []
     meshes: dict[str, jax.sharding.Mesh | None] = {jax.local_devices()[0].device_kind: None}
     if arguments.topology:
         meshes[arguments.topology] = one_device_mesh(described_tpus(arguments.topology))
@@ -137,9 +137,9 @@ def main() -> None:
             if arguments.markdown:
                 write_text(arguments.markdown, f"{text}{Table(columns, rows, caption).markdown()}")
         text += f"{Table(columns, rows, caption).markdown()}\n"
-        found[device] = [dict(zip(columns, row, strict=True)) for row in rows]
+        found += [{"device": device, **dict(zip(columns, row, strict=True))} for row in rows]
     print(text)
-    print(json.dumps(found))
+    print(json.dumps({"lines": found}))
 
 
 if __name__ == "__main__":

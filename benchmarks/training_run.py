@@ -3,10 +3,11 @@
 python benchmarks/training_run.py --store STORE --workdir DIR [--seconds 300] [--attention triton]
     [--lines FILE] [--limit SECONDS] [--here]
 
-The run is configs/pretrain/hardware_check.gin through launch/train.py, stopped by SIGTERM after --seconds, start and
-compilation included; run again it goes on from its checkpoint. Then 60 steps twice with deterministic kernels: once
-straight through, once killed after its first checkpoint and run again; the losses of all steps have to be equal to the
-last bit. --here takes a small model, and without --store the documents of tests/fixtures. Prints tables and JSON.
+The run is configs/pretrain/hardware_check.gin through launch/train.py, stopped by SIGTERM so many seconds after its
+first logged step; where the run is there already it goes on from its checkpoint. Then 60 steps twice with deterministic
+kernels: once straight through, once killed after its first checkpoint and run again; the losses of all steps have to be
+equal to the last bit. --here takes a small model, and without --store the documents of tests/fixtures. Prints tables
+and JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mindllm_jax.parallel.local_processes import end_with_parent
 from mindllm_jax.recipes.kept import Kept, TimeUp
+from mindllm_jax.reporting.run import metrics_lines
 
 ROOT = Path(__file__).parents[1]
 CONFIG = "configs/pretrain/hardware_check.gin"
@@ -73,7 +76,12 @@ class Training:
         workdir.parent.mkdir(parents=True, exist_ok=True)
         with workdir.with_suffix(".output").open("ab") as output:
             return subprocess.Popen(
-                command, cwd=ROOT, env=os.environ | self._environment, stdout=output, stderr=subprocess.STDOUT
+                command,
+                cwd=ROOT,
+                env=os.environ | self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=end_with_parent,
             )
 
 
@@ -99,18 +107,24 @@ def wait(process: subprocess.Popen[bytes], workdir: Path, seconds: float, *, sto
 
 
 def metrics(workdir: Path) -> list[dict[str, float]]:
-    """The rows of metrics.jsonl, none where there is none yet."""
-    from mindllm_jax.reporting.run import read_metrics
+    """The rows of metrics.jsonl, none where there is none yet; what was not finite is NaN."""
+    path = workdir / "metrics.jsonl"
+    rows = [row for _, row in metrics_lines(path)] if path.exists() else []
+    return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
 
-    return read_metrics(workdir) if (workdir / "metrics.jsonl").exists() else []
 
-
-def trained(training: Training, workdir: Path, seconds: float) -> dict[str, Any]:
-    """The run of minutes: speed, loss curve and bits per byte."""
+def trained(training: Training, workdir: Path, seconds: float, left: float) -> dict[str, Any]:
+    """The run of minutes: speed, loss curve and bits per byte. Raises TimeUp where `left` seconds are too few."""
     started = time.monotonic()
-    wait(training.start(workdir), workdir, seconds, stop=signal.SIGTERM)
-    wall = time.monotonic() - started
+    before, process = len(metrics(workdir)), training.start(workdir)
+    while process.poll() is None and len(metrics(workdir)) == before and time.monotonic() - started < left:
+        time.sleep(0.1)
+    first = time.monotonic()
+    wait(process, workdir, min(seconds, started + left - first), stop=signal.SIGTERM)
+    wall = time.monotonic() - first
     rows = metrics(workdir)
+    if len(rows) == before == 0:
+        raise TimeUp
     steps = [row for row in rows if "loss" in row]
     curve = [(int(row["step"]), row["loss"]) for row in steps]
     speed = steps[len(steps) // 4 :]  # without the first ones
@@ -189,7 +203,7 @@ def main() -> None:
     found = {
         "run": kept.measure(
             ("run", store, arguments.seconds),
-            functools.partial(trained, Training(settings, {}), workdir / "run", min(arguments.seconds, kept.left())),
+            functools.partial(trained, Training(settings, {}), workdir / "run", arguments.seconds, kept.left()),
         ),
         "resume": kept.measure(
             ("resume", store),

@@ -36,6 +36,7 @@ ROOTS = (
     "mindllm_jax.generation.chat:Chat",
     "mindllm_jax.corpus.demo:DemoCorpus",
     "mindllm_jax.interop.convert:Convert",
+    "mindllm_jax.recipes.hardware_steps:HardwareCheck",
 )
 """Root dataclasses of the entry points, imported only to judge a name that the present root does not know."""
 

@@ -15,6 +15,12 @@ GRACE = 5.0  # seconds that the others have after one failed
 STOP_GRACE = 60.0  # seconds that all have, to save, after SIGTERM or Ctrl-C
 
 
+def end_with_parent() -> None:
+    """As `preexec_fn` of a new process: lets Linux send it SIGTERM when its parent is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
 def run_processes(command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> int:
     """Runs the command once in each environment and returns the status of the first that failed, or 0.
 
@@ -30,18 +36,12 @@ def run_processes(command: Sequence[str], environments: Sequence[Mapping[str, st
     # In groups of their own Ctrl-C does not reach them: every signal comes from here, once.
     running = [
         subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_end_with_parent
+            command, env=environment, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=end_with_parent
         )
         for environment in environments
     ]
     status = _wait(running, signals)
     return 128 - status if status < 0 else status
-
-
-def _end_with_parent() -> None:
-    """In a new process: lets Linux send it SIGTERM when its parent is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _wait(running: list[subprocess.Popen[bytes]], signals: list[int]) -> int:

@@ -50,18 +50,18 @@ def source_sha256() -> str:
     return digest.hexdigest()
 
 
-def device() -> str:
-    """Returns the name of the first NVIDIA GPU and its driver's version, or of the processor where there is none.
+def gpu() -> str | None:
+    """Returns the name of the first NVIDIA GPU and its driver's version; None where the driver's tool finds none.
 
-    It is asked of the driver's tool, so that this process takes no memory of the GPU.
+    This process does not touch the GPU for it.
     """
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return _processor()
+        return None
     name, _, driver = done.stdout.strip().partition(", ")
-    return f"{name}, driver {driver}" if done.returncode == 0 else _processor()
+    return f"{name}, driver {driver}" if done.returncode == 0 and name else None
 
 
 def _processor() -> str:
@@ -76,7 +76,7 @@ def _processor() -> str:
 def identity() -> dict[str, str | dict[str, str]]:
     """Returns what is written beside a measurement: device, Python, versions, sources and commit."""
     return {
-        "device": device(),
+        "device": gpu() or _processor(),
         "python": platform.python_version(),
         "versions": installed(),
         "sources": source_sha256(),

@@ -20,7 +20,7 @@ def test_a_tiny_run(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    (rows,) = json.loads(done.stdout.splitlines()[-1]).values()
+    rows = json.loads(done.stdout.splitlines()[-1])["lines"]
     assert [row["loss"] for row in rows] == ["naive", "chunk default", "chunk 64"]
     assert all(row["ms"] > 0 for row in rows)
     naive, default, small = (row["temporary GiB"] for row in rows)

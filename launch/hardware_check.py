@@ -1,0 +1,44 @@
+"""Proves and measures the project on an NVIDIA GPU: numerics, attention, steps of the presets, a training run.
+
+python launch/hardware_check.py --workdir runs/hardware_check [--gin.HardwareCheck.store=STORE] [--dry_run]
+`make gpu` installs first; HERE=1 after it (--gin.HardwareCheck.here=True) tries every command at toy size on the CPU.
+
+Every step is a benchmark of its own with a limit; its result is written when it ends, and the same command goes on with
+what is missing. --dry_run prints what each step needs. The workdir ends with page.html and lines.md, the lines for
+docs/results/hardware.md. See docs/gpu.md.
+"""
+
+import sys
+
+from mindllm_jax import configuration
+
+
+def main() -> None:
+    """Runs the steps, or lists them."""
+    arguments = configuration.command_line(__doc__)
+
+    from pathlib import Path
+
+    import rich
+
+    from mindllm_jax.recipes.hardware_page import aim_rows, write_results
+    from mindllm_jax.recipes.hardware_run import result, run_steps
+    from mindllm_jax.recipes.hardware_steps import HardwareCheck, listing, steps
+    from mindllm_jax.reporting.tables import Table
+
+    config = configuration.load(HardwareCheck, arguments)
+    if arguments.dry_run:
+        rich.print(listing(config, Path("WORKDIR")).terminal())
+        return
+    if arguments.workdir is None:
+        raise ValueError("give a folder for the results as --workdir DIR")
+    workdir = arguments.workdir.resolve()
+    complete = run_steps(config, workdir, lambda line: print(line, flush=True), lambda: write_results(config, workdir))
+    found = {step.name: result(workdir, step.name) for step in steps(config, workdir)}
+    rich.print(Table(("aim", "wanted", "measured", ""), list(aim_rows(found))).terminal())
+    print(f"page: {workdir / 'page.html'}; lines for docs/results/hardware.md: {workdir / 'lines.md'}")
+    sys.exit(0 if complete else 1)
+
+
+if __name__ == "__main__":
+    configuration.run(main)
