@@ -69,8 +69,9 @@ def main() -> None:
     rows.append(("evaluate, bits per byte", tokens / taken(evaluate), None))
     caption = f"{jax.local_devices()[0].device_kind}; {arguments.run.name}, {loaded.model.layers} layers of"
     caption += f" {loaded.model.width}; {count} new tokens after {count}, {tokens:,} held-out tokens"
-    print(Table(("", "tokens/s", "ms a step"), rows, caption).markdown())
-    print(json.dumps({"complete": True, "lines": rows}))
+    columns = ("what", "tokens/s", "ms a step")
+    print(Table(columns, rows, caption).markdown())
+    print(json.dumps({"lines": [dict(zip(columns, row, strict=True)) for row in rows]}))
 
 
 if __name__ == "__main__":

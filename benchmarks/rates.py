@@ -52,8 +52,10 @@ def main() -> None:
         ),
         ("memory that a program may take, GiB", memory and memory / 2**30, known and known.memory / 2**30),
     ]
-    print(Table(("", "measured", "published peak"), rows, f"{here.device_kind}; {told['device']}").markdown())
-    print(json.dumps({"complete": True, "device": here.device_kind, "rates": rows, "identity": told}))
+    columns = ("rate", "measured", "published peak")
+    print(Table(columns, rows, f"{here.device_kind}; {told['device']}").markdown())
+    lines = [dict(zip(columns, row, strict=True)) for row in rows]
+    print(json.dumps({"device": here.device_kind, "lines": lines, "identity": told}))
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def _parts(step: Step, kept: dict[str, Any]) -> Iterator[Part]:
     reason = f" ({kept['reason']})" if kept.get("reason") else ""
     yield Paragraph(
         f"{step.title} ({step.name}): {kept['status']}{reason}. {told['device']}; commit {told['git'][:12]}, sources"
-        f" {told['sources'][:12]}; python {' '.join(step.command)}"
+        f" {told['sources'][:12]}; {' '.join(kept['command'])}"
     )
     found = kept.get("found")
     if isinstance(found, dict):
@@ -156,16 +156,18 @@ def _parts(step: Step, kept: dict[str, Any]) -> Iterator[Part]:
 
 
 def _tables(found: dict[str, Any]) -> Iterator[Table]:
-    """Lists of objects or of rows, and objects of plain values, as tables."""
+    """Plain values, objects of them and lists of objects, as tables."""
+    if plain := [
+        (name, _cell(x)) for name, x in found.items() if not isinstance(x, list | dict) and name != "complete"
+    ]:
+        yield Table(("", ""), plain)
     for name, value in found.items():
-        if name in ("identity", "tests") or not value:
+        if not value or name in ("identity", "tests"):
             continue
         if isinstance(value, dict):
             yield Table(("", name), [(key, _cell(x)) for key, x in value.items() if not isinstance(x, list)])
-        elif isinstance(value, list) and isinstance(value[0], dict):
-            yield Table(tuple(value[0]), [tuple(map(_cell, row.values())) for row in value])
         elif isinstance(value, list):
-            yield Table(("",) * len(value[0]), [tuple(map(_cell, row)) for row in value])
+            yield Table(tuple(value[0]), [tuple(map(_cell, row.values())) for row in value])
 
 
 def _cell(value: Any) -> Cell:

@@ -58,15 +58,20 @@ def run_steps(config: HardwareCheck, workdir: Path, say: Callable[[str], None], 
             say(f"--- {step.name}: left out: {reason}")
             found = {"status": "left out", "reason": reason}
         else:
-            say(f"\n--- {step.name}: {step.title} (at most {left / 60:.1f} min)\n$ python {' '.join(step.command)}")
+            say(f"\n--- {step.name}: {step.title} (at most {left / 60:.1f} min)\n$ {' '.join(shown(step))}")
             found = _call(step, workdir, left)
             say(f"    {found['status']} after {found['seconds']:.0f} s{': ' * bool(found['reason'])}{found['reason']}")
         complete &= found["status"] == "done"
         told = identity() | ({"git": config.commit} if config.commit else {})
-        told = {"step": step.name, "of": digest(), "identity": told, "command": ["python", *step.command]}
+        told = {"step": step.name, "of": digest(), "identity": told, "command": shown(step)}
         write_text(workdir / f"{step.name}.json", json.dumps(told | found, indent=1, ensure_ascii=False) + "\n")
         after()
     return complete
+
+
+def shown(step: Step) -> list[str]:
+    """The command for people, as they would give it in the project's folder."""
+    return ["python", *(word.removeprefix(f"{ROOT}/") for word in step.command)]
 
 
 def result(workdir: Path, name: str) -> dict[str, Any]:
