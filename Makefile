@@ -100,7 +100,7 @@ line-py%:
 	test -n "$$python" || { echo "not run: this Python was not found"; exit 0; }; \
 	$(MAKE) test VENV=.venv-lines/py$* PYTHON="$$python" CONSTRAINTS=constraints/py$(patsubst 313-%,312-%,$*).txt
 
-# HERE=1 tries it at toy size on the CPU. STORE=folder is the token store of its training run, MINUTES when it shall end.
+# HERE=1 tries it at toy size on the CPU. STORE=folder is the token store of its training run, MINUTES ends it after so many.
 CHECK = "$(VENV)/bin/python" launch/hardware_check.py --workdir runs/hardware_check$(if $(HERE),_here) \
 	$(if $(HERE),--gin.HardwareCheck.here=True) $(if $(STORE),--gin.HardwareCheck.store="$(STORE)") \
 	$(if $(MINUTES),--gin.HardwareCheck.minutes=$(MINUTES))

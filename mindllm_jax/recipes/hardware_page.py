@@ -157,10 +157,10 @@ def _parts(step: Step, kept: dict[str, Any]) -> Iterator[Part]:
 
 def _tables(found: dict[str, Any]) -> Iterator[Table]:
     """Plain values, objects of them and lists of objects, as tables."""
-    if plain := [
-        (name, _cell(x)) for name, x in found.items() if not isinstance(x, list | dict) and name != "complete"
-    ]:
-        yield Table(("", ""), plain)
+    plain = {name: value for name, value in found.items() if not isinstance(value, list | dict)}
+    plain.pop("complete", None)
+    if plain:
+        yield Table(("", ""), [(name, _cell(value)) for name, value in plain.items()])
     for name, value in found.items():
         if not value or name in ("identity", "tests"):
             continue
