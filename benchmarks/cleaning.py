@@ -70,6 +70,7 @@ def bits_per_byte(run: Path, store: Path, held_out: Path, seed: int, steps: int)
             f"Loop.steps={steps}",
             f"Loop.batch_rows={ROWS}",
             f"Loop.evaluate_every={steps}",
+            "Model.compute_dtype=float32",  # whatever is the fastest here
             "Optimizer.name=muon",
             "Optimizer.peak_learning_rate=1.5e-2",
             "Optimizer.warmup_steps=30",

@@ -21,6 +21,7 @@ def main() -> None:
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.parallel.together import together
     from mindllm_jax.run_records import check_records, write_records
+    from mindllm_jax.training.fastest import decided
 
     config = configuration.load(Evaluate, arguments)
     start()
@@ -33,13 +34,13 @@ def main() -> None:
 
     def keep(result: dict[str, Any]) -> None:
         if leader and not measured:
-            write_records(config, workdir)
+            write_records(config, workdir, result["compute_dtype"])
         measured["untrained" if config.untrained else f"step {result['step']}"] = result
         if leader:
             write_text(workdir / "eval.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
     try:
-        evaluate(config, keep)
+        evaluate(config, keep, decided)
     finally:
         if leader and measured:
             Console().print(results_table(measured).terminal())

@@ -10,21 +10,24 @@ def main() -> None:
     """Tunes and writes the report, or prints the cost."""
     arguments = configuration.command_line(__doc__)
 
+    from functools import partial
+
     import jax
     import rich
 
     from mindllm_jax.instruct.tune import Tune, tune
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.reporting.run import run_report
+    from mindllm_jax.training.fastest import decided
     from mindllm_jax.training.run_folder import run_folder
 
     config = configuration.load(Tune, arguments, {"Instructions.inputs": ()} if arguments.dry_run else {})
     start()
     if arguments.dry_run:
-        rich.print(config.plan().cost.table().terminal())
+        rich.print(config.plan(partial(decided, measuring=False)).cost.table().terminal())
         return
     with run_folder(config, arguments) as (workdir, accept):
-        tune(config, workdir, accept)
+        tune(config, workdir, accept, decided)
         if jax.process_index() == 0:
             print(f"report: {run_report(workdir)}")
 

@@ -10,6 +10,8 @@ def main() -> None:
     """Trains and writes the report, or prints the cost."""
     arguments = configuration.command_line(__doc__)
 
+    from functools import partial
+
     import jax
     import rich
 
@@ -18,6 +20,7 @@ def main() -> None:
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.parallel.together import require_same, together
     from mindllm_jax.reporting.run import run_report
+    from mindllm_jax.training.fastest import decided
     from mindllm_jax.training.loop import Every
     from mindllm_jax.training.pretrain import Pretrain, pretrain
     from mindllm_jax.training.run_folder import run_folder
@@ -25,13 +28,13 @@ def main() -> None:
     config = configuration.load(Pretrain, arguments, {"Mixture.store": "(none)"} if arguments.dry_run else {})
     start()
     if arguments.dry_run:
-        rich.print(config.plan().cost.table().terminal())
+        rich.print(config.plan(partial(decided, measuring=False)).cost.table().terminal())
         return
     store = together(lambda: TokenStore.open(config.data.store))
     require_same(f"the token store {store.url}", store.manifest.to_json())
     held_out = Every(config.loop.evaluate_every, held_out_bits(config.data, store))
     with run_folder(config, arguments) as (workdir, accept):
-        pretrain(config, store, workdir, every=[held_out], accept=accept)
+        pretrain(config, store, workdir, every=[held_out], accept=accept, decide=decided)
         if jax.process_index() == 0:
             print(f"report: {run_report(workdir)}")
 

@@ -54,13 +54,16 @@ def check_records(config: Any, arguments: configuration.Arguments) -> Path:
     return workdir
 
 
-def write_records(config: Any, workdir: Path) -> None:
+def write_records(config: Any, workdir: Path, compute_dtype: str | None = None) -> None:
     """Writes config.gin, operative_config.gin, config.json and command.json into the workdir.
 
-    The gin files are those that `configuration.load` read last. Call it when everything was found to fit: a start that
+    The gin files are those that `configuration.load` read last. compute_dtype: in which the run computes, for
+    command.json, since the settings may leave it to the machine. Call it when everything was found to fit: a start that
     is refused leaves the records of the run that is there.
     """
     command = {"command": sys.argv, "python": sys.version.split()[0], "git": git_sha(), "versions": versions()}
+    if compute_dtype:
+        command["compute_dtype"] = compute_dtype
     for name, text in configuration.gin_texts().items():
         write_text(workdir / name, text)
     write_text(workdir / "config.json", json.dumps(resolved(config), indent=1, ensure_ascii=False) + "\n")

@@ -18,6 +18,7 @@ from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_sources, split_b
 from mindllm_jax.evaluation.compression import NGram, xz_bits
 from mindllm_jax.evaluation.texts import split_texts
 from mindllm_jax.files import read_json
+from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.parallel.together import together
@@ -57,22 +58,32 @@ class Evaluate:
         require_local(self, "run", "tasks")
 
 
-def evaluate(config: Evaluate, report: Callable[[dict[str, Any]], None] = lambda result: None) -> dict[str, Any]:
+def evaluate(
+    config: Evaluate,
+    report: Callable[[dict[str, Any]], None] = lambda result: None,
+    decide: Callable[[Model], Model] = lambda model: model,
+) -> dict[str, Any]:
     """Everything that `config` asks for, as JSON values: what eval.json holds and `results_table` shows.
 
     report: called after each part (bits per byte, the baselines of a language, a task) with what was measured so far.
+    decide: as in `load_decoder`.
 
     Raises OSError or ValueError, before the long part begins, where run, store, tasks and their data do not fit
     together; and ValueError at the end where tasks failed, which are then named under `failed_tasks`.
     """
     tasks, store, length = together(lambda: _look(config))
     loaded = load_decoder(
-        Path(config.run), step=config.step, untrained=config.untrained, sharding=Sharding(config.mesh.build())
+        Path(config.run),
+        step=config.step,
+        untrained=config.untrained,
+        sharding=Sharding(config.mesh.build()),
+        decide=decide,
     )
     languages, sources = _bits(loaded, store, length)
     result: dict[str, Any] = {
         "run": config.run,
         "step": loaded.step,
+        "compute_dtype": loaded.model.dtype.name,
         "store": store.url,
         "sequence_length": length,
         "held_out_bytes": {language: bits.bytes for language, bits in languages.items()},

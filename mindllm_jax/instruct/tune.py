@@ -14,6 +14,7 @@ from mindllm_jax.checks import require_local
 from mindllm_jax.instruct.answers import answer_loss
 from mindllm_jax.instruct.instructions import Instructions, instructions_table, keep_instructions, pack_instructions
 from mindllm_jax.instruct.packed import EpochRows
+from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.together import require_same, together
 from mindllm_jax.run_records import resolved
@@ -39,22 +40,28 @@ class Tune:
     def __post_init__(self) -> None:
         require_local(self, "base")
 
-    def plan(self) -> Plan:
-        """The run on abstract shapes, with its cost."""
-        return self._plan(read_run(Path(self.base)))
+    def plan(self, decide: Callable[[Model], Model] = lambda model: model) -> Plan:
+        """The run on abstract shapes, with its cost; of the model that `decide` makes of the base's."""
+        return self._plan(read_run(Path(self.base)), decide)
 
-    def _plan(self, base: RunRecord) -> Plan:
+    def _plan(self, base: RunRecord, decide: Callable[[Model], Model]) -> Plan:
         length = self.instructions.sequence_length
         if length > base.model.max_length:
             raise ValueError(
                 f"Instructions.sequence_length = {length} is more than the {base.model.max_length} positions "
                 f"(Model.max_length) of {base.folder}: lower it"
             )
-        return plan(base.model, self.loop, self.optimizer, self.mesh, length)
+        return plan(decide(base.model), self.loop, self.optimizer, self.mesh, length)
 
 
-def tune(config: Tune, workdir: Path, accept: Callable[[], None] = lambda: None) -> TrainState:
-    """Tunes, or resumes tuning, in `workdir`, which then is a run as pre-training leaves one; `accept` as in `train`.
+def tune(
+    config: Tune,
+    workdir: Path,
+    accept: Callable[[str], None] = lambda compute_dtype: None,
+    decide: Callable[[Model], Model] = lambda model: model,
+) -> TrainState:
+    """Tunes, or resumes tuning, in `workdir`, which then is a run as pre-training leaves one; `accept` and `decide` as
+    in `pretrain`.
 
     Raises:
         OSError: the base run or an input is missing.
@@ -63,7 +70,7 @@ def tune(config: Tune, workdir: Path, accept: Callable[[], None] = lambda: None)
     """
     base = together(lambda: read_run(Path(config.base)))
     require_same(f"the checkpoint {base.folder}", (base.folder / CHECKSUMS).read_bytes())
-    run = config._plan(base)
+    run = config._plan(base, decide)
     stored = workdir / "instructions.npz"
     packed = together(lambda: pack_instructions(config.instructions, base.tokenizer, stored))
     require_same("the files of instructions", json.dumps(packed.key).encode())
@@ -86,7 +93,7 @@ def tune(config: Tune, workdir: Path, accept: Callable[[], None] = lambda: None)
             keep_tokenizer(base.tokenizer, workdir)
             keep_instructions(packed, stored)
             rich.print(instructions_table(packed, config.loop.batch_rows).terminal())
-        accept()
+        accept(run.model.dtype.name)
 
     measured = [Every(config.loop.evaluate_every, answer_loss(packed.held_out))] if len(packed.held_out) else []
     rows = EpochRows(packed.train, config.instructions.seed)

@@ -59,8 +59,8 @@ class Model:
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Type of the activations. `fastest` is bfloat16 on TPU and GPU, and float32 on a CPU, where XLA's bfloat16
-        products were measured slower than its float32 ones (benchmarks/train_step.py)."""
+        """Type of the activations. `fastest` is bfloat16 on TPU and GPU, and float32 on a CPU, where it depends on the
+        processor: entry points that train or evaluate replace it there by what was measured (training/fastest.py)."""
         if self.compute_dtype == "fastest":
             return jnp.dtype("float32" if target().platform == "cpu" else "bfloat16")
         return jnp.dtype(self.compute_dtype)

@@ -76,6 +76,13 @@ def _cache_folder() -> Path:
     return folder
 
 
+def cache_folder() -> Path | None:
+    """Where this process keeps compiled programs, and other files that save the next start time; None: nowhere, or not
+    in a folder of a file system."""
+    kept: str | None = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    return None if not kept or "://" in kept else Path(kept)
+
+
 def layout(mesh: jax.sharding.Mesh) -> str:
     """`4 hosts x 8 devices (TPU v5p): data 4 x fsdp 8`: one line that says on what a run goes."""
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1) or "one device"

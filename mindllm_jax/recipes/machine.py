@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 from mindllm_jax.run_records import git_sha
+from mindllm_jax.training.remembered import processor
 
 PACKAGES = (
     "jax",
@@ -64,19 +65,10 @@ def gpu() -> str | None:
     return f"{name}, driver {driver}" if done.returncode == 0 and name else None
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
-
-
 def identity() -> dict[str, str | dict[str, str]]:
     """Returns what is written beside a measurement: device, Python, versions, sources and commit."""
     return {
-        "device": gpu() or _processor(),
+        "device": gpu() or processor(),
         "python": platform.python_version(),
         "versions": installed(),
         "sources": source_sha256(),

@@ -114,7 +114,8 @@ def setup(workdir: Path) -> list[Section]:
     if command:
         try:
             rows = [("command", shlex.join(command["command"])), ("git", command["git"]), ("python", command["python"])]
-            parts.append(Table(("", ""), [*rows, *command["versions"].items()]))
+            dtype = [("compute dtype", command["compute_dtype"])] if "compute_dtype" in command else []
+            parts.append(Table(("", ""), [*rows, *dtype, *command["versions"].items()]))
         except (KeyError, TypeError, AttributeError):
             raise ValueError(f"{workdir / 'command.json'}: damaged: not what a run writes there; remove it") from None
     config = _json(workdir / "config.json")

@@ -52,6 +52,7 @@ class Cost:
     memory: dict[str, float]
     remat: dict[str, tuple[float, float]]  # see `memory.remat_choices`
     device_kind: str
+    compute_dtype: str
     devices: int
     told_memory: float | None = None  # bytes of a device that a step may take, where the runtime tells
 
@@ -101,6 +102,7 @@ class Cost:
             ("FLOPs of the run", f"{self.flops:.3e}"),
             ("formula", FLOPS_FORMULA),
             ("devices", f"{self.devices} x {self.device_kind}"),
+            ("compute dtype", self.compute_dtype),
             ("peak", f"{here.flops / 1e12:.0f} TFLOP/s dense bfloat16 a device" if here else "not known: no MFU"),
             *((f"memory: {part}", _gib(size)) for part, size in self.memory.items()),
             (
@@ -151,6 +153,7 @@ def run_cost(
         memory,
         remat_choices(model, tokens, length, sizes["tensor"]),
         mesh.devices.flat[0].device_kind,
+        model.dtype.name,
         mesh.size,
         told_memory(mesh.devices.flat),
     )

@@ -189,6 +189,8 @@ def train(
 
     # ------------------------------------------------------------------ build
     schedule = plan.optimizer.schedule(loop.steps)
+    dtype = plan.model.dtype.name
+    identity = identity | {"compute_dtype": dtype}  # which the settings may leave to the machine
     say(layout(drawing.sharding.mesh))
     say(plan.cost.table().terminal())
     if warning := plan.cost.warning():
@@ -210,8 +212,10 @@ def train(
         if step == loop.steps and not measuring:
             say(f"all {loop.steps} steps are done; nothing to do")
             return state
-        if step:
-            say(f"resuming after step {step} of {loop.steps}")
+        if restored:
+            before = restored.identity.get("compute_dtype", dtype)
+            other = f", in {dtype} from now on, in {before} before" if before != dtype else ""
+            say(f"resuming after step {step} of {loop.steps}{other}")
         step_fn = plan.compiled_step()
         together(accept)
         checkpoints.start()

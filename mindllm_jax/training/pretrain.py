@@ -34,9 +34,9 @@ class Pretrain:
     loop: Loop = field(default_factory=Loop)
     checkpointing: Checkpointing = field(default_factory=Checkpointing)
 
-    def plan(self) -> Plan:
-        """The run on abstract shapes, with its cost."""
-        return plan(self.model, self.loop, self.optimizer, self.mesh, self.data.sequence_length)
+    def plan(self, decide: Callable[[Model], Model] = lambda model: model) -> Plan:
+        """The run on abstract shapes, with its cost; of the model that `decide` makes of the settings'."""
+        return plan(decide(self.model), self.loop, self.optimizer, self.mesh, self.data.sequence_length)
 
 
 def pretrain(
@@ -44,9 +44,13 @@ def pretrain(
     store: TokenStore,
     workdir: Path,
     every: Iterable[Every] = (),
-    accept: Callable[[], None] = lambda: None,
+    accept: Callable[[str], None] = lambda compute_dtype: None,
+    decide: Callable[[Model], Model] = lambda model: model,
 ) -> TrainState:
-    """Trains, or resumes training, in `workdir`; `accept` as in `train`.
+    """Trains, or resumes training, in `workdir`; `accept` as in `train`, called with the compute dtype.
+
+    decide: what is trained of the configured model, which alone is recorded, so that the run may go on on another
+    machine: `fastest.decided` for the compute dtype that is faster here.
 
     Raises ValueError when store and model do not fit together, and as `train` does.
     """
@@ -59,13 +63,15 @@ def pretrain(
         "data": {name: dataclasses.asdict(info) for name, info in store.sources.items()},
     }
 
+    run = config.plan(decide)
+
     def begin() -> None:
         if jax.process_index() == 0:
             keep_tokenizer(store.tokenizer, workdir)
-        accept()
+        accept(run.model.dtype.name)
 
     rows = MixtureRows(config.data, store, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
-    return train(config.plan(), rows, workdir, config.checkpointing, identity, every=every, accept=begin)
+    return train(run, rows, workdir, config.checkpointing, identity, every=every, accept=begin)
 
 
 def check_vocabulary(model: Model, store: TokenStore) -> None:

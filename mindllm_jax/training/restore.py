@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,16 +66,22 @@ def read_run(run: Path, step: int | None = None) -> RunRecord:
 
 
 def load_decoder(
-    run: Path, *, step: int | None = None, untrained: bool = False, sharding: Sharding | None = None
+    run: Path,
+    *,
+    step: int | None = None,
+    untrained: bool = False,
+    sharding: Sharding | None = None,
+    decide: Callable[[Model], Model] = lambda model: model,
 ) -> LoadedRun:
     """The decoder of a run, from the checkpoint of `step` (the newest by default).
 
     untrained: fresh parameters of the run's seed instead of trained ones. sharding: where the parameters go; None: to
-    one device of this process.
+    one device of this process. decide: what is loaded of the recorded model, as in `pretrain`.
 
     Raises as `read_run` does, and ValueError when the checkpoint is damaged.
     """
-    folder, model, tokenizer, identity = read_run(run, step)
+    folder, recorded, tokenizer, identity = read_run(run, step)
+    model = decide(recorded)
     plan = blueprint(model, sharding or Sharding(MeshAxes().build(jax.local_devices()[:1])))
     if untrained:
         return LoadedRun(plan.decoder(initial_params(model, plan, identity["seed"])), model, tokenizer, 0, identity)

@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class RunFolder(NamedTuple):
-    """A locked run folder; `accept` writes its records once all checks have passed."""
+    """A locked run folder; `accept(compute_dtype)` writes its records once all checks have passed."""
 
     path: Path
-    accept: Callable[[], None]
+    accept: Callable[[str], None]
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def run_folder(config: Any, arguments: Arguments) -> Iterator[RunFolder]:
         together(lambda: stack.enter_context(_lock(workdir, word)) if leader else None)
         together(lambda: None if leader else _require_seen(workdir, word))
         together(lambda: check_records(config, arguments))  # a run that was waited for may have changed them
-        yield RunFolder(workdir, partial(write_records, config, workdir) if leader else lambda: None)
+        yield RunFolder(workdir, partial(write_records, config, workdir) if leader else lambda compute_dtype: None)
 
 
 @contextmanager

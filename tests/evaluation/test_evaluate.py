@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from mindllm_jax.evaluation.compression import NGram, xz_bits
 from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, read_result, results_table
 from mindllm_jax.evaluation.harness import HarnessRequests
 from mindllm_jax.evaluation.texts import split_texts
+from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.training.restore import load_decoder
 
@@ -67,6 +69,15 @@ def test_before_training_and_another_step(run: Path, trained: dict) -> None:
     assert fresh["step"] == 0 and earlier["step"] == 3
     assert len({result["bits_per_byte"]["zh"] for result in (fresh, earlier, trained)}) == 3
     assert "baselines" not in fresh and "tasks" not in fresh
+
+
+def test_it_computes_in_the_dtype_that_is_decided_on_and_says_so(run: Path, trained: dict) -> None:
+    def bfloat16(model: Model) -> Model:
+        return dataclasses.replace(model, compute_dtype="bfloat16")
+
+    other = evaluate(Evaluate(str(run), baselines=False), decide=bfloat16)
+    assert (trained["compute_dtype"], other["compute_dtype"]) == ("float32", "bfloat16")
+    assert 0 < abs(other["bits_per_byte"]["zh"] - trained["bits_per_byte"]["zh"]) < 0.05
 
 
 def test_table_puts_results_beside_each_other() -> None:

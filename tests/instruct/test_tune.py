@@ -59,6 +59,15 @@ def packed(config: Tune, tuned: Path, tokenizer: Tokenizer) -> PackedInstruction
     return pack_instructions(config.instructions, tokenizer, tuned / "instructions.npz")
 
 
+@pytest.mark.long
+def test_it_is_tuned_in_the_dtype_that_is_decided_on(config: Tune, tmp_path: Path) -> None:
+    told: list[str] = []
+    short = replace(config, loop=Loop(steps=2, batch_rows=8))
+    tune(short, tmp_path, told.append, lambda model: replace(model, compute_dtype="bfloat16"))
+    identity = read_run(tmp_path).identity
+    assert told == [identity["compute_dtype"]] == ["bfloat16"] and identity["model"]["compute_dtype"] == "float32"
+
+
 def params_of(run: Path) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(load_decoder(run).decoder, nnx.Param))]
 

@@ -69,6 +69,7 @@ COST = Cost(
     memory={"parameters (float32)": 4 * 2**30, "activations (estimate, remat none)": 20 * 2**30},
     remat={},
     device_kind="TPU v5 lite",
+    compute_dtype="bfloat16",
     devices=4,
 )
 

@@ -80,7 +80,7 @@ def test_ten_steps_equal_five_and_a_new_process_and_five(run, straight, tmp_path
     process.wait()
     done = run(tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    assert "resuming after step 5 of 10" in done.stdout or "all 10 steps are done" in done.stdout
+    assert "resuming after step 5 of 10\n" in done.stdout or "all 10 steps are done" in done.stdout
     expected, found = arrays(straight), arrays(tmp_path / "run")
     assert expected.keys() == found.keys() and len(expected) > 20
     for name, value in expected.items():

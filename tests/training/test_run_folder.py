@@ -49,7 +49,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_second_run_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     with run_folder(Settings(), arguments(workdir)) as (_, accept):
-        accept()
+        accept("float32")
         before = files(workdir)
         with (
             pytest.raises(
@@ -142,7 +142,7 @@ def test_other_settings_are_written_only_when_the_run_is_accepted(tmp_path: Path
         raise ValueError("the checkpoint does not fit")
     assert files(tmp_path) == before
     with run_folder(Settings(rate=2.0), arguments(tmp_path, "--accept_changes")) as (workdir, accept):
-        accept()
+        accept("float32")
     assert json.loads((workdir / "config.json").read_text()) == {"Settings": {"rate": 2.0}}
 
 

@@ -1,0 +1,251 @@
+"""Which compute dtype a processor gets: measured once, remembered, the same in all processes, told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+from mindllm_jax.model.config import Model
+from mindllm_jax.training import fastest, remembered
+from mindllm_jax.training.checkpoint import newest, read_identity
+from mindllm_jax.training.fastest import decided
+from mindllm_jax.training.remembered import FILE, Measured
+
+ROOT = Path(__file__).parents[2]
+OPEN = Model(layers=1)
+TODAY = "2026-02-03"
+
+
+@pytest.fixture
+def kept(tmp_path: Path):
+    """The folder of compiled programs, an empty one."""
+    config: Any = jax.config
+    before = config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "kept"))
+    yield tmp_path / "kept"
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[Measured]:
+    """What measurements find, the last first; each takes one away."""
+    found = [Measured(9.0, 1.0, TODAY), Measured(1.24, 1.0, TODAY)]
+    monkeypatch.setattr(fastest, "measure", lambda *_, **__: found.pop())
+    return found
+
+
+def test_it_is_measured_once_and_remembered(kept: Path, measured: list[Measured], capsys) -> None:
+    assert decided(OPEN) == replace(OPEN, compute_dtype="bfloat16")
+    path = kept / FILE
+    assert capsys.readouterr() == (
+        "",
+        f"compute dtype: bfloat16, 1.24 times as fast as float32 here (measured once; {path})\n",
+    )
+    assert decided(OPEN).compute_dtype == "bfloat16" and len(measured) == 1
+    assert capsys.readouterr().err == (
+        f"compute dtype: bfloat16, 1.24 times as fast as float32 here (remembered from {TODAY}; {path})\n"
+    )
+    assert [path.name for path in kept.iterdir()] == [FILE], "no temporary file is left"
+
+
+@pytest.mark.parametrize(
+    ("gain", "dtype", "said"),
+    [
+        (0.8, "float32", "float32; bfloat16 is 0.80 times as fast here (measured"),
+        (1.04, "float32", "float32; bfloat16 is 1.04 times as fast here, and 1.05 would be worth it (measured"),
+        (1.06, "bfloat16", "bfloat16, 1.06 times as fast as float32 here (measured"),
+    ],
+)
+def test_bfloat16_is_taken_where_it_gains_something(kept, measured, capsys, gain: float, dtype: str, said: str) -> None:
+    measured.append(Measured(gain, 1.0, TODAY))
+    assert decided(OPEN).compute_dtype == dtype
+    assert capsys.readouterr().err.startswith(f"compute dtype: {said}")
+
+
+@pytest.mark.parametrize("changed", ["processor", "cores", "jaxlib", "XLA_FLAGS"])
+def test_another_machine_or_version_is_measured_for_itself(kept, measured, monkeypatch, changed: str) -> None:
+    decided(OPEN)
+    before = remembered.key()
+    with monkeypatch.context() as other:
+        if changed == "processor":
+            other.setattr(remembered, "processor", lambda: "Z80")
+        elif changed == "cores":
+            other.setattr(os, "sched_getaffinity", lambda _: set(range(99)), raising=False)
+        elif changed == "jaxlib":
+            other.setattr(remembered.importlib.metadata, "version", lambda _: "9.9.9")
+        else:
+            other.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+        decided(OPEN)
+        now = remembered.key()
+    assert not measured, "a second measurement"
+    assert remembered.recall(kept / FILE) == {before: Measured(1.24, 1.0, TODAY), now: Measured(9.0, 1.0, TODAY)}
+
+
+def test_the_number_of_cpu_devices_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which one is measured."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    alone = remembered.key()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=16")
+    assert remembered.key() == alone
+
+
+# Of two machines that a hypervisor gives one name, and of an ARM processor, which names itself by numbers.
+CPUINFO = "cpu family\t: 25\nmodel\t\t: {}\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2 {}\n\n"
+ARM = "Features\t: fp asimd sve bf16 svebf16\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n\nCPU part\t: 0xd41\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (CPUINFO.format(1, ""), "AMD EPYC 25 1 (avx2)"),
+        (CPUINFO.format(17, "avx512f avx512_bf16"), "AMD EPYC 25 17 (avx2 avx512_bf16 avx512f)"),
+        (ARM, "0x41 0xd40 (bf16 sve svebf16)"),
+    ],
+)
+def test_a_processor_is_known_by_its_instructions_too(monkeypatch, content: str, name: str) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: content)
+    assert remembered.processor() == name
+
+
+ENTRY = {"float32": 1.0, "bfloat16": 2.0, "date": TODAY}
+DAMAGED = [
+    "{",
+    "[]",
+    '{"a": 3}',
+    json.dumps({"key": ENTRY | {"bfloat16": 0}}),
+    json.dumps({"key": ENTRY | {"bfloat16": "2"}}),
+    json.dumps({"key": ENTRY | {"bfloat16": float("nan")}}),
+    json.dumps({"key": ENTRY | {"date": "\x1b[31m"}}),
+    json.dumps({"key": ENTRY | {"date": 3}}),
+    json.dumps({"key": ENTRY | {"more": 3}}),
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_or_foreign_file_is_told_and_replaced(kept, measured, capsys, content: str) -> None:
+    path = kept / FILE
+    kept.mkdir()
+    path.write_text(content.replace("key", remembered.key()))
+    assert decided(OPEN).compute_dtype == "bfloat16" and len(measured) == 1
+    told, answer = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"compute dtype: {path}: damaged: ") and told.endswith("measurement replaces the file")
+    assert answer.endswith(f"(measured once; {path})")
+    assert remembered.recall(path) == {remembered.key(): Measured(1.24, 1.0, TODAY)}
+
+
+def test_where_nothing_can_be_written_it_is_measured_and_not_remembered(kept, measured, capsys) -> None:
+    kept.touch()  # a file where the folder should be, which keeps the superuser out too
+    assert decided(OPEN).compute_dtype == "bfloat16"
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "(measured, and not remembered: " in told and told.endswith("to a folder that can be written)")
+    decided(OPEN)
+    assert not measured, "measured again"
+
+
+@pytest.mark.parametrize("place", [None, "gs://bucket/kept"])
+def test_without_a_folder_it_is_not_remembered(kept, measured, capsys, place: str | None) -> None:
+    jax.config.update("jax_compilation_cache_dir", place)
+    assert decided(OPEN).compute_dtype == "bfloat16"
+    assert "(measured, and not remembered: set JAX_COMPILATION_CACHE_DIR" in capsys.readouterr().err
+
+
+def test_a_dry_run_measures_nothing_and_takes_what_is_remembered(kept, measured, capsys) -> None:
+    assert decided(OPEN, measuring=False).compute_dtype == "float32"
+    assert "float32, as long as nothing is remembered" in capsys.readouterr().err
+    assert len(measured) == 2 and not kept.exists()
+    decided(OPEN)
+    assert decided(OPEN, measuring=False).compute_dtype == "bfloat16" and len(measured) == 1
+
+
+def test_what_is_not_open_is_neither_measured_nor_told(kept, measured, monkeypatch, capsys) -> None:
+    for dtype in ("float32", "bfloat16", "float64"):
+        assert decided(replace(OPEN, compute_dtype=dtype)).compute_dtype == dtype
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert decided(OPEN) == OPEN
+    assert capsys.readouterr() == ("", "") and len(measured) == 2 and not kept.exists()
+
+
+@pytest.mark.long
+def test_a_run_goes_on_in_another_dtype_and_says_so(run, tmp_path: Path) -> None:
+    """As on another machine: its settings leave the dtype open, its records tell which it was."""
+    remembered.remember(tmp_path / FILE, remembered.key(), Measured(2.0, 1.0, TODAY))
+    here, there = {}, {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    workdir = tmp_path / "run"
+
+    def goes(dtype: str, steps: int, environment: dict[str, str]) -> str:
+        done = run(workdir, f"--gin.Loop.steps={steps}", "--accept_changes", environment=environment)
+        assert done.returncode == 0, done.stderr
+        assert f"compute dtype: {dtype}" in done.stderr and "(remembered from 2026-" in done.stderr
+        assert json.loads((workdir / "command.json").read_text())["compute_dtype"] == dtype
+        assert dtype in (workdir / "report.html").read_text("utf-8")
+        identity = read_identity(newest(workdir))
+        assert identity["compute_dtype"] == dtype and identity["model"]["compute_dtype"] == "fastest"
+        return done.stdout
+
+    goes("float32", 2, here)
+    resumed = goes("bfloat16", 4, there)
+    assert "resuming after step 2 of 4, in bfloat16 from now on, in float32 before\n" in resumed
+
+
+# Each process would find another dtype, remembered in a folder of its own or measured.
+PROCESS = """
+import sys
+from pathlib import Path
+import jax
+from mindllm_jax.model.config import Model
+from mindllm_jax.parallel.startup import start
+from mindllm_jax.training import fastest, remembered
+start()
+folder, index = Path(sys.argv[1]), jax.process_index()
+found = [remembered.Measured(2.0, 1.0, "2026-01-01"), remembered.Measured(1.0, 2.0, "2026-01-01")]
+
+def measure(*_, **__):
+    (folder / f"measured by {index}").touch()
+    return found[index]
+
+fastest.measure = measure
+answers = []
+for name in ("remembered", "measured"):
+    jax.config.update("jax_compilation_cache_dir", str(folder / f"{name} {index}"))
+    if name == "remembered":
+        remembered.remember(folder / f"{name} {index}" / remembered.FILE, remembered.key(), found[1 - index])
+    answers.append(fastest.decided(Model()).compute_dtype)
+(folder / f"answers {index}").write_text(" ".join(answers))
+"""
+
+
+@pytest.mark.long
+def test_processes_that_find_different_answers_take_the_first_one_s(tmp_path: Path) -> None:
+    script = tmp_path / "process.py"
+    script.write_text(PROCESS, encoding="utf-8")
+    command = [sys.executable, "launch/local_cluster.py", "--processes", "2", "--devices", "1", "--"]
+    done = subprocess.run(
+        [*command, sys.executable, str(script), str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {(tmp_path / f"answers {index}").read_text() for index in (0, 1)} == {"float32 bfloat16"}
+    assert [path.name for path in tmp_path.glob("measured by *")] == ["measured by 0"]
+    assert done.stderr.count("compute dtype: ") == 2, "one process tells"
+    assert not (tmp_path / "measured 1").exists()
+
+
+@pytest.mark.long
+def test_a_measurement_takes_real_steps() -> None:
+    toy = Model(vocab_size=512, layers=2, width=32, heads=2, head_dim=16, feed_forward=64, max_length=16)
+    taken = fastest.measure(toy, rows=2, pairs=3)
+    assert 0 < taken.float32 < 10 and 0 < taken.bfloat16 < 10
+    assert taken.date[:2] == "20"
