@@ -120,10 +120,11 @@ def main() -> None:
         return
     head_dims, lengths = (list(map(int, x.split(","))) for x in (arguments.head_dims, arguments.lengths))
     heads = [(int(n), int(kv)) for n, kv in (x.split("/") for x in arguments.heads.split(","))]
+    kept = Kept(arguments.lines, arguments.limit)
     if arguments.tune:
         import attention_tiles
 
-        attention_tiles.tune(head_dims, lengths, heads[0], arguments.tokens, arguments.tiles, arguments.limit)
+        attention_tiles.tune(head_dims, lengths, heads[0], arguments.tokens, arguments.tiles, kept)
         return
     here = [
         name
@@ -133,7 +134,6 @@ def main() -> None:
     ]
     asked = arguments.implementations
     names = [name for name in (*here, "torch") if asked is None or name in asked.split(",")]
-    kept = Kept(arguments.lines, arguments.limit)
     rate = kept.measure(("matrix product",), matrix_product_rate)
     lines: list[tuple[Any, ...]] = []
     means = [None if x == "causal" else int(x) for x in arguments.means.split(",")]

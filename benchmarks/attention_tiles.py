@@ -1,10 +1,10 @@
 """The search for tiles behind `python benchmarks/attention.py --tune`: measured, and written into the table."""
 
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from unittest import mock
@@ -15,20 +15,28 @@ from attention_calls import OURS, Problem, seconds, with_jax
 from mindllm_jax.files import write_text
 from mindllm_jax.kernels.flash_attention import tiles
 from mindllm_jax.kernels.flash_attention.tiles import Row
+from mindllm_jax.recipes.kept import Kept, TimeUp
 from mindllm_jax.reporting.tables import Table
 
-# Of each kernel: (queries, keys), and for Triton (warps, stages). In a small tile eight warps have too little to do,
-# and a single stage leaves the products waiting for the memory.
-TRITON = [
-    (q, k, warps, stages)
-    for q, k in product((32, 64, 128), repeat=2)
-    for warps in (4, 8)
-    for stages in (1, 2, 3)
-    if (warps == 4 or q * k >= 64 * 64) and (stages > 1 or q * k >= 64 * 128)
-]
+
+def _triton(own: str) -> list[tuple[int, int, int, int]]:
+    """(queries, keys, warps, stages) of a kernel of which each block has one tile of its `own` side and walks along the
+    other: few of its own are too little work, eight warps have too little in a small tile, four too much in a large."""
+    found = []
+    for mine, other, warps, stages in product((64, 128), (32, 64, 128), (4, 8), (2, 3)):
+        if (warps == 4 or mine * other >= 64 * 64) and (warps == 8 or mine * other < 128 * 128):
+            found.append((mine, other, warps, stages) if own == "queries" else (other, mine, warps, stages))
+    return found
+
+
+# Of each kernel: (queries, keys), and for Triton (warps, stages).
 PALLAS = [(q, k, None, None) for q, k in product((256, 512, 1024), repeat=2)]
 KERNELS = {
-    "gpu": {"forward": TRITON, "backward_queries": TRITON, "backward_keys": TRITON},
+    "gpu": {
+        "forward": _triton("queries"),
+        "backward_queries": _triton("queries"),
+        "backward_keys": _triton("keys"),
+    },
     "tpu": {"forward": PALLAS, "backward": PALLAS},
     "cpu": {"forward": PALLAS[:2]},  # no kernel there reads the table: to try the search itself
 }
@@ -56,25 +64,18 @@ def search(
     source: str,
     seconds: Callable[[tuple[Row, ...], Row], float | None],
     path: Path,
-    limit: float = math.inf,
-) -> bool:
+) -> None:
     """Finds the fastest tile for each kernel, head dimension and length; the file is rewritten after each.
 
     What the file has from this source is not searched again.
 
     seconds: of a table and the line of it that is on trial; None where the tile does not run.
-    limit: seconds from now after which no kernel's search is begun.
-
-    Returns whether all were searched.
     """
-    until = time.monotonic() + limit
     for head_dim, length, kernel in product(head_dims, lengths, kernels):
         # Earlier kernels of the same problem are already at their best.
         table = tuple(Row(**line) for line in json.loads(path.read_text(encoding="utf-8")))
         if any(row[:4] == (chip, kernel, head_dim, length) and row.source == source for row in table):
             continue
-        if time.monotonic() > until:
-            return False
         timed: list[tuple[float, Row]] = []
         for tile in kernels[kernel]:
             row = Row(chip, kernel, head_dim, length, *tile, source)
@@ -87,7 +88,6 @@ def search(
         taken, row = min(timed, key=lambda pair: pair[0])
         write_text(path, as_text(replaced(table, row)))
         print(f"{kernel}, head {head_dim}, length {length}: {row[4:8]} in {taken * 1e3:.3f} ms", file=sys.stderr)
-    return True
 
 
 def tune(
@@ -95,8 +95,8 @@ def tune(
     lengths: Sequence[int],
     heads: tuple[int, int],
     tokens: int,
-    path: Path | None = None,
-    limit: float = math.inf,
+    path: Path | None,
+    kept: Kept,
 ) -> None:
     """Searches on the chip that is here, for the sum of the times of causal and of packed rows; prints its lines.
 
@@ -104,7 +104,7 @@ def tune(
     """
     platform = jax.default_backend()
 
-    def measured(table: tuple[Row, ...], row: Row) -> float | None:
+    def trial(table: tuple[Row, ...], row: Row) -> float | None:
         assert row.length is not None
         length, taken = row.length, 0.0
         jax.clear_caches()
@@ -119,12 +119,19 @@ def tune(
                     return None
         return taken
 
+    def measured(table: tuple[Row, ...], row: Row) -> float | None:
+        found = kept.measure(tuple(row[:8]), lambda: {"seconds": trial(table, row)})
+        if found is None:
+            raise TimeUp
+        return found.get("seconds")  # none where it ended the process
+
     path = path or tiles.PATH
     if not path.exists():
         write_text(path, as_text(tiles.rows()))
     chip = jax.local_devices()[0].device_kind
     source = f"measured {time.strftime('%Y-%m-%d')}, jax {jax.__version__}"
-    complete = search(chip, KERNELS[platform], head_dims, lengths, source, measured, path, limit)
+    with suppress(TimeUp):
+        search(chip, KERNELS[platform], head_dims, lengths, source, measured, path)
     rows = [row for row in json.loads(path.read_text(encoding="utf-8")) if row["chip"] == chip]
     print(Table(Row._fields, [tuple(row.values()) for row in rows], f"Tiles of {chip}.").markdown())
-    print(json.dumps({"complete": complete, "tiles": rows}))
+    print(json.dumps({"complete": kept.complete, "tiles": rows}))

@@ -45,7 +45,7 @@ def run_steps(config: HardwareCheck, workdir: Path, say: Callable[[str], None], 
         if config.only and step.name not in config.only:
             continue
         before = result(workdir, step.name)
-        if before.get("status") == "done" and before["of"] == digest():
+        if before.get("status") == "done" and before["of"] == digest() and not step.again:
             say(f"--- {step.name}: done")
             continue
         reason = obstacle(step, config, workdir)
@@ -86,9 +86,7 @@ def _call(step: Step, workdir: Path, seconds: float) -> dict[str, Any]:
     """Runs a step's command: its status ("done", "part" or "failed"), reason, text and last line of JSON."""
     words = [sys.executable, *step.command]
     if step.goes_on:
-        words += ["--limit", f"{max(1.0, seconds - GRACE):.0f}"]
-        if "--tune" not in words:  # keeps what it found in the table of tiles
-            words += ["--lines", str(workdir / f"{step.name}.jsonl")]
+        words += ["--limit", f"{max(1.0, seconds - GRACE):.0f}", "--lines", str(workdir / f"{step.name}.jsonl")]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # the project may be cloned and not installed
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     started = time.monotonic()

@@ -52,6 +52,7 @@ class Step(NamedTuple):
     without: str = "the step is left out"  # what happens where one is missing
     goes_on: bool = False  # takes --lines and --limit
     of_run: bool = False  # needs the folder of the training run
+    again: bool = False  # runs each time: it changes the checkout, and what it kept makes it a matter of seconds
 
     def missing(self) -> list[str]:
         """The distributions that are not installed."""
@@ -97,7 +98,7 @@ def _whole(config: HardwareCheck, workdir: Path) -> Iterator[Step]:
     yield Step(
         "tiles", 3, "The search",
         ("benchmarks/attention.py", "--tune", "--head_dims", "128,64", "--lengths", "8192"), 8,
-        needs=kernels, goes_on=True,
+        needs=kernels, goes_on=True, again=True,
     )  # fmt: skip
     yield Step(
         "attention_tuned", 3, "Attention with the tiles that were found",
