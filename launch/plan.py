@@ -6,18 +6,13 @@ Topologies: v4, v5e, v5p, v6e or tpu7x with the shape of a slice (v5e:16x16); a1
 (h100:8x8).
 """
 
-import sys
-
 from mindllm_jax import configuration
 
 
 def main() -> None:
     """Prints the ranking and the best way's run, and writes its settings."""
-    words = sys.argv[1:]  # of which --topology X is Planner.topology
-    for index, word in enumerate(words):
-        if word == "--topology" and index + 1 < len(words):
-            words[index : index + 2] = [f"--gin.Planner.topology={words[index + 1]}"]
-    arguments = configuration.command_line(__doc__, words)
+    topology = configuration.Flag("topology", "slice or nodes to plan for", "Planner.topology")
+    arguments = configuration.command_line(__doc__, flags=(topology,))
 
     import os
 

@@ -1,20 +1,24 @@
 """Pre-trains a decoder on a token store; run again, it resumes from the latest checkpoint.
 
 python launch/train.py --gin configs/pretrain/small_bilingual.gin --workdir runs/small
+python launch/train.py --gin configs/pretrain/small_transfer.gin --print_schedule
 """
 
 from mindllm_jax import configuration
 
+PRINT_SCHEDULE = configuration.Flag("print_schedule", "print tokens and epochs of each source in the run, and stop")
+
 
 def main() -> None:
-    """Trains and writes the report, or prints the cost."""
-    arguments = configuration.command_line(__doc__)
+    """Trains and writes the report, or prints the cost or the schedule."""
+    arguments = configuration.command_line(__doc__, flags=(PRINT_SCHEDULE,))
 
     from functools import partial
 
     import jax
     import rich
 
+    from mindllm_jax.data.mixture_plan import plan_mixture
     from mindllm_jax.data.store import TokenStore
     from mindllm_jax.evaluation.bits_per_byte import held_out_bits
     from mindllm_jax.parallel.startup import start
@@ -31,6 +35,11 @@ def main() -> None:
         rich.print(config.plan(partial(decided, measuring=False)).cost.table().terminal())
         return
     store = together(lambda: TokenStore.open(config.data.store))
+    if "print_schedule" in arguments.switches:
+        planned = plan_mixture(config.data, store, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
+        rich.print(planned.table.terminal())
+        print(*(f"warning: {warning}" for warning in planned.warnings), sep="\n", end="")
+        return
     require_same(f"the token store {store.url}", store.manifest.to_json())
     held_out = Every(config.loop.evaluate_every, held_out_bits(config.data, store))
     with run_folder(config, arguments) as (workdir, accept):

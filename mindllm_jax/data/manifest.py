@@ -76,7 +76,7 @@ class Manifest:
                 f"{file}: the store is of format {values['format']!r}, this program reads {FORMAT}; write it again"
             )
         try:
-            manifest = configuration.restore(cls, values, file)
+            manifest = configuration.from_json(cls, values, file)
             for field, value, rule, holds in manifest._rules():
                 if not holds:
                     raise ValueError(f"{file}: {field} = {value!r}: {rule}")

@@ -62,7 +62,7 @@ def read_run(run: Path, step: int | None = None) -> RunRecord:
             f"{tokenizer.path} is not the tokenizer that {folder} was trained with (sha256 {tokenizer.sha256} here, "
             f"{identity['tokenizer_sha256']} there); put that one back"
         )
-    return RunRecord(folder, configuration.restore(Model, identity["model"], str(folder)), tokenizer, identity)
+    return RunRecord(folder, configuration.from_json(Model, identity["model"], str(folder)), tokenizer, identity)
 
 
 def load_decoder(

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from mindllm_jax import configuration
 from mindllm_jax.checks import local_path, require_at_least, require_local, require_seed
+from mindllm_jax.configuration import schema
+from mindllm_jax.configuration.bindings import known_roots
 
 ROOT = Path(__file__).parents[2]
 REQUIRED: dict[str, Any] = {"inputs": ("a",), "output": "a.model"}  # of a setting that cannot be any text
@@ -43,12 +44,12 @@ class Settings:
 
 def classes() -> dict[str, type]:
     """Every dataclass of settings by its name."""
-    return {name: cls for root in configuration._known_roots() for name, cls in configuration._classes(root).items()}
+    return {name: cls for root in known_roots() for name, cls in schema.classes(root).items()}
 
 
 def build(cls: type, **changed: Any) -> Any:
     """The dataclass with its defaults, a stand-in for what has none, and these fields."""
-    hints = configuration._hints(cls)
+    hints = schema.hints(cls)
     for field in dataclasses.fields(cls):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             nested = isinstance(hints[field.name], type) and dataclasses.is_dataclass(hints[field.name])
@@ -61,7 +62,7 @@ def build(cls: type, **changed: Any) -> Any:
 def numbers() -> Iterator[tuple[type, str, bool]]:
     """Dataclass, field, and whether it may have a fraction."""
     for cls in classes().values():
-        for name, hint in configuration._hints(cls).items():
+        for name, hint in schema.hints(cls).items():
             kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
             if int in kinds or float in kinds:
                 yield cls, name, float in kinds

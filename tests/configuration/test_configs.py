@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mindllm_jax import configuration
+from mindllm_jax.configuration import bindings
 from mindllm_jax.run_records import resolved
 from mindllm_jax.training.pretrain import Pretrain
 
@@ -44,7 +45,7 @@ def commands(path: Path) -> list[list[str]]:
 
 def root_of(entry: str) -> type:
     name = ENTRY_POINTS[Path(entry).name]
-    module = next(item.partition(":")[0] for item in configuration.ROOTS if item.endswith(f":{name}"))
+    module = next(item.partition(":")[0] for item in bindings.ROOTS if item.endswith(f":{name}"))
     return getattr(importlib.import_module(module), name)
 
 
@@ -56,8 +57,7 @@ def test_a_config_does_what_its_header_says(path, monkeypatch):
     assert all(str(path.relative_to(ROOT)) in words for words in listed), f"{path}: a command does not read this file"
     settings = {}
     for entry, *words in listed:
-        if "--plan" in words:  # of prepare_data.py: reads the settings of the run it plans
-            entry, words = "train.py", [word for word in words if word != "--plan"]
+        words = [word for word in words if word != "--print_schedule"]
         arguments = configuration.command_line("", words)
         unread = {"Mixture.store": STAND_INS["STORE"]} if arguments.dry_run else {}
         config = configuration.load(root_of(entry), arguments, unread)

@@ -12,8 +12,7 @@ from typing import Literal, NotRequired, TypedDict
 
 import pytest
 
-from mindllm_jax import configuration
-from mindllm_jax.configuration import command_line, load, restore
+from mindllm_jax.configuration import bindings, command_line, from_json, load, schema
 from mindllm_jax.run_records import check_records, write_records
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +39,7 @@ class Part(TypedDict):
 
 @dataclass(frozen=True)
 class Corpus:
-    """A leaf that stands twice in the tree, once under a scope."""
+    """A leaf of the tree."""
 
     path: str = "a"
     sizes: tuple[int, ...] = (1, 2)
@@ -55,7 +54,6 @@ class Experiment:
 
     store: str
     corpus: Corpus = field(default_factory=Corpus)
-    held_out: Corpus = field(default_factory=Corpus, metadata={"scope": "held_out"})
     rate: Rate = field(default_factory=Rate)
 
 
@@ -71,13 +69,11 @@ def build(tmp_path: Path):
     return build
 
 
-def test_values_reach_nested_dataclasses_and_scopes(build):
-    config = build("Rate.peak = 3\nheld_out/Corpus.path = 'b'\nCorpus.sizes = [4, 5e0]\nCorpus.limit = 1e3")
+def test_values_reach_nested_dataclasses(build):
+    config = build("Rate.peak = 3\nCorpus.sizes = [4, 5e0]\nCorpus.limit = 1e3")
     assert config.rate.peak == 3.0 and isinstance(config.rate.peak, float)
-    assert (config.corpus.path, config.held_out.path) == ("a", "b")
     assert config.corpus.sizes == (4, 5)
     assert config.corpus.limit == 1000 and isinstance(config.corpus.limit, int)
-    assert config.held_out.limit == 1000, "an unscoped binding holds in every scope"
     assert pickle.loads(pickle.dumps(config)) == config
 
 
@@ -117,7 +113,7 @@ def test_includes_are_found_beside_the_file_and_above_it(tmp_path):
     [
         ("Rate.peek = 1.0", (), r"settings\.gin:2: Rate has no setting 'peek'; did you mean 'peak'\?"),
         ("Rat.peak = 1.0", (), r"settings\.gin:2: unknown name 'Rat'; did you mean 'Rate'\?"),
-        ("heldout/Corpus.path = 'x'", (), r"settings\.gin:2: unknown scope 'heldout'; did you mean 'held_out'\?"),
+        ("held_out/Corpus.path = 'x'", (), r"settings\.gin:2: held_out/: no setting has a scope here; remove it"),
         ("\nRate.peak = 'high'", (), r"settings\.gin:3: Rate\.peak = 'high': must be float, not str"),
         ("Corpus.limit = 1.5", (), r"Corpus\.limit = 1\.5: must be int \| None, not float"),
         ("Corpus.sizes = (1, 'x')", (), r"Corpus\.sizes = 'x': must be int, not str"),
@@ -148,7 +144,7 @@ def test_includes_are_found_beside_the_file_and_above_it(tmp_path):
         (f"Rate.peak = 1{'0' * 400}", (), r"Rate\.peak: must be an integer of 64 bits"),
         ("Corpus.limit = 9223372036854775808", (), r"settings\.gin:2: Corpus\.limit: must be an integer of 64 bits"),
         ("Corpus.sizes = (1, 1e999)", (), r"Corpus\.sizes = inf: must be a finite number"),
-        ("Experiment.rate = @Rate2()", (), r"nested dataclasses bind themselves"),
+        ("Experiment.rate = @Rate2()", (), r"do not bind a dataclass with @"),
         ("", ("--gin.Rate.peek=1",), r"--gin\.Rate\.peek=1: Rate has no setting 'peek'"),
         ("", ("--gin.Rate=1",), r"--gin\.Rate=1"),
     ],
@@ -238,7 +234,7 @@ def test_a_binding_of_another_entry_point_is_judged_by_its_own_types(build):
 
 
 def test_every_entry_point_s_root_can_be_imported():
-    assert len({root.__name__ for root in configuration._known_roots()}) == len(configuration.ROOTS)
+    assert len({root.__name__ for root in bindings.known_roots()}) == len(bindings.ROOTS)
 
 
 def test_the_operative_config_of_another_entry_point_is_accepted(build):
@@ -251,7 +247,7 @@ def test_a_nested_default_of_its_own_is_refused():
         rate: Rate = field(default_factory=lambda: Rate(peak=2.0))
 
     with pytest.raises(TypeError, match=r"Outer\.rate: a nested dataclass takes its defaults from its own class"):
-        list(configuration._nested(Outer))
+        list(schema.nested(Outer))
 
 
 def test_a_workdir_of_another_configuration_is_refused_unless_accepted(build, tmp_path):
@@ -271,13 +267,13 @@ def test_a_workdir_of_another_configuration_is_refused_unless_accepted(build, tm
 
 
 def test_the_operative_config_rebuilds_the_same_configuration(build, tmp_path):
-    config = build("held_out/Corpus.path = 'b'\nBIG = 2.5\nRate.peak = %BIG\nCorpus.weights = {'en': 3}")
+    config = build("Corpus.path = 'b'\nBIG = 2.5\nRate.peak = %BIG\nCorpus.weights = {'en': 3}")
     workdir = tmp_path / "run"
     write_records(config, workdir)
     again = load(Experiment, command_line("", ["--gin", str(workdir / "operative_config.gin")]))
     assert again == config
     stored = json.loads((workdir / "config.json").read_text())["Experiment"]
-    assert restore(Experiment, stored) == config
+    assert from_json(Experiment, stored) == config
     command = json.loads((workdir / "command.json").read_text())
     assert command["git"] and command["versions"]["jax"]
 
@@ -289,7 +285,7 @@ class Shelf:
 
 
 def test_restore_builds_dataclasses_in_a_dict_and_names_what_is_wrong() -> None:
-    assert restore(Shelf, {"books": {"a": {"peak": 2}}, "label": "x"}) == Shelf({"a": Rate(peak=2.0)}, "x")
+    assert from_json(Shelf, {"books": {"a": {"peak": 2}}, "label": "x"}) == Shelf({"a": Rate(peak=2.0)}, "x")
     for values, message in (
         ({"books": {}}, r"f\.json: Shelf\.label is missing"),
         ([], r"f\.json: must be the fields of Shelf, not list"),
@@ -297,12 +293,12 @@ def test_restore_builds_dataclasses_in_a_dict_and_names_what_is_wrong() -> None:
         ({"books": {"a": 3}, "label": "x"}, r"f\.json: Shelf\.books\['a'\] = 3: must be Rate, not int"),
     ):
         with pytest.raises(ValueError, match=message):
-            restore(Shelf, values, "f.json")  # pyright: ignore[reportArgumentType]
+            from_json(Shelf, values, "f.json")  # pyright: ignore[reportArgumentType]
 
 
 def test_restore_names_a_field_of_another_version():
     with pytest.raises(ValueError, match=r"Rate has no field \['peek'\]"):
-        restore(Rate, {"peek": 1.0})
+        from_json(Rate, {"peek": 1.0})
 
 
 def _run_entry(body: str) -> subprocess.CompletedProcess[str]:

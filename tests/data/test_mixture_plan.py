@@ -63,8 +63,8 @@ def test_text_that_is_read_too_often_is_told(store: TokenStore) -> None:
 
 
 def launch(store: str, *more: str) -> subprocess.CompletedProcess[str]:
-    words = ["--plan", "--gin", "configs/pretrain/small_transfer.gin", f"--gin.Mixture.store={store}", *more]
-    command = [sys.executable, "launch/prepare_data.py", *words]
+    words = ["--print_schedule", "--gin", "configs/pretrain/small_transfer.gin", f"--gin.Mixture.store={store}", *more]
+    command = [sys.executable, "launch/train.py", *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 

@@ -13,10 +13,14 @@ ROOT = Path(__file__).parents[2]
 PLANTED = {
     "kernel imports a room": ("kernels/planted.py", "import mindllm_jax.training", "A room imports only"),
     "data imports model": ("mindllm_jax/data/planted.py", "from mindllm_jax import model", "A room imports only"),
-    "configuration imports a room": ("mindllm_jax/configuration.py", "import mindllm_jax.data", "A room imports only"),
+    "configuration imports a room": (
+        "mindllm_jax/configuration/schema.py",
+        "import mindllm_jax.data",
+        "A room imports",
+    ),
     "room that is not listed": ("mindllm_jax/planted.py", "", "A room imports only"),
     "kernel imports flax": ("kernels/planted.py", "import flax", "Kernels need JAX alone"),
-    "training imports gin": ("mindllm_jax/training/planted.py", "import gin", "Only configuration.py knows gin"),
+    "training imports gin": ("mindllm_jax/training/planted.py", "import gin", "Only configuration knows gin"),
     "corpus imports jax": ("mindllm_jax/corpus/planted.py", "import jax", "Cleaning text needs no accelerator"),
 }
 

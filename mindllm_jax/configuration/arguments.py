@@ -1,0 +1,75 @@
+"""The command line of every entry point: gin files, overrides and the flags that all share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from mindllm_jax.checks import local_path
+
+
+class Flag(NamedTuple):
+    """A flag that one entry point takes besides the shared ones."""
+
+    name: str  # without the dashes
+    help: str
+    setting: str = ""  # that its value is given to, as "Planner.topology"; "": it is a switch without a value
+
+
+class Arguments(NamedTuple):
+    """What an entry point takes from the command line."""
+
+    files: tuple[Path, ...]
+    overrides: tuple[str, ...]  # "Class.field=value"
+    workdir: Path | None
+    dry_run: bool
+    print_config: bool
+    accept_changes: bool
+    switches: frozenset[str] = frozenset()  # names of those flags of its own that were given
+
+
+def command_line(description: str | None, argv: list[str] | None = None, *, flags: tuple[Flag, ...] = ()) -> Arguments:
+    """Parses the shared flags and the entry point's own; exits with status 2 and one message on one it does not know.
+
+    Raises ValueError for a word that is no text in this locale, and a path that is none of this machine's.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    for word in words:
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            raise ValueError(f"{word!a}: not text in this locale's encoding; set LC_ALL=C.UTF-8 or PYTHONUTF8=1")
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="any setting can be given as --gin.NAME=VALUE; --print_config lists them all with where each was set",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--gin", action="append", default=[], metavar="FILE", help="gin file; later files win")
+    parser.add_argument("--workdir", metavar="DIR", help="folder of the run: state, metrics, report")
+    parser.add_argument("--dry_run", action="store_true", help="build on abstract shapes, print the cost and stop")
+    parser.add_argument(
+        "--print_config", action="store_true", help="print every setting and where it was set, and stop"
+    )
+    parser.add_argument("--accept_changes", action="store_true", help="resume in a workdir made with other settings")
+    for flag in flags:
+        if flag.setting:
+            parser.add_argument(f"--{flag.name}", metavar=flag.name.upper(), help=f"{flag.help} ({flag.setting})")
+        else:
+            parser.add_argument(f"--{flag.name}", action="store_true", help=flag.help)
+    known, rest = parser.parse_known_args(words)
+    for item in rest:
+        if not (item.startswith("--gin.") and "=" in item):
+            hint = " (write --gin.NAME=VALUE)" if item.startswith("--gin.") else ""
+            parser.error(f"unknown argument {item!r}{hint}")
+    given = {flag: getattr(known, flag.name) for flag in flags}
+    overrides = [item.removeprefix("--gin.") for item in rest]
+    overrides += [f"{flag.setting}={value}" for flag, value in given.items() if flag.setting and value is not None]
+    files = tuple(local_path("--gin", file) for file in known.gin)
+    workdir = None if known.workdir is None else local_path("--workdir", known.workdir)
+    if workdir is not None and workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"--workdir {workdir} is a file; give a folder")
+    switches = frozenset(flag.name for flag, value in given.items() if not flag.setting and value)
+    return Arguments(
+        files, tuple(overrides), workdir, known.dry_run, known.print_config, known.accept_changes, switches
+    )

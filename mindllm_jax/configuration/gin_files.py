@@ -1,0 +1,124 @@
+"""gin files and overrides as bindings: names and values as they are written, each with its place."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import tokenize
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mindllm_jax.configuration.schema import hints
+
+
+class Reference(NamedTuple):
+    """A gin reference (`@Class()`) or macro (`%name`) as written in a file."""
+
+    sign: str
+    name: str
+
+
+class Binding(NamedTuple):
+    """One `Class.field = value` or `macro = value`, with where it was written."""
+
+    owner: str
+    field: str  # "" for a macro
+    value: Any
+    where: str
+
+
+def _read(source: str, name: str, folder: Path, within: tuple[Path, ...] = ()) -> Iterator[Binding]:
+    """Walks the statements of one gin text, includes expanded in place, without applying anything.
+
+    folder: where its includes are looked for; within: the file itself and those that include it.
+    """
+    from gin import config_parser
+
+    class Delegate(config_parser.ParserDelegate):
+        def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Any:
+            return Reference("@" if evaluate else "@@", scoped_configurable_name)
+
+        def macro(self, macro_name: str) -> Any:
+            return Reference("%", macro_name)
+
+    lines = enumerate(source.removeprefix("\ufeff").splitlines(keepends=True), start=1)
+    line = 1
+
+    def readline() -> str:
+        nonlocal line
+        line, text = next(lines, (line, ""))
+        return text
+
+    try:
+        for statement in config_parser.ConfigParser(types.SimpleNamespace(readline=readline), Delegate()):
+            where = f"{name}:{statement.location.line_num}" if hasattr(statement, "location") else name
+            if isinstance(statement, config_parser.IncludeStatement):
+                yield from read_file(Path(statement.filename), folder, f"{where}: include ", within)
+            elif isinstance(statement, config_parser.BindingStatement):
+                if statement.scope:
+                    raise ValueError(f"{where}: {statement.scope}/: no setting has a scope here; remove it")
+                owner = statement.selector.rpartition(".")[2]
+                yield Binding(owner, statement.arg_name or "", statement.value, where)
+            elif isinstance(statement, config_parser.ImportStatement):
+                raise ValueError(f"{where}: a gin file of this project imports nothing; remove the line")
+    except SyntaxError as error:
+        reason, text = str(error.msg).partition("\n")[0], (error.text or "").strip()
+        raise ValueError(f"{name}:{error.lineno}: not a gin statement: {reason}: {text:.80}") from None
+    except tokenize.TokenError as error:
+        reason = f"{error.args[0]}; is a bracket or quote never closed?"
+        raise ValueError(f"{name}:{_unclosed(source)}: not a gin statement: {reason}") from None
+    except (TypeError, RecursionError) as error:  # an unhashable key, a thousand brackets
+        raise ValueError(f"{name}:{line}: not a value: {error}") from None
+
+
+def _unclosed(source: str) -> int:
+    """The line of the first bracket or quote that nothing closes."""
+    opened = list[int]()
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.OP and token.string in "([{":
+                opened.append(token.start[0])
+            elif token.type == tokenize.OP and token.string in ")]}" and opened:
+                opened.pop()
+    except tokenize.TokenError as error:
+        return min([*opened, error.args[1][0]])
+    return 1
+
+
+def read_file(path: Path, folder: Path, context: str = "", within: tuple[Path, ...] = ()) -> Iterator[Binding]:
+    """Reads a gin file; a relative path is tried from the working directory, then from the folder of the including file
+    and the folders above it, so that `include 'configs/model/x.gin'` works from anywhere."""
+    candidates = [path, *(parent / path for parent in (folder, *folder.parents))]
+    for candidate in candidates:
+        if candidate.is_file():
+            here = candidate.resolve()
+            if here in within:
+                raise ValueError(f"{context}{path}: the files include each other in a circle")
+            try:
+                source = candidate.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{candidate}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+            yield from _read(source, str(candidate), here.parent, (*within, here))
+            return
+    if path.is_dir():
+        raise ValueError(f"{context}{path}: a folder; name the gin file in it")
+    near = difflib.get_close_matches(str(path), [str(p) for p in path.parent.glob("*.gin")], 1)
+    raise ValueError(f"{context}{path}: no such gin file" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def read_override(text: str, classes: dict[str, type]) -> Binding:
+    """Reads `NAME=VALUE` of the command line; a bare word counts as a string, so that shells need no second quotes."""
+    key, _, raw = text.partition("=")
+    where, name = f"--gin.{text}", key.rpartition("/")[2]
+    owner, _, field = name.rpartition(".")
+    hint = hints(classes[owner]).get(field) if owner in classes else None
+    for spelling in (raw, repr(raw)):
+        try:
+            (binding,) = _read(f"{key} = {spelling}\n", where, Path())
+        except ValueError:
+            continue
+        if isinstance(binding.value, str | Reference) or hint is not str:
+            return binding._replace(where=where)
+    raise ValueError(f"--gin.{text}: write --gin.Class.field=VALUE")

@@ -1,0 +1,131 @@
+"""Settings as a tree of frozen dataclasses: its classes, and values held against their type hints."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """Returns "; did you mean 'X'?" with the name that is closest, "" where none is close."""
+    near = difflib.get_close_matches(name, list(names), 1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def hints(cls: type) -> dict[str, Any]:
+    """Returns the type hints of a class by field."""
+    return typing.get_type_hints(cls)
+
+
+def nested(cls: type) -> Iterator[tuple[type, str, type]]:
+    """Yields (owner, field, class) for every dataclass-typed field of the tree, outer ones first."""
+    for field in dataclasses.fields(cls):
+        inner = hints(cls)[field.name]
+        if not (isinstance(inner, type) and dataclasses.is_dataclass(inner)):
+            continue
+        if field.default_factory not in (dataclasses.MISSING, inner):
+            raise TypeError(f"{cls.__name__}.{field.name}: a nested dataclass takes its defaults from its own class")
+        yield cls, field.name, inner
+        yield from nested(inner)
+
+
+def classes(root: type) -> dict[str, type]:
+    """Returns every dataclass of the tree by class name, which stands in it once: settings are named by their class."""
+    found = {root.__name__: root}
+    for owner, name, inner in nested(root):
+        if inner.__name__ in found:
+            raise TypeError(f"{owner.__name__}.{name}: the configuration has another {inner.__name__}")
+        found[inner.__name__] = inner
+    return found
+
+
+def is_required(field: dataclasses.Field[Any]) -> bool:
+    """Returns whether a field has no default."""
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def coerce(value: Any, hint: Any, where: str) -> Any:
+    """Returns `value` as `hint` wants it (int for float, 1e6 for int, list for tuple) or raises ValueError.
+
+    A number is finite and, as an integer, one of 64 bits, whatever the setting.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} = {value}: must be a finite number")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{where}: must be an integer of 64 bits")
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for option in inner:
+            try:
+                return coerce(value, option, where)
+            except ValueError:
+                continue
+    elif origin is Literal:
+        if value in inner:
+            return value
+        choices = ", ".join(map(repr, inner))
+        raise ValueError(f"{where} = {value!r}: must be one of {choices}{suggestion(str(value), map(str, inner))}")
+    elif origin is tuple and isinstance(value, list | tuple):
+        if inner[-1:] == (Ellipsis,):
+            return tuple(coerce(item, inner[0], where) for item in value)
+        if len(value) == len(inner):
+            return tuple(coerce(item, kind, where) for item, kind in zip(value, inner, strict=True))
+    elif origin is dict and isinstance(value, dict):
+        return {coerce(k, inner[0], where): coerce(v, inner[1], f"{where}[{k!r}]") for k, v in value.items()}
+    elif dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return from_json(hint, value, where)
+    elif typing.is_typeddict(hint) and isinstance(value, dict):
+        return _coerce_keys(value, hint, where)
+    elif hint in (None, type(None)) and value is None:
+        return None
+    elif hint is bool or isinstance(value, bool):
+        if hint is bool and isinstance(value, bool):
+            return value
+    elif hint is float and isinstance(value, int | float):
+        return float(value)
+    elif hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    elif isinstance(hint, type) and isinstance(value, hint):
+        return value
+    wanted = hint.__name__ if isinstance(hint, type) else str(hint)
+    raise ValueError(f"{where} = {value!r}: must be {wanted}, not {type(value).__name__}")
+
+
+def _coerce_keys(value: dict[Any, Any], hint: Any, where: str) -> dict[str, Any]:
+    """The same for a dict whose keys a TypedDict names."""
+    known_keys = hints(hint)
+    for key in value:
+        if key not in known_keys:
+            known = ", ".join(map(repr, known_keys))
+            raise ValueError(f"{where} has no key {key!r}{suggestion(str(key), known_keys) or f'; it has {known}'}")
+    for key, kind in typing.get_type_hints(hint, include_extras=True).items():
+        if key not in value and typing.get_origin(kind) is not typing.NotRequired:
+            raise ValueError(f"{where} = {value!r}: the key {key!r} is missing")
+    return {key: coerce(item, known_keys[key], f"{where}[{key!r}]") for key, item in value.items()}
+
+
+def from_json(cls: type[T], values: dict[str, Any], where: str = "config.json") -> T:
+    """Builds `cls` from what `json.load` gave for it (config.json of a run); ValueError names a wrong field."""
+    fields = hints(cls)
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: must be the fields of {cls.__name__}, not {type(values).__name__}")
+    unknown = set(values) - set(fields)
+    if unknown:
+        raise ValueError(f"{where}: {cls.__name__} has no field {sorted(unknown)}; it was written by another version")
+    for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
+        if is_required(field) and field.name not in values:
+            raise ValueError(f"{where}: {cls.__name__}.{field.name} is missing")
+    built = {}
+    for name, value in values.items():
+        hint = fields[name]
+        is_nested = isinstance(hint, type) and dataclasses.is_dataclass(hint)
+        place = f"{where}: {cls.__name__}.{name}"
+        built[name] = from_json(hint, value, where) if is_nested else coerce(value, hint, place)
+    return cls(**built)
