@@ -28,8 +28,8 @@ import jax.numpy as jnp
 import optax
 
 from mindllm_jax.files import write_text
+from mindllm_jax.hardware.topologies import described_tpus, one_device_mesh
 from mindllm_jax.kernels.linear_cross_entropy import linear_cross_entropy
-from mindllm_jax.parallel.described import described_tpus, one_device_mesh
 from mindllm_jax.reporting.tables import Table
 
 LONGEST = 2048

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 from mindllm_jax import configuration
 from mindllm_jax.files import write_text
+from mindllm_jax.hardware.peak_rates import chip
+from mindllm_jax.hardware.topologies import described
 from mindllm_jax.model.config import Model
-from mindllm_jax.parallel.described import described
-from mindllm_jax.parallel.hardware import chip
 from mindllm_jax.planning.candidates import estimate
 from mindllm_jax.planning.planner import Plan, Planner, make_plan
 from mindllm_jax.planning.roofline import REACHED
@@ -30,7 +30,7 @@ from mindllm_jax.reporting.plots import line_plot
 from mindllm_jax.reporting.tables import Cell, Table
 from mindllm_jax.run_records import git_sha
 from mindllm_jax.training.cost import flops_per_token
-from mindllm_jax.training.loop import Loop
+from mindllm_jax.training.run_spec import Loop
 
 OPTIONS: dict[str, bool | int | str] = {"xla_enable_async_all_gather": True}
 
@@ -215,7 +215,7 @@ this project**: no TPU and no GPU was at hand.
 
 A step takes the longest of its matrix products at the peak rate, its memory traffic at the peak bandwidth, and the
 collectives that run beside products; collectives that nothing runs beside are added
-(`mindllm_jax/planning/roofline.py`, `links.py`, rates in `mindllm_jax/parallel/hardware.py`). For a compiled way,
+(`mindllm_jax/planning/roofline.py`, `links.py`, rates in `mindllm_jax/hardware/peak_rates.py`). For a compiled way,
 traffic, collectives and memory are read from the compiler's own program; FLOPs are counted from the step, with
 recomputation (within 1 % of the traced step in the tests). What is expected is that roofline divided by the share that
 published runs reach: {tpu:.2f} on TPUs, {gpu:.2f} on GPUs.

@@ -2,7 +2,7 @@
 
 python benchmarks/rates.py [--here]
 
-Beside them stand the published peaks (mindllm_jax/parallel/hardware.py). All numbers are random: on zeros and ones a
+Beside them stand the published peaks (mindllm_jax/hardware/peak_rates.py). All numbers are random: on zeros and ones a
 GPU needs less power and is faster than it will be in use. Without a GPU or TPU nothing is measured, unless --here asks
 for this machine. Prints a table and JSON, with driver, versions and commit.
 """
@@ -33,7 +33,7 @@ def main() -> None:
     import jax
     import jax.numpy as jnp
 
-    from mindllm_jax.parallel.hardware import chip
+    from mindllm_jax.hardware.peak_rates import chip
     from mindllm_jax.recipes.machine import identity
     from mindllm_jax.reporting.tables import Table
 

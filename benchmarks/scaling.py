@@ -35,8 +35,8 @@ from attention_calls import matrix_product_rate
 from mindllm_jax.recipes.kept import Kept, TimeUp
 
 if TYPE_CHECKING:
+    from mindllm_jax.hardware.peak_rates import Chip
     from mindllm_jax.model.config import Model
-    from mindllm_jax.parallel.hardware import Chip
 
 SMALL = {"layers": 2, "width": 128, "heads": 2, "head_dim": 64, "feed_forward": 256, "vocab_size": 1024}
 PLANNED_FOR = "NVIDIA H100 80GB HBM3"
@@ -68,11 +68,11 @@ def model_of(preset: str, attention: str | None, remat: str, *, small: bool) -> 
 
 def planned(model: Model, rows: int, kind: str, chip: Chip) -> Iterator[Way]:
     """What the planner ranks first for one such device, and then always the next that needs a tenth less memory."""
-    from mindllm_jax.parallel.described import DescribedGpu
-    from mindllm_jax.parallel.hardware import USABLE
+    from mindllm_jax.hardware.peak_rates import USABLE
+    from mindllm_jax.hardware.topologies import DescribedGpu
     from mindllm_jax.planning.candidates import candidates
     from mindllm_jax.planning.roofline import REACHED
-    from mindllm_jax.training.loop import Loop
+    from mindllm_jax.training.run_spec import Loop
 
     room = USABLE * chip.memory
     for candidate in candidates(model, Loop(batch_rows=rows), model.max_length, [DescribedGpu(0, kind)], chip):
@@ -173,7 +173,7 @@ def main() -> None:
     import jax
 
     from mindllm_jax.files import write_text
-    from mindllm_jax.parallel.hardware import CHIPS, chip
+    from mindllm_jax.hardware.peak_rates import CHIPS, chip
     from mindllm_jax.reporting.tables import Cell, Table
     from mindllm_jax.training.cost import FLOPS_FORMULA
 

@@ -20,18 +20,19 @@ def ours(model: Model, rows: int, accumulation: int = 1) -> Callable[[], Any]:
     from mindllm_jax.parallel.mesh import MeshAxes
     from mindllm_jax.parallel.sharding import Sharding
     from mindllm_jax.training.optimizer import Optimizer
-    from mindllm_jax.training.step import blueprint, initial_params, initial_state, make_step
+    from mindllm_jax.training.state import abstract_model, initial_params, initial_state
+    from mindllm_jax.training.step import make_step
 
-    plan = blueprint(model, Sharding(MeshAxes(data=1, fsdp=-1).build()))
-    optimizer = Optimizer().build(1000, plan.axes)
-    state = [initial_state(initial_params(model, plan, 0), plan, optimizer)]
-    compiled = make_step(plan, optimizer, accumulation=accumulation)
+    abstract = abstract_model(model, Sharding(MeshAxes(data=1, fsdp=-1).build()))
+    optimizer = Optimizer().build(1000, abstract.axes)
+    state = [initial_state(initial_params(model, abstract, 0), abstract, optimizer)]
+    compiled = make_step(abstract, optimizer, accumulation=accumulation)
     shape = (rows, model.max_length)
     tokens = np.random.default_rng(0).integers(0, model.vocab_size, (rows, model.max_length + 1), dtype=np.int32)
     whole = np.ones(shape, np.int32)
     positions = np.broadcast_to(np.arange(model.max_length, dtype=np.int32), shape)
     batch = Batch(tokens[:, :-1], tokens[:, 1:], whole.astype(np.float32), whole, positions)
-    batch = jax.device_put(batch, plan.sharding.named("batch", "length"))
+    batch = jax.device_put(batch, abstract.sharding.named("batch", "length"))
 
     def step() -> None:
         state[0], metrics = compiled(state[0], batch)

@@ -52,8 +52,8 @@ def compile_kernel(topology: str, direction: str, tile: tuple[int, int], head_di
     import jax
     import jax.numpy as jnp
 
+    from mindllm_jax.hardware.topologies import described_tpus, one_device_mesh
     from mindllm_jax.kernels.flash_attention import flash_attention, tiles
-    from mindllm_jax.parallel.described import described_tpus, one_device_mesh
 
     table = tuple(row._replace(queries=tile[0], keys=tile[1]) for row in tiles.rows())
     tiles.rows = functools.cache(lambda: table)

@@ -17,8 +17,8 @@ def main() -> None:
     import jax
     import rich
 
+    from mindllm_jax.hardware.peak_rates import chip, told_memory
     from mindllm_jax.kernels import flash_attention, linear_cross_entropy
-    from mindllm_jax.parallel.hardware import chip, told_memory
     from mindllm_jax.parallel.startup import check_platforms
     from mindllm_jax.reporting.tables import Cell, Table
     from mindllm_jax.run_records import versions

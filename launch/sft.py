@@ -24,7 +24,7 @@ def main() -> None:
     config = configuration.load(Tune, arguments, {"Instructions.inputs": ()} if arguments.dry_run else {})
     start()
     if arguments.dry_run:
-        rich.print(config.plan(partial(decided, measuring=False)).cost.table().terminal())
+        rich.print(config.spec(partial(decided, measuring=False)).cost.table().terminal())
         return
     with run_folder(config, arguments) as (workdir, accept):
         tune(config, workdir, accept, decided)

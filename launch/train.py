@@ -32,7 +32,7 @@ def main() -> None:
     config = configuration.load(Pretrain, arguments, {"Mixture.store": "(none)"} if arguments.dry_run else {})
     start()
     if arguments.dry_run:
-        rich.print(config.plan(partial(decided, measuring=False)).cost.table().terminal())
+        rich.print(config.spec(partial(decided, measuring=False)).cost.table().terminal())
         return
     store = together(lambda: TokenStore.open(config.data.store))
     if "print_schedule" in arguments.switches:

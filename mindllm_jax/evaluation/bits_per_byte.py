@@ -24,7 +24,6 @@ from mindllm_jax.data.rows import Batch, FiniteRows, SampledRows, SplitRows
 from mindllm_jax.data.store import TokenStore
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.training.measure import sums_over
-from mindllm_jax.training.placement import place
 from mindllm_jax.training.step import loss_sums
 
 _LEAST_ROWS = 8  # of a source, however small its share: a batch takes no longer than a row
@@ -127,7 +126,7 @@ def _estimated_bits(decoder: Decoder, store: TokenStore, source: str, length: in
 
 
 def _bits_of(decoder: Decoder, store: TokenStore, rows: FiniteRows, title: str | None = None) -> Bits:
-    token_bytes = place(decoder, store.tokenizer.token_bytes)
+    token_bytes = decoder.placement.place(store.tokenizer.token_bytes)
     nats, size = sums_over(decoder, rows, _sums, token_bytes, title=title)
     return Bits(float(nats) / math.log(2), int(size))
 

@@ -25,7 +25,7 @@ from mindllm_jax.parallel.together import together
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.cost import flops_per_token
 from mindllm_jax.training.restore import LoadedRun, RunRecord, load_decoder, read_run
-from mindllm_jax.training.step import blueprint
+from mindllm_jax.training.state import abstract_model
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
@@ -154,7 +154,7 @@ def preview(config: Evaluate) -> Table:
     store, length = _held_out(config, record)
     sources = [source for sources in held_out_sources(store).values() for source in sources]
     tokens = sum(store.split(source, "held_out").tokens for source in sources)
-    abstract = blueprint(record.model, Sharding(config.mesh.build())).abstract
+    abstract = abstract_model(record.model, Sharding(config.mesh.build())).params
     parameters = sum(math.prod(leaf.shape) for leaf in nnx.to_flat_state(abstract).leaves)
     rows = (
         ("checkpoint", str(record.folder)),

@@ -16,7 +16,6 @@ from rich.progress import track
 
 from mindllm_jax.data.packing import first_fit
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.training.placement import even_rows, place, sharding_of
 
 ROW_LENGTH = 512  # rows that sequences are packed into have this length or a multiple, or Model.max_length
 HEAD_CHUNK = 64  # tokens a row whose logits exist at one time
@@ -64,12 +63,12 @@ def likelihoods(
     length = min(longest, math.ceil(max(lengths, default=1) / ROW_LENGTH) * ROW_LENGTH)
     rows = [[sequences[i] for i in members] for members in first_fit(lengths, length).bins]
     asked = _rounded(max((sum(len(sequence.targets) for sequence in row) for row in rows), default=1))
-    count = even_rows(decoder, batch_rows)
+    count = decoder.placement.even_rows(batch_rows)
     batches = [rows[start : start + count] for start in range(0, len(rows), count)]
     definition, params = nnx.split(decoder)
     console = Console(stderr=True, quiet=jax.process_index() != 0)
     for batch in track(batches, title, console=console, transient=True):
-        arrays = [place(decoder, array, "batch", "length") for array in _arrays(batch, count, length, asked)]
+        arrays = [decoder.placement.place(array, "batch", "length") for array in _arrays(batch, count, length, asked)]
         logs, best = jax.device_get(_score(definition, params, *arrays))
         for index, row in enumerate(batch):
             start = 0
@@ -148,7 +147,7 @@ def _score(
 
     def join(x: jax.Array) -> jax.Array:
         # Whole on every device, so that every process can read all of it.
-        return sharding_of(decoder).constrain(jnp.moveaxis(x, 0, 1).reshape(targets.shape))
+        return decoder.placement.constrain(jnp.moveaxis(x, 0, 1).reshape(targets.shape))
 
     logs, best = jax.lax.map(of_chunk, (split(asked), split(targets)))
     return join(logs), join(best)

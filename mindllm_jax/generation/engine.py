@@ -20,7 +20,6 @@ from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.generation.sampling import Sampling, sample
 from mindllm_jax.generation.text import GrowingText
 from mindllm_jax.model.decoder import Cache, Decoder
-from mindllm_jax.training.placement import even_rows
 
 BATCH_CHUNK = 32  # tokens between two looks of the host, when nobody waits for them
 STREAM_CHUNK = 4  # and when somebody reads along
@@ -176,7 +175,7 @@ def _grow(
     longest = decoder.config.max_length
     length = _rounded(max(len(row.prompt) for row in rows), longest - sampling.max_tokens)
     capacity = _rounded(length + sampling.max_tokens, longest)
-    count = even_rows(decoder, _power_of_two(len(rows)))
+    count = decoder.placement.even_rows(_power_of_two(len(rows)))
     tokens, segment_ids, numbers = _padded(rows, count, length, tokenizer.pad_id)
     spare = [True] * (len(tokens) - len(rows))
 

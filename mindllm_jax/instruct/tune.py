@@ -20,10 +20,11 @@ from mindllm_jax.parallel.together import require_same, together
 from mindllm_jax.run_records import resolved
 from mindllm_jax.training.checkpoint import Checkpointing, restore_params
 from mindllm_jax.training.checksums import CHECKSUMS, PARAMETERS, verify
-from mindllm_jax.training.loop import Every, Loop, Plan, plan, train
+from mindllm_jax.training.loop import Every, train
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.restore import RunRecord, keep_tokenizer, read_run
-from mindllm_jax.training.step import Params, TrainState
+from mindllm_jax.training.run_spec import Loop, RunSpec, run_spec
+from mindllm_jax.training.state import Params, TrainState
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,18 @@ class Tune:
     def __post_init__(self) -> None:
         require_local(self, "base")
 
-    def plan(self, decide: Callable[[Model], Model] = lambda model: model) -> Plan:
+    def spec(self, decide: Callable[[Model], Model] = lambda model: model) -> RunSpec:
         """The run on abstract shapes, with its cost; of the model that `decide` makes of the base's."""
-        return self._plan(read_run(Path(self.base)), decide)
+        return self._spec(read_run(Path(self.base)), decide)
 
-    def _plan(self, base: RunRecord, decide: Callable[[Model], Model]) -> Plan:
+    def _spec(self, base: RunRecord, decide: Callable[[Model], Model]) -> RunSpec:
         length = self.instructions.sequence_length
         if length > base.model.max_length:
             raise ValueError(
                 f"Instructions.sequence_length = {length} is more than the {base.model.max_length} positions "
                 f"(Model.max_length) of {base.folder}: lower it"
             )
-        return plan(decide(base.model), self.loop, self.optimizer, self.mesh, length)
+        return run_spec(decide(base.model), self.loop, self.optimizer, self.mesh, length)
 
 
 def tune(
@@ -70,7 +71,7 @@ def tune(
     """
     base = together(lambda: read_run(Path(config.base)))
     require_same(f"the checkpoint {base.folder}", (base.folder / CHECKSUMS).read_bytes())
-    run = config._plan(base, decide)
+    run = config._spec(base, decide)
     stored = workdir / "instructions.npz"
     packed = together(lambda: pack_instructions(config.instructions, base.tokenizer, stored))
     require_same("the files of instructions", json.dumps(packed.key).encode())
@@ -86,7 +87,7 @@ def tune(
 
     def start() -> Params:
         verify(base.folder, PARAMETERS)
-        return restore_params(base.folder, run.abstract.params)
+        return restore_params(base.folder, run.abstract_state.params)
 
     def begin() -> None:
         if jax.process_index() == 0:

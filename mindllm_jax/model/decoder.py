@@ -21,6 +21,7 @@ from mindllm_jax.model.norms import Norm
 from mindllm_jax.model.positions import rope_angles
 from mindllm_jax.model.residual import add_branch, residual_scheme
 from mindllm_jax.parallel.embedding import lookup
+from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 
 policies = jax.checkpoint_policies
@@ -108,6 +109,11 @@ class Decoder(nnx.Module):
     def head(self) -> jax.Array:
         """The loss head's matrix [D V] in the parameters' dtype."""
         return self.embedding[...].T if self.head_kernel is None else self.head_kernel[...]
+
+    @property
+    def placement(self) -> Sharding:
+        """Where rows for it are placed: by its sharding, or on one device of this process where it has none."""
+        return self.sharding or Sharding(MeshAxes().build(jax.local_devices()[:1]))
 
     def __call__(
         self, tokens: jax.Array, *, segment_ids: jax.Array | None = None, positions: jax.Array | None = None

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import jax
+import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -64,6 +65,14 @@ class Sharding:
     def shards(self, name: str) -> int:
         """Into how many parts a logical axis is split."""
         return shard_count(name, self.mesh.shape)
+
+    def even_rows(self, rows: int) -> int:
+        """The least number of rows, at least `rows`, that the devices share evenly."""
+        return math.ceil(rows / self.shards("batch")) * self.shards("batch")
+
+    def place(self, array: np.ndarray, *names: str) -> jax.Array:
+        """One global array of what every process has in full; `names` are its logical axes, none: whole everywhere."""
+        return jax.device_put(array, self.named(*names))
 
     def active(self) -> AbstractContextManager[object]:
         """Makes the mesh the current one while a function is traced: kernels with a partition look there for it."""

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mindllm_jax.hardware.peak_rates import Chip
 from mindllm_jax.model.config import Model
-from mindllm_jax.parallel.hardware import Chip
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import shard_count
 from mindllm_jax.planning.hlo import Collective
 from mindllm_jax.planning.links import Grid, group_along, spans
 from mindllm_jax.planning.roofline import StepTime, step_time
-from mindllm_jax.training.loop import Loop
 from mindllm_jax.training.memory import block_weights, memory_parts, product_flops
+from mindllm_jax.training.run_spec import Loop
 
 TRAFFIC = 190
 """How often a block moves a token's width through memory in a step: in steps of the 3B preset compiled for v5p."""

@@ -7,14 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mindllm_jax.parallel.hardware import Chip
+from mindllm_jax.hardware.peak_rates import Chip
 from mindllm_jax.planning import hlo
 from mindllm_jax.planning.candidates import Candidate
 from mindllm_jax.planning.links import Grid
 from mindllm_jax.planning.roofline import StepTime, step_time
-from mindllm_jax.training.loop import plan
 from mindllm_jax.training.memory import product_flops
 from mindllm_jax.training.pretrain import Pretrain
+from mindllm_jax.training.run_spec import run_spec
 
 
 class Compiled(NamedTuple):
@@ -40,7 +40,7 @@ def with_candidate(run: Pretrain, candidate: Candidate) -> Pretrain:
 def compile_step(run: Pretrain, devices: Sequence[Any]) -> Compiled:
     """Compiles the step of a run for `devices`. Raises jax.errors.JaxRuntimeError where it needs too much memory."""
     started = time.perf_counter()
-    planned = plan(run.model, run.loop, run.optimizer, run.mesh, run.data.sequence_length, devices)
+    planned = run_spec(run.model, run.loop, run.optimizer, run.mesh, run.data.sequence_length, devices)
     compiled = planned.compiled_step()
     memory, text = compiled.memory_analysis(), compiled.as_text() or ""
     # The new state takes the place of the old one.

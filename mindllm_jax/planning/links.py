@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mindllm_jax.parallel.hardware import Chip
+from mindllm_jax.hardware.peak_rates import Chip
 from mindllm_jax.planning.hlo import Collective
 
 HOP_SECONDS = 1e-6

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 
 from mindllm_jax.checks import require_at_least
-from mindllm_jax.parallel.described import described
-from mindllm_jax.parallel.hardware import USABLE, Chip, chip
+from mindllm_jax.hardware.peak_rates import USABLE, Chip, chip
+from mindllm_jax.hardware.topologies import described
 from mindllm_jax.planning.candidates import Candidate, candidates
 from mindllm_jax.planning.compiled import Compiled, compile_step, predicted, with_candidate
 from mindllm_jax.planning.roofline import REACHED, StepTime

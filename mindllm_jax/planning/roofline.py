@@ -1,8 +1,8 @@
 """The time of a step: a stated model, with its parts.
 
-The matrix units, the memory and the links are each taken at their peak rate (parallel/hardware.py). Products and memory
-traffic run beside each other, so the slower of them counts. A collective that runs beside products counts where it is
-longer than they are; any other one is added. What published runs lose on top of that is in `REACHED`.
+The matrix units, the memory and the links are each taken at their peak rate (hardware/peak_rates.py). Products and
+memory traffic run beside each other, so the slower of them counts. A collective that runs beside products counts where
+it is longer than they are; any other one is added. What published runs lose on top of that is in `REACHED`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mindllm_jax.parallel.hardware import Chip
+from mindllm_jax.hardware.peak_rates import Chip
 from mindllm_jax.planning.hlo import Collective
 from mindllm_jax.planning.links import Grid, seconds
 

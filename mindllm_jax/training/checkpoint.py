@@ -21,7 +21,7 @@ from mindllm_jax.parallel.together import from_first, together
 from mindllm_jax.run_records import differences
 from mindllm_jax.training.checksums import verify, write_checksums
 from mindllm_jax.training.position import Position
-from mindllm_jax.training.step import Params, TrainState
+from mindllm_jax.training.state import Params, TrainState
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from mindllm_jax.hardware.peak_rates import USABLE, chip, told_memory
 from mindllm_jax.model.config import Model
-from mindllm_jax.parallel.hardware import USABLE, chip, told_memory
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.memory import block_weights, memory_parts, remat_choices, visible_keys
 

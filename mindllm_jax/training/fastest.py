@@ -18,9 +18,9 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.startup import cache_folder
 from mindllm_jax.parallel.together import from_first, together
-from mindllm_jax.training.loop import Loop, plan
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.remembered import FILE, Measured, key, recall, remember
+from mindllm_jax.training.run_spec import Loop, run_spec
 
 WORTH = 1.05
 """So many times as fast as float32 bfloat16 has to be: less is within the noise, and not worth its rounding."""
@@ -70,16 +70,16 @@ def _step(model: Model, rows: int) -> Callable[[], None]:
     Every parameter is the same number: a step takes as long, and drawing them would have to be compiled.
     """
     length = model.max_length
-    run = plan(model, Loop(batch_rows=rows), Optimizer(), MeshAxes(), length, jax.local_devices()[:1])
+    run = run_spec(model, Loop(batch_rows=rows), Optimizer(), MeshAxes(), length, jax.local_devices()[:1])
     compiled = run.compiled_step()
     state = jax.tree.map(
-        lambda leaf: jax.device_put(np.full(leaf.shape, 0.01, leaf.dtype), leaf.sharding), run.abstract
+        lambda leaf: jax.device_put(np.full(leaf.shape, 0.01, leaf.dtype), leaf.sharding), run.abstract_state
     )
     tokens = np.random.default_rng(0).integers(0, model.vocab_size, (rows, length + 1), dtype=np.int32)
     whole = np.ones((rows, length), np.int32)
     positions = np.broadcast_to(np.arange(length, dtype=np.int32), whole.shape)
     batch = Batch(tokens[:, :-1], tokens[:, 1:], whole.astype(np.float32), whole, positions)
-    placed = jax.device_put(batch, run.blueprint.sharding.named("batch", "length"))
+    placed = jax.device_put(batch, run.abstract_model.sharding.named("batch", "length"))
 
     def step() -> None:
         nonlocal state

@@ -2,75 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from flax import nnx
 
-from mindllm_jax.checks import require_at_least, require_seed
 from mindllm_jax.data.batches import GlobalBatches
-from mindllm_jax.data.rows import Batch, TrainingRows
-from mindllm_jax.model.config import Model
+from mindllm_jax.data.rows import TrainingRows
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.parallel.mesh import MeshAxes
-from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.parallel.startup import layout
 from mindllm_jax.parallel.together import from_first, together
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, Restored
 from mindllm_jax.training.console import RunConsole
-from mindllm_jax.training.cost import Cost, run_cost
 from mindllm_jax.training.interrupt import StopSignal
 from mindllm_jax.training.metrics import MetricsWriter, evaluated_steps
-from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.position import Position, fingerprint, require_planned_length, require_same_past
 from mindllm_jax.training.profiling import ProfileWindow
-from mindllm_jax.training.step import (
-    Blueprint,
-    Metrics,
-    Params,
-    TrainState,
-    blueprint,
-    initial_params,
-    initial_state,
-    make_step,
-    state_shardings,
-)
+from mindllm_jax.training.run_spec import Loop, RunSpec
+from mindllm_jax.training.state import Params, TrainState, initial_params, initial_state
+from mindllm_jax.training.step import Metrics
 from mindllm_jax.training.throughput import Throughput
-
-
-@dataclass(frozen=True)
-class Loop:
-    """How long a run is, how large its steps are, and what happens once in a while."""
-
-    steps: int = 1000
-    batch_rows: int = 8  # rows of one step over all devices
-    accumulation: int = 1  # micro-batches of one step
-    z_loss: float = 0.0  # weight of the squared log-normalizer (PaLM, section 5)
-    log_every: int = 10
-    evaluate_every: int = 200
-    max_skipped: int = 20  # steps in a row without a finite loss after which the run stops
-    compiler_options: dict[str, bool | int | str] = field(default_factory=dict)  # XLA's: see configs/hardware
-    profile_steps: tuple[int, int] | None = None  # first and last step of a profiler trace, both included
-    seed: int = 0  # of the initial parameters
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "steps", "batch_rows", "accumulation", "log_every", "evaluate_every")
-        require_at_least(self, 0, "z_loss", "max_skipped")
-        require_seed(self, "seed")
-        if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1] <= self.steps:
-            raise ValueError(
-                f"Loop.profile_steps = {self.profile_steps}: must be the first and the last step of a range inside of "
-                f"1 to Loop.steps = {self.steps}"
-            )
-        if self.batch_rows % self.accumulation:
-            raise ValueError(
-                f"Loop.batch_rows = {self.batch_rows} is not a multiple of accumulation {self.accumulation}"
-            )
 
 
 class Every(NamedTuple):
@@ -84,86 +37,8 @@ class Every(NamedTuple):
         return step % self.steps == 0 or step == last
 
 
-class Plan(NamedTuple):
-    """A run on abstract shapes: everything but the values."""
-
-    model: Model
-    loop: Loop
-    optimizer: Optimizer
-    length: int  # T, the tokens of a row
-    blueprint: Blueprint
-    abstract: TrainState
-    cost: Cost
-
-    def transformation(self) -> optax.GradientTransformation:
-        """The optimizer's update."""
-        return self.optimizer.build(self.loop.steps, self.blueprint.axes)
-
-    def compiled_step(self) -> Any:
-        """Compiles the training step (see `make_step`) from the run's shapes."""
-        step = make_step(
-            self.blueprint,
-            self.transformation(),
-            accumulation=self.loop.accumulation,
-            z_loss=self.loop.z_loss,
-            compiler_options=self.loop.compiler_options,
-        )
-        rows, shape = self.blueprint.sharding.named("batch", "length"), (self.loop.batch_rows, self.length)
-        ids, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
-        batch: Any = Batch._make((ids, ids, weights, ids, ids))
-        return step.lower(self.abstract, batch).compile()
-
-
-def plan(
-    model: Model,
-    loop: Loop,
-    optimizer: Optimizer,
-    mesh: MeshAxes,
-    length: int,
-    devices: Sequence[Any] | None = None,
-) -> Plan:
-    """Builds the run on abstract shapes for rows of `length` tokens; allocates and compiles nothing.
-
-    devices: all that are here by default; or described ones, to compile for hardware that is not here.
-
-    Raises ValueError where model, rows, batch and mesh do not fit together.
-    """
-    sharding = Sharding(mesh.build(devices))
-    shares = sharding.shards("batch")
-    if loop.batch_rows // loop.accumulation % shares:
-        raise ValueError(
-            f"Loop.batch_rows = {loop.batch_rows} in {loop.accumulation} micro-batches cannot be split over "
-            f"{shares} devices (slices x data x fsdp): take a multiple of {loop.accumulation * shares}"
-        )
-    if length % (2 * sharding.shards("length")) and sharding.shards("length") > 1:
-        raise ValueError(
-            f"rows of {length} tokens cannot be split into two chunks for each of MeshAxes.context = "
-            f"{sharding.shards('length')} devices: take a multiple of {2 * sharding.shards('length')}"
-        )
-    if length > model.max_length:
-        raise ValueError(
-            f"rows of {length} tokens are longer than Model.max_length = {model.max_length}: raise one of them"
-        )
-    drawing = blueprint(model, sharding)
-    transformation = optimizer.build(loop.steps, drawing.axes)
-    shardings = state_shardings(drawing, transformation)
-    shapes = jax.eval_shape(lambda p: initial_state(p, drawing, transformation), nnx.to_pure_dict(drawing.abstract))
-    abstract = jax.tree.map(lambda s, at: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=at), shapes, shardings)
-    cost = run_cost(
-        model,
-        abstract.params,
-        abstract.optimizer,
-        rows=loop.batch_rows,
-        length=length,
-        accumulation=loop.accumulation,
-        steps=loop.steps,
-        mesh=sharding.mesh,
-    )
-    return Plan(model, loop, optimizer, length, drawing, abstract, cost)
-
-
 def train(
-    plan: Plan,
+    spec: RunSpec,
     rows: TrainingRows,
     workdir: Path,
     checkpointing: Checkpointing,
@@ -183,28 +58,28 @@ def train(
     or stdout cannot be written, with everything saved; ValueError when the run does not fit its latest checkpoint or
     diverges.
     """
-    loop, drawing, every = plan.loop, plan.blueprint, list(every)
+    loop, model, every = spec.loop, spec.abstract_model, list(every)
     leader = jax.process_index() == 0
     say = RunConsole(active=leader)
 
     # ------------------------------------------------------------------ build
-    schedule = plan.optimizer.schedule(loop.steps)
-    dtype = plan.model.dtype.name
+    schedule = spec.optimizer.schedule(loop.steps)
+    dtype = spec.model.dtype.name
     identity = identity | {"compute_dtype": dtype}  # which the settings may leave to the machine
-    say(layout(drawing.sharding.mesh))
-    say(plan.cost.table().terminal())
-    if warning := plan.cost.warning():
+    say(layout(model.sharding.mesh))
+    say(spec.cost.table().terminal())
+    if warning := spec.cost.warning():
         say(f"[bold yellow]warning[/]: {warning}")
 
     with Checkpoints(workdir, checkpointing, identity) as checkpoints, StopSignal() as stop:
         # ------------------------------------------------------------ restore
-        restored = checkpoints.restore(plan.abstract)
+        restored = checkpoints.restore(spec.abstract_state)
         if restored:
             _require_same_run(restored, rows, identity, loop)
             state, position = restored.state, restored.position
         else:
-            params = start() if start else initial_params(plan.model, drawing, loop.seed)
-            state, position = initial_state(params, drawing, plan.transformation()), Position()
+            params = start() if start else initial_params(spec.model, model, loop.seed)
+            state, position = initial_state(params, model, spec.transformation()), Position()
         step = int(state.step)
         done = together(lambda: evaluated_steps(workdir) if leader else set[int]())
         owed = bool(step) and from_first(str(step not in done)) == "True"  # the run ended before it was evaluated
@@ -216,12 +91,12 @@ def train(
             before = restored.identity.get("compute_dtype", dtype)
             other = f", in {dtype} from now on, in {before} before" if before != dtype else ""
             say(f"resuming after step {step} of {loop.steps}{other}")
-        step_fn = plan.compiled_step()
+        step_fn = spec.compiled_step()
         together(accept)
         checkpoints.start()
 
         # --------------------------------------------------------------- loop
-        sharding = drawing.sharding.named("batch", "length")
+        sharding = model.sharding.named("batch", "length")
         with (
             GlobalBatches(rows, loop.batch_rows, sharding, first_row=position.rows) as batches,
             together(lambda: MetricsWriter(workdir, step, active=leader)) as writer,
@@ -230,7 +105,7 @@ def train(
 
             def evaluate(events: list[Every]) -> None:
                 for event in events:
-                    results = event.measure(drawing.decoder(state.params))
+                    results = event.measure(model.decoder(state.params))
                     say(f"step {step:>6}  " + "  ".join(f"{name} {value:.4f}" for name, value in results.items()))
                     writer.write(step, results)
 
@@ -257,12 +132,12 @@ def train(
                 with throughput.paused():
                     if logging:
                         values = _read(metrics)
-                        rate = throughput.rate() * plan.cost.tokens_per_step
+                        rate = throughput.rate() * spec.cost.tokens_per_step
                         values |= {"learning_rate": jnp.asarray(schedule(step - 1 - int(values["skipped"]))).item()}
                         values |= {"tokens_per_second": rate, "tokens": float(position.tokens)}
-                        if (mfu := plan.cost.utilization(rate)) is not None:
+                        if (mfu := spec.cost.utilization(rate)) is not None:
                             values["mfu"] = mfu
-                        say(_line(step, loop.steps, plan.cost.tokens_per_step, values))
+                        say(_line(step, loop.steps, spec.cost.tokens_per_step, values))
                         writer.write(step, values)
                         if writer.failure or say.failure:
                             stop.request()

@@ -14,7 +14,6 @@ from rich.progress import track
 from mindllm_jax.data.batches import GlobalBatches
 from mindllm_jax.data.rows import FiniteRows
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.training.placement import even_rows, sharding_of
 
 BATCH_ROWS = 8  # at a time, or a few more that the devices share evenly
 
@@ -40,12 +39,12 @@ def sums_over(
 
     Returns float64 [scalars].
     """
-    count = even_rows(decoder, BATCH_ROWS)
+    count = decoder.placement.even_rows(BATCH_ROWS)
     steps = math.ceil(len(rows) / count)
     definition, params = nnx.split(decoder)
     total = np.zeros(())
     console = Console(stderr=True, quiet=title is None or jax.process_index() != 0)
-    with GlobalBatches(rows, count, sharding_of(decoder).named("batch", "length")) as batches:
+    with GlobalBatches(rows, count, decoder.placement.named("batch", "length")) as batches:
         for _, batch in track(batches, title or "", total=steps, console=console, transient=True):
             total = total + np.asarray(jax.device_get(of_batch(definition, params, batch, *arrays)), np.float64)
     return total

@@ -17,10 +17,11 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.together import together
 from mindllm_jax.run_records import resolved
 from mindllm_jax.training.checkpoint import Checkpointing
-from mindllm_jax.training.loop import Every, Loop, Plan, plan, train
+from mindllm_jax.training.loop import Every, train
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.restore import keep_tokenizer
-from mindllm_jax.training.step import TrainState
+from mindllm_jax.training.run_spec import Loop, RunSpec, run_spec
+from mindllm_jax.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Pretrain:
     loop: Loop = field(default_factory=Loop)
     checkpointing: Checkpointing = field(default_factory=Checkpointing)
 
-    def plan(self, decide: Callable[[Model], Model] = lambda model: model) -> Plan:
+    def spec(self, decide: Callable[[Model], Model] = lambda model: model) -> RunSpec:
         """The run on abstract shapes, with its cost; of the model that `decide` makes of the settings'."""
-        return plan(decide(self.model), self.loop, self.optimizer, self.mesh, self.data.sequence_length)
+        return run_spec(decide(self.model), self.loop, self.optimizer, self.mesh, self.data.sequence_length)
 
 
 def pretrain(
@@ -63,7 +64,7 @@ def pretrain(
         "data": {name: dataclasses.asdict(info) for name, info in store.sources.items()},
     }
 
-    run = config.plan(decide)
+    run = config.spec(decide)
 
     def begin() -> None:
         if jax.process_index() == 0:

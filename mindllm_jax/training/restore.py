@@ -18,7 +18,7 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.checkpoint import newest, read_identity, restore_params, steps_of
 from mindllm_jax.training.checksums import PARAMETERS, compare, verify
-from mindllm_jax.training.step import Blueprint, Params, blueprint, initial_params
+from mindllm_jax.training.state import AbstractModel, Params, abstract_model, initial_params
 
 TOKENIZER = "tokenizer.model"
 
@@ -82,12 +82,14 @@ def load_decoder(
     """
     folder, recorded, tokenizer, identity = read_run(run, step)
     model = decide(recorded)
-    plan = blueprint(model, sharding or Sharding(MeshAxes().build(jax.local_devices()[:1])))
+    abstract = abstract_model(model, sharding or Sharding(MeshAxes().build(jax.local_devices()[:1])))
     if untrained:
-        return LoadedRun(plan.decoder(initial_params(model, plan, identity["seed"])), model, tokenizer, 0, identity)
+        return LoadedRun(
+            abstract.decoder(initial_params(model, abstract, identity["seed"])), model, tokenizer, 0, identity
+        )
     verify(folder, PARAMETERS)
-    params = restore_params(folder, _placed(plan))
-    return LoadedRun(plan.decoder(params), model, tokenizer, int(folder.name), identity)
+    params = restore_params(folder, _placed(abstract))
+    return LoadedRun(abstract.decoder(params), model, tokenizer, int(folder.name), identity)
 
 
 def _checkpoint_of(run: Path, step: int) -> Path:
@@ -97,10 +99,10 @@ def _checkpoint_of(run: Path, step: int) -> Path:
     return latest.with_name(str(step))
 
 
-def _placed(plan: Blueprint) -> Params:
+def _placed(abstract: AbstractModel) -> Params:
     """Shapes, dtypes and places of the parameters."""
     return jax.tree.map(
         lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
-        nnx.to_pure_dict(plan.abstract),
-        plan.shardings,
+        nnx.to_pure_dict(abstract.params),
+        abstract.shardings,
     )

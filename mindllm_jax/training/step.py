@@ -1,4 +1,4 @@
-"""Training state and the compiled step."""
+"""The compiled training step."""
 
 from __future__ import annotations
 
@@ -8,27 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from mindllm_jax.data.batches import Batch
 from mindllm_jax.kernels.linear_cross_entropy import LossSums, linear_cross_entropy
-from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.compiler_options import check_compiler_options
-from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.training.optimizer import axes_of
-
-Params = dict[str, Any]
-
-
-class TrainState(NamedTuple):
-    """Everything that changes from step to step; what a checkpoint holds. Parameters and moments are float32."""
-
-    step: jax.Array  # steps taken, skipped ones included
-    skipped: jax.Array  # steps whose loss or gradient was not finite and that changed nothing
-    skipped_in_a_row: jax.Array  # of them, those since the last step that changed something
-    params: Params
-    optimizer: optax.OptState
+from mindllm_jax.training.state import AbstractModel, Params, TrainState, state_shardings
 
 
 class Metrics(NamedTuple):
@@ -40,69 +25,6 @@ class Metrics(NamedTuple):
     tokens: jax.Array  # sum of the loss weights
     skipped: jax.Array  # so far
     skipped_in_a_row: jax.Array  # up to now
-
-
-class Blueprint(NamedTuple):
-    """The model without its values: how to build it, and how its parameters lie on the mesh."""
-
-    definition: nnx.GraphDef[Decoder]
-    abstract: nnx.State  # parameters as ShapeDtypeStructs
-    shardings: Params  # NamedSharding for each parameter
-    axes: Any  # logical axis names for each parameter
-    sharding: Sharding
-
-    def decoder(self, params: Params) -> Decoder:
-        """The decoder with these parameters."""
-        return nnx.merge(self.definition, params)
-
-
-def blueprint(model: Model, sharding: Sharding) -> Blueprint:
-    """Describes the decoder on the mesh without allocating it. Raises ValueError for a size the mesh cannot split."""
-    abstract = nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0), sharding=sharding))
-    definition, params = nnx.split(abstract, nnx.Param)
-    shardings = nnx.to_pure_dict(sharding.of_variables(params))
-    return Blueprint(definition, params, shardings, axes_of(params), sharding)
-
-
-def state_shardings(plan: Blueprint, optimizer: optax.GradientTransformation) -> TrainState:
-    """Shardings of a whole TrainState: the optimizer's moments lie as their parameters do, scalars everywhere.
-
-    A moment is known by the names of its parameter, which end its path in the optimizer's state.
-    """
-    everywhere: Any = jax.NamedSharding(plan.sharding.mesh, jax.P())
-    params = nnx.to_pure_dict(plan.abstract)
-    by_name = {_names(path): sharding for path, sharding in jax.tree_util.tree_leaves_with_path(plan.shardings)}
-
-    def place(path: tuple[Any, ...], _: jax.ShapeDtypeStruct) -> Any:
-        names = _names(path)
-        endings = (names[start:] for start in range(len(names)))
-        return next((by_name[ending] for ending in endings if ending in by_name), everywhere)
-
-    moments = jax.tree_util.tree_map_with_path(place, jax.eval_shape(optimizer.init, params))
-    return TrainState(everywhere, everywhere, everywhere, plan.shardings, moments)
-
-
-def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple(part.key for part in path if isinstance(part, jax.tree_util.DictKey))
-
-
-def initial_params(model: Model, plan: Blueprint, seed: int) -> Params:
-    """Fresh parameters, created where they belong: no host ever holds them all."""
-
-    def create() -> Params:
-        decoder = Decoder(model, rngs=nnx.Rngs(seed), sharding=plan.sharding)
-        return nnx.to_pure_dict(nnx.state(decoder, nnx.Param))
-
-    return jax.jit(create, out_shardings=plan.shardings)()
-
-
-def initial_state(params: Params, plan: Blueprint, optimizer: optax.GradientTransformation) -> TrainState:
-    """Step 0 with the given parameters."""
-    shardings = state_shardings(plan, optimizer)
-    # One buffer each: a step gives them all up.
-    step, skipped, in_a_row = (jax.device_put(jnp.zeros((), jnp.int32), shardings.step) for _ in range(3))
-    moments = jax.jit(optimizer.init, out_shardings=shardings.optimizer)(params)
-    return TrainState(step, skipped, in_a_row, params, moments)
 
 
 def loss_sums(decoder: Decoder, batch: Batch, z_loss: float = 0.0) -> LossSums:
@@ -117,7 +39,7 @@ def loss_sums(decoder: Decoder, batch: Batch, z_loss: float = 0.0) -> LossSums:
 
 
 def make_step(
-    plan: Blueprint,
+    abstract: AbstractModel,
     optimizer: optax.GradientTransformation,
     *,
     accumulation: int = 1,
@@ -133,11 +55,11 @@ def make_step(
 
     Raises ValueError that names a compiler option which the mesh's compiler does not take.
     """
-    check_compiler_options(compiler_options or {}, plan.sharding.mesh)
+    check_compiler_options(compiler_options or {}, abstract.sharding.mesh)
 
     def gradients(params: Params, batch: Batch) -> tuple[LossSums, Params]:
         def loss(params: Params) -> tuple[jax.Array, LossSums]:
-            sums = loss_sums(plan.decoder(params), batch, z_loss)
+            sums = loss_sums(abstract.decoder(params), batch, z_loss)
             return sums.loss, sums
 
         grads, sums = jax.grad(loss, has_aux=True)(params)
@@ -150,9 +72,9 @@ def make_step(
         def split(x: jax.Array) -> jax.Array:
             # Rows of one device stay on it: each micro-batch takes every accumulation-th row.
             x = x.reshape(x.shape[0] // accumulation, accumulation, *x.shape[1:]).swapaxes(0, 1)
-            return jax.lax.with_sharding_constraint(x, jax.NamedSharding(plan.sharding.mesh, micro_batch))
+            return jax.lax.with_sharding_constraint(x, jax.NamedSharding(abstract.sharding.mesh, micro_batch))
 
-        micro_batch = jax.P(None, *plan.sharding.spec("batch", "length"))
+        micro_batch = jax.P(None, *abstract.sharding.spec("batch", "length"))
 
         def add(total: tuple[LossSums, Params], rows: Batch) -> tuple[tuple[LossSums, Params], None]:
             return jax.tree.map(jnp.add, total, gradients(params, rows)), None
@@ -161,7 +83,7 @@ def make_step(
         return jax.lax.scan(add, zeros, jax.tree.map(split, batch))[0]
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        with plan.sharding.active():  # the backward pass of a kernel is traced here, not where it was called
+        with abstract.sharding.active():  # the backward pass of a kernel is traced here, not where it was called
             sums, grads = accumulated(state.params, batch)
         weight = jnp.maximum(sums.weight, 1.0)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
@@ -184,8 +106,8 @@ def make_step(
         )
         return new, Metrics(sums.loss / weight, sums.correct / weight, norm, sums.weight, skipped, in_a_row)
 
-    shardings = state_shardings(plan, optimizer)
-    rows: Any = plan.sharding.named("batch", "length")
+    shardings = state_shardings(abstract, optimizer)
+    rows: Any = abstract.sharding.named("batch", "length")
     return jax.jit(
         step,
         donate_argnums=0,

@@ -57,4 +57,4 @@ def test_a_run_writes_down_its_stages_as_they_were_given(tmp_path: Path) -> None
     written = configuration.command_line("", ["--gin", str(tmp_path / "operative_config.gin")])
     assert configuration.load(Mixture, written) == given
     stored = json.loads((tmp_path / "config.json").read_text())["Mixture"]
-    assert configuration.restore(Mixture, stored) == given
+    assert configuration.from_json(Mixture, stored) == given

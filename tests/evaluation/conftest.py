@@ -23,7 +23,7 @@ from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.position import Position
 from mindllm_jax.training.restore import keep_tokenizer
-from mindllm_jax.training.step import TrainState, blueprint, initial_params
+from mindllm_jax.training.state import TrainState, abstract_model, initial_params
 
 Texts = dict[str, list[str]]
 LogProbabilities = Callable[[Decoder, Sequence[int]], np.ndarray]
@@ -58,8 +58,8 @@ def model(tokenizer: Tokenizer) -> Model:
 @pytest.fixture(scope="session")
 def decoder(model: Model) -> Decoder:
     """Fresh parameters on one device."""
-    plan = blueprint(model, Sharding(MeshAxes().build(jax.devices()[:1])))
-    return plan.decoder(initial_params(model, plan, seed=0))
+    abstract = abstract_model(model, Sharding(MeshAxes().build(jax.devices()[:1])))
+    return abstract.decoder(initial_params(model, abstract, seed=0))
 
 
 @pytest.fixture(scope="session")
@@ -67,8 +67,8 @@ def on_devices(model: Model, decoder: Decoder) -> Callable[[int], Decoder]:
     """The same parameters on a mesh of so many devices."""
 
     def place(count: int) -> Decoder:
-        plan = blueprint(model, Sharding(MeshAxes(fsdp=min(count, 2)).build(jax.devices()[:count])))
-        return plan.decoder(jax.device_put(nnx.to_pure_dict(nnx.state(decoder)), plan.shardings))
+        abstract = abstract_model(model, Sharding(MeshAxes(fsdp=min(count, 2)).build(jax.devices()[:count])))
+        return abstract.decoder(jax.device_put(nnx.to_pure_dict(nnx.state(decoder)), abstract.shardings))
 
     return place
 

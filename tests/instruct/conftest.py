@@ -15,11 +15,11 @@ from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
-from mindllm_jax.training.loop import Loop, plan
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.position import Position
 from mindllm_jax.training.restore import keep_tokenizer
-from mindllm_jax.training.step import initial_state
+from mindllm_jax.training.run_spec import Loop, run_spec
+from mindllm_jax.training.state import initial_state
 
 Write = Callable[..., Path]
 
@@ -56,7 +56,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path
         max_length=96,
         compute_dtype="float32",
     )
-    run = plan(model, Loop(), Optimizer(), MeshAxes(), model.max_length)
+    run = run_spec(model, Loop(), Optimizer(), MeshAxes(), model.max_length)
     rng = np.random.default_rng(0)
 
     def fill(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -64,8 +64,8 @@ def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path
         is_scale = path[-1].key == "scale"
         return jax.device_put(rng.normal(is_scale, 0.1, leaf.shape).astype(leaf.dtype), leaf.sharding)
 
-    params = jax.tree_util.tree_map_with_path(fill, run.abstract.params)
-    state = initial_state(params, run.blueprint, run.optimizer.build(1, run.blueprint.axes))
+    params = jax.tree_util.tree_map_with_path(fill, run.abstract_state.params)
+    state = initial_state(params, run.abstract_model, run.optimizer.build(1, run.abstract_model.axes))
     identity = {
         "Pretrain": {"data": {"store": "somewhere"}},
         "model": dataclasses.asdict(model),

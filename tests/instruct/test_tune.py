@@ -26,9 +26,9 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.checkpoint import Checkpointing, newest
 from mindllm_jax.training.checksums import write_checksums
-from mindllm_jax.training.loop import Loop
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.restore import load_decoder, read_run
+from mindllm_jax.training.run_spec import Loop
 
 ROWS = [{"id": f"n{i}", "input": f"{i}?", "output": "yes 好" if i % 2 else "no"} for i in range(60)]
 

@@ -17,7 +17,8 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.products import product
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.training.step import blueprint, loss_sums
+from mindllm_jax.training.state import abstract_model
+from mindllm_jax.training.step import loss_sums
 
 MATRICES = 7  # of a block: query, key, value, out, up, gate, down
 
@@ -37,18 +38,18 @@ def summed_over_devices(sums: Any) -> list[tuple[str, bool]]:
         compute_dtype="bfloat16",
         gradient_sums=sums,
     )
-    plan = blueprint(model, Sharding(MeshAxes(data=2, fsdp=2).build(jax.devices()[:4])))
-    rows: Any = plan.sharding.named("batch", "length")
+    abstract = abstract_model(model, Sharding(MeshAxes(data=2, fsdp=2).build(jax.devices()[:4])))
+    rows: Any = abstract.sharding.named("batch", "length")
     ids, weights = (jax.ShapeDtypeStruct((8, 32), dtype) for dtype in (jnp.int32, jnp.float32))
 
     def gradients(params: Any, batch: Batch) -> Any:
-        with plan.sharding.active():
-            return jax.grad(lambda params: loss_sums(plan.decoder(params), batch).loss)(params)
+        with abstract.sharding.active():
+            return jax.grad(lambda params: loss_sums(abstract.decoder(params), batch).loss)(params)
 
-    shardings = (plan.shardings, Batch(rows, rows, rows, rows, rows))
-    compiled = jax.jit(gradients, in_shardings=shardings, out_shardings=plan.shardings)
+    shardings = (abstract.shardings, Batch(rows, rows, rows, rows, rows))
+    compiled = jax.jit(gradients, in_shardings=shardings, out_shardings=abstract.shardings)
     batch: Any = Batch._make((ids, ids, weights, ids, ids))
-    text = compiled.lower(nnx.to_pure_dict(plan.abstract), batch).compile().as_text()
+    text = compiled.lower(nnx.to_pure_dict(abstract.params), batch).compile().as_text()
     found = []
     for line in (text or "").splitlines():
         collective = re.search(

@@ -7,8 +7,8 @@ import pytest
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.compiler_options import check_compiler_options
 from mindllm_jax.parallel.mesh import MeshAxes
-from mindllm_jax.training.loop import Loop, plan
 from mindllm_jax.training.optimizer import Optimizer
+from mindllm_jax.training.run_spec import Loop, run_spec
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,6 @@ def test_options_that_it_takes() -> None:
 def test_the_training_step_is_not_made_with_an_unknown_option() -> None:
     loop = Loop(compiler_options={"xla_nonsense": 1})
     model = Model(vocab_size=64, layers=1, width=8, heads=1, head_dim=8, feed_forward=8, max_length=8)
-    run = plan(model, loop, Optimizer(), MeshAxes(), 8)
+    run = run_spec(model, loop, Optimizer(), MeshAxes(), 8)
     with pytest.raises(ValueError, match="xla_nonsense"):
         run.compiled_step()

@@ -13,14 +13,14 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.training.loop import Loop, plan
 from mindllm_jax.training.optimizer import Optimizer
+from mindllm_jax.training.run_spec import Loop, run_spec
 
 MODEL = Model(vocab_size=62, layers=2, width=16, heads=4, head_dim=4, feed_forward=24, max_length=32)
 
 
 def planned(mesh: MeshAxes, length: int = 32, **changes: Any) -> None:
-    plan(dataclasses.replace(MODEL, **changes), Loop(batch_rows=8), Optimizer(), mesh, length)
+    run_spec(dataclasses.replace(MODEL, **changes), Loop(batch_rows=8), Optimizer(), mesh, length)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.parallel.startup import start
 from mindllm_jax.training.optimizer import Optimizer
-from mindllm_jax.training.step import blueprint, initial_params, initial_state, make_step
+from mindllm_jax.training.state import abstract_model, initial_params, initial_state
+from mindllm_jax.training.step import make_step
 
 MODEL = Model(
     vocab_size=64, layers=2, width=16, heads=8, head_dim=4, feed_forward=32, max_length=32, compute_dtype="float64"
@@ -45,8 +46,8 @@ def batch(step: int) -> Batch:
 @functools.cache
 def first_params() -> Any:
     """Made on one device: to compile that for each mesh would take longer than all the rest."""
-    plan = blueprint(MODEL, Sharding(MeshAxes().build(jax.local_devices()[:1])))
-    return jax.tree.map(np.asarray, initial_params(MODEL, plan, seed=1))
+    abstract = abstract_model(MODEL, Sharding(MeshAxes().build(jax.local_devices()[:1])))
+    return jax.tree.map(np.asarray, initial_params(MODEL, abstract, seed=1))
 
 
 def place(x: Any, sharding: jax.sharding.Sharding) -> jax.Array:
@@ -56,11 +57,11 @@ def place(x: Any, sharding: jax.sharding.Sharding) -> jax.Array:
 
 def train(mesh: jax.sharding.Mesh, accumulation: int) -> dict[str, np.ndarray]:
     """Losses of all steps and every parameter after the last, whole."""
-    plan = blueprint(MODEL, Sharding(mesh))
-    transformation = Optimizer(peak_learning_rate=1e-2, warmup_steps=2).build(STEPS, plan.axes)
-    state = initial_state(jax.tree.map(place, first_params(), plan.shardings), plan, transformation)
-    step = make_step(plan, transformation, accumulation=accumulation, z_loss=1e-3)
-    rows = plan.sharding.named("batch", "length")
+    abstract = abstract_model(MODEL, Sharding(mesh))
+    transformation = Optimizer(peak_learning_rate=1e-2, warmup_steps=2).build(STEPS, abstract.axes)
+    state = initial_state(jax.tree.map(place, first_params(), abstract.shardings), abstract, transformation)
+    step = make_step(abstract, transformation, accumulation=accumulation, z_loss=1e-3)
+    rows = abstract.sharding.named("batch", "length")
     losses = []
     for number in range(STEPS):
         state, metrics = step(state, Batch(*(place(x, rows) for x in batch(number))))

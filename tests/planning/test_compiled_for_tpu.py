@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 COMPILE = """
 import json, sys
 from mindllm_jax.configuration import command_line, load
-from mindllm_jax.parallel.described import described
-from mindllm_jax.parallel.hardware import chip
+from mindllm_jax.hardware.topologies import described
+from mindllm_jax.hardware.peak_rates import chip
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.planning.compiled import compile_step
 from mindllm_jax.training.pretrain import Pretrain

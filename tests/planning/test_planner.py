@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from mindllm_jax.data.mixture import Mixture
+from mindllm_jax.hardware.peak_rates import USABLE
+from mindllm_jax.hardware.topologies import described
 from mindllm_jax.model.config import Model
-from mindllm_jax.parallel.described import described
-from mindllm_jax.parallel.hardware import USABLE
 from mindllm_jax.planning.planner import Planner, make_plan
-from mindllm_jax.training.loop import Loop
 from mindllm_jax.training.pretrain import Pretrain
+from mindllm_jax.training.run_spec import Loop
 
 ROOT = Path(__file__).parents[2]
 SHAPE = Model(vocab_size=32768, layers=24, width=2048, heads=16, head_dim=128, feed_forward=5632, max_length=2048)

@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import pytest
 
 from mindllm_jax.data.rows import Batch
+from mindllm_jax.hardware.peak_rates import CHIPS
+from mindllm_jax.hardware.topologies import DescribedGpu
 from mindllm_jax.model.config import Model
-from mindllm_jax.parallel.described import DescribedGpu
-from mindllm_jax.parallel.hardware import CHIPS
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.planning.hlo import Collective
 from mindllm_jax.planning.links import HOP_SECONDS, Grid, group_along, seconds
 from mindllm_jax.planning.roofline import step_time
-from mindllm_jax.training.loop import Loop, plan
 from mindllm_jax.training.memory import product_flops
 from mindllm_jax.training.optimizer import Optimizer
+from mindllm_jax.training.run_spec import Loop, run_spec
 from mindllm_jax.training.step import make_step
 
 V5P, V5E, H100 = CHIPS["TPU v5"], CHIPS["TPU v5 lite"], CHIPS["NVIDIA H100 80GB HBM3"]
@@ -112,11 +112,11 @@ def test_flops_are_those_of_the_step_as_traced(remat: Any) -> None:
     model = Model(
         vocab_size=512, layers=3, width=64, heads=4, head_dim=16, feed_forward=192, max_length=64, remat=remat
     )
-    run = plan(model, Loop(batch_rows=8), Optimizer(), MeshAxes(fsdp=2, tensor=2), 64)
+    run = run_spec(model, Loop(batch_rows=8), Optimizer(), MeshAxes(fsdp=2, tensor=2), 64)
     ids, weights = (jax.ShapeDtypeStruct((8, 64), dtype) for dtype in (jnp.int32, jnp.float32))
-    step = make_step(run.blueprint, Optimizer().build(10, run.blueprint.axes))
+    step = make_step(run.abstract_model, Optimizer().build(10, run.abstract_model.axes))
     batch: Any = Batch._make((ids, ids, weights, ids, ids))
-    traced = weight_products(step.trace(run.abstract, batch).jaxpr, 8)
+    traced = weight_products(step.trace(run.abstract_state, batch).jaxpr, 8)
     visible = 4 * model.heads * model.head_dim * 32
     attention = 8 * 64 * 3 * visible * (3.5 + (remat in ("full", "dots")))
     assert traced == pytest.approx(product_flops(model, 8 * 64, 64) - attention, rel=0.01)

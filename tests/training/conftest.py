@@ -25,9 +25,10 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.run_records import resolved
 from mindllm_jax.training import loop
 from mindllm_jax.training.checkpoint import Checkpointing
-from mindllm_jax.training.loop import Every, Loop, plan
+from mindllm_jax.training.loop import Every
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.pretrain import Pretrain
+from mindllm_jax.training.run_spec import Loop, run_spec
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = """
@@ -115,7 +116,7 @@ def train(store: Path) -> Train:
         stored = TokenStore.open(store)
         read = MixtureRows(config.data, stored, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
         length, identity = config.data.sequence_length, resolved(config) | {"seed": config.loop.seed}
-        run = plan(config.model, config.loop, Optimizer(), MeshAxes(), length, jax.devices()[:1])
+        run = run_spec(config.model, config.loop, Optimizer(), MeshAxes(), length, jax.devices()[:1])
         loop.train(run, rows(read), workdir, config.checkpointing, identity, every=every)
         return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 

@@ -16,7 +16,7 @@ import pytest
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, newest, read_identity
 from mindllm_jax.training.checksums import CHECKSUMS, compare, write_checksums
 from mindllm_jax.training.position import Position
-from mindllm_jax.training.step import TrainState
+from mindllm_jax.training.state import TrainState
 
 IDENTITY = {"tokenizer_sha256": "0" * 64, "data": {"a": 1}}
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 COMPILE = """
 import json, math, re, sys
 from mindllm_jax.configuration import command_line, load
-from mindllm_jax.parallel.described import described_tpus
+from mindllm_jax.hardware.topologies import described_tpus
 from mindllm_jax.planning.compiled import compile_step
 from mindllm_jax.training.pretrain import Pretrain
 

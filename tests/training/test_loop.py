@@ -16,7 +16,8 @@ from mindllm_jax.data.mixture_rows import MixtureRows
 from mindllm_jax.data.rows import Batch
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.training.checkpoint import newest, read_identity
-from mindllm_jax.training.loop import Every, Loop
+from mindllm_jax.training.loop import Every
+from mindllm_jax.training.run_spec import Loop
 
 
 class Watched:

@@ -15,7 +15,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.optimizer import Optimizer
-from mindllm_jax.training.step import blueprint, initial_params
+from mindllm_jax.training.state import abstract_model, initial_params
 
 MODEL = Model(
     vocab_size=20, layers=2, width=8, heads=2, kv_heads=1, head_dim=6, feed_forward=12, compute_dtype="float64"
@@ -87,9 +87,9 @@ def by_path(tree: Any) -> dict[str, np.ndarray]:
 def test_every_parameter_moves_as_the_formulas_say(name: Any) -> None:
     rng = np.random.default_rng(SEED)
     with jax.enable_x64(True):
-        plan = blueprint(MODEL, Sharding(MeshAxes().build(jax.devices()[:1])))
-        params = initial_params(MODEL, plan, seed=SEED)
-        transformation = dataclasses.replace(OPTIMIZER, name=name).build(STEPS + 1, plan.axes)
+        abstract = abstract_model(MODEL, Sharding(MeshAxes().build(jax.devices()[:1])))
+        params = initial_params(MODEL, abstract, seed=SEED)
+        transformation = dataclasses.replace(OPTIMIZER, name=name).build(STEPS + 1, abstract.axes)
         state, update = transformation.init(params), jax.jit(transformation.update)
         expected, seen = by_path(params), {path: [] for path in by_path(params)}
         for step in range(STEPS):

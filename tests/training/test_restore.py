@@ -16,7 +16,7 @@ from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.checksums import CHECKSUMS, write_checksums
 from mindllm_jax.training.position import Position
 from mindllm_jax.training.restore import keep_tokenizer, load_decoder, read_run
-from mindllm_jax.training.step import Params, TrainState, blueprint, initial_params
+from mindllm_jax.training.state import Params, TrainState, abstract_model, initial_params
 
 MODEL = Model(layers=2, width=32, heads=2, head_dim=16, feed_forward=64, max_length=32, compute_dtype="float32")
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "tokenizer.model"
@@ -24,7 +24,7 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "tokenizer.model"
 
 @pytest.fixture(scope="module")
 def fresh() -> Params:
-    return initial_params(MODEL, blueprint(MODEL, Sharding(MeshAxes().build(jax.devices()[:1]))), seed=7)
+    return initial_params(MODEL, abstract_model(MODEL, Sharding(MeshAxes().build(jax.devices()[:1]))), seed=7)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.optimizer import Optimizer, axes_of
-from mindllm_jax.training.step import TrainState, blueprint, initial_params, initial_state, loss_sums, make_step
+from mindllm_jax.training.state import TrainState, abstract_model, initial_params, initial_state
+from mindllm_jax.training.step import loss_sums, make_step
 
 TINY = Model(vocab_size=62, layers=2, width=16, heads=2, head_dim=8, feed_forward=24, max_length=16)
 WIDE = dataclasses.replace(TINY, compute_dtype="float64")
@@ -48,10 +49,10 @@ def widened(batch: Batch) -> Batch:
 
 
 def ready(model, optimizer: Optimizer, devices: int = 1, mesh: MeshAxes | None = None, **settings):
-    plan = blueprint(model, Sharding((mesh or MeshAxes()).build(jax.devices()[:devices])))
-    transformation = optimizer.build(100, plan.axes)
-    state = initial_state(initial_params(model, plan, seed=SEED), plan, transformation)
-    return state, make_step(plan, transformation, **settings), plan
+    abstract = abstract_model(model, Sharding((mesh or MeshAxes()).build(jax.devices()[:devices])))
+    transformation = optimizer.build(100, abstract.axes)
+    state = initial_state(initial_params(model, abstract, seed=SEED), abstract, transformation)
+    return state, make_step(abstract, transformation, **settings), abstract
 
 
 def test_gradients_agree_with_finite_differences_in_float64(x64, batch):
@@ -92,8 +93,8 @@ def test_accumulation_and_mesh_change_only_the_order_of_summation(x64, batch, na
     batch = widened(Batch(*(np.concatenate([field, field[::-1]]) for field in batch)))
     optimizer = Optimizer(name=name, peak_learning_rate=1e-2, warmup_steps=0)
     reference, step, _ = ready(WIDE, optimizer)
-    sharded, sharded_step, plan = ready(WIDE, optimizer, devices=4, mesh=mesh, accumulation=2)
-    rows = plan.sharding.named("batch", "length")
+    sharded, sharded_step, abstract = ready(WIDE, optimizer, devices=4, mesh=mesh, accumulation=2)
+    rows = abstract.sharding.named("batch", "length")
     for _ in range(3):
         reference, metrics = step(reference, batch)
         sharded, sharded_metrics = sharded_step(sharded, jax.device_put(batch, rows))
@@ -127,12 +128,14 @@ def test_a_step_without_a_finite_loss_changes_nothing_and_is_counted(batch):
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_only_matrices_decay(name):
-    plan = blueprint(TINY, Sharding(MeshAxes().build(jax.devices()[:1])))
-    params = jax.tree.map(jnp.ones_like, initial_params(TINY, plan, seed=0))
-    transformation = Optimizer(name=name, weight_decay=0.5, peak_learning_rate=0.1, warmup_steps=0).build(10, plan.axes)
+    abstract = abstract_model(TINY, Sharding(MeshAxes().build(jax.devices()[:1])))
+    params = jax.tree.map(jnp.ones_like, initial_params(TINY, abstract, seed=0))
+    transformation = Optimizer(name=name, weight_decay=0.5, peak_learning_rate=0.1, warmup_steps=0).build(
+        10, abstract.axes
+    )
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = transformation.update(zeros, transformation.init(params), params)
-    for axes, update in zip(_leaves(plan.axes), jax.tree.leaves(updates), strict=True):
+    for axes, update in zip(_leaves(abstract.axes), jax.tree.leaves(updates), strict=True):
         expected = 0.0 if "norm" in axes else -0.05
         np.testing.assert_allclose(update, expected, rtol=1e-6)
 
@@ -142,8 +145,8 @@ def _leaves(axes):
 
 
 def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else():
-    plan = blueprint(TINY, Sharding(MeshAxes().build(jax.devices()[:1])))
-    state = Optimizer(name="muon").build(10, plan.axes).init(initial_params(TINY, plan, seed=0))
+    abstract = abstract_model(TINY, Sharding(MeshAxes().build(jax.devices()[:1])))
+    state = Optimizer(name="muon").build(10, abstract.axes).init(initial_params(TINY, abstract, seed=0))
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
     momenta = [name for name in names if "'muon'" in name]
     inside = [name for name in momenta if "blocks" in name]
@@ -151,8 +154,8 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else():
 
 
 def test_axes_name_every_dimension():
-    plan = blueprint(TINY, Sharding(MeshAxes().build(jax.devices()[:1])))
-    axes = axes_of(plan.abstract)
+    abstract = abstract_model(TINY, Sharding(MeshAxes().build(jax.devices()[:1])))
+    axes = axes_of(abstract.params)
     assert axes["blocks"]["attention"]["query"] == ("layers", "width", "heads", "head_dim")
     assert axes["embedding"] == ("vocab", "width")
 

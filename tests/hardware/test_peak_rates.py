@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import pytest
 
-from mindllm_jax.parallel import hardware
-from mindllm_jax.parallel.described import GPUS
-from mindllm_jax.parallel.hardware import chip, told_memory
+from mindllm_jax.hardware import peak_rates
+from mindllm_jax.hardware.peak_rates import chip, told_memory
+from mindllm_jax.hardware.topologies import GPUS
 
 
 class Device:
@@ -78,7 +78,7 @@ def test_described_gpus_are_known(name: str) -> None:
 
 def test_memory_is_what_the_least_device_here_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     here = [Device(30), Device(20), Device(None)]
-    monkeypatch.setattr(hardware.jax, "local_devices", lambda: here)
+    monkeypatch.setattr(peak_rates.jax, "local_devices", lambda: here)
     assert told_memory(here) == 20
     assert told_memory([here[2]]) is None
     assert told_memory([Device(10)]) is None, "one that is not here cannot be asked"

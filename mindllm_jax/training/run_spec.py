@@ -1,0 +1,130 @@
+"""A run's settings and shapes: everything but its values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from mindllm_jax.checks import require_at_least, require_seed
+from mindllm_jax.data.rows import Batch
+from mindllm_jax.model.config import Model
+from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.training.cost import Cost, run_cost
+from mindllm_jax.training.optimizer import Optimizer
+from mindllm_jax.training.state import AbstractModel, TrainState, abstract_model, initial_state, state_shardings
+from mindllm_jax.training.step import make_step
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How long a run is, how large its steps are, and what happens once in a while."""
+
+    steps: int = 1000
+    batch_rows: int = 8  # rows of one step over all devices
+    accumulation: int = 1  # micro-batches of one step
+    z_loss: float = 0.0  # weight of the squared log-normalizer (PaLM, section 5)
+    log_every: int = 10
+    evaluate_every: int = 200
+    max_skipped: int = 20  # steps in a row without a finite loss after which the run stops
+    compiler_options: dict[str, bool | int | str] = field(default_factory=dict)  # XLA's: see configs/hardware
+    profile_steps: tuple[int, int] | None = None  # first and last step of a profiler trace, both included
+    seed: int = 0  # of the initial parameters
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "steps", "batch_rows", "accumulation", "log_every", "evaluate_every")
+        require_at_least(self, 0, "z_loss", "max_skipped")
+        require_seed(self, "seed")
+        if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1] <= self.steps:
+            raise ValueError(
+                f"Loop.profile_steps = {self.profile_steps}: must be the first and the last step of a range inside of "
+                f"1 to Loop.steps = {self.steps}"
+            )
+        if self.batch_rows % self.accumulation:
+            raise ValueError(
+                f"Loop.batch_rows = {self.batch_rows} is not a multiple of accumulation {self.accumulation}"
+            )
+
+
+class RunSpec(NamedTuple):
+    """The settings of a run and its model and state on abstract shapes, with what it costs."""
+
+    model: Model
+    loop: Loop
+    optimizer: Optimizer
+    length: int  # T, the tokens of a row
+    abstract_model: AbstractModel
+    abstract_state: TrainState
+    cost: Cost
+
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimizer's update."""
+        return self.optimizer.build(self.loop.steps, self.abstract_model.axes)
+
+    def compiled_step(self) -> Any:
+        """Compiles the training step (see `make_step`) from the run's shapes."""
+        step = make_step(
+            self.abstract_model,
+            self.transformation(),
+            accumulation=self.loop.accumulation,
+            z_loss=self.loop.z_loss,
+            compiler_options=self.loop.compiler_options,
+        )
+        rows, shape = self.abstract_model.sharding.named("batch", "length"), (self.loop.batch_rows, self.length)
+        ids, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
+        batch: Any = Batch._make((ids, ids, weights, ids, ids))
+        return step.lower(self.abstract_state, batch).compile()
+
+
+def run_spec(
+    model: Model,
+    loop: Loop,
+    optimizer: Optimizer,
+    mesh: MeshAxes,
+    length: int,
+    devices: Sequence[Any] | None = None,
+) -> RunSpec:
+    """Builds the run on abstract shapes for rows of `length` tokens; allocates and compiles nothing.
+
+    devices: all that are here by default; or described ones, to compile for hardware that is not here.
+
+    Raises ValueError where model, rows, batch and mesh do not fit together.
+    """
+    sharding = Sharding(mesh.build(devices))
+    shares = sharding.shards("batch")
+    if loop.batch_rows // loop.accumulation % shares:
+        raise ValueError(
+            f"Loop.batch_rows = {loop.batch_rows} in {loop.accumulation} micro-batches cannot be split over "
+            f"{shares} devices (slices x data x fsdp): take a multiple of {loop.accumulation * shares}"
+        )
+    if length % (2 * sharding.shards("length")) and sharding.shards("length") > 1:
+        raise ValueError(
+            f"rows of {length} tokens cannot be split into two chunks for each of MeshAxes.context = "
+            f"{sharding.shards('length')} devices: take a multiple of {2 * sharding.shards('length')}"
+        )
+    if length > model.max_length:
+        raise ValueError(
+            f"rows of {length} tokens are longer than Model.max_length = {model.max_length}: raise one of them"
+        )
+    abstract = abstract_model(model, sharding)
+    transformation = optimizer.build(loop.steps, abstract.axes)
+    shardings = state_shardings(abstract, transformation)
+    shapes = jax.eval_shape(lambda p: initial_state(p, abstract, transformation), nnx.to_pure_dict(abstract.params))
+    state = jax.tree.map(lambda s, at: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=at), shapes, shardings)
+    cost = run_cost(
+        model,
+        state.params,
+        state.optimizer,
+        rows=loop.batch_rows,
+        length=length,
+        accumulation=loop.accumulation,
+        steps=loop.steps,
+        mesh=sharding.mesh,
+    )
+    return RunSpec(model, loop, optimizer, length, abstract, state, cost)

@@ -1,0 +1,90 @@
+"""The training state, and the model on abstract shapes that tells how its parts lie on the mesh."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from mindllm_jax.model.config import Model
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.training.optimizer import axes_of
+
+Params = dict[str, Any]
+
+
+class TrainState(NamedTuple):
+    """Everything that changes from step to step; what a checkpoint holds. Parameters and moments are float32."""
+
+    step: jax.Array  # steps taken, skipped ones included
+    skipped: jax.Array  # steps whose loss or gradient was not finite and that changed nothing
+    skipped_in_a_row: jax.Array  # of them, those since the last step that changed something
+    params: Params
+    optimizer: optax.OptState
+
+
+class AbstractModel(NamedTuple):
+    """The model without its values: how to build it, and how its parameters lie on the mesh."""
+
+    definition: nnx.GraphDef[Decoder]
+    params: nnx.State  # parameters as ShapeDtypeStructs
+    shardings: Params  # NamedSharding for each parameter
+    axes: Any  # logical axis names for each parameter
+    sharding: Sharding
+
+    def decoder(self, params: Params) -> Decoder:
+        """The decoder with these parameters."""
+        return nnx.merge(self.definition, params)
+
+
+def abstract_model(model: Model, sharding: Sharding) -> AbstractModel:
+    """Describes the decoder on the mesh without allocating it. Raises ValueError for a size the mesh cannot split."""
+    decoder = nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0), sharding=sharding))
+    definition, params = nnx.split(decoder, nnx.Param)
+    shardings = nnx.to_pure_dict(sharding.of_variables(params))
+    return AbstractModel(definition, params, shardings, axes_of(params), sharding)
+
+
+def state_shardings(abstract: AbstractModel, optimizer: optax.GradientTransformation) -> TrainState:
+    """Shardings of a whole TrainState: the optimizer's moments lie as their parameters do, scalars everywhere.
+
+    A moment is known by the names of its parameter, which end its path in the optimizer's state.
+    """
+    everywhere: Any = jax.NamedSharding(abstract.sharding.mesh, jax.P())
+    params = nnx.to_pure_dict(abstract.params)
+    by_name = {_names(path): sharding for path, sharding in jax.tree_util.tree_leaves_with_path(abstract.shardings)}
+
+    def place(path: tuple[Any, ...], _: jax.ShapeDtypeStruct) -> Any:
+        names = _names(path)
+        endings = (names[start:] for start in range(len(names)))
+        return next((by_name[ending] for ending in endings if ending in by_name), everywhere)
+
+    moments = jax.tree_util.tree_map_with_path(place, jax.eval_shape(optimizer.init, params))
+    return TrainState(everywhere, everywhere, everywhere, abstract.shardings, moments)
+
+
+def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(part.key for part in path if isinstance(part, jax.tree_util.DictKey))
+
+
+def initial_params(model: Model, abstract: AbstractModel, seed: int) -> Params:
+    """Fresh parameters, created where they belong: no host ever holds them all."""
+
+    def create() -> Params:
+        decoder = Decoder(model, rngs=nnx.Rngs(seed), sharding=abstract.sharding)
+        return nnx.to_pure_dict(nnx.state(decoder, nnx.Param))
+
+    return jax.jit(create, out_shardings=abstract.shardings)()
+
+
+def initial_state(params: Params, abstract: AbstractModel, optimizer: optax.GradientTransformation) -> TrainState:
+    """Step 0 with the given parameters."""
+    shardings = state_shardings(abstract, optimizer)
+    # One buffer each: a step gives them all up.
+    step, skipped, in_a_row = (jax.device_put(jnp.zeros((), jnp.int32), shardings.step) for _ in range(3))
+    moments = jax.jit(optimizer.init, out_shardings=shardings.optimizer)(params)
+    return TrainState(step, skipped, in_a_row, params, moments)
