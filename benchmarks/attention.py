@@ -32,7 +32,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from attention_calls import OURS, Problem, errors, matrix_product_rate, seconds, truth, with_jax, with_torch
+from attention_calls import (
+    OURS,
+    Problem,
+    errors,
+    matrix_product_rate,
+    seconds,
+    tiles_digest,
+    truth,
+    with_jax,
+    with_torch,
+)
 
 CAUSAL_PEER = {"gpu": "cudnn", "tpu": "splash", "cpu": "reference"}
 COLUMNS = (
@@ -135,12 +145,15 @@ def main() -> None:
     asked = arguments.implementations
     names = [name for name in (*here, "torch") if asked is None or name in asked.split(",")]
     rate = kept.measure(("matrix product",), matrix_product_rate)
+    if not isinstance(rate, float):
+        sys.exit(f"the matrix product was not measured: {rate}")
     lines: list[tuple[Any, ...]] = []
     means = [None if x == "causal" else int(x) for x in arguments.means.split(",")]
     for (n, kv), head_dim, length, mean in product(heads, head_dims, lengths, means):
         problem = Problem(mean, head_dim, n, kv, length, max(1, arguments.tokens // length))
         for name in names:
-            found = kept.measure((*problem, name), lambda p=problem, name=name: line(p, name, rate))
+            of_tiles = (tiles_digest(),) if name == OURS[platform] else ()
+            found = kept.measure((*problem, name, *of_tiles), lambda p=problem, name=name: line(p, name, rate))
             if found is None:
                 continue
             ended = isinstance(found, dict)

@@ -1,16 +1,18 @@
 """Errors of the kernels on this machine's GPU against float64: the tests of kernels, run there and told in one table.
 
-python benchmarks/kernel_numerics.py [--here]
+python benchmarks/kernel_numerics.py [--lines FILE] [--limit SECONDS] [--here]
 
 Triton's kernels, portable XLA, cuDNN and the loss head, forward and backward, in float32 and bfloat16, under all masks;
 each is run twice and has to give the same bits. The bound is that of tests/numerics.py: twice the error of the plain
 formula in the same dtype on the same machine, with a floor. --here runs a few of the tests on the CPU, Triton's in its
-interpreter. Needs pytest and hypothesis. Prints a table and JSON; the status is that of the tests.
+interpreter. Needs pytest and hypothesis. With --lines a group of tests that has run is not run again. Prints a table
+and JSON; the status is 1 where a test failed.
 """
 
 import argparse
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -19,13 +21,19 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+from mindllm_jax.recipes.kept import Kept, TimeUp
+
 ROOT = Path(__file__).parents[1]
 ATTENTION = "tests/kernels/test_flash_attention.py"
 TRITON = f"{ATTENTION}::test_triton_kernels_have_the_same_errors"
 XLA = f"{ATTENTION}::test_errors_are_those_of_the_plain_formula"
 LOSS_HEAD = "tests/kernels/test_linear_cross_entropy.py::test_errors_are_those_of_the_plain_formula"
-TESTS = (TRITON, XLA, "tests/kernels/test_peers.py::test_peers_on_a_gpu", LOSS_HEAD)
-HERE = (f"{TRITON}[offset, ragged, 4 a key head, 64-float32]", f"{XLA}[decode-bfloat16]", LOSS_HEAD)
+PEERS = "tests/kernels/test_peers.py::test_peers_on_a_gpu"
+GROUPS = {"Triton": (TRITON,), "XLA": (XLA,), "peers": (PEERS,), "loss head": (LOSS_HEAD,)}
+HERE = {
+    "Triton": (f"{TRITON}[offset, ragged, 4 a key head, 64-float32]",),
+    "XLA and loss head": (f"{XLA}[decode-bfloat16]", LOSS_HEAD),
+}
 PROCESSES = 4
 """Most of the time goes into compiling for the GPU, which one process does on one core."""
 
@@ -48,23 +56,41 @@ def told(case: ElementTree.Element) -> dict[str, Any]:
     return {"test": case.get("name"), "outcome": verdict, "why": why, "errors": worst}
 
 
+def run(tests: tuple[str, ...], here: bool, seconds: float) -> list[dict[str, Any]]:
+    """Runs tests and returns what each found. Raises TimeUp after so many seconds, RuntimeError where none ran."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-o", "junit_family=xunit1"]  # has properties
+    if not here and importlib.util.find_spec("xdist"):
+        command += ["--numprocesses", str(PROCESSES)]
+    environment = os.environ | {"MINDLLM_TEST_PLATFORM": "cpu" if here else "cuda"}
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command += [f"--junitxml={report}", *tests]
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, stdout=sys.stderr, timeout=min(seconds, 1e6), check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise TimeUp from None
+        if not report.exists():
+            raise RuntimeError(f"the tests did not run: pytest ended with status {done.returncode}")
+        return [told(case) for case in ElementTree.parse(report).iter("testcase")]
+
+
 def main() -> None:
     """Runs the tests and prints what they found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lines", type=Path, help="a file that keeps what was found, to go on with")
+    parser.add_argument("--limit", type=float, default=math.inf, help="seconds")
     parser.add_argument("--here", action="store_true", help="a few of them, on the CPU")
     arguments = parser.parse_args()
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-o", "junit_family=xunit1"]  # has properties
-    command += HERE if arguments.here else TESTS
-    if not arguments.here and importlib.util.find_spec("xdist"):
-        command += ["--numprocesses", str(PROCESSES)]
-    environment = os.environ | {"MINDLLM_TEST_PLATFORM": "cpu" if arguments.here else "cuda"}
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        command.append(f"--junitxml={report}")
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False)
-        if not report.exists():
-            raise SystemExit(f"the tests did not run: pytest ended with status {done.returncode}")
-        found = [told(case) for case in ElementTree.parse(report).iter("testcase")]
+    kept = Kept(arguments.lines, arguments.limit)
+    groups = HERE if arguments.here else GROUPS
+    found: list[dict[str, Any]] = []
+    for name, tests in groups.items():
+        of_group = kept.measure((name,), lambda tests=tests: run(tests, arguments.here, kept.left()))
+        if isinstance(of_group, dict):  # it ended this process
+            of_group = [{"test": name, "outcome": "failed", "why": of_group["failed"], "errors": {}}]
+        found += of_group or []
 
     from mindllm_jax.reporting.tables import Table
 
@@ -74,8 +100,8 @@ def main() -> None:
     if failed := [(x["test"], x["why"]) for x in found if x["outcome"] == "failed"]:
         print(Table(("failed", "why"), failed).markdown())
     print(Table(("test", "Triton's worst error", "the plain formula's"), worst).markdown())
-    print(json.dumps({**counts, "tests": found}))
-    sys.exit(done.returncode)
+    print(json.dumps({"complete": kept.complete, **counts, "tests": found}))
+    sys.exit(bool(failed))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ python benchmarks/scaling.py [--presets mindllm_1b3,mindllm_3b] [--rows 16] [--a
 Each measurement is a process of its own on the first GPU; with --lines what stands in that file is not measured again.
 Ours takes the micro-batches and the rematerialisation that the planner's arithmetic ranks first, or, where the GPU runs
 out of memory, the next that needs a tenth less; beside the step's time stands the one that the planner expects. The
-peer is LlamaForCausalLM with torch.compile, sdpa attention and fused AdamW under bfloat16 autocast, with the fewest
-micro-batches that fit.
+peer is LlamaForCausalLM with torch.compile, causal sdpa attention and fused AdamW under bfloat16 autocast, with the
+fewest micro-batches that fit.
 
 MFU is tokens a second times FLOPs a token (the formula is printed) over the dense bfloat16 peak of the GPU; beside it
 stands the share of what a bfloat16 product of 8,192 x 8,192 matrices reaches. Without a GPU it says so and ends; --here
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import itertools
 import json
 import math
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import steps
-from attention_calls import matrix_product_rate
+from attention_calls import matrix_product_rate, tiles_digest
 
 from mindllm_jax.recipes.kept import Kept, TimeUp
 
@@ -48,11 +47,12 @@ COLUMNS = (
 
 
 class Way(NamedTuple):
-    """How a step is run: micro-batches, what the backward pass keeps, and the seconds that the planner expects."""
+    """How a step is run, with the memory and the seconds that the planner expects of ours."""
 
-    accumulation: int
+    accumulation: int  # micro-batches
     remat: str
-    expected: float | None
+    bytes: float
+    expected: float
 
 
 def model_of(preset: str, attention: str | None, remat: str, *, small: bool) -> Model:
@@ -66,20 +66,29 @@ def model_of(preset: str, attention: str | None, remat: str, *, small: bool) -> 
     return dataclasses.replace(model, **SMALL, max_length=256) if small else model
 
 
-def planned(model: Model, rows: int, kind: str, chip: Chip) -> Iterator[Way]:
-    """What the planner ranks first for one such device, and then always the next that needs a tenth less memory."""
+def planned(model: Model, rows: int, kind: str, chip: Chip) -> list[Way]:
+    """The ways that fit into one such device by the planner's arithmetic, the fastest first."""
     from mindllm_jax.hardware.peak_rates import USABLE
     from mindllm_jax.hardware.topologies import DescribedGpu
     from mindllm_jax.planning.candidates import candidates
     from mindllm_jax.planning.roofline import REACHED
     from mindllm_jax.training.run_spec import Loop
 
-    room = USABLE * chip.memory
-    for candidate in candidates(model, Loop(batch_rows=rows), model.max_length, [DescribedGpu(0, kind)], chip):
-        needed = sum(candidate.memory.values())
-        if needed <= room:
-            yield Way(candidate.accumulation, candidate.remat, candidate.time.total / REACHED["gpu"])
-            room = 0.9 * needed
+    found = candidates(model, Loop(batch_rows=rows), model.max_length, [DescribedGpu(0, kind)], chip)
+    return [
+        Way(candidate.accumulation, candidate.remat, needed, candidate.time.total / REACHED["gpu"])
+        for candidate in found
+        if (needed := sum(candidate.memory.values())) <= USABLE * chip.memory
+    ]
+
+
+def sparing(ways: list[Way]) -> Iterator[Way]:
+    """The first way, and then always the next that needs a tenth less memory."""
+    room = math.inf
+    for way in ways:
+        if way.bytes <= room:
+            yield way
+            room = 0.9 * way.bytes
 
 
 def measure(side: str, model: Model, rows: int, accumulation: int, seconds: float) -> dict[str, Any]:
@@ -103,6 +112,7 @@ def child(words: list[str], limit: float) -> dict[str, Any]:
     environment = os.environ | {
         "XLA_PYTHON_CLIENT_PREALLOCATE": "true",
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",
+        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
         "HF_HUB_OFFLINE": "1",
     }
     command = [sys.executable, __file__, "--child", *words]
@@ -123,21 +133,24 @@ def _lacks_memory(text: str) -> bool:
 
 
 def first_that_fits(side: str, preset: str, attention: str, ways: list[Way], common: list[str], kept: Kept) -> Any:
-    """The first of the ways that has the memory, with what was measured of it."""
-    found = dict[str, Any](failed="no way has the memory by the planner's arithmetic")
+    """The first of the ways that has the memory, with what was measured of it; None where the time is up."""
+    result: dict[str, Any] = {"failed": "no way has the memory by the planner's arithmetic"}
     for way in ways[:TRIES]:
         words = [side, preset, attention, way.remat, str(way.accumulation), *common]
-        found = {"way": way, **child(words, kept.left())}
+        found = kept.measure((*words, tiles_digest()), lambda words=words: child(words, kept.left()))
+        if found is None:
+            return None
+        result = {"way": way, **found}
         if not found.get("memory"):
             break
-    return found
+    return result
 
 
 def row_of(name: str, model: Model, rows: int, found: dict[str, Any], product: float | None, known: Chip | None) -> Any:
     """A row of the table without the preset: what was measured, and its shares of what the machine can do."""
     from mindllm_jax.training.cost import flops_per_token
 
-    way = Way(*found.get("way", (None, None, None)))
+    way: Way | None = found.get("way")
     taken, peak = found.get("seconds"), found.get("peak")
     rate = rows * model.max_length / taken if taken else None
     flops = rate * flops_per_token(model, model.max_length) if rate else None
@@ -145,7 +158,9 @@ def row_of(name: str, model: Model, rows: int, found: dict[str, Any], product: f
     share = 100 * flops / product if flops and product else None
     gib = peak / 2**30 if peak else None
     failed = found.get("failed", "")
-    return name, way.accumulation, way.remat, rate, mfu, share, taken, way.expected, gib, failed
+    how = (way.accumulation, way.remat) if way else (None, None)
+    expected = way.expected if way and name.startswith("ours") else None
+    return name, *how, rate, mfu, share, taken, expected, gib, failed
 
 
 def main() -> None:
@@ -189,14 +204,13 @@ def main() -> None:
     product = None  # of the machine, as the last of ours measured it
     for preset, attention in itertools.product(arguments.presets.split(","), (*arguments.attention.split(","), "none")):
         model = model_of(preset, None, "none", small=not on_gpu)
-        if attention == "none":
+        ways = planned(model, count, *((kind, known) if known else (PLANNED_FOR, CHIPS[PLANNED_FOR])))
+        if attention == "none":  # the peer keeps all that its backward pass needs
             side, name = "peer", "transformers, torch.compile"
-            ways = [Way(n, "none", None) for n in (1, 2, 4, 8, 16, 32) if count % n == 0][-TRIES:]
+            ways = sorted(way for way in ways if way.remat == "none")
         else:
-            side, name = "ours", f"ours, {attention}"
-            ways = list(planned(model, count, *((kind, known) if known else (PLANNED_FOR, CHIPS[PLANNED_FOR]))))
-        call = functools.partial(first_that_fits, side, preset, attention, ways, common, kept)
-        found = kept.measure((preset, attention, *common), call)
+            side, name, ways = "ours", f"ours, {attention}", list(sparing(ways))
+        found = first_that_fits(side, preset, attention, ways, common, kept)
         if found is None:
             continue
         product = found.get("product", product)

@@ -47,8 +47,12 @@ def peer(model: Model, rows: int, *, device: str, accumulation: int = 1, compile
     accumulation: micro-batches of a step. compiled: through torch.compile.
     """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    # Under the name "sdpa" a compiled model gets a dense mask, with which PyTorch takes no flash attention. For a name
+    # that transformers does not know it makes none, and the same function is told that attention is causal.
+    AttentionInterface.register("sdpa_causal", sdpa_attention_forward)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=model.vocab_size,
@@ -60,10 +64,11 @@ def peer(model: Model, rows: int, *, device: str, accumulation: int = 1, compile
         intermediate_size=model.feed_forward,
         max_position_embeddings=model.max_length,
         tie_word_embeddings=model.tied,
-        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  known to the base class alone
+        attn_implementation="sdpa_causal",  # pyright: ignore[reportCallIssue]  known to the base class alone
+        use_cache=False,
     )
-    network: Any = LlamaForCausalLM(config)
-    network.to(device)
+    with torch.device(device):
+        network: Any = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     run = torch.compile(network) if compiled else network
     tokens = torch.randint(0, model.vocab_size, (rows, model.max_length), device=device)

@@ -1,6 +1,6 @@
 """A training run of minutes, its loss curve and speed; and whether a run that is killed and resumed is the same run.
 
-python benchmarks/training_run.py --store STORE --workdir DIR [--seconds 300] [--attention triton]
+python benchmarks/training_run.py --store STORE --workdir DIR [--parts run,resume] [--seconds 300] [--attention triton]
     [--lines FILE] [--limit SECONDS] [--here]
 
 The run is configs/pretrain/hardware_check.gin through launch/train.py, stopped by SIGTERM so many seconds after its
@@ -13,7 +13,6 @@ and JSON.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import math
 import os
@@ -23,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,11 @@ from mindllm_jax.reporting.run import metrics_lines
 ROOT = Path(__file__).parents[1]
 CONFIG = "configs/pretrain/hardware_check.gin"
 # Autotuning may choose another kernel in another process, with another order of sums.
-DETERMINISTIC = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
 RESUMED = {"Loop.steps": 60, "Loop.log_every": 1, "Loop.evaluate_every": 1000, "Checkpointing.every_steps": 20}
 SMALL = {
     "Model.layers": 2, "Model.width": 64, "Model.heads": 1, "Model.feed_forward": 128, "Model.vocab_size": 1000,
-    "Model.max_length": 32, "Mixture.sequence_length": 32, "Loop.batch_rows": 8,
+    "Model.max_length": 32, "Model.compute_dtype": "float32", "Mixture.sequence_length": 32, "Loop.batch_rows": 8,
 }  # fmt: skip
 POINTS = 200
 """Of a curve at most."""
@@ -120,11 +120,11 @@ def trained(training: Training, workdir: Path, seconds: float, left: float) -> d
     while process.poll() is None and len(metrics(workdir)) == before and time.monotonic() - started < left:
         time.sleep(0.1)
     first = time.monotonic()
-    wait(process, workdir, min(seconds, started + left - first), stop=signal.SIGTERM)
+    by_itself = wait(process, workdir, min(seconds, started + left - first), stop=signal.SIGTERM)
     wall = time.monotonic() - first
-    rows = metrics(workdir)
-    if len(rows) == before == 0:
+    if not by_itself and wall < seconds:
         raise TimeUp
+    rows = metrics(workdir)
     steps = [row for row in rows if "loss" in row]
     curve = [(int(row["step"]), row["loss"]) for row in steps]
     speed = steps[len(steps) // 4 :]  # without the first ones
@@ -181,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", help="a token store; needed but for --here")
     parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--parts", default="run,resume")
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--attention", help="implementation of attention; the default of this machine")
     parser.add_argument("--lines", type=Path, help="a file that keeps what was measured, to go on with")
@@ -193,22 +194,20 @@ def main() -> None:
 
     workdir = arguments.workdir.resolve()
     store = arguments.store and str(Path(arguments.store).resolve())
-    if not store:
+    if not store:  # where it is there already, its sources stay
         store = small_store(workdir / "store")
     settings = {"Mixture.store": store} | (SMALL if arguments.here else {})
     if arguments.attention:
         settings["Model.attention"] = arguments.attention
     kept = Kept(arguments.lines, arguments.limit)
     flags = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
+    parts: dict[str, Callable[[], Any]] = {
+        "run": lambda: trained(Training(settings, {}), workdir / "run", arguments.seconds, kept.left()),
+        "resume": lambda: resumed(Training(settings, {"XLA_FLAGS": flags}), workdir / "resume", kept.left()),
+    }
     found = {
-        "run": kept.measure(
-            ("run", store, arguments.seconds),
-            functools.partial(trained, Training(settings, {}), workdir / "run", arguments.seconds, kept.left()),
-        ),
-        "resume": kept.measure(
-            ("resume", store),
-            lambda: resumed(Training(settings, {"XLA_FLAGS": flags}), workdir / "resume", kept.left()),
-        ),
+        name: kept.measure((name, store, arguments.attention, arguments.seconds), parts[name])
+        for name in arguments.parts.split(",")
     }
     for name, part in found.items():
         if part is not None:

@@ -17,6 +17,7 @@ def main() -> None:
     """Runs the steps, or lists them."""
     arguments = configuration.command_line(__doc__)
 
+    from dataclasses import replace
     from pathlib import Path
 
     import rich
@@ -27,6 +28,8 @@ def main() -> None:
     from mindllm_jax.reporting.tables import Table
 
     config = configuration.load(HardwareCheck, arguments)
+    if config.store:  # benchmarks run in the project's folder
+        config = replace(config, store=str(Path(config.store).resolve()))
     if arguments.dry_run:
         rich.print(listing(config, Path("WORKDIR")).terminal())
         return

@@ -74,7 +74,7 @@ def aim_rows(found: dict[str, dict[str, Any]]) -> Iterator[tuple[Cell, ...]]:
         yield row(
             f"speed of {preset} over transformers' with torch.compile", "1 or more", ratio, bool(ratio and ratio >= 1)
         )
-    equal = (_of(found, "training").get("resume") or {}).get("equal")
+    equal = (_of(found, "resume").get("resume") or {}).get("equal")
     yield row("a killed and resumed run equals one that was not, to the bit", "yes", equal, bool(equal))
 
 
@@ -87,10 +87,9 @@ def hardware_lines(config: HardwareCheck, workdir: Path, found: dict[str, dict[s
             continue
         told = kept["identity"]
         versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
-        cells = (
-            time.strftime("%Y-%m-%d"), f"{told['git'][:12]} (sources {told['sources'][:12]})", told["device"], versions,
-            f"`{' '.join(kept['command'])}`", _summary(step, kept),
-        )  # fmt: skip
+        sources = f"{told['git'][:12]} (sources {told['sources'][:12]})"
+        device, command = f"{told['device']}, driver {told['driver']}", f"`{' '.join(kept['command'])}`"
+        cells = (time.strftime("%Y-%m-%d"), sources, device, versions, command, _summary(step, kept))
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join([*lines, ""])
 
@@ -126,11 +125,10 @@ def _summary(step: Step, kept: dict[str, Any]) -> str:
     how = {"done": "", "part": "cut; ", "failed": f"failed ({kept['reason']}); "}[kept["status"]]
     if "passed" in found:
         return f"{how}{found['passed']} tests passed, {found['failed']} failed, {found['skipped']} skipped"
-    if run := found.get("run"):
-        equal = (found.get("resume") or {}).get("equal")
-        return f"{how}{run['tokens/s']:,.0f} tokens/s, loss {run['last loss']:.3f} after {run['steps']} steps" + (
-            "" if equal is None else f"; resumed {'to the bit' if equal else 'with other losses'}"
-        )
+    if "tokens/s" in (run := found.get("run") or {}):
+        return f"{how}{run['tokens/s']:,.0f} tokens/s, loss {run['last loss']:.3f} after {run['steps']} steps"
+    if "equal" in (resume := found.get("resume") or {}):
+        return f"{how}{resume['steps']} steps, {'equal to the bit' if resume['equal'] else 'other losses'}"
     return f"{how}{len(found.get('lines', []))} lines" if "lines" in found else f"{how}{step.title}"
 
 

@@ -22,14 +22,13 @@ from mindllm_jax.recipes.machine import digest, gpu, identity
 ROOT = Path(__file__).parents[2]
 GRACE = 45.0
 """Seconds between the end that a benchmark is told and the one that it is given."""
-LEAST = GRACE + 15
-"""With less time left no step is begun."""
 
 
 def run_steps(config: HardwareCheck, workdir: Path, say: Callable[[str], None], after: Callable[[], None]) -> bool:
     """Runs what is not done yet, or what `HardwareCheck.only` names; returns whether all of it is done.
 
-    A result of other sources, versions or hardware does not count as done. after: called when a step has ended.
+    What failed is tried again when it is named. A result of other sources, versions or hardware does not count. after:
+    called when a step has ended.
 
     Raises ValueError where there is no GPU and `HardwareCheck.here` was not asked for, KeyboardInterrupt after SIGINT
     or SIGTERM; what was measured is kept.
@@ -44,13 +43,19 @@ def run_steps(config: HardwareCheck, workdir: Path, say: Callable[[str], None], 
     for step in steps(config, workdir):
         if config.only and step.name not in config.only:
             continue
-        before = result(workdir, step.name)
-        if before.get("status") == "done" and before["of"] == digest() and not step.again:
+        status = status_of(workdir, step.name)
+        if status == "done" and not step.again:
             say(f"--- {step.name}: done")
             continue
+        if status == "failed" and not config.only:
+            say(f"--- {step.name}: failed before; name it in HardwareCheck.only to try it again")
+            complete = False
+            continue
         reason = obstacle(step, config, workdir)
+        if step.after and status_of(workdir, step.after) != "done":
+            reason = f"{step.after} is not done"
         left = min(60 * step.minutes, until - time.monotonic())
-        if reason is None and left < LEAST:
+        if reason is None and left < GRACE + 60 * step.least:
             say(f"--- {step.name}: no time left; run the same command again")
             complete = False
             continue
@@ -65,13 +70,22 @@ def run_steps(config: HardwareCheck, workdir: Path, say: Callable[[str], None], 
         told = identity() | ({"git": config.commit} if config.commit else {})
         told = {"step": step.name, "of": digest(), "identity": told, "command": shown(step)}
         write_text(workdir / f"{step.name}.json", json.dumps(told | found, indent=1, ensure_ascii=False) + "\n")
-        after()
+        try:
+            after()
+        except Exception as error:  # a page that cannot be made stops no measurement
+            say(f"    the page was not written: {error!r}")
     return complete
 
 
 def shown(step: Step) -> list[str]:
     """The command for people, as they would give it in the project's folder."""
     return ["python", *(word.removeprefix(f"{ROOT}/") for word in step.command)]
+
+
+def status_of(workdir: Path, name: str) -> str | None:
+    """The status of a step; None where there is no result, or one of other sources, versions or hardware."""
+    kept = result(workdir, name)
+    return kept["status"] if kept.get("of") == digest() else None
 
 
 def result(workdir: Path, name: str) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class Step(NamedTuple):
     goes_on: bool = False  # takes --lines and --limit
     of_run: bool = False  # needs the folder of the training run
     again: bool = False  # runs each time: it changes the checkout, and what it kept makes it a matter of seconds
+    after: str = ""  # the step that has to be done before
+    least: float = 1.0  # minutes; with less nothing comes of it
 
     def missing(self) -> list[str]:
         """The distributions that are not installed."""
@@ -80,7 +82,8 @@ def _whole(config: HardwareCheck, workdir: Path) -> Iterator[Step]:
     yield Step("rates", 1, "What the GPU reaches", ("benchmarks/rates.py",), 2)
     yield Step(
         "numerics", 1, "Errors against float64", ("benchmarks/kernel_numerics.py",), 8,
-        needs=("pytest", "hypothesis"), without="the step is left out: pip install pytest hypothesis",
+        needs=("pytest", "hypothesis"), without="the step is left out: pip install pytest hypothesis", goes_on=True,
+        least=2,
     )  # fmt: skip
     for head_dim in (128, 64):
         yield Step(
@@ -104,21 +107,24 @@ def _whole(config: HardwareCheck, workdir: Path) -> Iterator[Step]:
         "attention_tuned", 3, "Attention with the tiles that were found",
         ("benchmarks/attention.py", "--head_dims", "128,64", "--lengths", "8192,32768", "--heads", "16/16",
          "--means", "causal,1024", "--implementations", "triton,cudnn"), 4,
-        needs=kernels, without="its lines say that it is missing", goes_on=True,
+        needs=kernels, without="its lines say that it is missing", goes_on=True, after="tiles",
     )  # fmt: skip
     yield Step("loss_head", 4, "The loss head", ("benchmarks/loss_head.py",), 4)
     for preset in ("mindllm_1b3", "mindllm_3b"):
         yield Step(
             f"steps_{preset.removeprefix('mindllm_')}", 4, f"Steps of {preset}",
             ("benchmarks/scaling.py", "--presets", preset, "--attention", f"{config.attention},xla"), 8,
-            needs=(*kernels, *torch), without="its line says that it is missing", goes_on=True,
+            needs=(*kernels, *torch), without="its line says that it is missing", goes_on=True, least=2,
         )  # fmt: skip
     store = ("--store", config.store)
+    run = ("benchmarks/training_run.py", *store, "--workdir", f"{workdir}/training", "--attention", config.attention)
+    packages = ("gin-config", "grain", "orbax-checkpoint", "tensorstore", "sentencepiece", "tensorboardX", *kernels)
     yield Step(
-        "training", 5, "Five minutes, and a run that is killed and resumed",
-        ("benchmarks/training_run.py", *store, "--workdir", f"{workdir}/training", "--attention", config.attention), 8,
-        needs=("gin-config", "grain", "orbax-checkpoint", "tensorstore", "sentencepiece", "tensorboardX", *kernels),
-        goes_on=True,
+        "resume", 5, "A run that is killed and resumed", (*run, "--parts", "resume"), 5,
+        needs=packages, goes_on=True, least=2,
+    )  # fmt: skip
+    yield Step(
+        "training", 5, "Five minutes of training", (*run, "--parts", "run"), 8, needs=packages, goes_on=True, least=6,
     )  # fmt: skip
     yield Step(
         "inference", 5, "Generation and evaluation",
@@ -133,7 +139,7 @@ def _small(workdir: Path) -> Iterator[Step]:
     yield Step("rates", 1, "What the CPU reaches", ("benchmarks/rates.py", "--here"), 2)
     yield Step(
         "numerics", 1, "Errors against float64", ("benchmarks/kernel_numerics.py", "--here"), 2,
-        needs=("pytest", "hypothesis"),
+        needs=("pytest", "hypothesis"), goes_on=True,
     )  # fmt: skip
     yield Step("attention_16", 2, "Heads of 16", ("benchmarks/attention.py", *toy, *both), 2, goes_on=True)
     tiles = ("--tune", "--tiles", f"{workdir}/table_of_tiles.json")
@@ -151,9 +157,12 @@ def _small(workdir: Path) -> Iterator[Step]:
         needs=("torch", "transformers"), without="its line says that it is missing", goes_on=True,
     )  # fmt: skip
     run = f"{workdir}/training"
+    small = ("benchmarks/training_run.py", "--here", "--workdir", run)
     yield Step(
-        "training", 5, "Seconds, and a run that is killed and resumed",
-        ("benchmarks/training_run.py", "--here", "--seconds", "8", "--workdir", run), 3, goes_on=True,
+        "resume", 5, "A run that is killed and resumed", (*small, "--parts", "resume"), 3, goes_on=True,
+    )  # fmt: skip
+    yield Step(
+        "training", 5, "Seconds of training", (*small, "--parts", "run", "--seconds", "5"), 3, goes_on=True,
     )  # fmt: skip
     yield Step(
         "inference", 5, "Generation and evaluation",

@@ -51,7 +51,7 @@ def source_sha256() -> str:
     return digest.hexdigest()
 
 
-def gpu() -> str | None:
+def gpu() -> tuple[str, str] | None:
     """Returns the name of the first NVIDIA GPU and its driver's version; None where the driver's tool finds none.
 
     This process does not touch the GPU for it.
@@ -62,13 +62,15 @@ def gpu() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     name, _, driver = done.stdout.strip().partition(", ")
-    return f"{name}, driver {driver}" if done.returncode == 0 and name else None
+    return (name, driver) if done.returncode == 0 and name else None
 
 
 def identity() -> dict[str, str | dict[str, str]]:
-    """Returns what is written beside a measurement: device, Python, versions, sources and commit."""
+    """Returns what is written beside a measurement: device, driver, Python, versions, sources and commit."""
+    name, driver = gpu() or (processor(), "none")
     return {
-        "device": gpu() or processor(),
+        "device": name,
+        "driver": driver,
         "python": platform.python_version(),
         "versions": installed(),
         "sources": source_sha256(),
@@ -78,6 +80,6 @@ def identity() -> dict[str, str | dict[str, str]]:
 
 @functools.cache
 def digest() -> str:
-    """Returns a hash of the identity without the commit: measurements with another one are of something else."""
-    told = {name: value for name, value in identity().items() if name != "git"}
+    """Returns a hash of the identity without commit and driver: measurements with another one are of something else."""
+    told = {name: value for name, value in identity().items() if name not in ("git", "driver")}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

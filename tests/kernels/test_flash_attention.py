@@ -29,6 +29,7 @@ from mindllm_jax.kernels.flash_attention import (
 )
 
 NAMES = ("out", "lse", "dq", "dk", "dv")
+ON_GPU = os.environ["JAX_PLATFORMS"] != "cpu"
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ def results(case: str, dtype: str, implementation: str) -> list[np.ndarray]:
         return *outputs, *vjp((d_out, d_lse))
 
     arrays, again = (run(q, k, v, d_out, d_lse, ids, jnp.int32(q_offset)) for _ in range(2))
-    assert all((x == y).all() for x, y in zip(arrays, again, strict=True))
+    if not ON_GPU or implementation == "triton":  # XLA's own products may sum atomically there
+        assert all((x == y).all() for x, y in zip(arrays, again, strict=True))
     assert [x.dtype for x in arrays] == [q.dtype, jnp.float32, q.dtype, k.dtype, v.dtype]
     return [np.asarray(x, np.float64) for x in arrays]
 
@@ -255,9 +257,6 @@ def mostly_slow(cases: Sequence[tuple[str, str]], *, normal: int) -> list[Any]:
 @pytest.mark.usefixtures("tpu_interpreter")
 def test_tpu_kernels_have_the_same_errors(case: str, dtype: str) -> None:
     assert_as_exact(errors(case, dtype, "tpu"), errors(case, dtype, "reference"), dtype)
-
-
-ON_GPU = os.environ["JAX_PLATFORMS"] != "cpu"
 
 
 @pytest.fixture

@@ -58,12 +58,12 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in SCRIPTS.items():
         path = tmp_path / f"{name}.py"
         path.write_text(text)
-        found.append(Step(name, 1, f"Step {name}", (str(path),), 10))
+        found.append(Step(name, 1, f"Step {name}", (str(path),), 10, least=0.0))
     found.insert(3, Step("needy", 2, "Step needy", ("nothing.py",), 1, needs=("no-such-package",)))
     for module in (hardware_run, hardware_steps):
         monkeypatch.setattr(module, "steps", lambda *_: iter(found))
     monkeypatch.setattr("mindllm_jax.recipes.hardware_page.steps", lambda *_: iter(found))
-    monkeypatch.setattr(hardware_run, "LEAST", 0.0)
+    monkeypatch.setattr(hardware_run, "GRACE", 0.0)
 
 
 @pytest.mark.usefixtures("scripts")
@@ -84,9 +84,9 @@ def test_results_are_kept_and_what_is_done_is_not_done_again(tmp_path: Path) -> 
     assert kept["fine"]["identity"]["sources"] == machine.source_sha256()
 
     said.clear()
-    hardware_run.LEAST = 1.0
     assert not run_steps(HardwareCheck(here=True, minutes=0.0), workdir, said.append, lambda: None)
-    assert said[:2] == ["--- fine: done", "--- part: no time left; run the same command again"]
+    again = "failed before; name it in HardwareCheck.only to try it again"
+    assert said[:3] == ["--- fine: done", "--- part: no time left; run the same command again", f"--- broken: {again}"]
     write_results(config, workdir)
     page = (workdir / "page.html").read_text(encoding="utf-8")
     assert "Toy sizes" in page and "no such thing" in page and "no-such-package not installed" in page
@@ -108,6 +108,24 @@ def test_a_result_of_other_sources_is_measured_again(
     monkeypatch.setattr(hardware_run, "digest", lambda: "another")
     said.clear()
     assert run_steps(only, tmp_path, said.append, lambda: None) and "Step fine" in said[0]
+
+
+def test_a_page_that_cannot_be_made_stops_nothing(scripts: None, tmp_path: Path) -> None:
+    said = list[str]()
+
+    def fail() -> None:
+        raise KeyError("tokens/s")
+
+    run_steps(HardwareCheck(here=True, minutes=0.06), tmp_path, said.append, fail)
+    assert (tmp_path / "long.json").exists() and any("the page was not written: KeyError" in line for line in said)
+
+
+def test_another_driver_is_the_same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(name: str, driver: str) -> str:
+        monkeypatch.setattr(machine, "gpu", lambda: (name, driver))
+        return machine.digest.__wrapped__()
+
+    assert digest("NVIDIA H100", "1") == digest("NVIDIA H100", "2") != digest("NVIDIA H200", "1")
 
 
 def test_without_a_gpu_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +161,7 @@ def test_aims_by_made_up_figures() -> None:
         "attention_128": {"found": {"lines": untuned}},
         "attention_tuned": {"found": {"lines": tuned}},
         "steps_1b3": {"found": {"lines": mfu}},
-        "training": {"found": {"run": None, "resume": {"equal": True}}},
+        "resume": {"found": {"resume": {"equal": True}}},
     }
     rows = [(measured, verdict) for *_, measured, verdict in aim_rows(found)]
     assert rows == [
