@@ -51,9 +51,10 @@ class Group(NamedTuple):
 def tile_sizes(batch: int, heads: int, length: int, kv_length: int) -> Tile:
     """A block of queries and one of keys, and as many rows as leave the scores in a CPU's cache.
 
-    An accelerator gets longer and more products at a time, for there it is the number of steps that costs.
+    Rows of a group visit the same tiles, which costs more the longer packed rows are: they get smaller groups. An
+    accelerator gets longer and more products at a time, for there it is the number of steps that costs.
     """
-    scores, longest = (2**16, BLOCK) if target().platform == "cpu" else (2**25, 8 * BLOCK)
+    scores, longest = (min(2**18, 2**27 // length), BLOCK) if target().platform == "cpu" else (2**25, 8 * BLOCK)
     queries, keys = min(length, BLOCK), min(kv_length, longest)
     limit = scores // (heads * queries * keys)
     rows = max(rows for rows in range(1, batch + 1) if batch % rows == 0 and rows <= max(1, limit))

@@ -62,8 +62,9 @@ def forward_and_gradients(
         terms = _terms(tokens, matrix, settings)
         d_logits = _d_logits(terms, tokens.weights, settings).astype(hidden.dtype)
         d_hidden = jnp.einsum("cv,dv->cd", d_logits, matrix, preferred_element_type=wide)
-        # XLA multiplies a transposed left operand at half speed on a CPU: the barrier makes it a copy first.
-        transposed = lax.optimization_barrier(_where_weighted(tokens.weights[:, None], tokens.hidden).T)
+        # XLA multiplies a transposed left operand at half speed on a CPU: the barrier makes it a copy first. Without an
+        # axis of one XLA would fold it in all the same, once the barrier is gone, and widen operands in bfloat16.
+        transposed = lax.optimization_barrier(_where_weighted(tokens.weights[:, None], tokens.hidden).T[None])[0]
         d_head += jnp.einsum("dc,cv->dv", transposed, d_logits, preferred_element_type=wide)
         return d_head, (terms.losses, terms.correct, d_hidden)
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mindllm_jax.kernels.target import target
+
 GradientSums = Literal["compute", "float32"]
 
 
@@ -26,7 +28,7 @@ def product(x: jax.Array, weight: jax.Array, inputs: int = 1, *, sums: GradientS
 
 def _product(x: jax.Array, weight: jax.Array, inputs: int, _: GradientSums) -> jax.Array:
     axes = tuple(range(inputs))
-    return lax.dot_general(x, weight.astype(x.dtype), ((tuple(2 + axis for axis in axes), axes), ((), ())))
+    return _dot(x, weight.astype(x.dtype), tuple(2 + axis for axis in axes), axes)
 
 
 def _forward(
@@ -39,11 +41,33 @@ def _backward(
     inputs: int, sums: GradientSums, kept: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, weight = kept
-    outputs = (tuple(range(2, dy.ndim)), tuple(range(inputs, weight.ndim)))
-    dx = lax.dot_general(dy, weight.astype(dy.dtype), (outputs, ((), ())))
+    outputs = tuple(range(2, dy.ndim)), tuple(range(inputs, weight.ndim))
+    dx = _dot(dy, weight.astype(dy.dtype), *outputs)
+    tokens = (0, 1)
     summed = jnp.promote_types(x.dtype, jnp.float32) if sums == "float32" else x.dtype
-    d_weight = lax.dot_general(x, dy, (((0, 1), (0, 1)), ((), ())), preferred_element_type=summed)
+    if _is_bfloat16_on_one_cpu(x):
+        # XLA would fold the transpose into the product, and then widen the operands: the barrier keeps it a copy.
+        x, tokens = lax.optimization_barrier(jnp.moveaxis(x, (0, 1), (-2, -1))), (x.ndim - 2, x.ndim - 1)
+    d_weight = _dot(x, dy, tokens, (0, 1), summed)
     return dx.astype(x.dtype), d_weight.astype(weight.dtype)
+
+
+def _dot(
+    x: jax.Array, y: jax.Array, x_axes: tuple[int, ...], y_axes: tuple[int, ...], dtype: jnp.dtype | None = None
+) -> jax.Array:
+    """The product over these axes in `dtype`, by default x's.
+
+    XLA's fast products of bfloat16 on a CPU give float32; asked for bfloat16, it widens the operands first, which takes
+    twice the time. So the sums are rounded behind the product there.
+    """
+    dtype = dtype or x.dtype
+    leaving = jnp.float32 if _is_bfloat16_on_one_cpu(x) else dtype
+    return lax.dot_general(x, y, ((x_axes, y_axes), ((), ())), preferred_element_type=leaving).astype(dtype)
+
+
+def _is_bfloat16_on_one_cpu(x: jax.Array) -> bool:
+    """Over several devices a product has to leave in the type in which it is to be summed."""
+    return x.dtype == jnp.bfloat16 and target().platform == "cpu" and jax.sharding.get_abstract_mesh().size <= 1
 
 
 _with_gradients: Any = jax.custom_vjp(_product, nondiff_argnums=(2, 3))
