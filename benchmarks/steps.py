@@ -24,7 +24,7 @@ def ours(model: Model, rows: int, accumulation: int = 1) -> Callable[[], Any]:
     from mindllm_jax.training.step import make_step
 
     abstract = abstract_model(model, Sharding(MeshAxes(data=1, fsdp=-1).build()))
-    optimizer = Optimizer().build(1000, abstract.axes)
+    optimizer = Optimizer().build(1000, abstract.roles)
     state = [initial_state(initial_params(model, abstract, 0), abstract, optimizer)]
     compiled = make_step(abstract, optimizer, accumulation=accumulation)
     shape = (rows, model.max_length)

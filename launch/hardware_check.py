@@ -22,6 +22,7 @@ def main() -> None:
 
     import rich
 
+    from mindllm_jax.checks import local_path
     from mindllm_jax.recipes.hardware_page import aim_rows, write_results
     from mindllm_jax.recipes.hardware_run import result, run_steps
     from mindllm_jax.recipes.hardware_steps import HardwareCheck, listing, steps
@@ -29,7 +30,7 @@ def main() -> None:
 
     config = configuration.load(HardwareCheck, arguments)
     if config.store:  # benchmarks run in the project's folder
-        config = replace(config, store=str(Path(config.store).resolve()))
+        config = replace(config, store=str(local_path("HardwareCheck.store", config.store).resolve()))
     if arguments.dry_run:
         rich.print(listing(config, Path("WORKDIR")).terminal())
         return

@@ -126,7 +126,7 @@ def _estimated_bits(decoder: Decoder, store: TokenStore, source: str, length: in
 
 
 def _bits_of(decoder: Decoder, store: TokenStore, rows: FiniteRows, title: str | None = None) -> Bits:
-    token_bytes = decoder.placement.place(store.tokenizer.token_bytes)
+    token_bytes = decoder.layout.placement.place(store.tokenizer.token_bytes)
     nats, size = sums_over(decoder, rows, _sums, token_bytes, title=title)
     return Bits(float(nats) / math.log(2), int(size))
 

@@ -63,12 +63,13 @@ def likelihoods(
     length = min(longest, math.ceil(max(lengths, default=1) / ROW_LENGTH) * ROW_LENGTH)
     rows = [[sequences[i] for i in members] for members in first_fit(lengths, length).bins]
     asked = _rounded(max((sum(len(sequence.targets) for sequence in row) for row in rows), default=1))
-    count = decoder.placement.even_rows(batch_rows)
+    placement = decoder.layout.placement
+    count = placement.even_rows(batch_rows)
     batches = [rows[start : start + count] for start in range(0, len(rows), count)]
     definition, params = nnx.split(decoder)
     console = Console(stderr=True, quiet=jax.process_index() != 0)
     for batch in track(batches, title, console=console, transient=True):
-        arrays = [decoder.placement.place(array, "batch", "length") for array in _arrays(batch, count, length, asked)]
+        arrays = [placement.place(array, "batch", "length") for array in _arrays(batch, count, length, asked)]
         logs, best = jax.device_get(_score(definition, params, *arrays))
         for index, row in enumerate(batch):
             start = 0
@@ -147,7 +148,7 @@ def _score(
 
     def join(x: jax.Array) -> jax.Array:
         # Whole on every device, so that every process can read all of it.
-        return decoder.placement.constrain(jnp.moveaxis(x, 0, 1).reshape(targets.shape))
+        return decoder.layout.placement.constrain(jnp.moveaxis(x, 0, 1).reshape(targets.shape))
 
     logs, best = jax.lax.map(of_chunk, (split(asked), split(targets)))
     return join(logs), join(best)

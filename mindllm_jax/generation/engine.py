@@ -175,7 +175,7 @@ def _grow(
     longest = decoder.config.max_length
     length = _rounded(max(len(row.prompt) for row in rows), longest - sampling.max_tokens)
     capacity = _rounded(length + sampling.max_tokens, longest)
-    count = decoder.placement.even_rows(_power_of_two(len(rows)))
+    count = decoder.layout.placement.even_rows(_power_of_two(len(rows)))
     tokens, segment_ids, numbers = _padded(rows, count, length, tokenizer.pad_id)
     spare = [True] * (len(tokens) - len(rows))
 

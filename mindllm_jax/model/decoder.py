@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import PartitionSpec
 
 from mindllm_jax.kernels.block_ranges import BlockRanges, block_ranges
-from mindllm_jax.kernels.flash_attention import balanced, natural
 from mindllm_jax.model.attention import Angles, Attention, LayerCache
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import EMBEDDING_STDDEV, normal
 from mindllm_jax.model.mlp import MLP
-from mindllm_jax.model.norms import Norm
+from mindllm_jax.model.norms import NORMS
 from mindllm_jax.model.positions import rope_angles
 from mindllm_jax.model.residual import add_branch, residual_scheme
-from mindllm_jax.parallel.embedding import lookup
-from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.parallel.layout import Layout
 from mindllm_jax.parallel.sharding import Sharding
 
 policies = jax.checkpoint_policies
@@ -44,12 +39,11 @@ class Cache(NamedTuple):
 class Block(nnx.Module):
     """Attention and feed-forward, each added to the stream by the residual scheme. Maps [B T D] to [B T D]."""
 
-    def __init__(self, config: Model, *, rngs: nnx.Rngs, sharding: Sharding | None = None):
-        partition = sharding.partition("batch", "length", "heads", "head_dim") if sharding else None
-        self.attention = Attention(config, rngs=rngs, partition=partition)
+    def __init__(self, config: Model, *, rngs: nnx.Rngs, layout: Layout):
+        self.attention = Attention(config, rngs=rngs, partition=layout.heads())
         self.mlp = MLP(config, rngs=rngs)
-        self.attention_norm = Norm(config)
-        self.mlp_norm = Norm(config)
+        self.attention_norm = NORMS[config.norm](config)
+        self.mlp_norm = NORMS[config.norm](config)
         self.scheme = residual_scheme(config)
 
     def __call__(
@@ -86,10 +80,12 @@ class Decoder(nnx.Module):
     """
 
     def __init__(self, config: Model, *, rngs: nnx.Rngs, sharding: Sharding | None = None):
+        layout = Layout(sharding)
+
         @nnx.split_rngs(splits=config.layers)
         @nnx.vmap(in_axes=0, out_axes=0)
         def stack(rngs: nnx.Rngs) -> Block:
-            return Block(config, rngs=rngs, sharding=sharding)
+            return Block(config, rngs=rngs, layout=layout)
 
         def table(rows: str, size: int) -> nnx.Param[jax.Array]:
             return normal(config, rngs, (rows, "width"), (size, config.width), stddev=EMBEDDING_STDDEV)
@@ -97,23 +93,18 @@ class Decoder(nnx.Module):
         self.embedding = table("vocab", config.vocab_size)
         self.positions = table("positions", config.max_length) if config.positions == "learned" else None
         self.blocks = stack(rngs)
-        self.final_norm = Norm(config) if residual_scheme(config).norm_first else None
+        self.final_norm = NORMS[config.norm](config) if residual_scheme(config).norm_first else None
         head_shape = (config.width, config.vocab_size)
         self.head_kernel = (
             None if config.tied else normal(config, rngs, ("width", "vocab"), head_shape, stddev=EMBEDDING_STDDEV)
         )
         self.config = config
-        self.sharding = sharding
+        self.layout = layout
 
     @property
     def head(self) -> jax.Array:
         """The loss head's matrix [D V] in the parameters' dtype."""
         return self.embedding[...].T if self.head_kernel is None else self.head_kernel[...]
-
-    @property
-    def placement(self) -> Sharding:
-        """Where rows for it are placed: by its sharding, or on one device of this process where it has none."""
-        return self.sharding or Sharding(MeshAxes().build(jax.local_devices()[:1]))
 
     def __call__(
         self, tokens: jax.Array, *, segment_ids: jax.Array | None = None, positions: jax.Array | None = None
@@ -126,20 +117,20 @@ class Decoder(nnx.Module):
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
         ranges = None if segment_ids is None else block_ranges(segment_ids)
-        reordered = self._reordered(balanced)
-        x, angles = self._embed(reordered(tokens), reordered(positions))
-        segment_ids = None if segment_ids is None else reordered(segment_ids)
+        layout = self.layout
+        x, angles = self._embed(layout.enter(tokens), layout.enter(positions))
+        segment_ids = None if segment_ids is None else layout.enter(segment_ids)
         definition, stacked = nnx.split(self.blocks)
 
         def apply(x: jax.Array, block: nnx.State) -> tuple[jax.Array, None]:
             x = nnx.merge(definition, block)(x, segment_ids, ranges, angles)
-            return self._constrain(x), None
+            return layout.constrain(x), None
 
         if self.config.remat != "none":
             apply = jax.checkpoint(apply, policy=REMAT[self.config.remat], prevent_cse=False)
-        with self._mesh():
+        with self.layout.mesh():
             x, _ = jax.lax.scan(apply, x, stacked)
-        x = self._reordered(natural)(x)
+        x = layout.leave(x)
         return x if self.final_norm is None else self.final_norm(x)
 
     def decode(
@@ -157,7 +148,7 @@ class Decoder(nnx.Module):
             block, layer = inputs
             return nnx.merge(definition, block).decode(x, layer, cache.length, (segment_ids, seen), angles)
 
-        with self._mesh():
+        with self.layout.mesh():
             x, layers = jax.lax.scan(apply, x, (stacked, cache.layers))
         x = x if self.final_norm is None else self.final_norm(x)
         return x, Cache(layers, seen, cache.length + tokens.shape[1])
@@ -166,7 +157,7 @@ class Decoder(nnx.Module):
         """An empty cache for `batch` rows of `capacity` tokens. Raises ValueError beyond max_length, and on a mesh that
         splits rows: they grow by a token at a time."""
         self._check_length(capacity)
-        if self.sharding and self.sharding.shards("length") > 1:
+        if self.layout.splits_rows:
             raise ValueError("generation cannot split rows over devices: set MeshAxes.context = 1")
         config = self.config
         shape = (config.layers, batch, capacity, config.key_heads, config.head_dim)
@@ -181,27 +172,10 @@ class Decoder(nnx.Module):
     def _embed(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Angles | None]:
         self._check_length(tokens.shape[1])
         config = self.config
-        x = lookup(self.embedding[...], tokens, config.dtype, self.sharding)
+        x = self.layout.rows(self.embedding[...], tokens, config.dtype)
         if self.positions is not None:
-            return self._constrain(x + self.positions[...][positions].astype(config.dtype)), None
-        return self._constrain(x), rope_angles(positions, config.head_dim, config.rope_base, config.dtype)
-
-    def _constrain(self, x: jax.Array) -> jax.Array:
-        return self.sharding.constrain(x, "batch", "length", "features") if self.sharding else x
-
-    def _reordered(self, order: Callable[[jax.Array, PartitionSpec], jax.Array]) -> Callable[[jax.Array], jax.Array]:
-        """Brings arrays [B T ...] into or out of the order that attention wants where the mesh splits rows."""
-
-        def reordered(x: jax.Array) -> jax.Array:
-            if self.sharding is None:
-                return x
-            with self._mesh():
-                return order(x, self.sharding.spec("batch", "length", "features"))
-
-        return reordered
-
-    def _mesh(self) -> AbstractContextManager[object]:
-        return self.sharding.active() if self.sharding else nullcontext()
+            return self.layout.constrain(x + self.positions[...][positions].astype(config.dtype)), None
+        return self.layout.constrain(x), rope_angles(positions, config.head_dim, config.rope_base, config.dtype)
 
     def _check_length(self, length: int) -> None:
         if length > self.config.max_length:

@@ -1,4 +1,8 @@
-"""Normalisation over the width, computed in float32."""
+"""Normalisation over the width, computed in float32.
+
+A norm maps [... D] to [... D] in the dtype of its input; the statistics are float32 (float64 for float64 parameters).
+Its parameters are not decayed.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +15,44 @@ from flax import nnx
 from mindllm_jax.model.config import Model
 
 
-class Norm(nnx.Module):
-    """RMSNorm (Zhang and Sennrich 2019) or LayerNorm over the last axis, with a learned scale (and bias).
-
-    Maps [... D] to [... D] in the dtype of its input; the statistics are float32 (float64 for float64 parameters).
-    """
+class RMSNorm(nnx.Module):
+    """RMSNorm over the last axis, with a learned scale (Zhang and Sennrich 2019)."""
 
     def __init__(self, config: Model):
-        self.scale = nnx.Param(jnp.ones((config.width,), config.param_dtype), axes=("norm",))
-        is_layernorm = config.norm == "layernorm"
-        self.bias = nnx.Param(jnp.zeros((config.width,), config.param_dtype), axes=("norm",)) if is_layernorm else None
+        self.scale = nnx.Param(jnp.ones((config.width,), config.param_dtype), axes=("norm",), decay=False)
         self.epsilon = config.norm_epsilon
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return _normalised(x, self.scale[...], None if self.bias is None else self.bias[...], self.epsilon)
+        return _rms(x, self.scale[...], self.epsilon)
 
 
-# The backward pass keeps the input alone and computes the statistics again.
-@partial(jax.checkpoint, static_argnums=3)
-def _normalised(x: jax.Array, scale: jax.Array, bias: jax.Array | None, epsilon: float) -> jax.Array:
+class LayerNorm(nnx.Module):
+    """LayerNorm over the last axis, with a learned scale and bias (Ba et al. 2016)."""
+
+    def __init__(self, config: Model):
+        self.scale = nnx.Param(jnp.ones((config.width,), config.param_dtype), axes=("norm",), decay=False)
+        self.bias = nnx.Param(jnp.zeros((config.width,), config.param_dtype), axes=("norm",), decay=False)
+        self.epsilon = config.norm_epsilon
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return _layer(x, self.scale[...], self.bias[...], self.epsilon)
+
+
+NORMS = {"rmsnorm": RMSNorm, "layernorm": LayerNorm}
+"""By the name in `Model.norm`."""
+
+
+# Their backward passes keep the input alone and compute the statistics again.
+@partial(jax.checkpoint, static_argnums=2)
+def _rms(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
     wide = x.astype(scale.dtype)
-    if bias is not None:
-        wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
     wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon) * scale
-    return (wide if bias is None else wide + bias).astype(x.dtype)
+    return wide.astype(x.dtype)
+
+
+@partial(jax.checkpoint, static_argnums=3)
+def _layer(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+    wide = x.astype(scale.dtype)
+    wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon) * scale
+    return (wide + bias).astype(x.dtype)

@@ -39,12 +39,12 @@ def sums_over(
 
     Returns float64 [scalars].
     """
-    count = decoder.placement.even_rows(BATCH_ROWS)
+    count = decoder.layout.placement.even_rows(BATCH_ROWS)
     steps = math.ceil(len(rows) / count)
     definition, params = nnx.split(decoder)
     total = np.zeros(())
     console = Console(stderr=True, quiet=title is None or jax.process_index() != 0)
-    with GlobalBatches(rows, count, decoder.placement.named("batch", "length")) as batches:
+    with GlobalBatches(rows, count, decoder.layout.placement.named("batch", "length")) as batches:
         for _, batch in track(batches, title or "", total=steps, console=console, transient=True):
             total = total + np.asarray(jax.device_get(of_batch(definition, params, batch, *arrays)), np.float64)
     return total

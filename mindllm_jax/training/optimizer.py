@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import optax
@@ -13,7 +14,15 @@ from mindllm_jax.checks import require_at_least
 from mindllm_jax.parallel.sharding import logical_axes
 from mindllm_jax.training.muon import scale_by_muon
 
-Axes = Any  # a tree of tuples of logical axis names, in the structure of the parameters
+
+class Role(NamedTuple):
+    """What the optimizer has to know of a parameter."""
+
+    axes: tuple[str, ...]  # logical names; `layers` first where blocks are stacked
+    decay: bool  # whether weight decay shrinks it
+
+
+Roles = Any  # a tree of `Role`, in the structure of the parameters
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Optimizer:
     beta2: float = 0.95  # Adam's
     momentum: float = 0.95  # Muon's
     epsilon: float = 1e-8
-    weight_decay: float = 0.1  # on matrices only
+    weight_decay: float = 0.1  # not of norm scales and biases
     clip_norm: float = 1.0  # global norm of the gradient
 
     def __post_init__(self) -> None:
@@ -56,48 +65,43 @@ class Optimizer:
             end_value=self.peak_learning_rate * self.final_fraction,
         )
 
-    def build(self, steps: int, axes: Axes) -> optax.GradientTransformation:
-        """The gradient transformation for parameters whose logical axes are `axes` (see `axes_of`)."""
+    def build(self, steps: int, roles: Roles) -> optax.GradientTransformation:
+        """The gradient transformation for parameters with these roles (see `roles_of`)."""
         direction = optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
         if self.name == "muon":
-            dimensions = jax.tree.map(_muon_dimensions, axes, is_leaf=_is_axes)
+            dimensions = _map(_muon_dimensions, roles)
             muon = scale_by_muon(dimensions, momentum=self.momentum, epsilon=self.epsilon)
-            direction = optax.partition({"muon": muon, "adam": direction}, jax.tree.map(_group, axes, is_leaf=_is_axes))
+            direction = optax.partition({"muon": muon, "adam": direction}, _map(_group, roles))
         return optax.chain(
             optax.clip_by_global_norm(self.clip_norm),
             direction,
-            optax.add_decayed_weights(self.weight_decay, jax.tree.map(_is_matrix, axes, is_leaf=_is_axes)),
+            optax.add_decayed_weights(self.weight_decay, _map(lambda role: role.decay, roles)),
             optax.scale_by_learning_rate(self.schedule(steps)),
         )
 
 
-def axes_of(params: nnx.State) -> Axes:
-    """The logical axis names of every parameter, in the structure that `nnx.to_pure_dict` gives `params`."""
-    named = jax.tree.map(
-        lambda variable: variable.replace(logical_axes(variable)),
-        params,
-        is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
-    )
+def roles_of(params: nnx.State) -> Roles:
+    """The role of every parameter, in the structure that `nnx.to_pure_dict` gives `params`."""
+
+    def role(variable: nnx.Variable[jax.Array]) -> nnx.Variable[Role]:
+        return variable.replace(Role(logical_axes(variable), variable.get_metadata().get("decay", True)))
+
+    named = jax.tree.map(role, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
     return nnx.to_pure_dict(named)
 
 
-def _is_axes(leaf: object) -> bool:
-    return isinstance(leaf, tuple)
+def _map(function: Callable[[Role], Any], roles: Roles) -> Any:
+    return jax.tree.map(function, roles, is_leaf=lambda leaf: isinstance(leaf, Role))
 
 
-def _is_matrix(axes: tuple[str, ...]) -> bool:
-    """Norm scales and biases are vectors, also when stacked over layers."""
-    return "norm" not in axes
+def _group(role: Role) -> Literal["muon", "adam"]:
+    """Muon takes the blocks' matrices; tables, the head and what is not decayed, vectors, are Adam's."""
+    return "muon" if role.axes[0] == "layers" and role.decay else "adam"
 
 
-def _group(axes: tuple[str, ...]) -> Literal["muon", "adam"]:
-    """Muon takes the blocks' matrices; tables, the head and vectors are Adam's."""
-    return "muon" if axes[0] == "layers" and _is_matrix(axes) else "adam"
-
-
-def _muon_dimensions(axes: tuple[str, ...]) -> optax.contrib.MuonDimensionNumbers | optax.MaskedNode:
+def _muon_dimensions(role: Role) -> optax.contrib.MuonDimensionNumbers | optax.MaskedNode:
     """Which axes a block's matrix contracts and which it makes."""
-    if _group(axes) != "muon":
+    if _group(role) != "muon":
         return optax.MaskedNode()
-    split = 2 if axes[1] == "width" else len(axes) - 1
-    return optax.contrib.MuonDimensionNumbers(tuple(range(1, split)), tuple(range(split, len(axes))))
+    split = 2 if role.axes[1] == "width" else len(role.axes) - 1
+    return optax.contrib.MuonDimensionNumbers(tuple(range(1, split)), tuple(range(split, len(role.axes))))

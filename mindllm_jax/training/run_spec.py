@@ -65,7 +65,7 @@ class RunSpec(NamedTuple):
 
     def transformation(self) -> optax.GradientTransformation:
         """The optimizer's update."""
-        return self.optimizer.build(self.loop.steps, self.abstract_model.axes)
+        return self.optimizer.build(self.loop.steps, self.abstract_model.roles)
 
     def compiled_step(self) -> Any:
         """Compiles the training step (see `make_step`) from the run's shapes."""
@@ -113,7 +113,7 @@ def run_spec(
             f"rows of {length} tokens are longer than Model.max_length = {model.max_length}: raise one of them"
         )
     abstract = abstract_model(model, sharding)
-    transformation = optimizer.build(loop.steps, abstract.axes)
+    transformation = optimizer.build(loop.steps, abstract.roles)
     shardings = state_shardings(abstract, transformation)
     shapes = jax.eval_shape(lambda p: initial_state(p, abstract, transformation), nnx.to_pure_dict(abstract.params))
     state = jax.tree.map(lambda s, at: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=at), shapes, shardings)

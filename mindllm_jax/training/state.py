@@ -12,7 +12,7 @@ from flax import nnx
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.training.optimizer import axes_of
+from mindllm_jax.training.optimizer import roles_of
 
 Params = dict[str, Any]
 
@@ -33,7 +33,7 @@ class AbstractModel(NamedTuple):
     definition: nnx.GraphDef[Decoder]
     params: nnx.State  # parameters as ShapeDtypeStructs
     shardings: Params  # NamedSharding for each parameter
-    axes: Any  # logical axis names for each parameter
+    roles: Any  # `optimizer.Role` of each parameter
     sharding: Sharding
 
     def decoder(self, params: Params) -> Decoder:
@@ -46,7 +46,7 @@ def abstract_model(model: Model, sharding: Sharding) -> AbstractModel:
     decoder = nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0), sharding=sharding))
     definition, params = nnx.split(decoder, nnx.Param)
     shardings = nnx.to_pure_dict(sharding.of_variables(params))
-    return AbstractModel(definition, params, shardings, axes_of(params), sharding)
+    return AbstractModel(definition, params, shardings, roles_of(params), sharding)
 
 
 def state_shardings(abstract: AbstractModel, optimizer: optax.GradientTransformation) -> TrainState:

@@ -31,7 +31,7 @@ def loss_sums(decoder: Decoder, batch: Batch, z_loss: float = 0.0) -> LossSums:
     """Weighted sum of the losses of a batch [B T], the sum of weights, and the weighted count of correct targets."""
     tokens, targets, weights, segment_ids, positions = map(jnp.asarray, batch)
     hidden = decoder(tokens, segment_ids=segment_ids, positions=positions)
-    sharding, partition = decoder.sharding, None
+    sharding, partition = decoder.layout.sharding, None
     if sharding and sharding.mesh.size > 1:
         partition = (sharding.spec("batch", "length", "features"), sharding.spec("width", "vocab"))
     with sharding.active() if sharding else nullcontext():

@@ -65,7 +65,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path
         return jax.device_put(rng.normal(is_scale, 0.1, leaf.shape).astype(leaf.dtype), leaf.sharding)
 
     params = jax.tree_util.tree_map_with_path(fill, run.abstract_state.params)
-    state = initial_state(params, run.abstract_model, run.optimizer.build(1, run.abstract_model.axes))
+    state = initial_state(params, run.abstract_model, run.optimizer.build(1, run.abstract_model.roles))
     identity = {
         "Pretrain": {"data": {"store": "somewhere"}},
         "model": dataclasses.asdict(model),

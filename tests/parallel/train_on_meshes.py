@@ -58,7 +58,7 @@ def place(x: Any, sharding: jax.sharding.Sharding) -> jax.Array:
 def train(mesh: jax.sharding.Mesh, accumulation: int) -> dict[str, np.ndarray]:
     """Losses of all steps and every parameter after the last, whole."""
     abstract = abstract_model(MODEL, Sharding(mesh))
-    transformation = Optimizer(peak_learning_rate=1e-2, warmup_steps=2).build(STEPS, abstract.axes)
+    transformation = Optimizer(peak_learning_rate=1e-2, warmup_steps=2).build(STEPS, abstract.roles)
     state = initial_state(jax.tree.map(place, first_params(), abstract.shardings), abstract, transformation)
     step = make_step(abstract, transformation, accumulation=accumulation, z_loss=1e-3)
     rows = abstract.sharding.named("batch", "length")

@@ -114,7 +114,7 @@ def test_flops_are_those_of_the_step_as_traced(remat: Any) -> None:
     )
     run = run_spec(model, Loop(batch_rows=8), Optimizer(), MeshAxes(fsdp=2, tensor=2), 64)
     ids, weights = (jax.ShapeDtypeStruct((8, 64), dtype) for dtype in (jnp.int32, jnp.float32))
-    step = make_step(run.abstract_model, Optimizer().build(10, run.abstract_model.axes))
+    step = make_step(run.abstract_model, Optimizer().build(10, run.abstract_model.roles))
     batch: Any = Batch._make((ids, ids, weights, ids, ids))
     traced = weight_products(step.trace(run.abstract_state, batch).jaxpr, 8)
     visible = 4 * model.heads * model.head_dim * 32

@@ -89,7 +89,7 @@ def test_every_parameter_moves_as_the_formulas_say(name: Any) -> None:
     with jax.enable_x64(True):
         abstract = abstract_model(MODEL, Sharding(MeshAxes().build(jax.devices()[:1])))
         params = initial_params(MODEL, abstract, seed=SEED)
-        transformation = dataclasses.replace(OPTIMIZER, name=name).build(STEPS + 1, abstract.axes)
+        transformation = dataclasses.replace(OPTIMIZER, name=name).build(STEPS + 1, abstract.roles)
         state, update = transformation.init(params), jax.jit(transformation.update)
         expected, seen = by_path(params), {path: [] for path in by_path(params)}
         for step in range(STEPS):

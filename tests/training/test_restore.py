@@ -91,7 +91,7 @@ def test_parameters_go_to_the_given_mesh(run: Path, fresh: Params) -> None:
     sharding = Sharding(MeshAxes(fsdp=2).build())
     loaded = load_decoder(run, sharding=sharding)
     embedding = loaded.decoder.embedding[...]
-    assert loaded.decoder.sharding == sharding
+    assert loaded.decoder.layout.sharding == sharding
     assert len(embedding.sharding.device_set) == 8 and not embedding.sharding.is_fully_replicated
     assert_equal(params_of(loaded.decoder), times(fresh, 12))
 

@@ -17,7 +17,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.training.optimizer import Optimizer, axes_of
+from mindllm_jax.training.optimizer import Optimizer, Role, roles_of
 from mindllm_jax.training.state import TrainState, abstract_model, initial_params, initial_state
 from mindllm_jax.training.step import loss_sums, make_step
 
@@ -50,7 +50,7 @@ def widened(batch: Batch) -> Batch:
 
 def ready(model, optimizer: Optimizer, devices: int = 1, mesh: MeshAxes | None = None, **settings):
     abstract = abstract_model(model, Sharding((mesh or MeshAxes()).build(jax.devices()[:devices])))
-    transformation = optimizer.build(100, abstract.axes)
+    transformation = optimizer.build(100, abstract.roles)
     state = initial_state(initial_params(model, abstract, seed=SEED), abstract, transformation)
     return state, make_step(abstract, transformation, **settings), abstract
 
@@ -131,22 +131,22 @@ def test_only_matrices_decay(name):
     abstract = abstract_model(TINY, Sharding(MeshAxes().build(jax.devices()[:1])))
     params = jax.tree.map(jnp.ones_like, initial_params(TINY, abstract, seed=0))
     transformation = Optimizer(name=name, weight_decay=0.5, peak_learning_rate=0.1, warmup_steps=0).build(
-        10, abstract.axes
+        10, abstract.roles
     )
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = transformation.update(zeros, transformation.init(params), params)
-    for axes, update in zip(_leaves(abstract.axes), jax.tree.leaves(updates), strict=True):
-        expected = 0.0 if "norm" in axes else -0.05
+    for role, update in zip(_leaves(abstract.roles), jax.tree.leaves(updates), strict=True):
+        expected = 0.0 if "norm" in role.axes else -0.05
         np.testing.assert_allclose(update, expected, rtol=1e-6)
 
 
-def _leaves(axes):
-    return jax.tree.leaves(axes, is_leaf=lambda leaf: isinstance(leaf, tuple))
+def _leaves(roles):
+    return jax.tree.leaves(roles, is_leaf=lambda leaf: isinstance(leaf, Role))
 
 
 def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else():
     abstract = abstract_model(TINY, Sharding(MeshAxes().build(jax.devices()[:1])))
-    state = Optimizer(name="muon").build(10, abstract.axes).init(initial_params(TINY, abstract, seed=0))
+    state = Optimizer(name="muon").build(10, abstract.roles).init(initial_params(TINY, abstract, seed=0))
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
     momenta = [name for name in names if "'muon'" in name]
     inside = [name for name in momenta if "blocks" in name]
@@ -155,9 +155,9 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else():
 
 def test_axes_name_every_dimension():
     abstract = abstract_model(TINY, Sharding(MeshAxes().build(jax.devices()[:1])))
-    axes = axes_of(abstract.params)
-    assert axes["blocks"]["attention"]["query"] == ("layers", "width", "heads", "head_dim")
-    assert axes["embedding"] == ("vocab", "width")
+    roles = roles_of(abstract.params)
+    assert roles["blocks"]["attention"]["query"].axes == ("layers", "width", "heads", "head_dim")
+    assert roles["embedding"].axes == ("vocab", "width")
 
 
 def test_the_schedule_warms_up_and_ends_at_its_fraction():
