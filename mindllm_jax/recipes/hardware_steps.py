@@ -18,7 +18,7 @@ class HardwareCheck:
 
     Attributes:
         here: at toy size on this machine's CPU, to try the commands; else on its NVIDIA GPU.
-        store: the token store of the training run, 20 MB or more; without one the run is left out (not with `here`).
+        store: the token store of the training run; without one the run is left out (not with `here`).
         only: names of steps, to run these alone; empty: all.
         minutes: after which nothing is begun and what runs is ended; the same command goes on later.
         attention: the implementation that the training steps take.
