@@ -81,11 +81,12 @@ def page(lines: list[tuple[Any, ...]], rate: float) -> str:
     """The results as markdown."""
     import jax
 
-    from mindllm_jax.recipes.machine import installed
+    from mindllm_jax.recipes.machine import PACKAGES
     from mindllm_jax.reporting.tables import Table
+    from mindllm_jax.run_records import installed
 
     device = jax.local_devices()[0].device_kind
-    versions = ", ".join(f"{name} {version}" for name, version in installed().items())
+    versions = ", ".join(f"{name} {version}" for name, version in installed(PACKAGES).items())
     command = shlex.join(["python", "benchmarks/attention.py", *sys.argv[1:]])
     text = (
         f"# Attention on {device}\n\nRebuilt by `{command}`, which says what the columns mean."
@@ -110,7 +111,7 @@ def main() -> None:
     parser.add_argument("--means", default="causal,512,1024,2048")
     parser.add_argument("--implementations", help="only these of those that are here; torch is one")
     parser.add_argument("--markdown", type=Path, help="a file for the tables")
-    parser.add_argument("--lines", type=Path, help="a file that keeps the lines, to go on with")
+    parser.add_argument("--lines", type=Path, help="a file that keeps the lines, to resume from")
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds")
     parser.add_argument("--here", action="store_true", help="also without a GPU or TPU")
     parser.add_argument("--tune", action="store_true", help="measure tiles and rewrite the table of them")

@@ -1,4 +1,4 @@
-"""Errors of the kernels on this machine's GPU against float64: the tests of kernels, run there and told in one table.
+"""Errors of the kernels on this machine's GPU against float64: the tests of kernels, run there, in one table.
 
 python benchmarks/kernel_numerics.py [--lines FILE] [--limit SECONDS] [--here]
 
@@ -79,7 +79,7 @@ def run(tests: tuple[str, ...], here: bool, seconds: float) -> list[dict[str, An
 def main() -> None:
     """Runs the tests and prints what they found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lines", type=Path, help="a file that keeps what was found, to go on with")
+    parser.add_argument("--lines", type=Path, help="a file that keeps what was found, to resume from")
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds")
     parser.add_argument("--here", action="store_true", help="a few of them, on the CPU")
     arguments = parser.parse_args()

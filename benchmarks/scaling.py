@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--attention", default="triton,xla")
     parser.add_argument("--seconds", type=float, default=15)
-    parser.add_argument("--lines", type=Path, help="a file that keeps what was measured, to go on with")
+    parser.add_argument("--lines", type=Path, help="a file that keeps what was measured, to resume from")
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds")
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--here", action="store_true")

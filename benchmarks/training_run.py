@@ -4,7 +4,7 @@ python benchmarks/training_run.py --store STORE --workdir DIR [--parts run,resum
     [--lines FILE] [--limit SECONDS] [--here]
 
 The run is configs/pretrain/hardware_check.gin through launch/train.py, stopped by SIGTERM so many seconds after its
-first logged step; where the run is there already it goes on from its checkpoint. Then 60 steps twice with deterministic
+first logged step; a run that is there already resumes from its checkpoint. Then 60 steps twice with deterministic
 kernels: once straight through, once killed after its first checkpoint and run again; the losses of all steps have to be
 equal to the last bit. --here takes a small model, and without --store the documents of tests/fixtures. Prints tables
 and JSON.
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--parts", default="run,resume")
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--attention", help="implementation of attention; the default of this machine")
-    parser.add_argument("--lines", type=Path, help="a file that keeps what was measured, to go on with")
+    parser.add_argument("--lines", type=Path, help="a file that keeps what was measured, to resume from")
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds")
     parser.add_argument("--here", action="store_true", help="a small model, to try the benchmark on any machine")
     arguments = parser.parse_args()

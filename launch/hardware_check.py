@@ -3,7 +3,7 @@
 python launch/hardware_check.py --workdir runs/hardware_check [--gin.HardwareCheck.store=STORE] [--dry_run]
 `make gpu` installs first; HERE=1 after it (--gin.HardwareCheck.here=True) tries every command at toy size on the CPU.
 
-Every step is a benchmark of its own with a limit; its result is written when it ends, and the same command goes on with
+Every step is a benchmark of its own with a limit; its result is written when it ends, and the same command resumes with
 what is missing. --dry_run prints what each step needs. The workdir ends with page.html and lines.md, the lines for
 docs/results/hardware.md. See docs/gpu.md.
 """

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,16 @@ def git_sha() -> str:
 
 def versions() -> dict[str, str]:
     """Returns the installed versions of this package and of what a run depends on most."""
+    found = installed(PACKAGES)
+    return {name: found.get(name, "not installed") for name in PACKAGES}
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Returns the versions of those of the packages that are installed."""
     found = {}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
+            continue
     return found

@@ -85,10 +85,10 @@ def hardware_lines(config: HardwareCheck, workdir: Path, found: dict[str, dict[s
         kept = found[step.name]
         if kept.get("status") not in ("done", "part", "failed"):
             continue
-        told = kept["identity"]
-        versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
-        sources = f"{told['git'][:12]} (sources {told['sources'][:12]})"
-        device, command = f"{told['device']}, driver {told['driver']}", f"`{' '.join(kept['command'])}`"
+        subject = kept["identity"]
+        versions = ", ".join(f"{name} {version}" for name, version in subject["versions"].items())
+        sources = f"{subject['git'][:12]} (sources {subject['sources'][:12]})"
+        device, command = f"{subject['device']}, driver {subject['driver']}", f"`{' '.join(kept['command'])}`"
         cells = (time.strftime("%Y-%m-%d"), sources, device, versions, command, _summary(step, kept))
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join([*lines, ""])
@@ -137,12 +137,10 @@ def _parts(step: Step, kept: dict[str, Any]) -> Iterator[Part]:
     if not kept:
         yield Paragraph(f"{step.title} ({step.name}): not run.")
         return
-    told = kept["identity"]
+    subject = kept["identity"]
     reason = f" ({kept['reason']})" if kept.get("reason") else ""
-    yield Paragraph(
-        f"{step.title} ({step.name}): {kept['status']}{reason}. {told['device']}; commit {told['git'][:12]}, sources"
-        f" {told['sources'][:12]}; {' '.join(kept['command'])}"
-    )
+    of = f"{subject['device']}; commit {subject['git'][:12]}, sources {subject['sources'][:12]}"
+    yield Paragraph(f"{step.title} ({step.name}): {kept['status']}{reason}. {of}; {' '.join(kept['command'])}")
     found = kept.get("found")
     if isinstance(found, dict):
         yield from _tables(found)

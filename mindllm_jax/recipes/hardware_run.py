@@ -21,7 +21,7 @@ from mindllm_jax.recipes.machine import digest, gpu, identity
 
 ROOT = Path(__file__).parents[2]
 GRACE = 45.0
-"""Seconds between the end that a benchmark is told and the one that it is given."""
+"""Seconds between a benchmark's own limit and the one after which it is ended."""
 
 
 def run_steps(config: HardwareCheck, workdir: Path, say: Callable[[str], None], after: Callable[[], None]) -> bool:
@@ -67,9 +67,9 @@ def run_steps(config: HardwareCheck, workdir: Path, say: Callable[[str], None], 
             found = _call(step, workdir, left)
             say(f"    {found['status']} after {found['seconds']:.0f} s{': ' * bool(found['reason'])}{found['reason']}")
         complete &= found["status"] in ("done", "left out")
-        told = identity() | ({"git": config.commit} if config.commit else {})
-        told = {"step": step.name, "of": digest(), "identity": told, "command": shown(step)}
-        write_text(workdir / f"{step.name}.json", json.dumps(told | found, indent=1, ensure_ascii=False) + "\n")
+        subject = identity() | ({"git": config.commit} if config.commit else {})
+        record = {"step": step.name, "of": digest(), "identity": subject, "command": shown(step)}
+        write_text(workdir / f"{step.name}.json", json.dumps(record | found, indent=1, ensure_ascii=False) + "\n")
         try:
             after()
         except Exception as error:  # a page that cannot be made stops no measurement
@@ -99,7 +99,7 @@ def result(workdir: Path, name: str) -> dict[str, Any]:
 def _call(step: Step, workdir: Path, seconds: float) -> dict[str, Any]:
     """Runs a step's command: its status ("done", "part" or "failed"), reason, text and last line of JSON."""
     words = [sys.executable, *step.command]
-    if step.goes_on:
+    if step.resumable:
         words += ["--limit", f"{max(1.0, seconds - GRACE):.0f}", "--lines", str(workdir / f"{step.name}.jsonl")]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # the project may be cloned and not installed
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
@@ -136,9 +136,9 @@ def _call(step: Step, workdir: Path, seconds: float) -> dict[str, Any]:
     markdown = "".join(text).strip()
     if process.returncode == 0 and isinstance(found, dict):
         status = "done" if found.get("complete", True) else "part"
-        reason = "" if status == "done" else "the time was up; the same command goes on"
+        reason = "" if status == "done" else "the time was up; the same command resumes"
     else:
-        status = "part" if cut and step.goes_on else "failed"
+        status = "part" if cut and step.resumable else "failed"
         reason = f"ended after its limit of {seconds:.0f} s" if cut else f"status {process.returncode}"
     kept = {"status": status, "reason": reason, "seconds": taken, "found": found, "markdown": markdown}
     return kept if status != "failed" else kept | {"output": "".join(errors)[-4000:]}

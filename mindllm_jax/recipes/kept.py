@@ -1,4 +1,4 @@
-"""Measurements kept one by one in a file of JSON lines: a benchmark that is cut goes on where it was."""
+"""Measurements kept one by one in a file of JSON lines: a benchmark that is cut resumes where it was."""
 
 from __future__ import annotations
 

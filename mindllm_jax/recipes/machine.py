@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import json
 import platform
 import subprocess
 from pathlib import Path
 
-from mindllm_jax.run_records import git_sha
+from mindllm_jax.run_records import git_sha, installed
 from mindllm_jax.training.remembered import processor
 
 PACKAGES = (
@@ -27,18 +26,9 @@ PACKAGES = (
     "torch",
     "transformers",
 )
+"""On which a measurement depends."""
+
 LIBRARY = Path(__file__).parents[1]
-
-
-def installed() -> dict[str, str]:
-    """Returns the versions of those packages that are installed, of all on which a measurement depends."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 @functools.cache
@@ -72,7 +62,7 @@ def identity() -> dict[str, str | dict[str, str]]:
         "device": name,
         "driver": driver,
         "python": platform.python_version(),
-        "versions": installed(),
+        "versions": installed(PACKAGES),
         "sources": source_sha256(),
         "git": git_sha(),
     }
@@ -81,5 +71,5 @@ def identity() -> dict[str, str | dict[str, str]]:
 @functools.cache
 def digest() -> str:
     """Returns a hash of the identity without commit and driver: measurements with another one are of something else."""
-    told = {name: value for name, value in identity().items() if name not in ("git", "driver")}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    subject = {name: value for name, value in identity().items() if name not in ("git", "driver")}
+    return hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The hardware check: its commands are those that the benchmarks take, what is cut goes on, and its page tells it."""
+"""The hardware check: its commands are those that the benchmarks take, what is cut resumes, and its page shows it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def commands() -> list[Any]:
 @pytest.mark.parametrize("step", commands())
 def test_a_benchmark_takes_its_words(step: Step) -> None:
     """One word is unknown, so that nothing runs: it has to be the only one that is complained of."""
-    words = [*step.command, *(("--limit", "9") if step.goes_on else ()), "--unknown"]
+    words = [*step.command, *(("--limit", "9") if step.resumable else ()), "--unknown"]
     done = subprocess.run(
         [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False, env=environment()
     )
@@ -180,7 +180,7 @@ def test_aims_by_made_up_figures() -> None:
 
 
 @pytest.mark.long
-def test_the_entry_point_is_killed_and_goes_on(tmp_path: Path) -> None:
+def test_the_entry_point_is_killed_and_resumable(tmp_path: Path) -> None:
     """Two real steps at toy size; the first run is killed in the second one, and nothing of it lives on."""
     workdir = tmp_path / "check"
     command = [sys.executable, "launch/hardware_check.py", "--workdir", str(workdir)]

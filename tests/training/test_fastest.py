@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -223,20 +221,8 @@ for name in ("remembered", "measured"):
 
 
 @pytest.mark.long
-def test_processes_that_find_different_answers_take_the_first_one_s(tmp_path: Path) -> None:
-    script = tmp_path / "process.py"
-    script.write_text(PROCESS, encoding="utf-8")
-    command = [sys.executable, "launch/local_cluster.py", "--processes", "2", "--devices", "1", "--"]
-    done = subprocess.run(
-        [*command, sys.executable, str(script), str(tmp_path)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_processes_that_find_different_answers_take_the_first_one_s(in_two_processes: Any, tmp_path: Path) -> None:
+    done = in_two_processes(PROCESS)
     assert {(tmp_path / f"answers {index}").read_text() for index in (0, 1)} == {"float32 bfloat16"}
     assert [path.name for path in tmp_path.glob("measured by *")] == ["measured by 0"]
     assert done.stderr.count("compute dtype: ") == 2, "one process tells"

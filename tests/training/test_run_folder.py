@@ -13,6 +13,7 @@ import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,20 +191,8 @@ print(json.dumps({"process": index, "said": said}))
 """
 
 
-def test_processes_that_see_different_files_all_say_so(tmp_path: Path) -> None:
-    script = tmp_path / "process.py"
-    script.write_text(PROCESS, encoding="utf-8")
-    command = [sys.executable, "launch/local_cluster.py", "--processes", "2", "--devices", "1", "--"]
-    done = subprocess.run(
-        [*command, sys.executable, str(script), str(tmp_path)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_processes_that_see_different_files_all_say_so(in_two_processes: Any) -> None:
+    done = in_two_processes(PROCESS)
     outputs = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     first, second = (output["said"] for output in sorted(outputs, key=lambda output: output["process"]))
     assert "1 of 2 processes cannot start: 1 (" in first[0] and "a file system that all hosts share" in first[0]
