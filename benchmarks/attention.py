@@ -81,7 +81,7 @@ def page(lines: list[tuple[Any, ...]], rate: float) -> str:
     """The results as markdown."""
     import jax
 
-    from mindllm_jax.recipes.machine import PACKAGES
+    from mindllm_jax.recipes.hardware_check.machine import PACKAGES
     from mindllm_jax.reporting.tables import Table
     from mindllm_jax.run_records import installed
 
@@ -123,7 +123,7 @@ def main() -> None:
 
     from mindllm_jax.files import write_text
     from mindllm_jax.kernels.flash_attention import IMPLEMENTATIONS
-    from mindllm_jax.recipes.kept import Kept
+    from mindllm_jax.recipes.hardware_check.kept import Kept
 
     platform = jax.default_backend()
     if platform == "cpu" and not arguments.here:

@@ -15,7 +15,7 @@ from attention_calls import OURS, Problem, seconds, with_jax
 from mindllm_jax.files import write_text
 from mindllm_jax.kernels.flash_attention import tiles
 from mindllm_jax.kernels.flash_attention.tiles import Row
-from mindllm_jax.recipes.kept import Kept, TimeUp
+from mindllm_jax.recipes.hardware_check.kept import Kept, TimeUp
 from mindllm_jax.reporting.tables import Table
 
 

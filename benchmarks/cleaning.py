@@ -16,10 +16,10 @@ import sys
 from datetime import date
 from pathlib import Path
 
-from mindllm_jax.data.store import TokenStore
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.tables import Cell, Table
 from mindllm_jax.run_records import git_sha
+from mindllm_jax.store.store import TokenStore
 
 ROOT = Path(__file__).parents[1]
 LENGTH, ROWS = 256, 16

@@ -30,14 +30,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mindllm_jax.corpus.benchmarks import benchmark_files, items
-from mindllm_jax.corpus.blocks.decontaminate import Index, build_index, contamination
-from mindllm_jax.corpus.codepoints import canonical, codepoints
-from mindllm_jax.corpus.documents import Document, document_files, read_documents
+from mindllm_jax.corpus.contamination.filter import Index, build_index, contamination
+from mindllm_jax.corpus.contamination.items import benchmark_files, items
 from mindllm_jax.corpus.settings import Decontamination
-from mindllm_jax.corpus.shingles import tokens
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.tables import Table
+from mindllm_jax.text.codepoints import canonical, codepoints
+from mindllm_jax.text.documents import Document, document_files, read_documents
+from mindllm_jax.text.ngrams import tokens
 
 CONTAMINATED = ("prc_laws", "finance_news_zh")
 """Sources that share text with benchmarks."""

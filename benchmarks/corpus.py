@@ -35,19 +35,19 @@ from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
 from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
 from datatrove.pipeline.formatters.pii import PIIFormatter
 
-from mindllm_jax.corpus.blocks.decontaminate import Decontaminate, WriteIndex
-from mindllm_jax.corpus.blocks.format import Format
-from mindllm_jax.corpus.blocks.language import Language
-from mindllm_jax.corpus.blocks.markup import Markup
-from mindllm_jax.corpus.blocks.privacy import Privacy
-from mindllm_jax.corpus.blocks.quality import Quality
+from mindllm_jax.corpus.contamination.filter import Decontaminate, WriteIndex
 from mindllm_jax.corpus.dedup.exact import exact_config
 from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats
 from mindllm_jax.corpus.dedup.minhash import Signatures
-from mindllm_jax.corpus.documents import document_files, read_documents
+from mindllm_jax.corpus.filters.format import Format
+from mindllm_jax.corpus.filters.language import Language
+from mindllm_jax.corpus.filters.markup import Markup
+from mindllm_jax.corpus.filters.privacy import Privacy
+from mindllm_jax.corpus.filters.quality import Quality
 from mindllm_jax.corpus.settings import Decontamination, MinHash, QualityRules, Repeats
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.tables import Table
+from mindllm_jax.text.documents import document_files, read_documents
 
 MEGABYTES = 8
 """Text of a language."""

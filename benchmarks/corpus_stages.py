@@ -9,12 +9,12 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from mindllm_jax.corpus.documents import document_files
 from mindllm_jax.corpus.executors import run_stages
-from mindllm_jax.corpus.json_lines import lines
 from mindllm_jax.corpus.pipeline import stages
 from mindllm_jax.corpus.reading.files import raw_files
 from mindllm_jax.corpus.settings import CleanCorpus, Decontamination, Executor
+from mindllm_jax.text.documents import document_files
+from mindllm_jax.text.json_lines import lines
 
 STATUS = Path("/proc/self/status")
 

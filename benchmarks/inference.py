@@ -38,12 +38,12 @@ def main() -> None:
 
     import jax
 
-    from mindllm_jax.data.rows import SplitRows
-    from mindllm_jax.data.store import TokenStore
     from mindllm_jax.evaluation.bits_per_byte import held_out_sources, split_bits
     from mindllm_jax.generation.engine import generate
     from mindllm_jax.generation.sampling import Sampling
     from mindllm_jax.reporting.tables import Table
+    from mindllm_jax.store.rows import SplitRows
+    from mindllm_jax.store.store import TokenStore
     from mindllm_jax.training.restore import load_decoder
 
     loaded, store = load_decoder(arguments.run), TokenStore.open(arguments.store)

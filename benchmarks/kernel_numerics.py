@@ -21,7 +21,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
-from mindllm_jax.recipes.kept import Kept, TimeUp
+from mindllm_jax.recipes.hardware_check.kept import Kept, TimeUp
 
 ROOT = Path(__file__).parents[1]
 ATTENTION = "tests/kernels/test_flash_attention.py"

@@ -22,13 +22,13 @@ import numpy as np
 import rich
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from mindllm_jax.data.batches import GlobalBatches
-from mindllm_jax.data.mixture import Mixture
-from mindllm_jax.data.mixture_rows import MixtureRows
-from mindllm_jax.data.store import Manifest, TokenStore, open_files
-from mindllm_jax.data.store_writer import SourceDocuments, write_source
-from mindllm_jax.data.tokenized import Tokenized
+from mindllm_jax.batching.global_batches import GlobalBatches
+from mindllm_jax.mixture.rows import MixtureRows
+from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.reporting.tables import Table
+from mindllm_jax.store.store import Manifest, TokenStore, open_files
+from mindllm_jax.store.tokenized import Tokenized
+from mindllm_jax.store.writer import SourceDocuments, write_source
 
 VOCAB, DOC, MEAN_DOCUMENT = 16_384, 2, 800
 SHARES = {"zh": 2, "en": 3}

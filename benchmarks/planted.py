@@ -37,13 +37,13 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets,
 from planted_copies import Planted, documents, plant
 from scipy.sparse import csr_array
 
-from mindllm_jax.corpus.codepoints import canonical, codepoints
 from mindllm_jax.corpus.dedup.cluster import Cluster
 from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
 from mindllm_jax.corpus.settings import MinHash
-from mindllm_jax.corpus.shingles import shingles
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.tables import Table
+from mindllm_jax.text.codepoints import canonical, codepoints
+from mindllm_jax.text.ngrams import shingles
 
 GRAM = 5
 """Characters in a run, for the similarity that judges what was removed."""

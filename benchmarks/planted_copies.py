@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mindllm_jax.corpus.documents import Document, document_files, read_documents
+from mindllm_jax.text.documents import Document, document_files, read_documents
 
 RUN = 10
 """Characters in a contiguous edit."""

@@ -34,7 +34,7 @@ def main() -> None:
     import jax.numpy as jnp
 
     from mindllm_jax.hardware.peak_rates import chip
-    from mindllm_jax.recipes.machine import identity
+    from mindllm_jax.recipes.hardware_check.machine import identity
     from mindllm_jax.reporting.tables import Table
 
     if jax.default_backend() == "cpu" and not arguments.here:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import steps
 from attention_calls import matrix_product_rate, tiles_digest
 
-from mindllm_jax.recipes.kept import Kept, TimeUp
+from mindllm_jax.recipes.hardware_check.kept import Kept, TimeUp
 
 if TYPE_CHECKING:
     from mindllm_jax.hardware.peak_rates import Chip

@@ -16,9 +16,9 @@ def ours(model: Model, rows: int, accumulation: int = 1) -> Callable[[], Any]:
     import jax
     import numpy as np
 
-    from mindllm_jax.data.rows import Batch
     from mindllm_jax.parallel.mesh import MeshAxes
     from mindllm_jax.parallel.sharding import Sharding
+    from mindllm_jax.store.rows import Batch
     from mindllm_jax.training.optimizer import Optimizer
     from mindllm_jax.training.state import abstract_model, initial_params, initial_state
     from mindllm_jax.training.step import make_step

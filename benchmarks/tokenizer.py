@@ -23,13 +23,13 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mindllm_jax.corpus.documents import Document, read_documents
-from mindllm_jax.data.files import input_files
-from mindllm_jax.data.tokenizer import Tokenizer
-from mindllm_jax.data.tokenizer_report import by_source, measure
-from mindllm_jax.data.tokenizer_training import TrainTokenizer, sample_documents
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.tables import Cell, Table
+from mindllm_jax.text.documents import Document, read_documents
+from mindllm_jax.text.input_files import input_files
+from mindllm_jax.tokenization.report import by_source, measure
+from mindllm_jax.tokenization.tokenizer import Tokenizer
+from mindllm_jax.tokenization.training import TrainTokenizer, sample_documents
 
 ROOT = Path(__file__).parents[1]
 

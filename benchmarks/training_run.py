@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from mindllm_jax.parallel.local_processes import end_with_parent
-from mindllm_jax.recipes.kept import Kept, TimeUp
+from mindllm_jax.recipes.hardware_check.kept import Kept, TimeUp
 from mindllm_jax.reporting.run import metrics_lines
 
 ROOT = Path(__file__).parents[1]
@@ -45,9 +45,9 @@ POINTS = 200
 
 def small_store(folder: Path) -> str:
     """A token store of the few documents that the tests have."""
-    from mindllm_jax.corpus.documents import Document
-    from mindllm_jax.data.store_writer import SourceDocuments, build_store
-    from mindllm_jax.data.tokenizer import Tokenizer
+    from mindllm_jax.store.writer import SourceDocuments, build_store
+    from mindllm_jax.text.documents import Document
+    from mindllm_jax.tokenization.tokenizer import Tokenizer
 
     fixtures = ROOT / "tests/fixtures"
     rows = [json.loads(line) for line in (fixtures / "documents.jsonl").read_text(encoding="utf-8").splitlines()]

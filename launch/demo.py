@@ -30,7 +30,7 @@ EVALUATIONS = {
 
 def own_settings(text: Path, run: Path) -> None:
     """Writes the settings of a demo on a person's own text: the demo's, with another folder and what the text needs."""
-    from mindllm_jax.corpus.demo import settings_of_text
+    from mindllm_jax.recipes.demo.corpus import settings_of_text
 
     gin = (CONFIGS / "demo.gin").read_text("utf-8").replace(str(RUN), str(run))
     settings = settings_of_text(text, run / "corpus").items()
@@ -70,7 +70,7 @@ def main() -> None:
         if not done.exists():
             write_text(done, "")
 
-    from mindllm_jax.evaluation.demo import finish_demo
+    from mindllm_jax.recipes.demo.page import finish_demo
 
     finish_demo(run, {label: run / "evaluation" / label.replace(" ", "_") for label in EVALUATIONS})
     print(f"{time.monotonic() - started:.0f} s for this run of the demo")

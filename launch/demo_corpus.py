@@ -12,7 +12,7 @@ def main() -> None:
     arguments = configuration.command_line(__doc__)
     import rich
 
-    from mindllm_jax.corpus.demo import DemoCorpus, build
+    from mindllm_jax.recipes.demo.corpus import DemoCorpus, build
 
     config = configuration.load(DemoCorpus, arguments)
     rich.print(build(config).terminal())

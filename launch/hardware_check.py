@@ -23,9 +23,9 @@ def main() -> None:
     import rich
 
     from mindllm_jax.checks import local_path
-    from mindllm_jax.recipes.hardware_page import aim_rows, write_results
-    from mindllm_jax.recipes.hardware_run import result, run_steps
-    from mindllm_jax.recipes.hardware_steps import HardwareCheck, listing, steps
+    from mindllm_jax.recipes.hardware_check.page import aim_rows, write_results
+    from mindllm_jax.recipes.hardware_check.runner import result, run_steps
+    from mindllm_jax.recipes.hardware_check.steps import HardwareCheck, listing, steps
     from mindllm_jax.reporting.tables import Table
 
     config = configuration.load(HardwareCheck, arguments)

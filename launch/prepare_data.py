@@ -22,13 +22,13 @@ def main() -> None:
     arguments = configuration.command_line(__doc__, flags=(THRESHOLDS,))
     import rich
 
-    from mindllm_jax.data.prepare import PrepareData, clean, inputs_table, prepare_data, store_table
     from mindllm_jax.run_records import check_records, write_records
+    from mindllm_jax.store.prepare import PrepareData, clean, inputs_table, prepare_data, store_table
 
     unread = {"PrepareData.tokenizer": "(none)", "PrepareData.store": "(none)"} if arguments.dry_run else {}
     config = configuration.load(PrepareData, arguments, unread)
     if "thresholds" in arguments.switches:
-        from mindllm_jax.corpus.thresholds import write_thresholds
+        from mindllm_jax.corpus.report.borderline import write_thresholds
 
         print(write_thresholds(config.corpus))
         return

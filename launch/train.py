@@ -18,12 +18,12 @@ def main() -> None:
     import jax
     import rich
 
-    from mindllm_jax.data.mixture_plan import plan_mixture
-    from mindllm_jax.data.store import TokenStore
     from mindllm_jax.evaluation.bits_per_byte import held_out_bits
+    from mindllm_jax.mixture.report import plan_mixture
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.parallel.together import require_same, together
     from mindllm_jax.reporting.run import run_report
+    from mindllm_jax.store.store import TokenStore
     from mindllm_jax.training.fastest import decided
     from mindllm_jax.training.loop import Every
     from mindllm_jax.training.pretrain import Pretrain, pretrain

@@ -14,10 +14,10 @@ def main() -> None:
     arguments = configuration.command_line(__doc__)
     import rich
 
-    from mindllm_jax.data.files import input_files
-    from mindllm_jax.data.tokenizer_report import report_table
-    from mindllm_jax.data.tokenizer_training import TrainTokenizer, train_tokenizer
     from mindllm_jax.run_records import check_records, write_records
+    from mindllm_jax.text.input_files import input_files
+    from mindllm_jax.tokenization.report import report_table
+    from mindllm_jax.tokenization.training import TrainTokenizer, train_tokenizer
 
     config = configuration.load(
         TrainTokenizer, arguments, {"TrainTokenizer.output": "(none).model"} if arguments.dry_run else {}

@@ -53,6 +53,8 @@ hypothesis.settings.load_profile("repeatable")
 
 ROOT = Path(__file__).parent.parent
 
+pytest_plugins = ("store_fixtures",)
+
 
 @pytest.fixture
 def libtpu() -> dict[str, str]:
@@ -72,20 +74,22 @@ def libtpu() -> dict[str, str]:
 # wall-clock and processor time, so that a busy machine fails nobody.
 BUDGETS = {
     "benchmarks": 40,
+    "batching": 10,
     "corpus": 40,
-    "data": 30,
     "evaluation": 90,
     "files": 5,
     "generation": 45,
     "hardware": 5,
+    "hashing": 5,
     "instruct": 70,
     "kernels": 250,
     "model": 105,
     "parallel": 140,
     "project": 80,
+    "text": 5,
     "training": 320,
 }
-DEFAULT_BUDGET = 25
+DEFAULT_BUDGET = 20
 
 # What leaves tests of a marker out, and the command that runs them.
 COMMANDS = {"slow": "make test-all", "long": "make test"}

@@ -11,16 +11,16 @@ from mindllm_jax.configuration.gin_files import Binding, Reference
 from mindllm_jax.configuration.schema import classes, coerce, hints, is_required, nested, suggestion
 
 ROOTS = (
-    "mindllm_jax.data.tokenizer_training:TrainTokenizer",
-    "mindllm_jax.data.prepare:PrepareData",
+    "mindllm_jax.tokenization.training:TrainTokenizer",
+    "mindllm_jax.store.prepare:PrepareData",
     "mindllm_jax.training.pretrain:Pretrain",
     "mindllm_jax.planning.planner:Planner",
     "mindllm_jax.instruct.tune:Tune",
     "mindllm_jax.evaluation.evaluate:Evaluate",
     "mindllm_jax.generation.chat:Chat",
-    "mindllm_jax.corpus.demo:DemoCorpus",
+    "mindllm_jax.recipes.demo.corpus:DemoCorpus",
     "mindllm_jax.interop.convert:Convert",
-    "mindllm_jax.recipes.hardware_steps:HardwareCheck",
+    "mindllm_jax.recipes.hardware_check.steps:HardwareCheck",
 )
 """Root dataclasses of the entry points, imported only where a name is not known to the present root."""
 

@@ -1,1 +1,1 @@
-"""Documents before they are tokens: reading, splitting, and the corpus of the demo. Knows nothing of jax."""
+"""Raw text to clean documents: a pipeline of datatrove steps. Its settings need none of its packages; no jax."""

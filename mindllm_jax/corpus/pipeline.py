@@ -7,22 +7,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mindllm_jax.corpus.blocks.decontaminate import Decontaminate, WriteIndex
-from mindllm_jax.corpus.blocks.format import Format
-from mindllm_jax.corpus.blocks.language import Language
-from mindllm_jax.corpus.blocks.lexicon import Lexicon
-from mindllm_jax.corpus.blocks.markup import Markup
-from mindllm_jax.corpus.blocks.privacy import Privacy
-from mindllm_jax.corpus.blocks.quality import Quality
+from mindllm_jax.corpus.contamination.filter import Decontaminate, WriteIndex
 from mindllm_jax.corpus.dedup.cluster import Cluster
 from mindllm_jax.corpus.dedup.exact import exact_config
 from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats
 from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
 from mindllm_jax.corpus.executors import Stage, run_stages, step_name
+from mindllm_jax.corpus.filters.format import Format
+from mindllm_jax.corpus.filters.language import Language
+from mindllm_jax.corpus.filters.lexicon import Lexicon
+from mindllm_jax.corpus.filters.markup import Markup
+from mindllm_jax.corpus.filters.privacy import Privacy
+from mindllm_jax.corpus.filters.quality import Quality
 from mindllm_jax.corpus.reading.files import raw_files, sizes
 from mindllm_jax.corpus.reading.reader import Reader
+from mindllm_jax.corpus.report.summary import Summary
 from mindllm_jax.corpus.settings import CleanCorpus, same_settings
-from mindllm_jax.corpus.summary import Summary
 from mindllm_jax.reporting.tables import Cell, Table
 
 

@@ -20,10 +20,10 @@ from datatrove.io import DataFolder, DataFolderLike, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.blocks.block import Block
 from mindllm_jax.corpus.executors import Stage, run_stages
+from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.report.summary import Summary
 from mindllm_jax.corpus.settings import CleanCorpus, chosen_folder, same_settings
-from mindllm_jax.corpus.summary import Summary
 
 Scorer = Callable[[Iterable[str]], Iterator[float]]
 """Bits per token of each text, in their order."""

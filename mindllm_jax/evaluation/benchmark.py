@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mindllm_jax.corpus.documents import check_unicode
-from mindllm_jax.corpus.json_lines import BadLine, lines, parse
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.evaluation.harness import generation_settings, harness_model, require_harness
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.text.documents import check_unicode
+from mindllm_jax.text.json_lines import BadLine, lines, parse
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
@@ -137,7 +137,7 @@ def _check_items(path: Path, output_type: str) -> None:
         except BadLine as bad:
             problem = str(bad)
         if problem:
-            raise ValueError(f"{path}, line {number}: {problem}; mindllm_jax.corpus.continuation makes such files")
+            raise ValueError(f"{path}, line {number}: {problem}")
     if not number:
         raise ValueError(f"{path} is empty: it holds no items")
 

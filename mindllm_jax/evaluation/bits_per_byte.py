@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mindllm_jax.data.manifest import DAMAGED
-from mindllm_jax.data.mixture import Mixture
-from mindllm_jax.data.rows import Batch, FiniteRows, SampledRows, SplitRows
-from mindllm_jax.data.store import TokenStore
+from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.store.manifest import DAMAGED
+from mindllm_jax.store.rows import Batch, FiniteRows, SampledRows, SplitRows
+from mindllm_jax.store.store import TokenStore
 from mindllm_jax.training.measure import sums_over
 from mindllm_jax.training.step import loss_sums
 

@@ -12,17 +12,17 @@ import jax
 from flax import nnx
 
 from mindllm_jax.checks import require_at_least, require_local
-from mindllm_jax.data.store import TokenStore
 from mindllm_jax.evaluation.benchmark import fit_generation, load_tasks, run_task
 from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_sources, split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
-from mindllm_jax.evaluation.texts import split_texts
 from mindllm_jax.files import read_json
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.parallel.together import together
 from mindllm_jax.reporting.tables import Table
+from mindllm_jax.store.store import TokenStore
+from mindllm_jax.store.texts import split_texts
 from mindllm_jax.training.cost import flops_per_token
 from mindllm_jax.training.restore import LoadedRun, RunRecord, load_decoder, read_run
 from mindllm_jax.training.state import abstract_model

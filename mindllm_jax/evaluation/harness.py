@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
 from mindllm_jax.generation.engine import generate
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -14,7 +14,7 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import track
 
-from mindllm_jax.data.packing import first_fit
+from mindllm_jax.batching.packing import first_fit
 from mindllm_jax.model.decoder import Decoder
 
 ROW_LENGTH = 512  # rows that sequences are packed into have this length or a multiple, or Model.max_length

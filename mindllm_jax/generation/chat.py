@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mindllm_jax.batching.chat_format import Turn, encode_prompt
 from mindllm_jax.checks import require_local
-from mindllm_jax.data.chat import Turn, encode_prompt
 from mindllm_jax.generation.engine import stream
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.training.restore import LoadedRun

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.generation.sampling import Sampling, sample
 from mindllm_jax.generation.text import GrowingText
 from mindllm_jax.model.decoder import Cache, Decoder
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 BATCH_CHUNK = 32  # tokens between two looks of the host, when nobody waits for them
 STREAM_CHUNK = 4  # and when somebody reads along

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Sequence
 
-from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 
 class GrowingText:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mindllm_jax.corpus.documents import check_unicode
-from mindllm_jax.corpus.json_lines import BadLine, lines, parse
-from mindllm_jax.data.chat import Turn
+from mindllm_jax.batching.chat_format import Turn
+from mindllm_jax.text.documents import check_unicode
+from mindllm_jax.text.json_lines import BadLine, lines, parse
 
 _QUESTIONS = ("instruction", "prompt", "input")
 _ANSWERS = ("output", "response", "completion", "target")

@@ -16,15 +16,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from mindllm_jax.batching.chat_format import EncodedConversation, encode_conversations
 from mindllm_jax.checks import require_at_least, require_local, require_seed
-from mindllm_jax.corpus.documents import held_out
-from mindllm_jax.data.chat import EncodedConversation, encode_conversations
-from mindllm_jax.data.files import input_files
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.files import sha256, write_bytes
 from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.instruct.packed import PackedRows
 from mindllm_jax.reporting.tables import Cell, Table
+from mindllm_jax.text.documents import held_out
+from mindllm_jax.text.input_files import input_files
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 # Grows when the same files and settings give other rows, so that rows packed before are not taken for them.
 _FORMAT = 2

@@ -7,11 +7,10 @@ from typing import Self
 
 import numpy as np
 
-from mindllm_jax.data.chat import EncodedConversation
-from mindllm_jax.data.hashing import hash64
-from mindllm_jax.data.packing import first_fit
-from mindllm_jax.data.permutation import permute
-from mindllm_jax.data.rows import Batch
+from mindllm_jax.batching.chat_format import EncodedConversation
+from mindllm_jax.batching.packing import first_fit
+from mindllm_jax.hashing import hash64, permute
+from mindllm_jax.store.rows import Batch
 
 
 class PackedRows:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mindllm_jax.checks import require_at_least, require_local
-from mindllm_jax.corpus.documents import read_documents
-from mindllm_jax.data.files import input_files
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.files import write_text
 from mindllm_jax.interop.tokenizer import hugging_face_files
 from mindllm_jax.reporting.tables import Table
+from mindllm_jax.text.documents import read_documents
+from mindllm_jax.text.input_files import input_files
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 PROBES = (
     *("", " ", "   ", "\t", " \t ", "\r\n", "\r", "\0", "a  b", "  x", "x  ", "\u3000", "\u2028", "\u200b", "\ufeff"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 
 def replaced_ids(tokenizer: Tokenizer) -> list[list[int]]:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import sentencepiece
 
-from mindllm_jax.data.sentencepiece_model import SPACE_MARK
-from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.tokenization.sentencepiece_model import SPACE_MARK
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import tokenizers

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mindllm_jax.data.batches import GlobalBatches
-from mindllm_jax.data.rows import TrainingRows
+from mindllm_jax.batching.global_batches import GlobalBatches
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.startup import layout
 from mindllm_jax.parallel.together import from_first, together
+from mindllm_jax.store.rows import TrainingRows
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, Restored
 from mindllm_jax.training.console import RunConsole
 from mindllm_jax.training.interrupt import StopSignal

@@ -11,9 +11,9 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import track
 
-from mindllm_jax.data.batches import GlobalBatches
-from mindllm_jax.data.rows import FiniteRows
+from mindllm_jax.batching.global_batches import GlobalBatches
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.store.rows import FiniteRows
 
 BATCH_ROWS = 8  # at a time, or a few more that the devices share evenly
 

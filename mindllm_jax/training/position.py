@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mindllm_jax.data.hashing import hash64
-from mindllm_jax.data.rows import TrainingRows
+from mindllm_jax.hashing import hash64
 from mindllm_jax.run_records import differences
+from mindllm_jax.store.rows import TrainingRows
 
 _SAMPLED = 256  # rows whose places are compared
 _OF_READING = re.compile(r"\w+\.(data|instructions)\.")

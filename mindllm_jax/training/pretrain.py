@@ -9,13 +9,13 @@ from pathlib import Path
 
 import jax
 
-from mindllm_jax.data.mixture import Mixture
-from mindllm_jax.data.mixture_rows import MixtureRows
-from mindllm_jax.data.store import TokenStore
+from mindllm_jax.mixture.rows import MixtureRows
+from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.together import together
 from mindllm_jax.run_records import resolved
+from mindllm_jax.store.store import TokenStore
 from mindllm_jax.training.checkpoint import Checkpointing
 from mindllm_jax.training.loop import Every, train
 from mindllm_jax.training.optimizer import Optimizer

@@ -10,12 +10,12 @@ import jax
 from flax import nnx
 
 from mindllm_jax import configuration
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.files import write_bytes
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.checkpoint import newest, read_identity, restore_params, steps_of
 from mindllm_jax.training.checksums import PARAMETERS, compare, verify
 from mindllm_jax.training.state import AbstractModel, Params, abstract_model, initial_params

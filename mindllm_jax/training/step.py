@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mindllm_jax.data.batches import Batch
+from mindllm_jax.batching.global_batches import Batch
 from mindllm_jax.kernels.linear_cross_entropy import LossSums, linear_cross_entropy
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.compiler_options import check_compiler_options

@@ -19,8 +19,8 @@ import pytest
 
 pytest.importorskip("datatrove")
 
-from mindllm_jax.corpus.card import write_card
 from mindllm_jax.corpus.pipeline import clean_corpus
+from mindllm_jax.corpus.report.card import write_card
 from mindllm_jax.corpus.settings import CleanCorpus, Decontamination, Executor, QualityRules, Repeats
 
 ROOT = Path(__file__).parents[2]

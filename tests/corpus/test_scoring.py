@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("datatrove")
 
-from mindllm_jax.corpus.card import write_card
 from mindllm_jax.corpus.pipeline import clean_corpus
+from mindllm_jax.corpus.report.card import write_card
 from mindllm_jax.corpus.scoring import Parts, Score, score_corpus
 from mindllm_jax.corpus.settings import CleanCorpus, Executor, QualityRules, Repeats, Scoring, chosen_folder
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.corpus.documents import Document
-from mindllm_jax.data.store import TokenStore
-from mindllm_jax.data.store_writer import SourceDocuments, build_store
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.evaluation import benchmark
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.store.store import TokenStore
+from mindllm_jax.store.writer import SourceDocuments, build_store
+from mindllm_jax.text.documents import Document
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.position import Position
 from mindllm_jax.training.restore import keep_tokenizer

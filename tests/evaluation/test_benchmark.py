@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.evaluation.benchmark import fit_generation, load_tasks, run_task
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not installed")
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.data.mixture import Mixture
-from mindllm_jax.data.rows import Batch, SplitRows
-from mindllm_jax.data.store import TokenStore
 from mindllm_jax.evaluation import bits_per_byte
 from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_bits, held_out_sources, split_bits
-from mindllm_jax.evaluation.texts import split_texts
+from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.store.rows import Batch, SplitRows
+from mindllm_jax.store.store import TokenStore
+from mindllm_jax.store.texts import split_texts
 from mindllm_jax.training import measure as training_measure
 
 LogProbabilities = Callable[[Decoder, Sequence[int]], np.ndarray]

@@ -11,15 +11,15 @@ import pytest
 from flax import nnx
 
 from mindllm_jax.configuration import command_line, load
-from mindllm_jax.data.store import TokenStore
 from mindllm_jax.evaluation import evaluate as evaluate_module
 from mindllm_jax.evaluation.bits_per_byte import split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
 from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, read_result, results_table
 from mindllm_jax.evaluation.harness import HarnessRequests
-from mindllm_jax.evaluation.texts import split_texts
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.store.store import TokenStore
+from mindllm_jax.store.texts import split_texts
 from mindllm_jax.training.restore import load_decoder
 
 ROOT = Path(__file__).parents[2]

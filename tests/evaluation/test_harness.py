@@ -4,12 +4,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.evaluation.harness import HarnessRequests, harness_model
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
 from mindllm_jax.generation.engine import generate
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not installed")
 from lm_eval.api.instance import Instance

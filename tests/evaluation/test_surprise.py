@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mindllm_jax.corpus.settings import Scoring
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.evaluation.surprise import load_surprise, pinned
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.restore import load_decoder
 
 LogProbabilities = Callable[[Decoder, Sequence[int]], np.ndarray]

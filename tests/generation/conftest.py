@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 MakeDecoder = Callable[..., Decoder]
 

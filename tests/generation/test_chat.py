@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from mindllm_jax.data.chat import Turn, encode_prompt
-from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.batching.chat_format import Turn, encode_prompt
 from mindllm_jax.generation.chat import HELP, Chat, Session, harmless, talk
 from mindllm_jax.generation.engine import stream
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.restore import LoadedRun
 
 SAMPLING = Sampling(temperature=0.0, max_tokens=11)

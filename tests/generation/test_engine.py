@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.generation import engine
 from mindllm_jax.generation.engine import STREAM_CHUNK, Completion, generate, stream
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 GREEDY = Sampling(temperature=0.0, max_tokens=11)
 DRAWN = Sampling(temperature=1.0, max_tokens=11)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.generation.text import GrowingText
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 TEXTS = st.text(st.sampled_from("ab \n好的𠮷\N{GRINNING FACE}é<>") | st.characters(exclude_categories=("Cs",)))
 

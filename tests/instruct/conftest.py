@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.position import Position

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mindllm_jax.data.chat import Turn
+from mindllm_jax.batching.chat_format import Turn
 from mindllm_jax.instruct.conversations import read_conversations
 
 PUBLISHED = Path(__file__).parents[3] / "shared/data/sft"

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mindllm_jax.corpus.documents import held_out
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.instruct.instructions import (
     Instructions,
     PackedInstructions,
@@ -16,6 +14,8 @@ from mindllm_jax.instruct.instructions import (
     keep_instructions,
     pack_instructions,
 )
+from mindllm_jax.text.documents import held_out
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 ROWS = [{"id": f"n{i}", "instruction": f"Count to {i}.", "output": f"{i} is 你好 {i}"} for i in range(200)]
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numerics import assert_same
 
-from mindllm_jax.data.chat import EncodedConversation
-from mindllm_jax.data.rows import Batch
+from mindllm_jax.batching.chat_format import EncodedConversation
 from mindllm_jax.instruct.packed import EpochRows, PackedRows
+from mindllm_jax.store.rows import Batch
 from mindllm_jax.training.restore import load_decoder
 
 PAD, LENGTH = 0, 16

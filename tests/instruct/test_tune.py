@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.data.rows import Batch, SampledRows
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.generation.chat import Chat, Session
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.instruct.answers import answer_loss
@@ -24,6 +22,8 @@ from mindllm_jax.instruct.tune import Tune, tune
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.store.rows import Batch, SampledRows
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.checkpoint import Checkpointing, newest
 from mindllm_jax.training.checksums import write_checksums
 from mindllm_jax.training.optimizer import Optimizer

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mindllm_jax.data.gpt2_extension import extend_gpt2, gpt2_tokenizer
-from mindllm_jax.data.gpt2_files import Gpt2Files
-from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.tokenization.gpt2_extension import extend_gpt2, gpt2_tokenizer
+from mindllm_jax.tokenization.gpt2_files import Gpt2Files
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.interop.embedding import grown_embedding, replaced_ids
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/tokenizer.model"
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindllm_jax.data.sentencepiece_training import train_model
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.interop.convert import PROBES, Convert, compare, convert, lines_of
 from mindllm_jax.interop.tokenizer import hugging_face_files
+from mindllm_jax.tokenization.sentencepiece_training import train_model
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 tokenizers = pytest.importorskip("tokenizers", reason="tokenizers (the extra `hf`) is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers (the extra `hf`) is not installed")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mindllm_jax.corpus.documents import Document
-from mindllm_jax.data.store_writer import SourceDocuments, build_store
-from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.store.writer import SourceDocuments, build_store
+from mindllm_jax.text.documents import Document
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = """

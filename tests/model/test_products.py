@@ -12,11 +12,11 @@ import pytest
 from flax import nnx
 from numerics import SEED, floor, relative_error
 
-from mindllm_jax.data.rows import Batch
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.products import product
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.store.rows import Batch
 from mindllm_jax.training.state import abstract_model
 from mindllm_jax.training.step import loss_sums
 

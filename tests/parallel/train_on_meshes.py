@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 
-from mindllm_jax.data.rows import Batch
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.parallel.startup import start
+from mindllm_jax.store.rows import Batch
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.state import abstract_model, initial_params, initial_state
 from mindllm_jax.training.step import make_step

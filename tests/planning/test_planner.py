@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mindllm_jax.data.mixture import Mixture
 from mindllm_jax.hardware.peak_rates import USABLE
 from mindllm_jax.hardware.topologies import described
+from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.config import Model
 from mindllm_jax.planning.planner import Planner, make_plan
 from mindllm_jax.training.pretrain import Pretrain

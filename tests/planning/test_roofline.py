@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mindllm_jax.data.rows import Batch
 from mindllm_jax.hardware.peak_rates import CHIPS
 from mindllm_jax.hardware.topologies import DescribedGpu
 from mindllm_jax.model.config import Model
@@ -19,6 +18,7 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.planning.hlo import Collective
 from mindllm_jax.planning.links import HOP_SECONDS, Grid, group_along, seconds
 from mindllm_jax.planning.roofline import step_time
+from mindllm_jax.store.rows import Batch
 from mindllm_jax.training.memory import product_flops
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.run_spec import Loop, run_spec

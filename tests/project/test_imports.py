@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[2]
 # What a careless change would add, and the contract that has to name it.
 PLANTED = {
     "kernel imports a room": ("kernels/planted.py", "import mindllm_jax.training", "A room imports only"),
-    "data imports model": ("mindllm_jax/data/planted.py", "from mindllm_jax import model", "A room imports only"),
+    "mixture imports model": ("mindllm_jax/mixture/planted.py", "from mindllm_jax import model", "A room imports only"),
     "configuration imports a room": (
         "mindllm_jax/configuration/schema.py",
-        "import mindllm_jax.data",
+        "import mindllm_jax.mixture",
         "A room imports",
     ),
     "room that is not listed": ("mindllm_jax/planted.py", "", "A room imports only"),

@@ -13,16 +13,16 @@ from typing import Any
 import jax
 import pytest
 
-from mindllm_jax.corpus.documents import Document
-from mindllm_jax.data.mixture import Mixture
-from mindllm_jax.data.mixture_rows import MixtureRows
-from mindllm_jax.data.rows import TrainingRows
-from mindllm_jax.data.store import TokenStore
-from mindllm_jax.data.store_writer import SourceDocuments, build_store
-from mindllm_jax.data.tokenizer import Tokenizer
+from mindllm_jax.mixture.rows import MixtureRows
+from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.run_records import resolved
+from mindllm_jax.store.rows import TrainingRows
+from mindllm_jax.store.store import TokenStore
+from mindllm_jax.store.writer import SourceDocuments, build_store
+from mindllm_jax.text.documents import Document
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training import loop
 from mindllm_jax.training.checkpoint import Checkpointing
 from mindllm_jax.training.loop import Every

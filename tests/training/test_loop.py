@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mindllm_jax.data.mixture_rows import MixtureRows
-from mindllm_jax.data.rows import Batch
+from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.store.rows import Batch
 from mindllm_jax.training.checkpoint import newest, read_identity
 from mindllm_jax.training.loop import Every
 from mindllm_jax.training.run_spec import Loop

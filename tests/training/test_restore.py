@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.data.tokenizer import Tokenizer
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.checksums import CHECKSUMS, write_checksums
 from mindllm_jax.training.position import Position

@@ -23,8 +23,8 @@ from datatrove.io import DataFolder, DataFolderLike, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.blocks.block import Block
-from mindllm_jax.corpus.blocks.format import fenced
+from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.format import fenced
 from mindllm_jax.corpus.settings import Repeats
 
 # The second half of a record is written as one number, site above document.

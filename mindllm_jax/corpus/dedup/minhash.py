@@ -17,7 +17,7 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.utils.hashing import HashConfig
 
 from mindllm_jax.corpus.settings import MinHash
-from mindllm_jax.corpus.shingles import shingles, tokens
+from mindllm_jax.text.ngrams import shingles, tokens
 
 _BLOCK = 1024
 

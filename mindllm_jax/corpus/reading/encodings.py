@@ -10,7 +10,7 @@ from collections import Counter
 from functools import cache
 from itertools import product
 
-from mindllm_jax.corpus.json_lines import BadLine
+from mindllm_jax.text.json_lines import BadLine
 
 _ENOUGH_BYTES = 1 << 16
 

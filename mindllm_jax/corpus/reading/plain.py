@@ -3,9 +3,9 @@
 import io
 from collections.abc import Iterator
 
-from mindllm_jax.corpus.json_lines import BadLine
 from mindllm_jax.corpus.reading.encodings import decode
 from mindllm_jax.corpus.reading.records import Bad, Record, too_long
+from mindllm_jax.text.json_lines import BadLine
 
 
 def read_plain(stream: io.BufferedReader, *, longest: int) -> Iterator[Record | Bad]:

@@ -8,17 +8,17 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
 
-from mindllm_jax.corpus.documents import check_name, check_unicode
-from mindllm_jax.corpus.json_lines import BadLine
 from mindllm_jax.corpus.reading.files import file_system, short_names
 from mindllm_jax.corpus.reading.formats import format_of
+from mindllm_jax.corpus.reading.jsonl import read_rows
+from mindllm_jax.corpus.reading.mediawiki import read_wiki
+from mindllm_jax.corpus.reading.parquet import read_parquet
 from mindllm_jax.corpus.reading.plain import read_plain
 from mindllm_jax.corpus.reading.records import Bad, BadFile, Record
-from mindllm_jax.corpus.reading.rows import read_rows
 from mindllm_jax.corpus.reading.streams import unpacked, utf16_as_utf8
-from mindllm_jax.corpus.reading.tables import read_parquet
 from mindllm_jax.corpus.reading.warc import read_warc
-from mindllm_jax.corpus.reading.wiki import read_wiki
+from mindllm_jax.text.documents import check_name, check_unicode
+from mindllm_jax.text.json_lines import BadLine
 
 # Of each kind of bad piece, as many of a file are logged one by one; all are counted.
 _LOGGED = 10

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from mindllm_jax.corpus.documents import check_name, text_of
-from mindllm_jax.corpus.json_lines import BadLine
+from mindllm_jax.text.documents import check_name, text_of
+from mindllm_jax.text.json_lines import BadLine
 
 Scalar = str | int | float
 

@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from mindllm_jax.corpus.json_lines import BadLine
 from mindllm_jax.corpus.reading.encodings import decode
 from mindllm_jax.corpus.reading.records import Bad, BadFile, Record, Scalar, too_long
 from mindllm_jax.corpus.reading.streams import compression
+from mindllm_jax.text.json_lines import BadLine
 
 _MARKUPS = {"text/html": "html", "application/xhtml+xml": "html", "text/plain": "text"}
 # Where a record begins: compressed files have a member a record.

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from mindllm_jax.corpus.json_lines import BadLine
 from mindllm_jax.corpus.reading.encodings import decode, detect
 from mindllm_jax.corpus.reading.reader import Reader
+from mindllm_jax.text.json_lines import BadLine
 
 SIMPLIFIED = """为了保护民事主体的合法权益，调整民事关系，维护社会和经济秩序，根据宪法，制定本法。
 民法调整平等主体的自然人、法人和非法人组织之间的人身关系和财产关系。话说天下大势，分久必合，合久必分。

@@ -1,0 +1,1 @@
+"""Global batches over all devices, packing, and the chat format."""

@@ -1,0 +1,1 @@
+"""Benchmark items in the training text: what to look for, and taking it out."""

@@ -1,0 +1,194 @@
+"""Format: what stands around a text goes, what is broken in its characters is mended, paragraphs stay."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from datatrove.data import Document
+from datatrove.pipeline.writers.disk_base import DiskWriter
+
+from mindllm_jax.corpus.filters.base import Block
+
+# Quantifiers are possessive (`*+`) and scans stop where the next could begin: a text of a megabyte that was made, or
+# broken, to match almost everywhere takes no longer than another.
+
+# YAML or TOML between its marks at the very top. A rule above a paragraph looks alike, but no field follows it.
+_FRONT_MATTER = re.compile(r"\A\s*+(---|\+\+\+)[ \t]*+\n(?=[ \t]*+[\w\"'-]++[ \t]*+[:=]).*?\n\1[ \t]*+(?:\n|\Z)", re.S)
+# Lines such as "Title: …" above the first blank line, as in mail, PEPs and man pages of the web; at least three.
+_FIELD = r"([A-Z][\w-]{1,24}):(?:[ \t][^\n]*+)?\n(?:[ \t][^\n]*+\n)*+"
+_FIELDS = re.compile(rf"\s*+((?:{_FIELD}){{3,}}+)(?=\s*\n)", re.A)
+_NAMES = re.compile(_FIELD, re.A)
+_HEADING = re.compile(r"^(?:#|=) |^={3,}$", re.M)  # of Markdown, AsciiDoc, reStructuredText
+_QUOTES = "\"'"
+_TITLE = re.compile(r"^[\"']?title[\"']?[ \t]*+[:=][ \t]*+(?![>|]-?$)(\S[^\n]*+)$", re.M | re.I)
+# `[#]: key: "value"` of translation projects, `[1]: https://…` of Markdown; a note or a speaker's words are text.
+_REFERENCES = re.compile(
+    r"^[ \t]*+(?:\[#\]:|\[((?!\^)[^\[\]\n]{1,80})\]:[ \t]*+"
+    r"<?(?:https?:|ftp:|mailto:|#|\.{0,2}/|[\w-]++\.(?:html|md)\b))[^\n]*+\n?",
+    re.M,
+)
+# Where such a reference is named: `![a picture][1]`, `[words][1]`, `[words][]`, `[label]`; not what an index follows.
+_WORDS = r"\[([^\[\]\n]*+(?:\n[^\[\]\n]++)?)\]"
+_BEFORE = r"(?<![!A-Za-z0-9_`\])])"
+_PICTURE = re.compile(rf"!{_WORDS}\[([^\[\]\n]{{0,80}})\]")
+_REFERRING = re.compile(rf"{_BEFORE}{_WORDS}(?:\[([^\[\]\n]{{0,80}})\]|(?![\[(:]))")
+_COMMENT = re.compile(r"<!--.*?-->", re.S)
+_IMAGE = re.compile(r"!\[[^\[\]\n]*+\]\([^()\n]*+(?:\([^()\n]*+\)[^()\n]*+)*+\)")
+_LINK = re.compile(
+    r"(?<!!)\[([^\[\]\n]*+)\]\((?:https?:|mailto:|ftp:|[/.#])[^()\s]*+(?:\([^()\s]*+\)[^()\s]*+)*+"
+    r"(?: \"[^\"\n]*+\")?\)"
+)
+_FENCE = re.compile(r"^[ \t]*+(`{3,}+(?=[^`\n]*+$)|~{3,}+)([^\n]*+)$", re.M)
+# Project Gutenberg's licence stands before and after its books.
+_GUTENBERG = (
+    re.compile(r"\A.{0,20000}?^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG[^\n]*+\n", re.S | re.M),
+    re.compile(
+        r"^(?:\*\*\* ?END OF (?:THE|THIS) PROJECT GUTENBERG|End of (?:the )?Project Gutenberg).*\Z", re.S | re.M
+    ),
+)
+# A comment at the top that names a licence. One line with `#`, or lines with more and more of them, are headings.
+_LICENCE = re.compile(r"\A\s*+(?:/\*.*?\*/|(?:(?://|\.\. |;;)[^\n]*+\n)++|(?:#(?!#)[^\n]*+\n){2,}+)", re.S)
+# Entities whose ampersand became a space, as in some news collections; "see #39; and" alone may be a number.
+_BROKEN_ENTITY = re.compile(r" ?(?<![&\w])(?<!&amp;)(?:#(\d{2,4})|quot);")
+_BROKEN_ENTITIES = re.compile(r"\w #39;(?:s|t|re|ll|ve|d|m)\b|(?<![&\w])(?<!&amp;)quot;")
+_LICENCE_WORDS = re.compile(r"copyright|licen[sc]e|spdx|版权|许可", re.I)
+
+# Full-width letters, digits and signs that only a typesetter's habit widens; Chinese punctuation stays.
+_NARROW = {point: point - 0xFEE0 for point in range(0xFF01, 0xFF5F) if chr(point) not in "！（），：；？～"}
+_NARROW[0x3000] = 0x20
+# Controls but tab and newline, zero-width signs, byte order marks, the replacement character, private use.
+_GONE = dict.fromkeys([*range(9), *range(14, 32), *range(127, 160), 0xAD, 0x200B, 0x2060, 0xFEFF, 0xFFFD])
+_GONE |= dict.fromkeys([*range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0xE000, 0xF900)])
+_BREAKS = dict.fromkeys([11, 12, 13, 0x85, 0x2028, 0x2029], 10)
+_TABLE = {**_GONE, **_NARROW, **_BREAKS, 0xA0: 0x20, 0x202F: 0x20}
+# What UTF-8 looks like when it was read as Latin-1 or Windows-1252.
+_MOJIBAKE = re.compile("[ÃÂâäåæçèé][\u0080-\u00bf\u2018-\u203a€™œž]")
+
+_PASSES = 6
+
+
+class Format(Block):
+    """Front matter, licence headers, comments, pictures and link targets go; characters and spaces are put in order.
+
+    Applied to its own result it changes nothing: what comes to light when something is taken out is taken out too. A
+    text in which that goes on and on was made to do so, and is dropped.
+
+    Args:
+        residue: by source, what else is taken out of text outside of code; see `CleanCorpus.residue`.
+        exclusion_writer: see `Block`.
+    """
+
+    name = "Format"
+
+    def __init__(
+        self, exclusion_writer: DiskWriter | None = None, residue: Sequence[tuple[tuple[str, ...], str]] = ()
+    ) -> None:
+        super().__init__(exclusion_writer)
+        self.residue: dict[str, list[re.Pattern[str]]] = {}
+        for sources, pattern in residue:
+            for source in sources:
+                self.residue.setdefault(source, []).append(re.compile(pattern, re.M))
+
+    def judge(self, document: Document) -> str | None:
+        """See `Block`."""
+        residue = self.residue.get(document.metadata["source"], [])
+        for _ in range(_PASSES):
+            before = document.text
+            document.text = tidy(characters(before), residue)
+            if document.text == before:
+                return None if document.text else "empty"
+        return "markup within markup"
+
+
+def characters(text: str) -> str:
+    """Unicode NFC without controls and zero-width signs, full-width letters and digits narrowed, mojibake mended."""
+    if _MOJIBAKE.search(text):
+        import ftfy
+
+        text = ftfy.fix_encoding(text)
+    # Normalized last: a zero-width sign may stand between a letter and its accent.
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").translate(_TABLE))
+
+
+def _mended_entity(match: re.Match[str]) -> str:
+    # html.unescape reads 128 to 159 as Windows-1252, as browsers do.
+    return html.unescape(f"&#{match[1]};") if match[1] else '"'
+
+
+def tidy(text: str, residue: Sequence[re.Pattern[str]] = ()) -> str:
+    """The text without what surrounds it; outside of code no blanks at ends of lines, no two blank lines in a row.
+
+    A title that stands only in the front matter becomes a heading.
+    """
+    text = _GUTENBERG[1].sub("", _GUTENBERG[0].sub("", text))
+    if front := _FRONT_MATTER.match(text):
+        text = _titled(front[0], text[front.end() :])
+    text = _without_fields(text)
+    licence = _LICENCE.match(text)
+    if licence and _LICENCE_WORDS.search(licence[0]):
+        text = text[licence.end() :]
+    parts = list(fenced(text))
+    prose = (part for part, is_code in parts if not is_code and "]:" in part)
+    labels = {label.lower() for part in prose for label in _REFERENCES.findall(part) if label}
+    return "".join(part if is_code else _tidy_prose(part, labels, residue) for part, is_code in parts).strip()
+
+
+def _titled(fields: str, text: str) -> str:
+    """The text under the title that its fields name, if it has no heading of its own."""
+    found = _TITLE.search(fields)
+    title = found[1].strip().strip(_QUOTES) if found else ""
+    if not title or any(_HEADING.search(part) for part, is_code in fenced(text) if not is_code):
+        return text
+    return f"# {title}\n\n{text.lstrip()}"
+
+
+def _without_fields(text: str) -> str:
+    """Without the fields at the top. A dialogue repeats its speakers, a list of records goes on with more fields."""
+    fields = _FIELDS.match(text)
+    if fields is None or _FIELDS.match(text, fields.end()):
+        return text
+    names = [match[1] for match in _NAMES.finditer(fields[1])]
+    return _titled(fields[1], text[fields.end() :]) if len(set(names)) == len(names) else text
+
+
+def _tidy_prose(text: str, labels: set[str], residue: Sequence[re.Pattern[str]]) -> str:
+    if ("quot;" in text or " #39;" in text) and _BROKEN_ENTITIES.search(text):
+        # Such texts have others that are whole, and tags written with them.
+        text = re.sub(r"</?[A-Za-z][^<>\n]*+>", "", html.unescape(_BROKEN_ENTITY.sub(_mended_entity, text)))
+    # Up to the last end of a comment, so that no comment without an end is looked for.
+    head, end, tail = text.rpartition("-->")
+    text = _COMMENT.sub("", head + end) + tail
+    if "]:" in text:
+        text = _REFERENCES.sub("", text)
+    if labels:
+        text = _PICTURE.sub(lambda match: "" if _label(match) in labels else match[0], text)
+        text = _REFERRING.sub(lambda match: match[1] if _label(match) in labels else match[0], text)
+    for pattern in residue:
+        text = pattern.sub("", text)
+    if "](" in text:
+        text = _LINK.sub(r"\1", _IMAGE.sub("", text))
+    # The first blank of several, found as a blank and looked behind then: so the search skips to blanks.
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t](?<![ \t].)[ \t]*+(?=\n|\Z)", "", text))
+
+
+def _label(match: re.Match[str]) -> str | None:
+    """The label that a reference names; a number alone in brackets is a note or an index, and names none."""
+    if match[2] is None and match[1].isdecimal():
+        return None
+    return " ".join((match[2] or match[1]).lower().split())
+
+
+def fenced(text: str) -> Iterator[tuple[str, bool]]:
+    """The parts of a text outside (False) and inside (True) of code fences. A fence without an end is text."""
+    done, opening = 0, None
+    for fence in _FENCE.finditer(text):
+        if opening is None:
+            opening = fence
+        elif fence[1].startswith(opening[1]) and not fence[2].strip():
+            yield text[done : opening.start()], False
+            yield text[opening.start() : fence.end()], True
+            done, opening = fence.end(), None
+    yield text[done:], False

@@ -1,0 +1,110 @@
+"""HTML and wiki markup to text."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from datatrove.data import Document
+
+from mindllm_jax.corpus.filters.base import Block
+
+# Parts of a page that surround its text. What a site repeats outside of them is found by dedup.lines.
+_AROUND = ["nav", "header", "footer", "aside", "form", "button", "select", "[role=navigation]", "[aria-hidden=true]"]
+
+_HTML = re.compile(
+    r"\s*(?:<\?xml[^>]*+>\s*+)?(?:<!--(?:(?!-->).)*+-->\s*+)*+(?:<!doctype html|<html|<head|<body)", re.I | re.S
+)
+_TAG = re.compile(r"</?(?:p|div|span|table|tr|td|li|ul|a|br|h[1-6]|script|style)\b[^<>]*>", re.I)
+# An article in wiki markup has links and headings, templates or bold text; text about wiki markup seldom has all.
+_WIKI = (re.compile(r"\[\[[^\[\]\n]+\]\]"), re.compile(r"^==[^=\n].*==\s*$|^\{\{|^\{\||'''|^#REDIRECT", re.M | re.I))
+# A dictionary of Python or JSON, written out: what is left when a data set was dumped carelessly.
+_RECORD = re.compile(r"""\s*\{\s*['"][^'"\n]{1,40}['"]\s*:""")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Markup(Block):
+    """Makes text of HTML pages, wiki articles and written-out records; others pass as they are.
+
+    Which a document is, its reader said (`format` in the metadata), or it shows. A page's text density, the share of
+    its visible characters outside of navigation, headers, footers and forms, is noted as `density` for the rules of
+    quality.
+    """
+
+    name = "Markup"
+
+    def judge(self, document: Document) -> str | None:
+        """See `Block`."""
+        kind = document.metadata.get("format") or markup_of(document.text)
+        if kind == "html":
+            document.text, document.metadata["density"] = html_text(document.text)
+        elif kind == "wiki":
+            document.text = wiki_text(document.text)
+        elif kind == "record":
+            document.text = record_text(document.text)
+        return None if document.text.strip() else "no text in the markup"
+
+
+def markup_of(text: str) -> str:
+    """`html`, `wiki`, `record` or `text`."""
+    head = text[:20_000]
+    if _RECORD.match(head):
+        return "record"
+    if _HTML.match(head) or len(_TAG.findall(head)) > max(5, len(head) / 200):
+        return "html"
+    if len(_WIKI[0].findall(head)) > len(head) / 1000 and _WIKI[1].search(head):
+        return "wiki"
+    return "text"
+
+
+def html_text(page: str) -> tuple[str, float]:
+    """The text of a page with its paragraphs and lists, and its text density, 0 to 1."""
+    from resiliparse.extract.html2text import extract_plain_text
+    from resiliparse.parse.html import HTMLTree
+
+    tree = HTMLTree.parse(page)
+    visible = extract_plain_text(tree, alt_texts=False)
+    text = extract_plain_text(tree, alt_texts=False, skip_elements=_AROUND)
+    return text, len(text) / max(1, len(visible))
+
+
+def wiki_text(markup: str) -> str:
+    """The prose of an article; nothing for a redirect."""
+    from mindllm_jax.corpus.filters.wikitext import parse_article
+
+    if re.match(r"\s*#(redirect|重定向)", markup, re.I):
+        return ""
+    return "\n\n".join(
+        text for section in parse_article(markup) for text in (section.heading, *section.paragraphs) if text
+    )
+
+
+def record_text(record: str) -> str:
+    """The texts among the values of a record, a paragraph each, none twice; the record itself if it cannot be read."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            value = parse(record.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            text = "\n\n".join(dict.fromkeys(_texts(value)))
+            # Half a surrogate pair can be written as an escape, but no UTF-8 text can hold it.
+            return _SURROGATE.sub("", text)
+        break
+    return record
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a value and of the lists and records in it, in their order, without recursion."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str(text):
+                yield text
+            case dict(fields):
+                waiting.extend(reversed(fields.values()))
+            case list(values) | tuple(values):
+                waiting.extend(reversed(values))

@@ -1,0 +1,1 @@
+"""What a corpus run did: counts by shard, the data card, borderline documents."""

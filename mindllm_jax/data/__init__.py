@@ -1,1 +1,0 @@
-"""From documents to global batches: tokenizer, token store, mixture, rows, packing. Knows no model."""

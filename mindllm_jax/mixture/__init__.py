@@ -1,0 +1,1 @@
+"""The mixture: which tokens are row r of a run."""

@@ -1,0 +1,60 @@
+"""What a run will read, before it reads anything: tokens and epochs of every source."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from mindllm_jax.mixture.schedule import Schedule
+from mindllm_jax.mixture.settings import Mixture, rows_in_epoch
+from mindllm_jax.reporting.tables import Cell, Table
+from mindllm_jax.store.store import TokenStore
+
+# Up to about four epochs repeated text is worth almost as much as new text, and soon after that much less (Muennighoff
+# et al., "Scaling Data-Constrained Language Models", 2023, arXiv 2305.16264).
+USEFUL_EPOCHS = 4
+
+
+class MixturePlan(NamedTuple):
+    """What `plan_mixture` found.
+
+    Attributes:
+        table: tokens, share and epochs of every source and language, in each stage and in the whole run.
+        warnings: a sentence for each source that is read more often than repeated text is worth.
+    """
+
+    table: Table
+    warnings: list[str]
+
+
+def plan_mixture(mixture: Mixture, store: TokenStore, *, steps: int, batch_rows: int) -> MixturePlan:
+    """What a run of so many steps of so many rows reads, from the store's manifest alone.
+
+    Raises ValueError for what the store cannot give, as `MixtureRows` does.
+    """
+    schedule = Schedule(mixture, rows_in_epoch(mixture, store), steps=steps, batch_rows=batch_rows)
+    whole_run = [sum(counts) for counts in zip(*(stage.counts for stage in schedule.stages), strict=True)]
+    parts = [(stage.name, stage.counts) for stage in schedule.stages] if mixture.stages else []
+    lines = [
+        [name, *line]
+        for name, counts in [*parts, ("whole run", whole_run)]
+        for line in _lines(schedule, counts, mixture.sequence_length)
+    ]
+    caption = f"{steps:,} steps of {batch_rows:,} rows of {mixture.sequence_length:,} tokens"
+    warnings = [
+        f"{source.name} is read {rows / source.rows:.1f} times, and repeated text loses its value after about"
+        f" {USEFUL_EPOCHS} epochs (Muennighoff et al. 2023, arXiv 2305.16264): cap it by Mixture.max_epochs, lower its"
+        " weight, or add text"
+        for source, rows in zip(schedule.sources, whole_run, strict=True)
+        if rows > USEFUL_EPOCHS * source.rows
+    ]
+    return MixturePlan(Table(("stage", "source", "tokens", "share", "epochs"), lines, caption), warnings)
+
+
+def _lines(schedule: Schedule, counts: Sequence[int], length: int) -> Iterator[list[Cell]]:
+    """The sources of each language, and all of the language. Tokens count the padding at the end of an epoch."""
+    sources = list(zip(schedule.sources, counts, strict=True))
+    for language in dict.fromkeys(source.language for source, _ in sources):
+        own = [(source, rows) for source, rows in sources if source.language == language]
+        for source, rows in own:
+            yield [source.name, rows * length, f"{rows / sum(counts):.2%}", rows / source.rows]
+        rows = sum(rows for _, rows in own)
+        yield [f"all of {language}", rows * length, f"{rows / sum(counts):.2%}", None]

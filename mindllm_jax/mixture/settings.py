@@ -1,0 +1,150 @@
+"""The mixture of sources that pre-training reads: its settings."""
+
+import difflib
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NotRequired, TypedDict
+
+from mindllm_jax.checks import require_at_least, require_seed
+from mindllm_jax.store.store import TokenStore
+
+
+class Stage(TypedDict):
+    """A part of the run with proportions of its own; sources go on in it where the stage before left them.
+
+    Attributes:
+        name: for tables and messages.
+        share: of the run's steps, a whole number: stages of 1 and 3 are a quarter and three quarters, and so are stages
+            of 500 and 1500 steps.
+        weights: in place of `Mixture.weights`.
+        source_weights: in place of `Mixture.source_weights`.
+    """
+
+    name: str
+    share: int
+    weights: NotRequired[dict[str, int]]
+    source_weights: NotRequired[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What pre-training reads, in which proportions and order.
+
+    Attributes:
+        store: the token store.
+        weights: whole numbers by language: of 5 rows `{"zh": 2, "en": 3}` takes 2 in Chinese and 3 in English. Inside a
+            language each source has the share of its tokens.
+        source_weights: `{"code": 2.0, "mathematics": 0.5}` multiplies the shares of these sources in their language; a
+            source of weight 0 is left out.
+        sources: take only these; all sources of the languages if empty.
+        max_epochs: how often the run may read any source; what a source cannot give, the others of its language do.
+        source_max_epochs: in place of `max_epochs`, by source.
+        stages: parts of the run one after the other; one with the settings above if empty.
+        order: of the rows of a stage. `shuffled`: every window has the proportions. `blocked`: block after block.
+        blocks: the blocks' sources, in the order of the blocks; sources named in none follow, each a block of its own.
+        runs: `{"books": 64}` gives this source's rows in runs of 64, while the others are shuffled.
+        sequence_length: T, the tokens of a row.
+        seed: of the order of the rows and of where documents are cut.
+    """
+
+    store: str
+    weights: dict[str, int] = field(default_factory=lambda: {"zh": 2, "en": 3})
+    source_weights: dict[str, float] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    max_epochs: float | None = None
+    source_max_epochs: dict[str, float] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+    order: Literal["shuffled", "blocked"] = "shuffled"
+    blocks: tuple[tuple[str, ...], ...] = ()
+    runs: dict[str, int] = field(default_factory=dict)
+    sequence_length: int = 512
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_weights("Mixture", self.weights, self.source_weights)
+        for number, stage in enumerate(self.stages):
+            where = f"Mixture.stages[{number}]"
+            _require_whole(f"{where}['share']", stage["share"])
+            _check_weights(where, stage.get("weights", self.weights), stage.get("source_weights", {}))
+        if len({stage["name"] for stage in self.stages}) < len(self.stages):
+            raise ValueError("two stages of Mixture.stages have the same name; give each its own")
+        caps = {f"source_max_epochs[{name!r}]": epochs for name, epochs in self.source_max_epochs.items()}
+        for name, epochs in ({"max_epochs": self.max_epochs} | caps).items():
+            if epochs is not None and not 0 < epochs < math.inf:
+                raise ValueError(f"Mixture.{name} must be greater than 0, not {epochs}; leave it out for no cap")
+        blocked = [source for block in self.blocks for source in block]
+        if twice := sorted({source for source in blocked if blocked.count(source) > 1}):
+            raise ValueError(f"Mixture.blocks names {twice[0]!r} twice; a source is in one block")
+        if self.blocks and self.order != "blocked":
+            raise ValueError("Mixture.blocks says nothing about a shuffled order; set Mixture.order = 'blocked'")
+        for source, rows in self.runs.items():
+            _require_whole(f"Mixture.runs[{source!r}]", rows)
+        if self.runs and self.order != "shuffled":
+            raise ValueError("Mixture.runs are runs in a shuffled order; set Mixture.order = 'shuffled', or no runs")
+        require_at_least(self, 2, "sequence_length")
+        require_seed(self, "seed")
+
+    def languages(self) -> list[str]:
+        """The languages that some stage reads, in order."""
+        weights = [stage.get("weights", self.weights) for stage in self.stages] or [self.weights]
+        return sorted(set().union(*weights))
+
+
+def rows_in_epoch(mixture: Mixture, store: TokenStore) -> dict[str, dict[str, int]]:
+    """Rows in an epoch of each source that the mixture takes, by language; both in order of their names.
+
+    Raises ValueError for a language or source that is not in the store, and a source too short for one row.
+    """
+    languages = mixture.languages()
+    require_known("sources", mixture.sources, store.sources, f"which is not in the store {store.url}")
+    for source in mixture.sources:
+        if store.sources[source].language not in languages:
+            raise ValueError(
+                f"Mixture.sources names {source!r}, whose language {store.sources[source].language!r} has no weight in"
+                " Mixture.weights"
+            )
+    rows: dict[str, dict[str, int]] = {}
+    for language in languages:
+        in_store = store.languages().get(language, [])
+        chosen = [source for source in in_store if source in mixture.sources or not mixture.sources]
+        if not in_store:
+            raise ValueError(
+                f"Mixture.weights names the language {language!r}, of which the store {store.url} has nothing; it has"
+                f" {', '.join(store.languages()) or 'no source at all'}"
+            )
+        if not chosen:
+            raise ValueError(f"Mixture.sources names no source of the language {language!r}, which has a weight")
+        for source in chosen:
+            tokens = store.split(source, "train").tokens
+            if tokens <= mixture.sequence_length:
+                raise ValueError(
+                    f"source {source} has {tokens} tokens to train on, too few for a row of {mixture.sequence_length}"
+                    " and its last target; lower Mixture.sequence_length, or leave it out by Mixture.sources"
+                )
+            rows.setdefault(language, {})[source] = -(-tokens // mixture.sequence_length)
+    return rows
+
+
+def require_known(setting: str, names: Collection[str], known: Collection[str], why: str) -> None:
+    """Raises ValueError, with a suggestion, for a name of a setting that is not among the known sources."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(known))}"
+            raise ValueError(f"Mixture.{setting} names {name!r}, {why}; {hint}")
+
+
+def _check_weights(where: str, weights: Mapping[str, int], source_weights: Mapping[str, float]) -> None:
+    if not weights:
+        raise ValueError(f"{where}.weights is empty; name at least one language, as {{'zh': 2, 'en': 3}}")
+    for language, weight in weights.items():
+        _require_whole(f"{where}.weights[{language!r}]", weight)
+    for source, factor in source_weights.items():
+        if not 0 <= factor < math.inf:
+            raise ValueError(f"{where}.source_weights[{source!r}] must be 0 or more, not {factor}")
+
+
+def _require_whole(where: str, number: object) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(f"{where} must be a whole number of at least 1, not {number!r}")

@@ -1,0 +1,88 @@
+"""The end of the demo: one table, a continuation in each language, answered questions, and one page with all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from mindllm_jax.batching.chat_format import encode_prompt
+from mindllm_jax.evaluation.bits_per_byte import held_out_sources
+from mindllm_jax.evaluation.evaluate import read_result, results_table
+from mindllm_jax.generation.engine import generate
+from mindllm_jax.generation.sampling import Sampling
+from mindllm_jax.instruct.conversations import read_conversations
+from mindllm_jax.reporting.page import Page, Paragraph, Part, Sample, Section, write_page
+from mindllm_jax.reporting.run import curves, read_metrics, setup
+from mindllm_jax.reporting.tables import Table
+from mindllm_jax.store.store import TokenStore
+from mindllm_jax.training.restore import LoadedRun, load_decoder
+
+EXPECTATION = (
+    "What to expect: a model of a few million parameters that saw a few million tokens in minutes spells, punctuates "
+    "and keeps to the kind of text it was given; it knows no facts, its answers have the form of answers, no more."
+)
+PROMPT_CHARACTERS = {"zh": 40, "en": 120}
+
+
+def finish_demo(directory: Path, evaluations: Mapping[str, Path]) -> Path:
+    """Prints the table and the samples of a demo in `directory` and writes `report.html` there.
+
+    evaluations: folders with an eval.json, by the label of their column.
+    """
+    results = {label: read_result(at / "eval.json") for label, at in evaluations.items()}
+    table = results_table(results)
+    samples = _samples(directory)
+    console = Console(highlight=False)
+    console.print(table.terminal())
+    for sample in samples:
+        console.print(f"\n[bold]{sample.label}[/bold]\n[dim]{sample.prompt}[/dim]{sample.text}")
+    console.print(f"\n{EXPECTATION}")
+    write_page(directory / "report.html", _page(directory, table, samples))
+    console.print(f"report: {directory / 'report.html'}", soft_wrap=True)
+    return directory / "report.html"
+
+
+def _samples(directory: Path) -> list[Sample]:
+    """Held-out documents continued by the pre-trained model, and held-out questions answered by the tuned one."""
+    pretrained, tuned = load_decoder(directory / "pretrain"), load_decoder(directory / "tune")
+    samples = []
+    for language, prompt in _beginnings(TokenStore.open(directory / "store")).items():
+        text = _generate(pretrained, prompt, max_tokens=80)
+        samples.append(Sample(prompt, text, f"continued, {language} (held-out document, pre-trained model)"))
+    for language, question in _questions(directory / "corpus" / "instructions" / "held_out").items():
+        text = _generate(tuned, encode_prompt(tuned.tokenizer, [], question).tolist(), max_tokens=80)
+        samples.append(Sample(f"{question}\n", text, f"answered, {language} (held-out question, tuned model)"))
+    return samples
+
+
+def _generate(run: LoadedRun, prompt: str | list[int], max_tokens: int) -> str:
+    sampling = Sampling(temperature=0.7, top_k=40, max_tokens=max_tokens, seed=0)
+    return generate(run.decoder, run.tokenizer, [prompt], sampling, truncate=True)[0].text
+
+
+def _beginnings(store: TokenStore) -> dict[str, str]:
+    """The first characters of one held-out document of each language."""
+    found = {}
+    for language, sources in held_out_sources(store).items():
+        text = store.tokenizer.decode(store.document(sources[0], "held_out", 0))
+        found[language] = text[: PROMPT_CHARACTERS.get(language, 80)]
+    return found
+
+
+def _questions(folder: Path) -> dict[str, str]:
+    """The first held-out question of each language."""
+    found = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        found[path.stem] = next(read_conversations(path)).turns[0].question
+    return found
+
+
+def _page(directory: Path, table: Table, samples: list[Sample]) -> Page:
+    sections = [Section("Results", [table, Paragraph(EXPECTATION)]), Section("Samples", list[Part](samples))]
+    for title, run in (("Pre-training", "pretrain"), ("Instruction tuning", "tune")):
+        for section in curves(read_metrics(directory / run)):
+            sections.append(Section(f"{title}: {section.title.lower()}", section.parts))
+    sections += setup(directory / "pretrain")
+    return Page("MindLLM demo", "A bilingual model from text to talk, on one small machine.", sections)

@@ -1,0 +1,1 @@
+"""The hardware check: its steps, their runner and its page."""

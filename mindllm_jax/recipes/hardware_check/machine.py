@@ -1,0 +1,75 @@
+"""What a measurement is of: the device, the versions of packages, and the sources of the library."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import platform
+import subprocess
+from pathlib import Path
+
+from mindllm_jax.run_records import git_sha, installed
+from mindllm_jax.training.remembered import processor
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "libtpu",
+    "jax-cuda13-plugin",
+    "nvidia-cudnn-cu13",
+    "jax-triton",
+    "triton",
+    "tokamax",
+    "flax",
+    "optax",
+    "torch",
+    "transformers",
+)
+"""On which a measurement depends."""
+
+LIBRARY = Path(__file__).parents[2]
+
+
+@functools.cache
+def source_sha256() -> str:
+    """Returns the sha256 of the library's Python files: what was measured, also where there is no git."""
+    digest = hashlib.sha256()
+    files = [*LIBRARY.glob("**/*.py"), *(LIBRARY / "kernels").glob("**/*.py")]  # `**` may stop at the symlink
+    for path in sorted({path.relative_to(LIBRARY) for path in files}):
+        digest.update(f"{path.as_posix()}\n".encode() + (LIBRARY / path).read_bytes())
+    return digest.hexdigest()
+
+
+def gpu() -> tuple[str, str] | None:
+    """Returns the name of the first NVIDIA GPU and its driver's version; None where the driver's tool finds none.
+
+    This process does not touch the GPU for it.
+    """
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    name, _, driver = done.stdout.strip().partition(", ")
+    return (name, driver) if done.returncode == 0 and name else None
+
+
+def identity() -> dict[str, str | dict[str, str]]:
+    """Returns what is written beside a measurement: device, driver, Python, versions, sources and commit."""
+    name, driver = gpu() or (processor(), "none")
+    return {
+        "device": name,
+        "driver": driver,
+        "python": platform.python_version(),
+        "versions": installed(PACKAGES),
+        "sources": source_sha256(),
+        "git": git_sha(),
+    }
+
+
+@functools.cache
+def digest() -> str:
+    """Returns a hash of the identity without commit and driver: measurements with another one are of something else."""
+    subject = {name: value for name, value in identity().items() if name not in ("git", "driver")}
+    return hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,230 @@
+"""Writing a token store: tokenize each source, permute its documents, name it in the manifest.
+
+A source is tokenized onto local disk first, because the order its documents are to be written in is known only at the
+end. The manifest comes last and each file appears by a rename, so what the manifest names is whole, and a source that
+was interrupted is written again.
+"""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorstore as ts
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+
+from mindllm_jax.store.manifest import SOURCE_NAME, SPLITS, Manifest, SourceInfo, SplitInfo
+from mindllm_jax.store.store import BLOCK, SHARD, array_files, open_files, read_manifest
+from mindllm_jax.store.tokenized import Tokenized, tokenize
+from mindllm_jax.text.documents import Document
+from mindllm_jax.tokenization.tokenizer import Tokenizer
+
+
+class SourceDocuments(NamedTuple):
+    """A source as it comes in.
+
+    Attributes:
+        name: of the source, its folder in the store.
+        language: of all its documents.
+        inputs: name by sha256 of the files it is read from. While the sha256s stay the same it is not written again.
+        read: begins to read its documents; their ids must differ.
+    """
+
+    name: str
+    language: str
+    inputs: dict[str, str]
+    read: Callable[[], Iterable[Document]]
+
+
+def build_store(
+    url: str,
+    sources: Iterable[SourceDocuments],
+    tokenizer: Tokenizer,
+    *,
+    held_out: float = 0.01,
+    seed: int = 0,
+    rebuild: bool = False,
+) -> list[str]:
+    """Adds sources to the store at `url`, which begins to exist when there is none, and shows progress.
+
+    What is written depends on documents and settings, not on the order or the files in which the documents came.
+    It takes the memory of a batch of texts, a shard of tokens and about 40 bytes a document of the largest source, and
+    beyond the store the disk for the tokens of one source (in the store's folder; in the temporary folder where the
+    store is not local).
+
+    Args:
+        url: a local path or a TensorStore URL.
+        sources: a source that is there already, read from the same files, is left as it is.
+        tokenizer: all sources of a store share it.
+        held_out: the fraction of documents, by the hash of their ids, that goes to the split `held_out`.
+        seed: of the order of the documents.
+        rebuild: write sources again whose files changed; otherwise they are an error.
+
+    Returns the names of the sources that were written now.
+
+    Raises:
+        ValueError: the store was made with another tokenizer, seed or fraction; a source's files changed; a document is
+            bad.
+        OSError: no space, no permission.
+    """
+    files = open_files(url)
+    manifest = Manifest(
+        tokenizer_sha256=tokenizer.sha256,
+        vocab_size=tokenizer.vocab_size,
+        doc_id=tokenizer.doc_id,
+        pad_id=tokenizer.pad_id,
+        seed=seed,
+        held_out=held_out,
+        sources={},
+    )
+    found = read_manifest(files, url)
+    if found is not None:
+        _require_same_settings(found, manifest, url)
+        manifest = found
+    files.write("tokenizer.model", tokenizer.model).result()
+    unwritten = _unwritten(sources, manifest, url, rebuild)
+    columns = (SpinnerColumn(), "{task.description}", "{task.completed} of {task.total} sources", TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not unwritten) as progress, _scratch_folder(files) as scratch:
+        task = progress.add_task("", total=len(unwritten))
+        for source in unwritten:
+
+            def tell(documents: int, size: int, name: str = source.name) -> None:
+                progress.update(task, description=f"{name}: {documents:,} documents, {size / 1e6:,.1f} MB")
+
+            if source.name in manifest.sources:
+                # From here on its files are no longer what the manifest says.
+                rest = {name: info for name, info in manifest.sources.items() if name != source.name}
+                manifest = _write_manifest(files, replace(manifest, sources=rest))
+            try:
+                tokenized = tokenize(
+                    source.read(), tokenizer, scratch / "tokens", fraction=held_out, seed=seed, progress=tell
+                )
+            except ValueError as error:
+                raise ValueError(f"source {source.name}: {error}") from None
+            info = write_source(files, source, tokenized)
+            manifest = _write_manifest(files, replace(manifest, sources=manifest.sources | {source.name: info}))
+            progress.advance(task)
+    return [source.name for source in unwritten]
+
+
+def write_source(files: ts.KvStore, source: SourceDocuments, tokenized: Tokenized) -> SourceInfo:
+    """Writes both splits of a source, the documents in the order of their places."""
+    order = np.argsort(tokenized.places, kind="stable")
+    held_out = tokenized.held_out[order]
+    splits = {
+        split: _write_split(files, source.name, split, tokenized, order[held_out == (split == "held_out")])
+        for split in SPLITS
+    }
+    own = files / f"{source.name}/"
+    checksums = {
+        f"{source.name}/{key.decode()}": hashlib.sha256(own[key]).hexdigest() for key in sorted(own.list().result())
+    }
+    return SourceInfo(source.language, splits, source.inputs, checksums)
+
+
+def _write_split(files: ts.KvStore, source: str, split: str, tokenized: Tokenized, members: np.ndarray) -> SplitInfo:
+    begins, ends = tokenized.offsets[members], tokenized.offsets[members + 1]
+    offsets = np.concatenate([[0], np.cumsum(ends - begins)]).astype(np.int64)
+    sizes = tokenized.bytes[members]
+
+    def tokens(start: int, stop: int) -> np.ndarray:
+        """The tokens start to stop of the stream: of the first and the last document maybe only a part."""
+        inside = range(np.searchsorted(offsets, start, "right") - 1, np.searchsorted(offsets, stop))
+        return np.concatenate(
+            [
+                tokenized.tokens[begins[i] + max(0, start - offsets[i]) : min(ends[i], begins[i] + stop - offsets[i])]
+                for i in inside
+            ]
+        )
+
+    _write_array(array_files(files, source, split, "tokens"), offsets[-1], tokenized.tokens.dtype, tokens)
+    _write_array(array_files(files, source, split, "offsets"), len(offsets), offsets.dtype, lambda a, b: offsets[a:b])
+    _write_array(array_files(files, source, split, "bytes"), len(sizes), sizes.dtype, lambda a, b: sizes[a:b])
+    return SplitInfo(documents=len(members), tokens=int(offsets[-1]), bytes=int(sizes.sum()))
+
+
+def _write_array(files: ts.KvStore, size: int, dtype: np.dtype, part: Callable[[int, int], np.ndarray]) -> None:
+    """Writes `part(start, stop)`, a shard at a time, as a zarr3 array of `size`."""
+    endian = {"name": "bytes", "configuration": {"endian": "little"}}
+    # Token ids hardly compress, and a checksum by block finds a flipped bit at the moment it is read.
+    codecs = [endian, {"name": "crc32c"}]
+    sharding = {"chunk_shape": [BLOCK], "codecs": codecs, "index_codecs": codecs}
+    metadata = {
+        "shape": [int(size)],
+        "data_type": dtype.name,
+        # What a file that got lost reads as: no token, no offset.
+        "fill_value": int(np.iinfo(dtype).max),
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [SHARD]}},
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+    }
+    array = ts.open(
+        {"driver": "zarr3", "metadata": metadata}, kvstore=files, create=True, delete_existing=True, write=True
+    ).result()
+    for start in range(0, size, SHARD):
+        stop = min(start + SHARD, size)
+        array[start:stop].write(part(start, stop)).result()
+
+
+def _write_manifest(files: ts.KvStore, manifest: Manifest) -> Manifest:
+    files.write("manifest.json", manifest.to_json()).result()
+    return manifest
+
+
+def _require_same_settings(found: Manifest, wanted: Manifest, url: str) -> None:
+    names = {"tokenizer_sha256": "tokenizer", "seed": "seed", "held_out": "held_out"}
+    differences = [
+        f"{name}: {getattr(found, field)} there, {getattr(wanted, field)} here"
+        for field, name in names.items()
+        if getattr(found, field) != getattr(wanted, field)
+    ]
+    if differences:
+        raise ValueError(
+            f"the token store {url} was made with other settings:\n  " + "\n  ".join(differences) + "\n"
+            "use those, choose another folder, or remove this one to write it anew"
+        )
+
+
+def _unwritten(
+    sources: Iterable[SourceDocuments], manifest: Manifest, url: str, rebuild: bool
+) -> list[SourceDocuments]:
+    """The sources that are not in the store as they are now."""
+    unwritten: list[SourceDocuments] = []
+    for source in sources:
+        if not SOURCE_NAME.fullmatch(source.name):
+            raise ValueError(f"{source.name!r} cannot be the name of a source: no blanks, slashes or leading dot")
+        there = manifest.sources.get(source.name)
+        if there is not None and (there.inputs.keys(), there.language) != (source.inputs.keys(), source.language):
+            changed = ", ".join(sorted({source.inputs[key] for key in source.inputs.keys() - there.inputs.keys()}))
+            if not rebuild:
+                raise ValueError(
+                    f"source {source.name} is in the token store {url} as its files were before; since then"
+                    f" {changed or 'its language or the list of its files'} changed; set PrepareData.rebuild = True to"
+                    " write it again"
+                )
+            there = None
+        if there is None:
+            unwritten.append(source)
+    return unwritten
+
+
+@contextmanager
+def _scratch_folder(files: ts.KvStore) -> Iterator[Path]:
+    spec = files.spec().to_json()
+    if spec["driver"] != "file":
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    # Always the same name: what a killed run left there is overwritten, not kept.
+    folder = Path(spec["path"]) / ".scratch"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,130 @@
+"""Text to token ids and back, exactly."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mindllm_jax.tokenization.byte_level_model import ByteLevelModel
+from mindllm_jax.tokenization.sentencepiece_model import SPACE_MARK, SentencePieceModel
+
+_PROBE = f"  a\t\r\n\n\n1234 <doc>{SPACE_MARK}é 你好 \N{GRINNING FACE}"
+
+
+class Pieces(Protocol):
+    """What each kind of tokenizer file gives: pieces by id, and the ids of texts.
+
+    Attributes:
+        vocab_size: V.
+        symbols: the ids of pad, doc, user and assistant.
+    """
+
+    vocab_size: int
+    symbols: tuple[int, int, int, int]
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """int32 ids of each text."""
+        ...
+
+    def bytes_of(self, id: int) -> bytes:
+        """The UTF-8 bytes that a piece stands for; none for symbols."""
+        ...
+
+    def is_byte(self, id: int) -> bool:
+        """Whether a piece stands for bytes that are no whole characters."""
+        ...
+
+    def name(self, id: int) -> str:
+        """How a piece is shown to people."""
+        ...
+
+
+class Tokenizer:
+    """A tokenizer under which every text comes back as it was: `decode(encode(text)) == text`.
+
+    The file is a SentencePiece BPE model, or GPT-2's BPE with pieces added (`data.gpt2_extension`); its content says
+    which.
+
+    Symbols (`<pad>`, `<doc>`, `<user>`, `<assistant>`) are ids that no text produces: a text with the characters
+    `<doc>` in it is encoded as these characters. `<doc>` both begins and ends a document, as `<|endoftext|>` in GPT-2,
+    which is its name there.
+
+    Attributes:
+        path: the model file.
+        model: its content.
+        sha256: of the model file; stores and checkpoints remember it.
+        vocab_size: V.
+        pad_id, doc_id, user_id, assistant_id: the symbols.
+        token_bytes: int32 [V], the UTF-8 bytes each id stands for; 0 for symbols.
+        is_byte: bool [V], the pieces that are no whole characters, but bytes of one that has no piece.
+    """
+
+    def __init__(self, path: Path, model: bytes) -> None:
+        self.path, self.model = path, model
+        self.sha256 = hashlib.sha256(model).hexdigest()
+        # A SentencePiece model is a protocol buffer, which cannot begin like this.
+        kind = ByteLevelModel if model.startswith(b"{") else SentencePieceModel
+        self._pieces: Pieces = kind(path, model)
+        self.vocab_size = self._pieces.vocab_size
+        self._bytes = [self._pieces.bytes_of(id) for id in range(self.vocab_size)]
+        self.token_bytes = np.array([len(piece) for piece in self._bytes], np.int32)
+        self.is_byte = np.array([self._pieces.is_byte(id) for id in range(self.vocab_size)], np.bool_)
+        self.pad_id, self.doc_id, self.user_id, self.assistant_id = self._pieces.symbols
+        probe = _PROBE + "".join(map(self.piece, self._pieces.symbols))
+        if self.decode(self.encode(probe)) != probe:
+            raise ValueError(
+                f"{path} changes text: it normalises, adds a space in front or lacks byte pieces; train one with"
+                " launch/train_tokenizer.py"
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Reads a model file.
+
+        Raises:
+            OSError: there is no such file.
+            ValueError: it is no tokenizer, lacks our symbols or does not restore text exactly.
+            ImportError: it needs a library that is not installed.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"there is no tokenizer {path}; train one with launch/train_tokenizer.py")
+        return cls(path, path.read_bytes())
+
+    def encode(self, text: str) -> np.ndarray:
+        """int32 ids of a text; never a symbol."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """int32 ids of each text, on all cores.
+
+        Raises ValueError for a text that no UTF-8 can hold (half of a surrogate pair).
+        """
+        try:
+            for text in texts:
+                text.encode()
+        except UnicodeEncodeError as error:
+            code = ord(error.object[error.start])
+            raise ValueError(f"the text has a lone surrogate (U+{code:04X}) at character {error.start}") from None
+        return self._pieces.encode(texts)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, symbols left out. Bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
+        return self.decode_bytes(ids).decode(errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The UTF-8 bytes of ids, which may end inside a character; what a stream of tokens is decoded from.
+
+        Raises ValueError for an id outside the vocabulary.
+        """
+        ids = [int(id) for id in ids]
+        for id in ids:
+            if not 0 <= id < self.vocab_size:
+                raise ValueError(f"token id {id} is not in the tokenizer's vocabulary of {self.vocab_size}")
+        return b"".join(self._bytes[id] for id in ids)
+
+    def piece(self, id: int) -> str:
+        """How one id is shown to people: its text, or the name of a symbol or byte."""
+        return self._pieces.name(id)

@@ -1,0 +1,125 @@
+"""Items of benchmarks in long documents, however they are written there."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindllm_jax.corpus.contamination.filter import (
+    Decontaminate,
+    Decontamination,
+    WriteIndex,
+    build_index,
+    contamination,
+    read_index,
+)
+
+ENGLISH = (
+    "A train leaves the station at noon and travels at sixty miles an hour for three hours before it stops; how far has"
+    " it gone by then?"
+)
+CHINESE = "根据我国宪法的规定，下列哪一项权利属于公民的基本权利，并且受到国家法律的特别保护？"
+LINES = [f"第{n}行是和题目没有关系的正文，它讲的是另外一件事情，编号是{n * 37}。" for n in range(60)]
+PROSE = [
+    f"Line {n} of the text is about something else that has nothing to do with it, number {n * 37}." for n in range(60)
+]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Decontamination:
+    folder = tmp_path / "raw"
+    (folder / "exam").mkdir(parents=True)
+    rows = [{"question": CHINESE, "A": "选举权", "B": "驾驶权"}, {"question": "太短"}]
+    (folder / "exam/test.jsonl").write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    (folder / "trains.csv").write_text(f'question,answer\n"{ENGLISH}",180\n', "utf-8")
+    return Decontamination(benchmarks=str(folder))
+
+
+@pytest.fixture
+def folder(config: Decontamination, tmp_path: Path) -> str:
+    WriteIndex(str(tmp_path / "index"), config).run()
+    return str(tmp_path / "index")
+
+
+def with_item(lines: list[str], item: str) -> str:
+    return "\n".join([*lines[:30], item, *lines[30:]])
+
+
+@pytest.mark.parametrize(
+    ("lines", "item", "name"),
+    [
+        (PROSE, ENGLISH, "trains"),
+        (PROSE, ENGLISH.upper().replace(" ", "  ").replace(";", " --"), "trains"),
+        (PROSE, "".join(chr(ord(x) + 0xFEE0) if "!" <= x <= "~" else x for x in ENGLISH), "trains"),
+        (LINES, CHINESE, "exam"),
+        (LINES, " ".join(CHINESE.replace("，", ",")), "exam"),
+        (LINES, "根據我國憲法的規定下列哪一項權利屬於公民的基本權利並且受到國家法律的特別保護", "exam"),
+        (LINES, f"12. {CHINESE} A. 选举权 B. 驾驶权", "exam"),
+    ],
+    ids=["English", "case and spaces", "width", "Chinese", "spaced", "traditional", "with letters"],
+)
+def test_an_item_is_found_and_its_line_cut(judged, folder, config, lines: list[str], item: str, name: str) -> None:
+    block = Decontaminate(folder, config)
+    reason, document = judged(block, with_item(lines, item))
+    assert reason is None and document.metadata["benchmarks"] == [name]
+    assert document.text == "\n".join(lines)
+    assert block.stats[f"found|{name}|s"].total == 1
+
+
+def test_an_item_over_lines(judged, folder, config) -> None:
+    broken = ENGLISH.replace(" for", "\nfor")
+    assert judged(Decontaminate(folder, config), with_item(PROSE, broken))[1].text == "\n".join(PROSE)
+
+
+def test_dropped(judged, folder, config) -> None:
+    drop = Decontamination(benchmarks=config.benchmarks, action="drop")
+    assert judged(Decontaminate(folder, drop), with_item(LINES, CHINESE))[0] == "benchmark"
+    assert judged(Decontaminate(folder, config), CHINESE)[0] == "benchmark"
+
+
+@pytest.mark.parametrize("text", ["\n".join(LINES), " \n" + "\n".join(PROSE) + "\n\n", "", "😀", CHINESE[:12], "太短"])
+def test_without_an_item_nothing_changes(judged, folder, config, text: str) -> None:
+    reason, document = judged(Decontaminate(folder, config), text)
+    assert (reason, document.text) == (None, text) and "benchmarks" not in document.metadata
+
+
+def test_index_read_back_and_counts(config, folder) -> None:
+    index, counts = build_index(config)
+    again = read_index(folder)
+    for one, other in zip(index, again, strict=True):
+        assert np.array_equal(one, other) and getattr(one, "dtype", None) == getattr(other, "dtype", None)
+    assert json.loads((Path(folder) / "benchmarks.json").read_text()) == counts
+    assert counts == {
+        "exam": {"items": 2, "passages": 1, "too short": 1},
+        "trains": {"items": 2, "passages": 1, "too short": 1},
+    }
+    assert (np.diff(index.runs.astype(object)) > 0).all() and index.first[-1] == len(index.passages)
+
+
+def test_share_at_its_boundary(tmp_path: Path) -> None:
+    """Of 20 words there are 8 runs of 13; a text with the first 16 words has 4 of them."""
+    words = [f"word{n}" for n in range(20)]
+    (tmp_path / "x.txt").write_text(" ".join(words))
+    for held, share, found in [(16, 0.5, True), (15, 0.5, False), (16, 0.51, False), (20, 1.0, True), (19, 1.0, False)]:
+        config = Decontamination(benchmarks=str(tmp_path), share=share)
+        text = "before it " + " ".join(words[:held]) + " and after"
+        assert bool(contamination(text, build_index(config)[0], config)[0]) == found, (held, share)
+
+
+def test_all_too_short(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("too short")
+    config = Decontamination(benchmarks=str(tmp_path))
+    index, counts = build_index(config)
+    assert counts["x"] == {"items": 1, "passages": 0, "too short": 1}
+    assert contamination(ENGLISH, index, config) == ([], set())
+
+
+def test_settings_that_make_no_sense() -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        Decontamination(words=1)
+    for share in (0.0, 1.5):
+        with pytest.raises(ValueError, match=r"above 0 and at most 1, not"):
+            Decontamination(share=share)
+    with pytest.raises(ValueError, match="must be 'cut' or 'drop', not 'mark'"):
+        Decontamination(action="mark")  # pyright: ignore[reportArgumentType]

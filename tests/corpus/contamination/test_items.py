@@ -1,0 +1,102 @@
+"""Raw files of benchmarks in the shapes that they are published in."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mindllm_jax.corpus.contamination.items import benchmark_files, items
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_csv_with_quotes_and_newlines(tmp_path: Path) -> None:
+    text = '\ufeffid,question,A\r\n1,"Who said ""no"",\nand why?",He\r\n2,' + "长" * 200_000 + ",B\r\n"
+    rows = list(items(write(tmp_path / "x.csv", text)))
+    assert rows[:2] == [["id", "question", "A"], ["1", 'Who said "no",\nand why?', "He"]]
+    assert len(rows[2][1]) == 200_000
+
+
+def test_tsv(tmp_path: Path) -> None:
+    assert list(items(write(tmp_path / "x.tsv", "a, b\tc\n甲\t乙\n"))) == [["a, b", "c"], ["甲", "乙"]]
+
+
+ITEM = {"question": "Q", "choices": ["a", {"text": "b", "label": 1}], "answer": 0, "note": None}
+OTHER = {"question": "R", "choices": [], "answer": 1, "note": "n"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [ITEM, OTHER],
+        {"1": ITEM, "2": OTHER},
+        {"version": "1", "data": [ITEM, OTHER]},
+        {"train": [ITEM], "test": [OTHER]},
+    ],
+    ids=["list", "object of objects", "list within", "lists by split"],
+)
+def test_json(tmp_path: Path, value: Any) -> None:
+    found = list(items(write(tmp_path / "x.json", json.dumps(value))))
+    assert [texts for texts in found if texts != ["1"]] == [["Q", "a", "b"], ["R", "n"]]
+
+
+def test_one_object_is_one_item(tmp_path: Path) -> None:
+    assert list(items(write(tmp_path / "x.json", json.dumps({"question": "Q", "answer": "A"})))) == [["Q", "A"]]
+
+
+def test_lines_of_json_compressed(tmp_path: Path) -> None:
+    text = "\n".join([json.dumps(ITEM), "", json.dumps({"text": "line\u2028separator"}, ensure_ascii=False)])
+    path = write(tmp_path / "x.jsonl.gz", gzip.compress(text.encode()))
+    assert list(items(path)) == [["Q", "a", "b"], ["line\u2028separator"]]
+
+
+def test_text_by_paragraph_and_by_line(tmp_path: Path) -> None:
+    assert list(items(write(tmp_path / "x.txt", "Q: one\nA: two\n \n\nQ: three"))) == [
+        ["Q: one", "A: two"],
+        ["Q: three"],
+    ]
+    assert list(items(write(tmp_path / "zho.dev", "句子。\nSentence."))) == [["句子。"], ["Sentence."]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.json", b"{"),
+        ("x.jsonl", b'{"a": 1}\n{'),
+        ("x.csv", b"\xff\xfe\xff"),
+        ("x.jsonl.gz", gzip.compress(b"[]" * 1000)[:-10]),
+        ("y.jsonl.gz", b"\x1f\x8bnothing"),
+        ("x.json", b"[" * 200_000),
+        ("z.jsonl.gz", gzip.compress(b"{}" * 1000)[:20] + b"\xff" * 40),
+    ],
+    ids=["json", "line", "not UTF-8", "cut", "no gzip", "endless", "damaged"],
+)
+def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    path = write(tmp_path / name, content)
+    with pytest.raises(ValueError, match="cannot be read as the raw file of a benchmark") as error:
+        list(items(path))
+    assert str(path) in str(error.value)
+
+
+def test_half_a_surrogate_pair_stops_nothing(tmp_path: Path) -> None:
+    assert list(items(write(tmp_path / "x.jsonl", '{"a": "\\ud83d\\ude00 b \\ud83d c"}'))) == [["😀 b \ufffd c"]]
+
+
+def test_files_by_benchmark(tmp_path: Path) -> None:
+    for name in ("mmlu/test/law.csv", "mmlu/dev/law.csv", "mmlu/README.md", "gsm8k.jsonl.gz", "piqa/valid.jsonl"):
+        write(tmp_path / name, "x")
+    found = benchmark_files(tmp_path)
+    assert {name: len(files) for name, files in found.items()} == {"gsm8k": 1, "mmlu": 2, "piqa": 1}
+
+
+def test_folders_that_hold_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        benchmark_files(tmp_path / "absent")
+    with pytest.raises(ValueError, match=r"holds no \.csv"):
+        benchmark_files(tmp_path)

@@ -1,0 +1,255 @@
+"""What surrounds a text goes, its characters are mended, its paragraphs stay."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from datatrove.data import Document
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mindllm_jax.corpus.filters.format import Format, characters, fenced, tidy
+from mindllm_jax.corpus.settings import CleanCorpus
+
+
+def formatted(text: str) -> tuple[str | None, str]:
+    document = Document(text=text, id="1", metadata={"source": "s"})
+    return Format().judge(document), document.text
+
+
+MARKS = """<!-- --> [ ](/x) ] ![ ( ) ( a 中 e ／ ［ Ã© Ã © ``` ~~~ --- # \u200b \u0301 \u2028 \r""".split()
+LINES = """---|title: x|Title: x|Date: y|From: z|```|```py|~~~|# copyright|// licence|[1]: /x||
+*** START OF THE PROJECT GUTENBERG|*** END OF THE PROJECT GUTENBERG""".split("|")
+PIECES = st.sampled_from([*MARKS, " \t", "\n", *(f"{line}\n" for line in LINES)])
+
+
+@given(st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join)))
+@example("e\u200b\u0301 [[a](/x)](/y) <!<!-- -->-- x -->")
+@example("---\na: b\n---\n---\nc: d\n---\ntext")
+@example("Ã\u200b©")
+def test_twice_is_once(text: str) -> None:
+    reason, once = formatted(text)
+    if reason is None:
+        assert formatted(once) == (None, once)
+
+
+def test_what_goes_on_and_on_is_dropped() -> None:
+    assert formatted("[" * 40 + "a" + "](/x)" * 40)[0] == "markup within markup"
+    assert formatted("[" * 3 + "a" + "](/x)" * 3) == (None, "a")
+
+
+@pytest.mark.parametrize("text", ["", " \n\t\u3000", "\ufeff\u200b", "<!-- nothing -->", "![](x.png)"])
+def test_empty(text: str) -> None:
+    assert formatted(text) == ("empty", "")
+
+
+BODY = "The first paragraph.\n\nThe second one,\nwith two lines."
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "---\nlayout: 'x'\ntags: [a, b]\n---\n\n{}",
+        '+++\ndate = "x"\n+++\n{}\n',
+        "PEP: 1\nSubject: One\nAuthor: A\n        B\nStatus: Active\n\n{}",
+        "/*\n * Copyright 2020 X\n */\n\n{}",
+        "# Copyright 2020 X\n# Licensed under Y\n\n{}",
+        "// SPDX-License-Identifier: MIT\n{}",
+        "Header\n\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n{}\n*** END OF THE PROJECT GUTENBERG EBOOK X ***\nx",
+        "<!-- a\n\ncomment -->{}<!-- b -->",
+        "[![badge](http://a.b/c.svg)](http://a.b/c)\n\n{}",
+        "![picture (1)](a_(1).png)\n{}",
+        '{}\n\n[#]: subject: "x"\n[1]: https://a.b/c\n[a b]: <http://x>\n',
+        "\r\n{}   \n\n\n\n\n",
+    ],
+)
+def test_what_stands_around_goes(around: str) -> None:
+    assert formatted(around.format(BODY)) == (None, BODY)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "---\ntitle: 'A title'\ntags: [a]\n---\n\n{}",
+        '+++\ntitle = "A title"\n+++\n{}\n',
+        "PEP: 1\nTitle: A title\nAuthor: A\n        B\nStatus: Active\n\n{}",
+    ],
+)
+def test_a_title_becomes_a_heading_where_there_is_none(around: str) -> None:
+    assert formatted(around.format(BODY)) == (None, f"# A title\n\n{BODY}")
+    assert formatted(around.format(f"# Another\n\n{BODY}")) == (None, f"# Another\n\n{BODY}")
+    code = f"```sh\n# a comment\n```\n{BODY}"
+    assert formatted(around.format(code)) == (None, f"# A title\n\n{code}")
+
+
+def test_references_become_their_words() -> None:
+    text = (
+        "See [the guide][1] and [Rust][], ![a picture][p1] and [![badge][p1]][1], [the\nbook][Rust], [rust].\n\n"
+        "参见[指南][1]。\n\n```\nm[i][1]\n```\n[1]: https://a.b/c\n[rust]: ch13-02-x.html\n[P1]: ../p.png\n"
+    )
+    expected = "See the guide and Rust,  and , the\nbook, rust.\n\n参见指南。\n\n```\nm[i][1]\n```"
+    assert formatted(text) == (None, expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "m[i][1] is [x][y].",
+        "[1]: https://a.b/c\nThe list `a[0][1]`, m[i][1], f(x)[a][1] and note [1] stay.",
+        '[#]: subject: "x"\nint[][] m;',
+        "It was a hit.[^1]\n\n[^1]: #1 in the charts of 1984.",
+    ],
+)
+def test_what_only_looks_like_a_reference_stays(text: str) -> None:
+    kept = text.split("\n", 1)[1] if text.startswith(("[1]", "[#]")) else text
+    assert formatted(text) == (None, kept)
+
+
+def test_entities_without_their_ampersand() -> None:
+    text = 'It #39;s here, quot;he said quot;. &lt;A HREF="x"&gt;F.N&lt;/A&gt;'
+    assert formatted(text) == (None, 'It\'s here,"he said". F.N')
+    for other in ("See issue#39; or a quote;", "Write &lt;b&gt; and &#39; in HTML.", "&amp;quot;hi&amp;quot;"):
+        assert formatted(other) == (None, other)
+
+
+def test_entities_in_code_stay() -> None:
+    text = "It #39;s so.\n```\nvector<int> x = quot;a;\n```"
+    assert formatted(text) == (None, "It's so.\n```\nvector<int> x = quot;a;\n```")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("a\n```x```\nb\n```\nc\n```\nd", ["```\nc\n```"]),
+        ("````\n```\na\n```\n````\nb", ["````\n```\na\n```\n````"]),
+        ("~~~ sh `x`\na\n~~~", ["~~~ sh `x`\na\n~~~"]),
+        ("```py\na\n```py\nb\n`````\nc", ["```py\na\n```py\nb\n`````"]),
+        ("```\nwithout an end", []),
+    ],
+)
+def test_code_fences(text: str, code: list[str]) -> None:
+    parts = list(fenced(text))
+    assert [part for part, is_code in parts if is_code] == code and "".join(part for part, _ in parts) == text
+
+
+RESIDUE = [
+    ("libreoffice_help_zh", "正文。\n\nHelp content debug info:\n\nThis page is: /x.xhp\nTitle is: 标题", "正文。"),
+    ("gnome_help_en", "Li Wu\n  li@gnome.org\n 2017\n\nA B\nb@c.de\n\nStart here: x@y.", "Start here: x@y."),
+    ("debian_docs_en", "PrevA.6. Grml\nText.\nNextA.8. Kali\nNext we go¶", "Text.\nNext we go"),
+    (
+        "react_vue_docs_en",
+        "## State {/*state*/}\n<Intro>\nUse {x}.\n</Intro>\n::: tip\nOf <b>it</b>. {#of}",
+        "## State\n\nUse {x}.\n\nOf <b>it</b>.",
+    ),
+    ("d2l_en", "See :numref:`fig_x` and :cite:t:`y`.\n:label:`sec_z`", "See `fig_x` and `y`."),
+    (
+        "progit2_en",
+        "=== Git (((Git, use)))\n[[_x]]\nimage::a.png[b]\n[source,console]\n----\n$ git (a)\n----",
+        "=== Git\n\n----\n$ git (a)\n----",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def configured() -> Format:
+    """Format as configs/data/real_bilingual.gin has it."""
+    golden = Path(__file__).parents[2] / "configuration/golden/data/real_bilingual.json"
+    return Format(residue=json.loads(golden.read_text("utf-8"))["PrepareData"]["corpus"]["residue"])
+
+
+@pytest.mark.parametrize(("source", "text", "expected"), RESIDUE)
+def test_residue_of_the_configured_sources(configured: Format, source: str, text: str, expected: str) -> None:
+    document = Document(text=text, id="1", metadata={"source": source})
+    assert configured.judge(document) is None and document.text == expected
+
+
+@pytest.mark.parametrize("source", [source for source, _, _ in RESIDUE])
+@pytest.mark.parametrize(
+    "unit", ["@", "a@", "x\na@b\n", " ", "\n", "<A", "<Aa ", "{/*", "{#a", "(", "(((a", "[[", "Prev", ":cite:"]
+)
+def test_residue_takes_no_longer_than_the_text_is(configured: Format, source: str, unit: str) -> None:
+    document = Document(text="x " + unit * (300_000 // len(unit)), id="1", metadata={"source": source})
+    start = time.process_time()
+    configured.judge(document)
+    assert time.process_time() - start < 3
+
+
+def test_residue_of_a_source() -> None:
+    text = "Title is: x\nThe text.{#anchor}\n```\nTitle is: y\n```"
+    document = Document(text=text, id="1", metadata={"source": "s"})
+    Format(residue=[(("s", "t"), r"^Title is:.*\n?"), (("s",), r"\{#[\w-]+\}"), (("t",), "text")]).judge(document)
+    assert document.text == "The text.\n```\nTitle is: y\n```"
+    with pytest.raises(ValueError, match=r"CleanCorpus\.residue: '\(' is no regular expression \(missing"):
+        CleanCorpus(residue=((("s",), "("),))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BODY,
+        "---\n\nA rule above a paragraph.\n\n---\n\nAnother.",
+        "A: Good morning.\nB: Good morning.\nA: How are you?\n\nThey went on for a while.",
+        "Alice: Good morning.\nBob: Hello.\nAlice: Well?\n\nThey went.",
+        "Name: Li\nAge: 30\nCity: Jinan\n\nName: Wu\nAge: 40\nCity: Wuhan\n\nEnd.",
+        "# Copyright law\n\nIt protects authors.",
+        "# 许可\n## 版权\n正文。",
+        "[^1]: A note at the foot.",
+        "[记者]: 您好。\n[专家]: 您好。",
+        "a <!-- without an end",
+        "f(x)[0](y) and [a](b c) and a[i](j)",
+        "他说：“好！”（笑）；是吗？～",
+        "👨‍👩‍👧 𠮷野家 è",
+    ],
+)
+def test_what_is_text_stays(text: str) -> None:
+    assert formatted(text) == (None, text)
+
+
+def test_link_leaves_its_words() -> None:
+    assert formatted('See [the page](https://a.b/c_(d) "title") or [this](#x).') == (None, "See the page or this.")
+
+
+def test_code_stays_as_it_is() -> None:
+    code = "```python\nx = a[0](b)  \n\n\n\n<!-- ![x](y) -->\n[1]: /x\n```"
+    assert formatted(f"Text [a](/b)   \n\n{code}\n\n\n\nmore") == (None, f"Text a\n\n{code}\n\nmore")
+    assert formatted("~~~\n[a](/b)\n```\n~~~ \n[a](/b)") == (None, "~~~\n[a](/b)\n```\n~~~ \na")
+    assert formatted("```\n[a](/b)") == (None, "```\na")
+
+
+@pytest.mark.parametrize(
+    ("broken", "whole"),
+    [
+        ("ＡＢＣ１２３％，。（）！", "ABC123%，。（）！"),
+        ("cafÃ© donâ€™t", "café don’t"),
+        ("a\u200bb\ufeffc\x00d\ufffd", "abcd"),
+        ("a\r\nb\rc\u2028d\x85e", "a\nb\nc\nd\ne"),
+        ("e\u0301 e\u200b\u0301", "é é"),
+        ("\u3000段落\xa0x", " 段落 x"),
+    ],
+)
+def test_characters(broken: str, whole: str) -> None:
+    assert characters(broken) == whole
+
+
+@given(st.lists(st.text(st.sampled_from("ab中。 "), min_size=1).filter(str.strip), min_size=1))
+def test_paragraphs_are_kept(paragraphs: list[str]) -> None:
+    written = [part.strip() for part in paragraphs]
+    assert tidy("\n\n".join(written)).split("\n\n") == written
+
+
+@pytest.mark.parametrize(
+    ("beginning", "piece"),
+    [
+        *(("", mark) for mark in "[ ( ![ [a]( [a](/ ]( <!-- # /* e\u0301".split()),
+        *(
+            ("", f"{line}\n")
+            for line in ["---", "+++", "Key: value", "Key: value\n  more", "# a", "", " ", "```a", "```"]
+        ),
+        *(("", piece) for piece in ["// x\n", "[a]: \n", " ", " " * 1000 + "x", "*** START OF "]),
+        *[("---\na: b\n", "x\n"), ("![](", "()"), ("A: b\n" * 3, "\t\n")],
+    ],
+    ids=repr,
+)
+def test_time_grows_with_the_text(seconds_for_a_megabyte, beginning: str, piece: str) -> None:
+    assert seconds_for_a_megabyte(formatted, beginning, piece) < 4

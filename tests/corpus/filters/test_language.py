@@ -1,0 +1,84 @@
+"""Which language a text is in, and what a source that declares another is called."""
+
+import pytest
+
+from mindllm_jax.corpus.filters.language import Language, script_of
+
+FOUND = {
+    "simplified": ("zh", "今天上午，北京市召开了新闻发布会，介绍了今年的经济情况。"),
+    "traditional": ("zh", "今天上午，臺北市召開了新聞發布會，並說明這個計畫。"),
+    "classical": ("zh", "子曰：學而時習之，不亦說乎？有朋自遠方來，不亦樂乎？"),
+    "English": ("en", "The committee met on Tuesday and said that it would not change the rules this year."),
+    "one word": ("en", "Hello"),
+    "one character": ("zh", "好"),
+    "technical": ("zh", "使用 Kubernetes 部署服务，通过 kubectl apply 命令创建资源，然后检查其状态，一切正常即可。"),
+    "both": ("mixed", "双方各执一份，具有同等法律效力。The contract is made in two copies, and it is in force."),
+    "Japanese": ("other", "今日は天気がとても良いので、公園へ散歩に行きました。"),
+    "formal Japanese": (
+        "other",
+        "東京都は二十三日、新型感染症対策本部会議を開催し、営業時間短縮要請期間延長を決定した。",
+    ),
+    "Korean": ("other", "오늘은 날씨가 매우 좋아서 공원에 산책하러 갔습니다."),
+    "Russian": ("other", "Сегодня очень хорошая погода, поэтому мы пошли гулять в парк."),
+    "French": (
+        "other",
+        "Le gouvernement a annoncé mardi que les nouvelles règles entreront en vigueur au début de l'année prochaine,"
+        " malgré les critiques de l'opposition et des syndicats.",
+    ),
+    "German": (
+        "other",
+        "Die Regierung hat am Dienstag angekündigt, dass die neuen Regeln Anfang nächsten Jahres in Kraft treten"
+        " werden, trotz der Kritik der Opposition und der Gewerkschaften im ganzen Land.",
+    ),
+    "Spanish": (
+        "other",
+        "El gobierno anunció el martes que las nuevas reglas entrarán en vigor a principios del próximo año, a pesar"
+        " de las críticas de la oposición y de los sindicatos del país.",
+    ),
+    "code": ("other", "def add(a, b):\n    return a + b\n\nprint(add(1, 2))\n" * 8),
+    "empty": ("other", ""),
+    "numbers": ("other", "123 456 78.9 %"),
+    "emoji": ("other", "😀👨‍👩‍👧"),
+    "a word of Japanese": ("en", "The word for it is ありがとう, and it is what they say when you help them."),
+}
+
+
+@pytest.mark.parametrize("kind", FOUND)
+def test_language(kind: str) -> None:
+    expected, text = FOUND[kind]
+    block = Language()
+    assert block.language(script_of(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared", "source", "lang"),
+    [
+        ("simplified", "zh", "s", "zh"),
+        ("simplified", None, "s", "zh"),
+        ("simplified", "en", "stray_zh", "zh"),
+        ("English", "zh", "stray_en", "en"),
+        ("both", "en", "s", "en"),
+        ("both", "zh", "s", "zh"),
+        ("both", None, "s", "en"),
+    ],
+)
+def test_source_of_one_language(judged, kind: str, declared: str | None, source: str, lang: str) -> None:
+    metadata = {} if declared is None else {"lang": declared}
+    reason, document = judged(Language(), FOUND[kind][1], **metadata)
+    assert (reason, document.metadata["source"], document.metadata["lang"]) == (None, source, lang)
+    assert document.metadata.get("mixed", False) == (kind == "both")
+
+
+def test_other_languages_are_dropped(judged) -> None:
+    assert judged(Language(), FOUND["Russian"][1], lang="zh")[0] == "other language"
+
+
+def test_script_and_conversion(judged) -> None:
+    _, document = judged(Language(), FOUND["traditional"][1])
+    assert document.metadata["script"] == "traditional" and document.text == FOUND["traditional"][1]
+    _, document = judged(Language(convert="simplified"), FOUND["traditional"][1])
+    assert document.metadata["script"] == "simplified" and "新闻发布会，并说明这个计" in document.text
+    _, document = judged(Language(convert="traditional"), "头发和发展")
+    assert document.text == "頭髮和發展"
+    _, document = judged(Language(convert="traditional"), FOUND["English"][1])
+    assert "script" not in document.metadata

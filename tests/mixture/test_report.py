@@ -1,0 +1,88 @@
+"""The plan of a run says what it will read, and warns of text that is read too often."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindllm_jax.mixture.report import plan_mixture
+from mindllm_jax.mixture.settings import Mixture, Stage
+from mindllm_jax.store.store import TokenStore
+
+ROOT = Path(__file__).parents[2]
+STAGES = (
+    Stage(name="English", share=1, weights={"en": 1}),
+    Stage(name="both", share=1, weights={"en": 1, "zh": 1}),
+)
+
+
+@pytest.fixture
+def store(count_store) -> TokenStore:
+    """Ten rows of 16 tokens in an epoch of the poems, twenty of the books and forty of the news."""
+    return count_store({"poems": ("zh", [16] * 10), "books": ("en", [160] * 2), "news": ("en", [16] * 40)})
+
+
+def test_tokens_shares_and_epochs(store: TokenStore) -> None:
+    planned = plan_mixture(Mixture("", stages=STAGES, sequence_length=16), store, steps=30, batch_rows=4)
+    assert planned.table.rows == [
+        ["English", "books", 20 * 16, "33.33%", 1.0],
+        ["English", "news", 40 * 16, "66.67%", 1.0],
+        ["English", "all of en", 60 * 16, "100.00%", None],
+        ["English", "poems", 0, "0.00%", 0.0],
+        ["English", "all of zh", 0, "0.00%", None],
+        ["both", "books", 10 * 16, "16.67%", 0.5],
+        ["both", "news", 20 * 16, "33.33%", 0.5],
+        ["both", "all of en", 30 * 16, "50.00%", None],
+        ["both", "poems", 30 * 16, "50.00%", 3.0],
+        ["both", "all of zh", 30 * 16, "50.00%", None],
+        ["whole run", "books", 30 * 16, "25.00%", 1.5],
+        ["whole run", "news", 60 * 16, "50.00%", 1.5],
+        ["whole run", "all of en", 90 * 16, "75.00%", None],
+        ["whole run", "poems", 30 * 16, "25.00%", 3.0],
+        ["whole run", "all of zh", 30 * 16, "25.00%", None],
+    ]
+    assert planned.warnings == []
+
+
+def test_one_stage_is_the_whole_run(store: TokenStore) -> None:
+    planned = plan_mixture(Mixture("", {"zh": 1}, sequence_length=16), store, steps=10, batch_rows=4)
+    assert planned.table.rows == [
+        ["whole run", "poems", 640, "100.00%", 4.0],
+        ["whole run", "all of zh", 640, "100.00%", None],
+    ]
+    assert planned.warnings == []
+
+
+def test_text_that_is_read_too_often_is_told(store: TokenStore) -> None:
+    planned = plan_mixture(Mixture("", {"zh": 1}, sequence_length=16), store, steps=41, batch_rows=1)
+    (warning,) = planned.warnings
+    assert warning.startswith("poems is read 4.1 times, and repeated text loses its value after about 4 epochs")
+    assert "arXiv 2305.16264" in warning
+
+
+def launch(store: str, *more: str) -> subprocess.CompletedProcess[str]:
+    words = ["--print_schedule", "--gin", "configs/pretrain/small_transfer.gin", f"--gin.Mixture.store={store}", *more]
+    command = [sys.executable, "launch/train.py", *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_command_reads_the_manifest_alone(store: TokenStore) -> None:
+    for files in Path(store.url).iterdir():
+        if files.is_dir():
+            files.rename(files.with_name(f"no {files.name}"))
+    done = launch(store.url, "--gin.Mixture.sequence_length=16")
+    assert done.returncode == 0, done.stderr
+    assert "English" in done.stdout and "whole run" in done.stdout
+    assert "warning: poems is read" in done.stdout
+
+
+def test_the_command_says_what_is_wrong(store: TokenStore) -> None:
+    capped = launch(store.url, "--gin.Mixture.sequence_length=16", "--gin.Mixture.max_epochs=4")
+    assert capped.returncode == 2
+    assert capped.stderr.startswith("error: the run takes ") and "under Mixture.max_epochs" in capped.stderr
+    misspelt = launch(store.url, "--gin.Mixture.stages=({'name': 'English', 'shares': 1},)")
+    assert misspelt.returncode == 2
+    assert "Mixture.stages has no key 'shares'; did you mean 'share'?" in misspelt.stderr

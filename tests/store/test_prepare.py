@@ -1,0 +1,140 @@
+"""Files into a store: which files make a source, and bad input ends with a message that names it."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mindllm_jax.store.prepare import PrepareData, inputs_table, prepare_data, store_table
+
+ROOT = Path(__file__).parent.parent.parent
+FIXTURES = ROOT / "tests" / "fixtures"
+
+Prepare = Callable[..., PrepareData]
+
+
+def line(id: str, text: str = "some text", source: str = "a", lang: str = "en") -> str:
+    return json.dumps({"id": id, "text": f"{text} {id}", "source": source, "lang": lang}) + "\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Prepare:
+    (tmp_path / "in").mkdir()
+
+    def make(files: dict[str, str | bytes], **changes: object) -> PrepareData:
+        for name, content in files.items():
+            (tmp_path / "in" / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        settings = {"tokenizer": str(FIXTURES / "tokenizer.model"), "store": str(tmp_path / "store"), "held_out": 0.2}
+        return PrepareData(inputs=(str(tmp_path / "in"),), **(settings | changes))  # pyright: ignore[reportArgumentType]
+
+    return make
+
+
+def test_sources_are_what_the_documents_say(config: Prepare) -> None:
+    files = {
+        "1.jsonl": line("1"),
+        "2.jsonl.gz": gzip.compress(line("2").encode()),
+        "3.jsonl": line("1", source="b", lang="zh"),
+    }
+    settings = config(files)
+    prepared = prepare_data(settings)
+    assert prepared.written == ["a", "b"]
+    sources = prepared.store.sources
+    assert {name: source.language for name, source in sources.items()} == {"a": "en", "b": "zh"}
+    assert sorted(sources["a"].inputs.values()) == ["1.jsonl", "2.jsonl.gz"]
+    assert sum(split.documents for split in sources["a"].splits.values()) == 2
+    assert "| a" in store_table(prepared).markdown()
+    assert "all of zh" in store_table(prepared).markdown()
+    assert "1.jsonl, 2.jsonl.gz" in inputs_table(settings).markdown()
+    again = prepare_data(settings)
+    assert again.written == []
+    assert "there" in store_table(again).markdown()
+
+
+def test_a_renamed_file_is_the_same_and_a_changed_one_is_not(config: Prepare, tmp_path: Path) -> None:
+    settings = config({"1.jsonl": line("1")})
+    prepare_data(settings)
+    (tmp_path / "in" / "1.jsonl").rename(tmp_path / "in" / "2.jsonl")
+    assert prepare_data(settings).written == []
+    config({"2.jsonl": line("1") + line("2")})
+    with pytest.raises(ValueError, match=r"since then 2\.jsonl changed; set PrepareData\.rebuild = True"):
+        prepare_data(settings)
+    assert prepare_data(config({}, rebuild=True)).written == ["a"]
+
+
+def test_lines_left_out_are_counted(config: Prepare) -> None:
+    files: dict[str, str | bytes] = {"1.jsonl": line("1") + "{\n" + line("2") + line("1") + '{"lang": "en"}\n'}
+    prepared = prepare_data(config(files, on_bad="skip"))
+    assert prepared.skipped == {"wrong JSON": 1, "duplicate id": 1, "no text": 1}
+    assert sum(split.documents for split in prepared.store.sources["a"].splits.values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"1.jsonl": line("1") + line("1")}, r"1\.jsonl, line 2: the id '1' was seen before in source 'a'"),
+        ({"1.jsonl": line("1"), "2.jsonl": line("1")}, r"2\.jsonl, line 1: the id '1' was seen before"),
+        ({"1.jsonl": line("1") + "{"}, r"1\.jsonl, line 2: wrong JSON"),
+        ({"1.jsonl": line("1") + '{"lang": "en"}'}, r"1\.jsonl, line 2: no `text`"),
+        ({"1.jsonl": line("1").encode() + b"\xff\n"}, r"1\.jsonl, line 2: not UTF-8"),
+        ({"1.jsonl.gz": gzip.compress((line("1") * 9).encode())[:-20]}, r"1\.jsonl\.gz is cut off"),
+        ({"1.jsonl": ""}, r"1\.jsonl holds no document"),
+        ({}, r"in holds no \.jsonl or \.jsonl\.gz file"),
+        (
+            {"1.jsonl": line("1") + line("2", source="b")},
+            r"the document '2' is of source 'b' in 'en', others",
+        ),
+        ({"1.jsonl": line("1") + line("2", lang="zh")}, "is of source 'a' in 'zh', others before it of 'a' in 'en'"),
+        (
+            {"1.jsonl": line("1"), "2.jsonl": line("2", lang="zh")},
+            r"2\.jsonl: the document '2' is of source",
+        ),
+    ],
+)
+def test_bad_input(config: Prepare, files: dict[str, str | bytes], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare_data(config(files))
+
+
+def test_what_is_missing(config: Prepare, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no tokenizer .*none\.model"):
+        prepare_data(config({"1.jsonl": line("1")}, tokenizer=str(tmp_path / "none.model")))
+    with pytest.raises(ValueError, match=r"PrepareData\.held_out must be at least 0 and below 1, not 1\.0"):
+        config({}, held_out=1.0)
+
+
+def launch(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, f"launch/{script}.py", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_two_commands(tmp_path: Path) -> None:
+    model, store = tmp_path / "t.model", tmp_path / "store"
+    for lang in ("zh", "en"):
+        lines = (FIXTURES / "documents.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        (tmp_path / f"{lang}.jsonl").write_text("".join(x for x in lines if f'"lang": "{lang}"' in x), encoding="utf-8")
+    inputs = f"('{tmp_path / 'zh.jsonl'}', '{tmp_path / 'en.jsonl'}')"
+    train = [f"--gin.TrainTokenizer.{x}" for x in (f"inputs={inputs}", f"output={model}", "vocab_size=600")]
+    assert "2 files of" in launch("train_tokenizer", train[0], "--dry_run").stdout
+    done = launch("train_tokenizer", *train)
+    assert done.returncode == 0, done.stderr
+    assert "bytes per token" in done.stdout
+    prepare = [f"--gin.PrepareData.{x}" for x in (f"inputs={inputs}", f"tokenizer={model}", f"store={store}")]
+    assert "fixture_zh" in launch("prepare_data", prepare[0], "--dry_run").stdout
+    assert not store.exists()
+    done = launch("prepare_data", *prepare, "--workdir", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert "all of zh" in done.stdout
+    assert (tmp_path / "run" / "config.json").exists()
+    model.unlink()
+    done = launch("prepare_data", *prepare)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: there is no tokenizer {model}; train one with launch/train_tokenizer.py"
+    ]
