@@ -68,7 +68,7 @@ def bits_per_byte(run: Path, store: Path, held_out: Path, seed: int, steps: int)
             f"Mixture.seed={seed}",
             f"Loop.seed={seed}",
             f"Loop.steps={steps}",
-            f"Loop.batch_rows={ROWS}",
+            f"Loop.global_batch_size={ROWS}",
             f"Loop.evaluate_every={steps}",
             "Model.compute_dtype=float32",  # whatever is the fastest here
             "Optimizer.name=muon",

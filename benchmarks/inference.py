@@ -44,11 +44,11 @@ def main() -> None:
     from mindllm_jax.reporting.tables import Table
     from mindllm_jax.store.rows import SplitRows
     from mindllm_jax.store.store import TokenStore
-    from mindllm_jax.training.restore import load_decoder
+    from mindllm_jax.training.load_run import load_decoder
 
     loaded, store = load_decoder(arguments.run), TokenStore.open(arguments.store)
     sources = [source for of_language in held_out_sources(store).values() for source in of_language]
-    length, count = loaded.model.max_length, min(arguments.tokens, loaded.model.max_length // 2)
+    length, count = loaded.model.max_seq_len, min(arguments.tokens, loaded.model.max_seq_len // 2)
     sampling, (first, *_) = Sampling(temperature=0, max_tokens=count), sources
     rows: list[tuple[Any, ...]] = []
     for batch in map(int, arguments.batches.split(",")):
@@ -56,7 +56,7 @@ def main() -> None:
         prompts = list(np.asarray(read.read(np.arange(batch) % len(read)).tokens))
 
         def answer(prompts: list[np.ndarray] = prompts, batch: int = batch) -> None:
-            generate(loaded.decoder, loaded.tokenizer, prompts, sampling, stop_ids=(), batch_rows=batch)
+            generate(loaded.decoder, loaded.tokenizer, prompts, sampling, stop_ids=(), batch_size=batch)
 
         seconds = taken(answer)
         rows.append((f"generate, batch {batch}", batch * count / seconds, 1e3 * seconds / count))

@@ -61,7 +61,7 @@ def write_tokens(folder: Path, count: int) -> None:
 def loader(folder: Path, rows: int, length: int, sharding: NamedSharding) -> Generator[int, None, None]:
     """Tokens of each batch, through the mixture."""
     mixture = Mixture(str(folder / "store"), weights=SHARES, sequence_length=length)
-    reader = MixtureRows(mixture, TokenStore.open(mixture.store), steps=1, batch_rows=rows)
+    reader = MixtureRows(mixture, TokenStore.open(mixture.store), steps=1, global_batch_size=rows)
     with GlobalBatches(reader, rows, sharding) as batches:
         for _, batch in batches:
             jax.block_until_ready(batch)

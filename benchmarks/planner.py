@@ -49,8 +49,8 @@ class Published(NamedTuple):
 
 def shape(layers: int, width: int, remat: str) -> dict[str, Any]:
     """MaxText's scaled models (configs/tpu/*/{16,32,64}b.sh with base.yml and its rule for global_parameter_scale)."""
-    heads = {"heads": 64, "head_dim": 128, "feed_forward": 28672, "vocab_size": 32000, "mlp": "swiglu"}
-    return {"layers": layers, "width": width, "remat": remat, "max_length": 2048, **heads}
+    heads = {"heads": 64, "head_dim": 128, "mlp_dim": 28672, "vocab_size": 32000, "mlp": "swiglu"}
+    return {"layers": layers, "width": width, "remat": remat, "max_seq_len": 2048, **heads}
 
 
 README = "MaxText, configs/tpu"
@@ -79,7 +79,7 @@ def published() -> Table:
         here = chip(devices[0].device_kind)
         assert here is not None
         sizes = {"slices": 1, "data": 1, "fsdp": 1, "context": 1, "tensor": 1} | run.mesh
-        loop = Loop(batch_rows=run.rows * len(devices), compiler_options=OPTIONS)
+        loop = Loop(global_batch_size=run.rows * len(devices), compiler_options=OPTIONS)
         predicted = estimate(model, loop, 2048, sizes, 1, devices, here).time
         # Twice the keys: attention is not halved there.
         took = flops_per_token(model, 2 * 2048) * run.rows * 2048 / (run.tflops * 1e12)
@@ -103,7 +103,7 @@ def planner(preset: str, topology: str, compiled: int, rows: int = BATCH) -> Pla
     """What is planned for a preset's pre-training."""
     hardware = "gpu" if topology.startswith("h") else "tpu"
     files = (f"configs/pretrain/mindllm_{preset}.gin", f"configs/hardware/{hardware}.gin")
-    settings = (f"Planner.topology={topology}", f"Planner.compile={compiled}", f"Loop.batch_rows={rows}")
+    settings = (f"Planner.topology={topology}", f"Planner.compile={compiled}", f"Loop.global_batch_size={rows}")
     words = [word for file in files for word in ("--gin", file)]
     words += [f"--gin.{setting}" for setting in (*settings, "Mixture.store=none")]
     if hardware == "gpu":
@@ -116,7 +116,7 @@ def record(plan: Plan) -> list[dict[str, Any]]:
     return [
         {
             "mesh": way.candidate.axes(),
-            "micro": way.candidate.accumulation,
+            "micro": way.candidate.grad_accum_steps,
             "remat": way.candidate.remat,
             "compiled": way.compiled is not None,
             "fits": plan.fits(way),
@@ -249,7 +249,7 @@ split: rows of an earlier commit are of that step.
 - Without the options of `configs/hardware/tpu.gin` every collective stands alone; with them the layers' all-gathers
   run beside products.
 - Left to the compiler, the embedding's gradient is summed whole ([V D] in float32 on every device);
-  `mindllm_jax/parallel/embedding.py` exchanges columns for tokens instead.
+  `mindllm_jax/parallel/embedding_lookup.py` exchanges columns for tokens instead.
 
 `tests/planning/test_compiled_for_tpu.py` holds the compiler to this (slow).
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mindllm_jax.hardware.peak_rates import Chip
     from mindllm_jax.model.config import Model
 
-SMALL = {"layers": 2, "width": 128, "heads": 2, "head_dim": 64, "feed_forward": 256, "vocab_size": 1024}
+SMALL = {"layers": 2, "width": 128, "heads": 2, "head_dim": 64, "mlp_dim": 256, "vocab_size": 1024}
 PLANNED_FOR = "NVIDIA H100 80GB HBM3"
 TRIES = 4
 COLUMNS = (
@@ -49,7 +49,7 @@ COLUMNS = (
 class Way(NamedTuple):
     """How a step is run, with the memory and the seconds that the planner expects of ours."""
 
-    accumulation: int  # micro-batches
+    grad_accum_steps: int  # micro-batches
     remat: str
     bytes: float
     expected: float
@@ -63,7 +63,7 @@ def model_of(preset: str, attention: str | None, remat: str, *, small: bool) -> 
     words = ["--gin", f"configs/model/{preset}.gin", "--gin.Mixture.store=none"]
     model = configuration.load(Pretrain, configuration.command_line("", words)).model
     model = dataclasses.replace(model, attention=attention, remat=remat, compute_dtype="bfloat16")
-    return dataclasses.replace(model, **SMALL, max_length=256) if small else model
+    return dataclasses.replace(model, **SMALL, max_seq_len=256) if small else model
 
 
 def planned(model: Model, rows: int, kind: str, chip: Chip) -> list[Way]:
@@ -74,9 +74,9 @@ def planned(model: Model, rows: int, kind: str, chip: Chip) -> list[Way]:
     from mindllm_jax.planning.roofline import REACHED
     from mindllm_jax.training.run_spec import Loop
 
-    found = candidates(model, Loop(batch_rows=rows), model.max_length, [DescribedGpu(0, kind)], chip)
+    found = candidates(model, Loop(global_batch_size=rows), model.max_seq_len, [DescribedGpu(0, kind)], chip)
     return [
-        Way(candidate.accumulation, candidate.remat, needed, candidate.time.total / REACHED["gpu"])
+        Way(candidate.grad_accum_steps, candidate.remat, needed, candidate.time.total / REACHED["gpu"])
         for candidate in found
         if (needed := sum(candidate.memory.values())) <= USABLE * chip.memory
     ]
@@ -91,18 +91,18 @@ def sparing(ways: list[Way]) -> Iterator[Way]:
             room = 0.9 * way.bytes
 
 
-def measure(side: str, model: Model, rows: int, accumulation: int, seconds: float) -> dict[str, Any]:
+def measure(side: str, model: Model, rows: int, grad_accum_steps: int, seconds: float) -> dict[str, Any]:
     """Median seconds of a step, of which the first two are left out, the peak of memory, and the machine's product."""
     if side == "peer":
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        step = steps.peer(model, rows, device=device, accumulation=accumulation, compiled=device == "cuda")
+        step = steps.peer(model, rows, device=device, grad_accum_steps=grad_accum_steps, compiled=device == "cuda")
         taken = steps.median_seconds(step, seconds, warm=2)
         return {"seconds": taken, "peak": torch.cuda.max_memory_allocated() if device == "cuda" else None}
     import jax
 
-    taken = steps.median_seconds(steps.ours(model, rows, accumulation), seconds, warm=2)
+    taken = steps.median_seconds(steps.ours(model, rows, grad_accum_steps), seconds, warm=2)
     peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return {"seconds": taken, "peak": peak, "product": matrix_product_rate()}
 
@@ -136,7 +136,7 @@ def first_that_fits(side: str, preset: str, attention: str, ways: list[Way], com
     """The first of the ways that has the memory, with what was measured of it; None where the time is up."""
     result: dict[str, Any] = {"failed": "no way has the memory by the planner's arithmetic"}
     for way in ways[:TRIES]:
-        words = [side, preset, attention, way.remat, str(way.accumulation), *common]
+        words = [side, preset, attention, way.remat, str(way.grad_accum_steps), *common]
         found = kept.measure((*words, tiles_digest()), lambda words=words: child(words, kept.left()))
         if found is None:
             return None
@@ -152,13 +152,13 @@ def row_of(name: str, model: Model, rows: int, found: dict[str, Any], product: f
 
     way: Way | None = found.get("way")
     taken, peak = found.get("seconds"), found.get("peak")
-    rate = rows * model.max_length / taken if taken else None
-    flops = rate * flops_per_token(model, model.max_length) if rate else None
+    rate = rows * model.max_seq_len / taken if taken else None
+    flops = rate * flops_per_token(model, model.max_seq_len) if rate else None
     mfu = 100 * flops / known.flops if flops and known else None
     share = 100 * flops / product if flops and product else None
     gib = peak / 2**30 if peak else None
     failed = found.get("failed", "")
-    how = (way.accumulation, way.remat) if way else (None, None)
+    how = (way.grad_accum_steps, way.remat) if way else (None, None)
     expected = way.expected if way and name.startswith("ours") else None
     return name, *how, rate, mfu, share, taken, expected, gib, failed
 
@@ -177,9 +177,9 @@ def main() -> None:
     parser.add_argument("--child", nargs=8, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        side, preset, attention, remat, accumulation, small, count, seconds = arguments.child
+        side, preset, attention, remat, grad_accum_steps, small, count, seconds = arguments.child
         model = model_of(preset, None if attention == "none" else attention, remat, small=small == "small")
-        print(json.dumps(measure(side, model, int(count), int(accumulation), float(seconds))))
+        print(json.dumps(measure(side, model, int(count), int(grad_accum_steps), float(seconds))))
         return
 
     # This process asks for names alone; what is measured gets the memory. Ours and the peer have the first GPU.
@@ -217,7 +217,7 @@ def main() -> None:
         rows.append((preset, *row_of(name, model, count, found, product, known)))
         print(*rows[-1], file=sys.stderr)
         if arguments.markdown:
-            caption = f"{kind}, steps of {count} rows of {model.max_length}, jax {jax.__version__}; {FLOPS_FORMULA}"
+            caption = f"{kind}, steps of {count} rows of {model.max_seq_len}, jax {jax.__version__}; {FLOPS_FORMULA}"
             command = f"`python benchmarks/scaling.py {' '.join(sys.argv[1:])}`"
             write_text(arguments.markdown, f"{command}\n\n{Table(COLUMNS, rows, caption).markdown()}")
     print(Table(COLUMNS, rows, FLOPS_FORMULA).markdown())

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mindllm_jax.model.config import Model
 
 
-def ours(model: Model, rows: int, accumulation: int = 1) -> Callable[[], Any]:
+def ours(model: Model, rows: int, grad_accum_steps: int = 1) -> Callable[[], Any]:
     """A step over all devices, parameters split over them; it returns when it is done."""
     import jax
     import numpy as np
@@ -26,11 +26,11 @@ def ours(model: Model, rows: int, accumulation: int = 1) -> Callable[[], Any]:
     abstract = abstract_model(model, Sharding(MeshAxes(data=1, fsdp=-1).build()))
     optimizer = Optimizer().build(1000, abstract.roles)
     state = [initial_state(initial_params(model, abstract, 0), abstract, optimizer)]
-    compiled = make_step(abstract, optimizer, accumulation=accumulation)
-    shape = (rows, model.max_length)
-    tokens = np.random.default_rng(0).integers(0, model.vocab_size, (rows, model.max_length + 1), dtype=np.int32)
+    compiled = make_step(abstract, optimizer, grad_accum_steps=grad_accum_steps)
+    shape = (rows, model.max_seq_len)
+    tokens = np.random.default_rng(0).integers(0, model.vocab_size, (rows, model.max_seq_len + 1), dtype=np.int32)
     whole = np.ones(shape, np.int32)
-    positions = np.broadcast_to(np.arange(model.max_length, dtype=np.int32), shape)
+    positions = np.broadcast_to(np.arange(model.max_seq_len, dtype=np.int32), shape)
     batch = Batch(tokens[:, :-1], tokens[:, 1:], whole.astype(np.float32), whole, positions)
     batch = jax.device_put(batch, abstract.sharding.named("batch", "length"))
 
@@ -41,10 +41,12 @@ def ours(model: Model, rows: int, accumulation: int = 1) -> Callable[[], Any]:
     return step
 
 
-def peer(model: Model, rows: int, *, device: str, accumulation: int = 1, compiled: bool = False) -> Callable[[], Any]:
+def peer(
+    model: Model, rows: int, *, device: str, grad_accum_steps: int = 1, compiled: bool = False
+) -> Callable[[], Any]:
     """LlamaForCausalLM of the same shape with sdpa attention and fused AdamW; bfloat16 is autocast.
 
-    accumulation: micro-batches of a step. compiled: through torch.compile.
+    grad_accum_steps: micro-batches of a step. compiled: through torch.compile.
     """
     import torch
     from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
@@ -61,8 +63,8 @@ def peer(model: Model, rows: int, *, device: str, accumulation: int = 1, compile
         num_attention_heads=model.heads,
         num_key_value_heads=model.key_heads,
         head_dim=model.head_dim,
-        intermediate_size=model.feed_forward,
-        max_position_embeddings=model.max_length,
+        intermediate_size=model.mlp_dim,
+        max_position_embeddings=model.max_seq_len,
         tie_word_embeddings=model.tied,
         attn_implementation="sdpa_causal",  # pyright: ignore[reportCallIssue]  known to the base class alone
         use_cache=False,
@@ -71,13 +73,13 @@ def peer(model: Model, rows: int, *, device: str, accumulation: int = 1, compile
         network: Any = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     run = torch.compile(network) if compiled else network
-    tokens = torch.randint(0, model.vocab_size, (rows, model.max_length), device=device)
+    tokens = torch.randint(0, model.vocab_size, (rows, model.max_seq_len), device=device)
 
     def step() -> None:
-        for part in tokens.chunk(accumulation):
+        for part in tokens.chunk(grad_accum_steps):
             with torch.autocast(device, dtype=torch.bfloat16, enabled=model.compute_dtype == "bfloat16"):
                 loss = run(input_ids=part, labels=part).loss
-            (loss / accumulation).backward()
+            (loss / grad_accum_steps).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -43,8 +43,8 @@ def model_of(shape: Shape, dtype: str) -> Any:
         width=shape.width,
         heads=shape.width // 64,
         head_dim=64,
-        feed_forward=3 * shape.width,
-        max_length=LENGTH,
+        mlp_dim=3 * shape.width,
+        max_seq_len=LENGTH,
         compute_dtype="float32" if dtype == "float32" else "bfloat16",
     )
 

@@ -36,8 +36,9 @@ CONFIG = "configs/pretrain/hardware_check.gin"
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
 RESUMED = {"Loop.steps": 60, "Loop.log_every": 1, "Loop.evaluate_every": 1000, "Checkpointing.every_steps": 20}
 SMALL = {
-    "Model.layers": 2, "Model.width": 64, "Model.heads": 1, "Model.feed_forward": 128, "Model.vocab_size": 1000,
-    "Model.max_length": 32, "Model.compute_dtype": "float32", "Mixture.sequence_length": 32, "Loop.batch_rows": 8,
+    "Model.layers": 2, "Model.width": 64, "Model.heads": 1, "Model.mlp_dim": 128, "Model.vocab_size": 1000,
+    "Model.max_seq_len": 32, "Model.compute_dtype": "float32", "Mixture.sequence_length": 32,
+    "Loop.global_batch_size": 8,
 }  # fmt: skip
 POINTS = 200
 """Of a curve at most."""

@@ -13,9 +13,9 @@ def main() -> None:
 
     from pathlib import Path
 
-    from mindllm_jax.generation.chat import Chat, Session, harmless, talk, typed_lines
+    from mindllm_jax.generation.chat import Chat, Session, read_input, strip_control_chars, talk
     from mindllm_jax.parallel.startup import start
-    from mindllm_jax.training.restore import load_decoder, read_run
+    from mindllm_jax.training.load_run import load_decoder, read_run
 
     config = configuration.load(Chat, arguments)
     start()
@@ -26,10 +26,10 @@ def main() -> None:
     session = Session(load_decoder(Path(config.run)), config)
 
     def write(text: str) -> None:
-        print(harmless(text), end="", flush=True)
+        print(strip_control_chars(text), end="", flush=True)
 
     if config.prompt is None:
-        talk(session, typed_lines("> "), write)
+        talk(session, read_input("> "), write)
         return
     for piece in session.reply(config.prompt):
         write(piece)

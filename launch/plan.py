@@ -1,7 +1,7 @@
 """What a run needs on hardware that is not here: memory, the time of a step, and the settings to take.
 
 python launch/plan.py --gin configs/pretrain/mindllm_3b.gin --gin configs/hardware/tpu.gin --topology v5p:4x4x4
-    --gin.Loop.batch_rows=320 [--workdir runs/plan]
+    --gin.Loop.global_batch_size=320 [--workdir runs/plan]
 Topologies: v4, v5e, v5p, v6e or tpu7x with the shape of a slice (v5e:16x16); a100, h100 or h200 with nodes x GPUs
 (h100:8x8).
 """

@@ -39,10 +39,10 @@ def main() -> None:
         check_records(config, arguments)
     corpus, load = config.corpus, None
     if corpus.scoring.run:
-        from mindllm_jax.evaluation.surprise import load_surprise, pinned
+        from mindllm_jax.evaluation.perplexity import load_scorer, with_checkpoint
 
-        corpus = replace(corpus, scoring=pinned(corpus.scoring))
-        load = partial(load_surprise, corpus.scoring)
+        corpus = replace(corpus, scoring=with_checkpoint(corpus.scoring))
+        load = partial(load_scorer, corpus.scoring)
     if not clean(corpus, load):
         print("submitted to Slurm (see squeue); run the same command again when the jobs are done")
         return

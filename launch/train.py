@@ -19,13 +19,13 @@ def main() -> None:
     import rich
 
     from mindllm_jax.evaluation.bits_per_byte import held_out_bits
-    from mindllm_jax.mixture.report import plan_mixture
+    from mindllm_jax.mixture.report import mixture_report
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.parallel.together import require_same, together
     from mindllm_jax.reporting.run import run_report
     from mindllm_jax.store.store import TokenStore
     from mindllm_jax.training.fastest import decided
-    from mindllm_jax.training.loop import Every
+    from mindllm_jax.training.loop import Periodic
     from mindllm_jax.training.pretrain import Pretrain, pretrain
     from mindllm_jax.training.run_folder import run_folder
 
@@ -36,14 +36,16 @@ def main() -> None:
         return
     store = together(lambda: TokenStore.open(config.data.store))
     if "print_schedule" in arguments.switches:
-        planned = plan_mixture(config.data, store, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
-        rich.print(planned.table.terminal())
-        print(*(f"warning: {warning}" for warning in planned.warnings), sep="\n", end="")
+        report = mixture_report(
+            config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size
+        )
+        rich.print(report.table.terminal())
+        print(*(f"warning: {warning}" for warning in report.warnings), sep="\n", end="")
         return
     require_same(f"the token store {store.url}", store.manifest.to_json())
-    held_out = Every(config.loop.evaluate_every, held_out_bits(config.data, store))
+    held_out = Periodic(config.loop.evaluate_every, held_out_bits(config.data, store))
     with run_folder(config, arguments) as (workdir, accept):
-        pretrain(config, store, workdir, every=[held_out], accept=accept, decide=decided)
+        pretrain(config, store, workdir, periodic=[held_out], accept=accept, decide=decided)
         if jax.process_index() == 0:
             print(f"report: {run_report(workdir)}")
 

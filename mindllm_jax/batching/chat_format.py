@@ -30,7 +30,7 @@ class EncodedConversation(NamedTuple):
     """
 
     ids: np.ndarray
-    said: np.ndarray
+    loss_mask: np.ndarray
 
 
 def encode_conversations(tokenizer: Tokenizer, conversations: Sequence[Sequence[Turn]]) -> list[EncodedConversation]:
@@ -45,12 +45,12 @@ def encode_conversations(tokenizer: Tokenizer, conversations: Sequence[Sequence[
     )
 
     def encode(turns: Sequence[Turn]) -> EncodedConversation:
-        parts, said = [doc], [False]
+        parts, loss_mask = [doc], [False]
         for _ in turns:
             question, answer = next(rest), next(rest)
             parts += [user, newline, question, newline, assistant, newline, answer, doc]
-            said += [False] * 6 + [True] * 2
-        return EncodedConversation(np.concatenate(parts), np.repeat(said, [len(part) for part in parts]))
+            loss_mask += [False] * 6 + [True] * 2
+        return EncodedConversation(np.concatenate(parts), np.repeat(loss_mask, [len(part) for part in parts]))
 
     return [encode(turns) for turns in conversations]
 

@@ -24,7 +24,7 @@ class GlobalBatches:
     def __init__(
         self,
         rows: Rows,
-        batch_rows: int,
+        global_batch_size: int,
         sharding: jax.sharding.NamedSharding,
         *,
         first_row: int = 0,
@@ -33,22 +33,24 @@ class GlobalBatches:
         """
         Args:
             rows: where they come from.
-            batch_rows: B, over all processes.
+            global_batch_size: B, over all processes.
             sharding: of a [B T] array.
             first_row: the first row of the first batch.
             prefetch: how many batches may lie ready.
 
         Raises ValueError when the sharding cannot divide B rows of T tokens evenly.
         """
-        if min(batch_rows, prefetch) < 1:
-            raise ValueError(f"batch_rows and prefetch must be at least 1, not {batch_rows} and {prefetch}")
+        if min(global_batch_size, prefetch) < 1:
+            raise ValueError(
+                f"global_batch_size and prefetch must be at least 1, not {global_batch_size} and {prefetch}"
+            )
         self._rows, self._sharding = rows, sharding
-        self._shape = (batch_rows, rows.sequence_length)
+        self._shape = (global_batch_size, rows.sequence_length)
         _require_even(self._shape, sharding)
         self._first_row = first_row
-        self._count = -(-(len(rows) - first_row) // batch_rows) if isinstance(rows, Sized) else None
+        self._count = -(-(len(rows) - first_row) // global_batch_size) if isinstance(rows, Sized) else None
         slices = sharding.addressable_devices_indices_map(self._shape).values()
-        self._held = np.unique([np.arange(batch_rows)[index[0]] for index in slices if index is not None])
+        self._held = np.unique([np.arange(global_batch_size)[index[0]] for index in slices if index is not None])
         self._ready: queue.Queue[tuple[int, Batch] | BaseException | None] = queue.Queue(prefetch)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="batches", daemon=True)

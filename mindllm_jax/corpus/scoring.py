@@ -44,14 +44,14 @@ def score_corpus(config: CleanCorpus, load: Callable[[], Scorer]) -> bool:
     Raises as `clean_corpus` does, and ValueError where the model's bits are not finite.
     """
     if config.scoring.step is None:
-        raise ValueError("Scoring.step must be a number here; evaluation.surprise.pinned finds the newest")
+        raise ValueError("Scoring.step must be a number here; evaluation.surprise.with_checkpoint finds the newest")
     scored, output = Path(config.output) / "scored", chosen_folder(config)
     files = len(list((Path(config.output) / "documents").rglob("*.jsonl.gz")))
     if not files:
         raise ValueError(f"there are no documents in {config.output}/documents to be scored")
     scoring = dataclasses.asdict(config.scoring)
     kept = scoring.pop("keep")
-    del scoring["batch_rows"]
+    del scoring["batch_size"]
     same_settings(scored, scoring, "set that run, step and tokens again")
     same_settings(output, {"keep": kept}, "set that")
     return run_stages([score_stage(config, load, files)], scored / "logs", config.executor) and run_stages(

@@ -171,7 +171,7 @@ class Scoring:
         run: folder of a pre-training run; "" scores nothing.
         step: of its checkpoint; None: the newest.
         tokens: of a document that are read at most, from its beginning.
-        batch_rows: rows that the model reads at a time; documents are packed into them.
+        batch_size: rows that the model reads at a time; documents are packed into them.
         keep: of each part the share of documents to keep, 0 to 1, chosen by the hashes of their ids; the part that
             surprises least comes first. (1.0,) keeps all and writes down the bits, to be looked at before
             anything is cut.
@@ -180,11 +180,11 @@ class Scoring:
     run: str = ""
     step: int | None = None
     tokens: int = 512
-    batch_rows: int = 16
+    batch_size: int = 16
     keep: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "tokens", "batch_rows")
+        require_at_least(self, 1, "tokens", "batch_size")
         require_at_least(self, 0, "step")
         require_local(self, "run")
         if not any(self.keep) or not all(0 <= share <= 1 for share in self.keep):

@@ -12,9 +12,9 @@ import jax
 from flax import nnx
 
 from mindllm_jax.checks import require_at_least, require_local
-from mindllm_jax.evaluation.benchmark import fit_generation, load_tasks, run_task
 from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_sources, split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
+from mindllm_jax.evaluation.lm_eval_tasks import fit_generation, load_tasks, run_task
 from mindllm_jax.files import read_json
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
@@ -24,7 +24,7 @@ from mindllm_jax.reporting.tables import Table
 from mindllm_jax.store.store import TokenStore
 from mindllm_jax.store.texts import split_texts
 from mindllm_jax.training.cost import flops_per_token
-from mindllm_jax.training.restore import LoadedRun, RunRecord, load_decoder, read_run
+from mindllm_jax.training.load_run import LoadedRun, RunRecord, load_decoder, read_run
 from mindllm_jax.training.state import abstract_model
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Evaluate:
     step: int | None = None  # of the checkpoint; None: the newest
     untrained: bool = False  # fresh parameters in place of trained ones: where the run began
     store: str | None = None  # token store with the held-out documents; None: the one that the run was pre-trained on
-    sequence_length: int | None = None  # of the rows; None: that of pre-training, or else Model.max_length
+    sequence_length: int | None = None  # of the rows; None: that of pre-training, or else Model.max_seq_len
     baselines: bool = True  # xz and a byte-level 5-gram on the same bytes
     baseline_bytes: int = 100_000_000  # training text of a language that n-grams are counted in at most
     tasks: dict[str, str] = field(default_factory=dict)  # continuation_zh, continuation_en: the file of its items
@@ -49,11 +49,11 @@ class Evaluate:
     task_limit: int | None = None  # items of a task at most
     max_gen_toks: int | None = None  # new tokens of a generating task; None: what the task says, or else 256
     download: bool = False  # the data sets of harness_tasks may be fetched
-    batch_rows: int = 16  # sequences of a task at a time
+    batch_size: int = 16  # sequences of a task at a time
     mesh: MeshAxes = field(default_factory=MeshAxes)
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "sequence_length", "baseline_bytes", "task_limit", "max_gen_toks", "batch_rows")
+        require_at_least(self, 1, "sequence_length", "baseline_bytes", "task_limit", "max_gen_toks", "batch_size")
         require_at_least(self, 0, "step")
         require_local(self, "run", "tasks")
 
@@ -106,7 +106,7 @@ def _look(config: Evaluate) -> tuple[dict[str, Task], TokenStore, int]:
     tasks: dict[str, Task] = {}
     if config.tasks or config.harness_tasks:
         tasks = load_tasks(config.tasks, config.harness_tasks, download=config.download)
-        fit_generation(tasks, record.model.max_length, config.max_gen_toks)
+        fit_generation(tasks, record.model.max_seq_len, config.max_gen_toks)
     return tasks, *_held_out(config, record)
 
 
@@ -178,7 +178,7 @@ def _run_tasks(
     for name, task in tasks.items():
         try:
             metrics = run_task(
-                name, task, loaded.decoder, loaded.tokenizer, limit=config.task_limit, batch_rows=config.batch_rows
+                name, task, loaded.decoder, loaded.tokenizer, limit=config.task_limit, batch_size=config.batch_size
             )
             result["tasks"] = result.get("tasks", {}) | {name: metrics}
         except Exception as error:  # a task is other people's code, which may raise anything
@@ -206,10 +206,11 @@ def _held_out(config: Evaluate, record: RunRecord) -> tuple[TokenStore, int]:
     store = TokenStore.open(url, record.tokenizer)
     if not held_out_sources(store):
         raise ValueError(f"the token store {url} holds no documents out; write it with a larger PrepareData.held_out")
-    length = config.sequence_length or pretraining.get("sequence_length") or record.model.max_length
-    if length > record.model.max_length:
+    length = config.sequence_length or pretraining.get("sequence_length") or record.model.max_seq_len
+    if length > record.model.max_seq_len:
         raise ValueError(
-            f"Evaluate.sequence_length = {length} is longer than the run's Model.max_length = {record.model.max_length}"
+            f"Evaluate.sequence_length = {length} is longer than the run's Model.max_seq_len ="
+            f" {record.model.max_seq_len}"
         )
     return store, length
 

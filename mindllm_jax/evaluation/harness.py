@@ -25,7 +25,7 @@ def require_harness() -> None:
         raise ImportError("benchmark tasks need lm-evaluation-harness: pip install 'mindllm-jax[eval]'") from error
 
 
-def harness_model(decoder: Decoder, tokenizer: Tokenizer, *, batch_rows: int = 16) -> HarnessRequests:
+def harness_model(decoder: Decoder, tokenizer: Tokenizer, *, batch_size: int = 16) -> HarnessRequests:
     """A model that lm-evaluation-harness (0.4.13 or later) can evaluate: it is an `lm_eval.api.model.LM` too.
 
     Every process of a run asks it the same and gets the same answers. Raises ImportError where lm-eval is missing.
@@ -36,7 +36,7 @@ def harness_model(decoder: Decoder, tokenizer: Tokenizer, *, batch_rows: int = 1
     class HarnessModel(HarnessRequests, LM):
         def __init__(self) -> None:
             LM.__init__(self)
-            HarnessRequests.__init__(self, decoder, tokenizer, batch_rows)
+            HarnessRequests.__init__(self, decoder, tokenizer, batch_size)
 
     return HarnessModel()
 
@@ -48,14 +48,14 @@ class HarnessRequests:
         cut: how many requests, so far, were longer than the model reads and lost the beginning of their context.
     """
 
-    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, batch_rows: int):
-        self.decoder, self.tokenizer, self.batch_rows = decoder, tokenizer, batch_rows
+    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, batch_size: int):
+        self.decoder, self.tokenizer, self.batch_size = decoder, tokenizer, batch_size
         self.cut = 0
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """For each (context, continuation): natural log-likelihood, and whether greedy decoding would say it."""
         queries = [self._query(*request.args) for request in requests]
-        answers = likelihoods(self.decoder, queries, batch_rows=self.batch_rows)
+        answers = likelihoods(self.decoder, queries, batch_size=self.batch_size)
         self._count(sum(answer.cut > 0 for answer in answers), len(requests))
         return [(answer.log, answer.greedy) for answer in answers]
 
@@ -63,7 +63,7 @@ class HarnessRequests:
         """For each (text,): natural log-likelihood of the whole of it, in windows of what the model reads."""
         from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-        longest, doc = self.decoder.config.max_length, self.tokenizer.doc_id
+        longest, doc = self.decoder.config.max_seq_len, self.tokenizer.doc_id
         queries: list[Query] = []
         owners: list[int] = []
         for number, request in enumerate(requests):
@@ -72,7 +72,7 @@ class HarnessRequests:
                 queries.append(Query(*make_disjoint_window(window)))
                 owners.append(number)
         totals = [0.0] * len(requests)
-        for owner, answer in zip(owners, likelihoods(self.decoder, queries, batch_rows=self.batch_rows), strict=True):
+        for owner, answer in zip(owners, likelihoods(self.decoder, queries, batch_size=self.batch_size), strict=True):
             totals[owner] += answer.log
         return totals
 
@@ -95,7 +95,7 @@ class HarnessRequests:
                 sampling,
                 stop_strings=until,
                 truncate=True,
-                batch_rows=self.batch_rows,
+                batch_size=self.batch_size,
             )
             self._count(sum(completion.cut > 0 for completion in completions), len(numbers))
             for number, completion in zip(numbers, completions, strict=True):
@@ -117,11 +117,11 @@ class HarnessRequests:
         self.cut += cut
         if cut:
             log.warning(
-                "%d of %d requests are longer than the model reads (Model.max_length = %d tokens): the beginning of "
+                "%d of %d requests are longer than the model reads (Model.max_seq_len = %d tokens): the beginning of "
                 "their context was left out",
                 cut,
                 total,
-                self.decoder.config.max_length,
+                self.decoder.config.max_seq_len,
             )
 
 

@@ -17,7 +17,7 @@ from rich.progress import track
 from mindllm_jax.batching.packing import first_fit
 from mindllm_jax.model.decoder import Decoder
 
-ROW_LENGTH = 512  # rows that sequences are packed into have this length or a multiple, or Model.max_length
+ROW_LENGTH = 512  # rows that sequences are packed into have this length or a multiple, or Model.max_seq_len
 HEAD_CHUNK = 64  # tokens a row whose logits exist at one time
 
 
@@ -46,17 +46,17 @@ class _Sequence(NamedTuple):
 
 
 def likelihoods(
-    decoder: Decoder, queries: Sequence[Query], *, batch_rows: int = 16, title: str = "scoring"
+    decoder: Decoder, queries: Sequence[Query], *, batch_size: int = 16, title: str = "scoring"
 ) -> list[Likelihood]:
     """The likelihood of every query, in order; shows progress.
 
     Queries that differ in the last token only (the letters of a multiple choice) share one pass. Sequences are packed
     into rows of one length, as documents are in training, so that little is padded and one program serves all.
 
-    What is longer than Model.max_length loses its beginning. Raises ValueError for an empty context.
+    What is longer than Model.max_seq_len loses its beginning. Raises ValueError for an empty context.
     """
     answers = [Likelihood(0.0, True, 0)] * len(queries)
-    longest = decoder.config.max_length
+    longest = decoder.config.max_seq_len
     # Longest first, which packs well.
     sequences = sorted(_sequences(queries, longest), key=lambda sequence: -len(sequence.tokens))
     lengths = [len(sequence.tokens) for sequence in sequences]
@@ -64,7 +64,7 @@ def likelihoods(
     rows = [[sequences[i] for i in members] for members in first_fit(lengths, length).bins]
     asked = _rounded(max((sum(len(sequence.targets) for sequence in row) for row in rows), default=1))
     placement = decoder.layout.placement
-    count = placement.even_rows(batch_rows)
+    count = placement.even_rows(batch_size)
     batches = [rows[start : start + count] for start in range(0, len(rows), count)]
     definition, params = nnx.split(decoder)
     console = Console(stderr=True, quiet=jax.process_index() != 0)

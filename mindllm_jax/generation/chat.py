@@ -12,7 +12,7 @@ from mindllm_jax.batching.chat_format import Turn, encode_prompt
 from mindllm_jax.checks import require_local
 from mindllm_jax.generation.engine import stream
 from mindllm_jax.generation.sampling import Sampling
-from mindllm_jax.training.restore import LoadedRun
+from mindllm_jax.training.load_run import LoadedRun
 
 HELP = "/reset forgets the conversation, /quit (or Ctrl-D) leaves, Ctrl-C stops an answer"
 
@@ -41,7 +41,7 @@ class Session:
     def reply(self, text: str) -> Iterator[str]:
         """Yields the answer in pieces and remembers the turn, also one of which not all pieces were taken.
 
-        The first turns are forgotten when the conversation outgrows Model.max_length. Raises ValueError when the text
+        The first turns are forgotten when the conversation outgrows Model.max_seq_len. Raises ValueError when the text
         alone does.
         """
         decoder, _, tokenizer, *_ = self._run
@@ -50,7 +50,7 @@ class Session:
             yield from stream(decoder, tokenizer, text, sampling)
             return
         prompt = encode_prompt(tokenizer, self.turns, text)
-        while self.turns and len(prompt) + sampling.max_tokens > decoder.config.max_length:
+        while self.turns and len(prompt) + sampling.max_tokens > decoder.config.max_seq_len:
             del self.turns[0]
             self.forgotten += 1
             prompt = encode_prompt(tokenizer, self.turns, text)
@@ -102,15 +102,15 @@ def _answer(session: Session, text: str, write: Callable[[str], None]) -> None:
         write(f"[{error}]")
     write("\n")
     if session.forgotten > before:
-        write(f"[the first {session.forgotten} turns no longer fit in Model.max_length and are forgotten]\n")
+        write(f"[the first {session.forgotten} turns no longer fit in Model.max_seq_len and are forgotten]\n")
 
 
-def harmless(text: str) -> str:
+def strip_control_chars(text: str) -> str:
     """The text without what a terminal would obey: a model may say any byte, escape sequences included."""
     return "".join(" " if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
 
-def typed_lines(prompt: str) -> Iterator[str]:
+def read_input(prompt: str) -> Iterator[str]:
     """What is typed, line by line, until Ctrl-D."""
     with contextlib.suppress(ImportError):  # not everywhere
         import readline  # noqa: F401  arrow keys and history for input()

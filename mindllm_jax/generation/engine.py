@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mindllm_jax.generation.detokenizer import IncrementalDetokenizer
 from mindllm_jax.generation.sampling import Sampling, sample
-from mindllm_jax.generation.text import GrowingText
 from mindllm_jax.model.decoder import Cache, Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
@@ -48,9 +48,9 @@ def generate(
     stop_ids: Sequence[int] | None = None,
     stop_strings: Sequence[str] = (),
     truncate: bool = False,
-    batch_rows: int = 16,
+    batch_size: int = 16,
 ) -> list[Completion]:
-    """Continues each prompt; what a prompt gets does not depend on the others, nor on `batch_rows`.
+    """Continues each prompt; what a prompt gets does not depend on the others, nor on `batch_size`.
 
     Args:
         decoder: the model, in one process, on one device or a mesh.
@@ -60,9 +60,9 @@ def generate(
         stop_ids: tokens that end a row; `<doc>` by default.
         stop_strings: texts that end a row and are no part of it.
         truncate: cut what is too long of a prompt on its left, instead of refusing it.
-        batch_rows: prompts decoded at a time.
+        batch_size: prompts decoded at a time.
 
-    Raises ValueError for an empty prompt, one too long for Model.max_length, or a token outside the vocabulary.
+    Raises ValueError for an empty prompt, one too long for Model.max_seq_len, or a token outside the vocabulary.
     """
     rows = [
         _Row(number, prompt, decoder, tokenizer, sampling, stop_strings, truncate)
@@ -70,8 +70,8 @@ def generate(
     ]
     # Prompts of like length are padded least; with the longest first, a batch too large for the memory fails at once.
     by_length = sorted(rows, key=lambda row: -len(row.prompt))
-    for start in range(0, len(rows), batch_rows):
-        batch = by_length[start : start + batch_rows]
+    for start in range(0, len(rows), batch_size):
+        batch = by_length[start : start + batch_size]
         for _ in _grow(decoder, tokenizer, batch, sampling, stop_ids, BATCH_CHUNK):
             pass
     return [row.completion() for row in rows]
@@ -107,11 +107,11 @@ class _Row:
         truncate: bool = False,
     ):
         ids = [tokenizer.doc_id, *tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
-        longest = decoder.config.max_length
+        longest = decoder.config.max_seq_len
         room = longest - sampling.max_tokens
         if room < 1:
             raise ValueError(
-                f"Sampling.max_tokens = {sampling.max_tokens} leaves no room for a prompt in Model.max_length = "
+                f"Sampling.max_tokens = {sampling.max_tokens} leaves no room for a prompt in Model.max_seq_len = "
                 f"{longest}: ask for fewer tokens"
             )
         if not len(ids):
@@ -121,7 +121,7 @@ class _Row:
         if len(ids) > room and not truncate:
             raise ValueError(
                 f"prompt {number} has {len(ids)} tokens, and {sampling.max_tokens} new ones (Sampling.max_tokens) do "
-                f"not fit behind it in Model.max_length = {longest}: shorten it to {room}, or ask for fewer new tokens"
+                f"not fit behind it in Model.max_seq_len = {longest}: shorten it to {room}, or ask for fewer new tokens"
             )
         self.number = number
         self.cut = max(0, len(ids) - room)
@@ -129,7 +129,7 @@ class _Row:
         self.finish: Finish | None = None
         self._tokens: list[int] = []
         self._max_tokens = sampling.max_tokens
-        self._growing = GrowingText(tokenizer, stop_strings)
+        self._growing = IncrementalDetokenizer(tokenizer, stop_strings)
         self._text = ""
 
     def add(self, ids: list[int], stop_ids: Sequence[int]) -> str:
@@ -172,7 +172,7 @@ def _grow(
 ) -> Iterator[list[str]]:
     """Decodes until every row is finished; yields, after each chunk, the text that it added to each row."""
     stop_ids = (tokenizer.doc_id,) if stop_ids is None else tuple(stop_ids)
-    longest = decoder.config.max_length
+    longest = decoder.config.max_seq_len
     length = _rounded(max(len(row.prompt) for row in rows), longest - sampling.max_tokens)
     capacity = _rounded(length + sampling.max_tokens, longest)
     count = decoder.layout.placement.even_rows(_power_of_two(len(rows)))

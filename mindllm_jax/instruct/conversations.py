@@ -199,11 +199,11 @@ def _from_moss(chat: Any) -> list[Turn]:
     if not names or not all(isinstance(chat.get(name), dict) for name in names):
         raise BadLine("chat without turns", "`chat` must be an object of objects `turn_1`, `turn_2`, …")
 
-    def said(name: str, who: str) -> str:
+    def loss_mask(name: str, who: str) -> str:
         text = chat[name].get(who)
         return _text(_MOSS_MARKS.sub("", text) if isinstance(text, str) else text, f"chat.{name}.{who}")
 
-    return [Turn(said(name, "Human"), said(name, "MOSS")) for name in names]
+    return [Turn(loss_mask(name, "Human"), loss_mask(name, "MOSS")) for name in names]
 
 
 def _from_history(history: Any) -> list[Turn]:

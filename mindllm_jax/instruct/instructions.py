@@ -102,21 +102,21 @@ def keep_instructions(packed: PackedInstructions, store: Path) -> None:
     arrays = {
         f"{side}/{name}": getattr(rows, name)
         for side, rows in (("train", packed.train), ("held_out", packed.held_out))
-        for name in ("ids", "said", "conversations", "rows")
+        for name in ("ids", "loss_mask", "conversations", "rows")
     }
     np.savez(content, key=json.dumps(packed.key), counts=json.dumps(packed.counts), **arrays)
     write_bytes(store, content.getvalue())
 
 
-def instructions_table(packed: PackedInstructions, batch_rows: int) -> Table:
+def instructions_table(packed: PackedInstructions, global_batch_size: int) -> Table:
     """What there is to learn from, and what was left out."""
     rows: list[list[Cell]] = []
     for name, side in (("trained on", packed.train), ("held out", packed.held_out)):
         places = max(1, len(side) * side.sequence_length)
         count = len(side.conversations) - 1
         filled = (len(side.ids) - count) / places
-        rows.append([name, count, len(side.ids), int(side.said.sum()), len(side), f"{filled:.1%}"])
-    notes = [f"an epoch is {len(packed.train) / batch_rows:.1f} steps"]
+        rows.append([name, count, len(side.ids), int(side.loss_mask.sum()), len(side), f"{filled:.1%}"])
+    notes = [f"an epoch is {len(packed.train) / global_batch_size:.1f} steps"]
     notes += [f"{count} {reason}" for reason, count in sorted(packed.counts.items())]
     columns = ("instructions", "conversations", "tokens", "answer tokens", "rows", "filled")
     return Table(columns, rows, "; ".join(notes))
@@ -156,13 +156,13 @@ def _encoded(
         for start in range(0, len(read), _ENCODED_AT_ONCE):
             some = read[start : start + _ENCODED_AT_ONCE]
             encoded = encode_conversations(tokenizer, [conversation.turns for conversation in some])
-            for conversation, (ids, said) in zip(some, encoded, strict=True):
+            for conversation, (ids, loss_mask) in zip(some, encoded, strict=True):
                 if len(ids) > longest:
-                    if config.on_long == "drop" or not said[:longest].any():
+                    if config.on_long == "drop" or not loss_mask[:longest].any():
                         counts["conversations left out (too long)"] += 1
                         continue
                     counts["conversations cut"] += 1
-                yield conversation.id, EncodedConversation(ids[:longest], said[:longest])
+                yield conversation.id, EncodedConversation(ids[:longest], loss_mask[:longest])
 
 
 def _key(config: Instructions, tokenizer: Tokenizer, sides: dict[str, list[Path]]) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def _load(path: Path, key: dict[str, Any], pad_id: int) -> PackedInstructions | 
                 return None
             train, held_out_rows = (
                 PackedRows(
-                    *(stored[f"{side}/{name}"] for name in ("ids", "said", "conversations", "rows")),
+                    *(stored[f"{side}/{name}"] for name in ("ids", "loss_mask", "conversations", "rows")),
                     sequence_length=key["sequence_length"],
                     pad_id=pad_id,
                 )

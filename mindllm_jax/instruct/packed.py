@@ -32,14 +32,14 @@ class PackedRows:
     def __init__(
         self,
         ids: np.ndarray,
-        said: np.ndarray,
+        loss_mask: np.ndarray,
         conversations: np.ndarray,
         rows: np.ndarray,
         *,
         sequence_length: int,
         pad_id: int,
     ) -> None:
-        self.ids, self.said, self.conversations, self.rows = ids, said, conversations, rows
+        self.ids, self.loss_mask, self.conversations, self.rows = ids, loss_mask, conversations, rows
         self.sequence_length = sequence_length
         self._pad_id = pad_id
 
@@ -60,7 +60,7 @@ class PackedRows:
         packed = [conversations[order[item]] for bin in packing.bins for item in bin]
         return cls(
             np.concatenate([np.empty(0, np.int32), *(one.ids for one in packed)]),
-            np.concatenate([np.empty(0, bool), *(one.said for one in packed)]),
+            np.concatenate([np.empty(0, bool), *(one.loss_mask for one in packed)]),
             np.cumsum([0, *(len(one.ids) for one in packed)], dtype=np.int64),
             np.cumsum([0, *map(len, packing.bins)], dtype=np.int64),
             sequence_length=sequence_length,
@@ -94,7 +94,7 @@ class PackedRows:
             here = slice(at, at + end - start - 1)
             row.tokens[here] = self.ids[start : end - 1]
             row.targets[here] = self.ids[start + 1 : end]
-            row.weights[here] = self.said[start + 1 : end]
+            row.weights[here] = self.loss_mask[start + 1 : end]
             row.segment_ids[here] = segment
             row.positions[here] = np.arange(end - start - 1)
             at = here.stop

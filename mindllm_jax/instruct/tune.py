@@ -20,9 +20,9 @@ from mindllm_jax.parallel.together import require_same, together
 from mindllm_jax.run_records import resolved
 from mindllm_jax.training.checkpoint import Checkpointing, restore_params
 from mindllm_jax.training.checksums import CHECKSUMS, PARAMETERS, verify
-from mindllm_jax.training.loop import Every, train
+from mindllm_jax.training.load_run import RunRecord, keep_tokenizer, read_run
+from mindllm_jax.training.loop import Periodic, train
 from mindllm_jax.training.optimizer import Optimizer
-from mindllm_jax.training.restore import RunRecord, keep_tokenizer, read_run
 from mindllm_jax.training.run_spec import Loop, RunSpec, run_spec
 from mindllm_jax.training.state import Params, TrainState
 
@@ -47,10 +47,10 @@ class Tune:
 
     def _spec(self, base: RunRecord, decide: Callable[[Model], Model]) -> RunSpec:
         length = self.instructions.sequence_length
-        if length > base.model.max_length:
+        if length > base.model.max_seq_len:
             raise ValueError(
-                f"Instructions.sequence_length = {length} is more than the {base.model.max_length} positions "
-                f"(Model.max_length) of {base.folder}: lower it"
+                f"Instructions.sequence_length = {length} is more than the {base.model.max_seq_len} positions "
+                f"(Model.max_seq_len) of {base.folder}: lower it"
             )
         return run_spec(decide(base.model), self.loop, self.optimizer, self.mesh, length)
 
@@ -93,9 +93,9 @@ def tune(
         if jax.process_index() == 0:
             keep_tokenizer(base.tokenizer, workdir)
             keep_instructions(packed, stored)
-            rich.print(instructions_table(packed, config.loop.batch_rows).terminal())
+            rich.print(instructions_table(packed, config.loop.global_batch_size).terminal())
         accept(run.model.dtype.name)
 
-    measured = [Every(config.loop.evaluate_every, answer_loss(packed.held_out))] if len(packed.held_out) else []
+    measured = [Periodic(config.loop.evaluate_every, answer_loss(packed.held_out))] if len(packed.held_out) else []
     rows = EpochRows(packed.train, config.instructions.seed)
-    return train(run, rows, workdir, config.checkpointing, identity, every=measured, start=start, accept=begin)
+    return train(run, rows, workdir, config.checkpointing, identity, periodic=measured, start=start, accept=begin)

@@ -13,8 +13,8 @@ from mindllm_jax.store.store import TokenStore
 USEFUL_EPOCHS = 4
 
 
-class MixturePlan(NamedTuple):
-    """What `plan_mixture` found.
+class MixtureReport(NamedTuple):
+    """What `mixture_report` found.
 
     Attributes:
         table: tokens, share and epochs of every source and language, in each stage and in the whole run.
@@ -25,12 +25,12 @@ class MixturePlan(NamedTuple):
     warnings: list[str]
 
 
-def plan_mixture(mixture: Mixture, store: TokenStore, *, steps: int, batch_rows: int) -> MixturePlan:
+def mixture_report(mixture: Mixture, store: TokenStore, *, steps: int, global_batch_size: int) -> MixtureReport:
     """What a run of so many steps of so many rows reads, from the store's manifest alone.
 
     Raises ValueError for what the store cannot give, as `MixtureRows` does.
     """
-    schedule = Schedule(mixture, rows_in_epoch(mixture, store), steps=steps, batch_rows=batch_rows)
+    schedule = Schedule(mixture, rows_in_epoch(mixture, store), steps=steps, global_batch_size=global_batch_size)
     whole_run = [sum(counts) for counts in zip(*(stage.counts for stage in schedule.stages), strict=True)]
     parts = [(stage.name, stage.counts) for stage in schedule.stages] if mixture.stages else []
     lines = [
@@ -38,7 +38,7 @@ def plan_mixture(mixture: Mixture, store: TokenStore, *, steps: int, batch_rows:
         for name, counts in [*parts, ("whole run", whole_run)]
         for line in _lines(schedule, counts, mixture.sequence_length)
     ]
-    caption = f"{steps:,} steps of {batch_rows:,} rows of {mixture.sequence_length:,} tokens"
+    caption = f"{steps:,} steps of {global_batch_size:,} rows of {mixture.sequence_length:,} tokens"
     warnings = [
         f"{source.name} is read {rows / source.rows:.1f} times, and repeated text loses its value after about"
         f" {USEFUL_EPOCHS} epochs (Muennighoff et al. 2023, arXiv 2305.16264): cap it by Mixture.max_epochs, lower its"
@@ -46,7 +46,7 @@ def plan_mixture(mixture: Mixture, store: TokenStore, *, steps: int, batch_rows:
         for source, rows in zip(schedule.sources, whole_run, strict=True)
         if rows > USEFUL_EPOCHS * source.rows
     ]
-    return MixturePlan(Table(("stage", "source", "tokens", "share", "epochs"), lines, caption), warnings)
+    return MixtureReport(Table(("stage", "source", "tokens", "share", "epochs"), lines, caption), warnings)
 
 
 def _lines(schedule: Schedule, counts: Sequence[int], length: int) -> Iterator[list[Cell]]:

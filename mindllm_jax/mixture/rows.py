@@ -25,14 +25,14 @@ class MixtureRows:
     tokens, but for the padding.
     """
 
-    def __init__(self, mixture: Mixture, store: TokenStore, *, steps: int, batch_rows: int) -> None:
+    def __init__(self, mixture: Mixture, store: TokenStore, *, steps: int, global_batch_size: int) -> None:
         """
         Args:
             mixture: the settings.
             store: where the tokens are.
             steps: of the run, which stages, caps, blocks and runs are parts of. A shuffled mixture without stages and
                 caps gives the same rows whatever the length of the run.
-            batch_rows: rows of a step.
+            global_batch_size: rows of a step.
 
         Raises ValueError for a language or source that is not in the store, a source too short for one row, and as
         `Schedule` does.
@@ -40,8 +40,8 @@ class MixtureRows:
         self.sequence_length = mixture.sequence_length
         self._store = store
         self._seed = mixture.seed
-        schedule = Schedule(mixture, rows_in_epoch(mixture, store), steps=steps, batch_rows=batch_rows)
-        self.planned_rows = steps * batch_rows if schedule.depends_on_length else None
+        schedule = Schedule(mixture, rows_in_epoch(mixture, store), steps=steps, global_batch_size=global_batch_size)
+        self.planned_rows = steps * global_batch_size if schedule.depends_on_length else None
         self._sources = [source.name for source in schedule.sources]
         self._tokens = [store.split(source, "train").tokens for source in self._sources]
         # Shuffled and repeated by source, then mixed: a shuffle of the mixture would lose proportions and epochs.

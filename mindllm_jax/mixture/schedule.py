@@ -38,14 +38,14 @@ class Schedule:
     """
 
     def __init__(
-        self, mixture: Mixture, epochs: Mapping[str, Mapping[str, int]], *, steps: int, batch_rows: int
+        self, mixture: Mixture, epochs: Mapping[str, Mapping[str, int]], *, steps: int, global_batch_size: int
     ) -> None:
         """
         Args:
             mixture: the settings.
             epochs: rows in an epoch of each source, by language: see `rows_in_epoch`.
             steps: of the run; a stage is a range of them.
-            batch_rows: rows of a step.
+            global_batch_size: rows of a step.
 
         Raises ValueError where a setting names a source that the run does not read, a stage has no step or nothing to
         read, and where the caps leave a language with too few tokens.
@@ -60,7 +60,7 @@ class Schedule:
             mixture.order == "blocked" or mixture.runs or mixture.max_epochs is not None or mixture.source_max_epochs
         )
         stages = mixture.stages or (Stage(name="all", share=1),)
-        first_rows = [step * batch_rows for step in _first_steps(stages, steps)]
+        first_rows = [step * global_batch_size for step in _first_steps(stages, steps)]
         rows = [end - begin for begin, end in pairwise(first_rows)]
         language_weights = [
             [stage.get("weights", mixture.weights).get(language, 0) for language in epochs] for stage in stages

@@ -12,8 +12,8 @@ from mindllm_jax.kernels.block_ranges import BlockRanges
 from mindllm_jax.kernels.flash_attention import flash_attention
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import matrix
+from mindllm_jax.model.linear import GradientSums, matmul
 from mindllm_jax.model.positions import rotate
-from mindllm_jax.model.products import GradientSums, product
 from mindllm_jax.model.residual import residual_scheme
 
 Angles = tuple[jax.Array, jax.Array]
@@ -43,9 +43,9 @@ class Attention(nnx.Module):
         self.partition = partition
 
     def _project(self, x: jax.Array, angles: Angles | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-        query = product(x, self.query[...], sums=self.sums)
-        key = product(x, self.key[...], sums=self.sums)
-        value = product(x, self.value[...], sums=self.sums)
+        query = matmul(x, self.query[...], sums=self.sums)
+        key = matmul(x, self.key[...], sums=self.sums)
+        value = matmul(x, self.value[...], sums=self.sums)
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
         return query, key, value
@@ -65,7 +65,7 @@ class Attention(nnx.Module):
             implementation=self.implementation,
         )
         assert isinstance(attended, jax.Array)  # and no log-sum-exp
-        return product(attended, self.out[...], 2, sums=self.sums)
+        return matmul(attended, self.out[...], 2, sums=self.sums)
 
     def decode(
         self,
@@ -93,4 +93,4 @@ class Attention(nnx.Module):
             implementation=self.implementation,
         )
         assert isinstance(attended, jax.Array)
-        return product(attended, self.out[...], 2, sums=self.sums), LayerCache(keys, values)
+        return matmul(attended, self.out[...], 2, sums=self.sums), LayerCache(keys, values)

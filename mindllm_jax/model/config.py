@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from mindllm_jax.checks import require_at_least
 from mindllm_jax.kernels.target import target
-from mindllm_jax.model.products import GradientSums
+from mindllm_jax.model.linear import GradientSums
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Model:
     heads: int = 4  # N
     kv_heads: int | None = None  # K; None: as many as heads
     head_dim: int = 64  # H
-    feed_forward: int = 768  # F
-    max_length: int = 512  # longest row in tokens; also the size of the table of learned positions
+    mlp_dim: int = 768  # F
+    max_seq_len: int = 512  # longest row in tokens; also the size of the table of learned positions
     positions: Literal["rope", "learned"] = "rope"
-    rope_base: float = 10_000.0
+    rope_theta: float = 10_000.0
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     norm_epsilon: float = 1e-5
     residual: Literal["deepnorm", "pre_norm", "post_norm"] = "deepnorm"
@@ -42,13 +42,13 @@ class Model:
     gradient_sums: GradientSums = "compute"  # dtype of the blocks' gradients between devices: see `gradient_dtype`
 
     def __post_init__(self) -> None:
-        sizes = ("vocab_size", "layers", "width", "heads", "head_dim", "feed_forward", "max_length")
+        sizes = ("vocab_size", "layers", "width", "heads", "head_dim", "mlp_dim", "max_seq_len")
         require_at_least(self, 1, *sizes, "kv_heads", "window")
         if self.heads % self.key_heads:
             raise ValueError(f"Model.heads = {self.heads} is not a multiple of Model.kv_heads = {self.kv_heads}")
         if self.positions == "rope" and self.head_dim % 2:
             raise ValueError(f"Model.head_dim = {self.head_dim}: RoPE turns pairs, so it must be even")
-        for name in ("rope_base", "norm_epsilon"):
+        for name in ("rope_theta", "norm_epsilon"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Model.{name} = {getattr(self, name)}: must be greater than 0")
 

@@ -91,7 +91,7 @@ class Decoder(nnx.Module):
             return normal(config, rngs, (rows, "width"), (size, config.width), stddev=EMBEDDING_STDDEV)
 
         self.embedding = table("vocab", config.vocab_size)
-        self.positions = table("positions", config.max_length) if config.positions == "learned" else None
+        self.positions = table("positions", config.max_seq_len) if config.positions == "learned" else None
         self.blocks = stack(rngs)
         self.final_norm = NORMS[config.norm](config) if residual_scheme(config).norm_first else None
         head_shape = (config.width, config.vocab_size)
@@ -112,7 +112,7 @@ class Decoder(nnx.Module):
         """Hidden states [B T D] after the last norm.
 
         tokens [B T] int32; segment_ids [B T] (equal ids see each other, 0 is padding; None: one document a row);
-        positions [B T] inside the document (None: 0, 1, 2, …). Raises ValueError for rows longer than max_length.
+        positions [B T] inside the document (None: 0, 1, 2, …). Raises ValueError for rows longer than max_seq_len.
         """
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
@@ -154,7 +154,7 @@ class Decoder(nnx.Module):
         return x, Cache(layers, seen, cache.length + tokens.shape[1])
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
-        """An empty cache for `batch` rows of `capacity` tokens. Raises ValueError beyond max_length, and on a mesh that
+        """An empty cache for `batch` rows of `capacity` tokens. Raises ValueError beyond max_seq_len and on a mesh that
         splits rows: they grow by a token at a time."""
         self._check_length(capacity)
         if self.layout.splits_rows:
@@ -175,11 +175,11 @@ class Decoder(nnx.Module):
         x = self.layout.rows(self.embedding[...], tokens, config.dtype)
         if self.positions is not None:
             return self.layout.constrain(x + self.positions[...][positions].astype(config.dtype)), None
-        return self.layout.constrain(x), rope_angles(positions, config.head_dim, config.rope_base, config.dtype)
+        return self.layout.constrain(x), rope_angles(positions, config.head_dim, config.rope_theta, config.dtype)
 
     def _check_length(self, length: int) -> None:
-        if length > self.config.max_length:
+        if length > self.config.max_seq_len:
             raise ValueError(
-                f"rows of {length} tokens are longer than Model.max_length = {self.config.max_length}: "
-                "shorten the rows (Mixture.sequence_length) or set a larger Model.max_length"
+                f"rows of {length} tokens are longer than Model.max_seq_len = {self.config.max_seq_len}: "
+                "shorten the rows (Mixture.sequence_length) or set a larger Model.max_seq_len"
             )

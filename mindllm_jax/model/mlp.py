@@ -7,7 +7,7 @@ from flax import nnx
 
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import matrix
-from mindllm_jax.model.products import GradientSums, product
+from mindllm_jax.model.linear import GradientSums, matmul
 from mindllm_jax.model.residual import residual_scheme
 
 
@@ -19,8 +19,8 @@ class MLP(nnx.Module):
     """
 
     def __init__(self, config: Model, *, rngs: nnx.Rngs):
-        width, hidden, gain = config.width, config.feed_forward, residual_scheme(config).beta
-        into, out = ("width", "feed_forward"), ("feed_forward", "width")
+        width, hidden, gain = config.width, config.mlp_dim, residual_scheme(config).beta
+        into, out = ("width", "mlp_dim"), ("mlp_dim", "width")
         self.up = matrix(config, rngs, into, (width, hidden), inputs=1, gain=gain)
         self.down = matrix(config, rngs, out, (hidden, width), inputs=1, gain=gain)
         self.gate = None if config.mlp == "gelu" else matrix(config, rngs, into, (width, hidden), inputs=1)
@@ -28,13 +28,13 @@ class MLP(nnx.Module):
         self.activation = jax.nn.silu if config.mlp == "swiglu" else jax.nn.gelu
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        up = product(x, self.up[...], sums=self.sums)
-        gate = None if self.gate is None else product(x, self.gate[...], sums=self.sums)
+        up = matmul(x, self.up[...], sums=self.sums)
+        gate = None if self.gate is None else matmul(x, self.gate[...], sums=self.sums)
 
         # Cheap to compute again: the backward pass keeps `up` and `gate`, not the six tensors between them and `down`.
         @jax.checkpoint
         def out(up: jax.Array, gate: jax.Array | None, down: jax.Array) -> jax.Array:
             hidden = self.activation(up) if gate is None else self.activation(gate) * up
-            return product(hidden, down, sums=self.sums)
+            return matmul(hidden, down, sums=self.sums)
 
         return out(up, gate, self.down[...])

@@ -19,7 +19,7 @@ TPU_PORT = 8482  # jax's own choice, which firewalls of TPU pods let through
 
 
 @dataclass(frozen=True)
-class Peers:
+class ProcessGroup:
     """The processes of a run, as one of them knows them before they meet."""
 
     address: str  # host:port where process 0 waits for the others
@@ -27,20 +27,20 @@ class Peers:
     hosts: tuple[str, ...]  # of each process; "" where it is not known before they meet
 
 
-def find_peers() -> Peers | None:
+def find_processes() -> ProcessGroup | None:
     """The processes that were started together with this one; None where it is alone.
 
     Raises ValueError for a variable that is missing or makes no sense, OSError when a TPU machine cannot learn its pod.
     """
-    peers = _told(os.environ) or _slurm(os.environ) or _tpu(os.environ)
-    if peers is None or len(peers.hosts) == 1:
+    group = _told(os.environ) or _slurm(os.environ) or _tpu(os.environ)
+    if group is None or len(group.hosts) == 1:
         return None
-    if not 0 <= peers.index < len(peers.hosts):
-        raise ValueError(f"this is process {peers.index} of {len(peers.hosts)}: numbers go from 0 to one less than all")
-    return peers
+    if not 0 <= group.index < len(group.hosts):
+        raise ValueError(f"this is process {group.index} of {len(group.hosts)}: numbers go from 0 to one less than all")
+    return group
 
 
-def _told(told: Mapping[str, str]) -> Peers | None:
+def _told(told: Mapping[str, str]) -> ProcessGroup | None:
     """Our own variables, as `launch/local_cluster.py` and the JobSets set them."""
     if COORDINATOR not in told:
         return None
@@ -51,12 +51,12 @@ def _told(told: Mapping[str, str]) -> Peers | None:
     if PROCESS not in told and POD_INDEX in told:
         # Pods are named by their number: mindllm-worker-0-0.mindllm is the first.
         pod = host.partition(".")[0].removesuffix("0")
-        return Peers(address, _number(told, POD_INDEX), tuple(f"{pod}{index}" for index in range(count)))
+        return ProcessGroup(address, _number(told, POD_INDEX), tuple(f"{pod}{index}" for index in range(count)))
     here = socket.gethostname() if host in ("127.0.0.1", "localhost") else ""
-    return Peers(address, _number(told, PROCESS), (here,) * count)
+    return ProcessGroup(address, _number(told, PROCESS), (here,) * count)
 
 
-def _slurm(told: Mapping[str, str]) -> Peers | None:
+def _slurm(told: Mapping[str, str]) -> ProcessGroup | None:
     """A step that `srun` started; in the batch script itself there is none, and a process is alone."""
     if "SLURM_STEP_NODELIST" not in told:
         return None
@@ -64,7 +64,7 @@ def _slurm(told: Mapping[str, str]) -> Peers | None:
     tasks = _repeated(told["SLURM_STEP_TASKS_PER_NODE"])
     hosts = tuple(itertools.chain.from_iterable((node,) * n for node, n in zip(nodes, tasks, strict=True)))
     port = 61440 + _number(told, "SLURM_JOB_ID") % 4096
-    return Peers(f"{nodes[0]}:{port}", _number(told, "SLURM_PROCID"), hosts)
+    return ProcessGroup(f"{nodes[0]}:{port}", _number(told, "SLURM_PROCID"), hosts)
 
 
 def expand_nodes(text: str) -> list[str]:
@@ -91,7 +91,7 @@ def _repeated(text: str) -> list[int]:
     return [int(match[1]) for match in counts if match for _ in range(int(match[2] or 1))]
 
 
-def _tpu(told: Mapping[str, str]) -> Peers | None:
+def _tpu(told: Mapping[str, str]) -> ProcessGroup | None:
     """Hosts of a TPU slice, or of several: Kubernetes tells them in variables, TPU machines by the metadata server."""
     facts = told if "TPU_WORKER_HOSTNAMES" in told else _metadata(told)
     if facts is None:
@@ -101,7 +101,7 @@ def _tpu(told: Mapping[str, str]) -> Peers | None:
     hosts = [""] * (len(workers) * slices)
     hosts[own * len(workers) : (own + 1) * len(workers)] = workers
     first = (facts.get("MEGASCALE_COORDINATOR_ADDRESS") or workers[0]).partition(":")[0]
-    return Peers(f"{first}:{TPU_PORT}", own * len(workers) + _number(facts, "TPU_WORKER_ID"), tuple(hosts))
+    return ProcessGroup(f"{first}:{TPU_PORT}", own * len(workers) + _number(facts, "TPU_WORKER_ID"), tuple(hosts))
 
 
 def _metadata(told: Mapping[str, str]) -> dict[str, str] | None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from mindllm_jax.kernels.flash_attention import balanced, natural
-from mindllm_jax.parallel.embedding import lookup
+from mindllm_jax.parallel.embedding_lookup import lookup
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 

@@ -17,11 +17,11 @@ RULES: dict[str, tuple[str, ...]] = {
     "batch": ("slices", "data", "fsdp"),
     "length": ("context",),
     "features": (),
-    # parameters; heads, feed_forward and vocab name activations' axes too
+    # parameters; heads, mlp_dim and vocab name activations' axes too
     "width": ("fsdp", "context"),
     "heads": ("tensor",),
     "kv_heads": ("tensor",),
-    "feed_forward": ("tensor",),
+    "mlp_dim": ("tensor",),
     "vocab": ("tensor",),
     "head_dim": (),
     "norm": (),
@@ -40,7 +40,7 @@ REMEDIES = {
     "width": "change Model.width, or MeshAxes.fsdp and MeshAxes.context",
     "heads": "change Model.heads or MeshAxes.tensor",
     "kv_heads": "change Model.kv_heads or MeshAxes.tensor",
-    "feed_forward": "change Model.feed_forward or MeshAxes.tensor",
+    "mlp_dim": "change Model.mlp_dim or MeshAxes.tensor",
 }
 
 

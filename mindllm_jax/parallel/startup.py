@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 import jax.extend
 
-from mindllm_jax.parallel.hosts import find_peers
-from mindllm_jax.parallel.roll_call import roll_call
+from mindllm_jax.parallel.hosts import find_processes
+from mindllm_jax.parallel.rendezvous import rendezvous
 
 LIMIT = "MINDLLM_START_LIMIT"
 DEFAULT_LIMIT = 45.0  # seconds; with the imports before it, a start fails within a minute
@@ -21,7 +21,7 @@ DEFAULT_LIMIT = 45.0  # seconds; with the imports before it, a start fails withi
 def start() -> None:
     """Call once, before anything touches a device.
 
-    Joins the other processes of the run where there are any (`find_peers`), within $MINDLLM_START_LIMIT seconds (45),
+    Joins the other processes of the run where there are any (`find_processes`), in $MINDLLM_START_LIMIT seconds (45),
     and keeps compiled programs in `$XDG_CACHE_HOME/mindllm-jax` (JAX_COMPILATION_CACHE_DIR chooses another place), so
     that a second start is fast; where no such folder can be written one line says so. Of Orbax, which logs a traceback
     for each of its threads around an error that we tell in one line, nothing is logged unless MINDLLM_TRACEBACK=1.
@@ -36,13 +36,13 @@ def start() -> None:
         except (RuntimeError, OSError) as error:  # RuntimeError: no HOME, and no such user
             hint = "set JAX_COMPILATION_CACHE_DIR to a folder that can be written to keep them"
             print(f"compiled programs are not kept ({error}); {hint}", file=sys.stderr)
-    if peers := find_peers():
+    if group := find_processes():
         limit = _limit()
-        roll_call(peers, limit)
+        rendezvous(group, limit)
         jax.distributed.initialize(
-            peers.address,
-            len(peers.hosts),
-            peers.index,
+            group.address,
+            len(group.hosts),
+            group.index,
             initialization_timeout=round(limit) + 1,
             # A process takes all devices that it sees; under Slurm jax would take one of them.
             cluster_detection_method="deactivate",

@@ -17,7 +17,7 @@ from mindllm_jax.parallel.sharding import shard_count
 from mindllm_jax.planning.hlo import Collective
 from mindllm_jax.planning.links import Grid, group_along, spans
 from mindllm_jax.planning.roofline import StepTime, step_time
-from mindllm_jax.training.memory import block_weights, memory_parts, product_flops
+from mindllm_jax.training.memory import block_weights, matmul_flops, memory_parts
 from mindllm_jax.training.run_spec import Loop
 
 TRAFFIC = 190
@@ -29,7 +29,7 @@ class Candidate:
     """One way to run, with estimates for its fullest device."""
 
     sizes: Mapping[str, int]  # of the mesh
-    accumulation: int
+    grad_accum_steps: int
     remat: str
     memory: Mapping[str, float]  # bytes by part
     time: StepTime
@@ -45,7 +45,7 @@ class Candidate:
 
     def name(self) -> str:
         """For people: the axes that are split, the micro-batches and the policy."""
-        return f"{self.axes()}; {self.accumulation} micro-batches; remat {self.remat}"
+        return f"{self.axes()}; {self.grad_accum_steps} micro-batches; remat {self.remat}"
 
 
 def candidates(model: Model, loop: Loop, length: int, devices: Sequence[Any], chip: Chip) -> list[Candidate]:
@@ -54,18 +54,18 @@ def candidates(model: Model, loop: Loop, length: int, devices: Sequence[Any], ch
     Raises ValueError when the batch or the model's sizes can be split in no way.
     """
     found = [
-        estimate(dataclasses.replace(model, remat=remat), loop, length, sizes, accumulation, devices, chip)
+        estimate(dataclasses.replace(model, remat=remat), loop, length, sizes, grad_accum_steps, devices, chip)
         for sizes in _meshes(model, length, devices, chip)
-        for accumulation in (1, 2, 4, 8, 16, 32)
-        if loop.batch_rows % (accumulation * shard_count("batch", sizes)) == 0
+        for grad_accum_steps in (1, 2, 4, 8, 16, 32)
+        if loop.global_batch_size % (grad_accum_steps * shard_count("batch", sizes)) == 0
         for remat in ("none", "dots", "attention", "full")
     ]
     if not found:
         meshes = _meshes(model, length, devices, chip)
         multiple = min((shard_count("batch", sizes) for sizes in meshes), default=len(devices))
         raise ValueError(
-            f"no mesh over {len(devices)} devices splits Loop.batch_rows = {loop.batch_rows} and the model's sizes: "
-            f"take a multiple of {multiple} rows"
+            f"no mesh over {len(devices)} devices splits Loop.global_batch_size = {loop.global_batch_size} and the "
+            f"model's sizes: take a multiple of {multiple} rows"
         )
     return sorted(found, key=lambda candidate: (candidate.time.total, candidate.time.beside))
 
@@ -81,7 +81,7 @@ def _meshes(model: Model, length: int, devices: Sequence[Any], chip: Chip) -> It
         if (
             count % inner == 0
             and model.width % (fsdp * context) == 0
-            and math.gcd(model.heads, model.key_heads, model.feed_forward, model.vocab_size) % tensor == 0
+            and math.gcd(model.heads, model.key_heads, model.mlp_dim, model.vocab_size) % tensor == 0
             # Shorter chunks would leave attention's tiles half empty.
             and (context == 1 or length % (2 * context * 1024) == 0)
         ):
@@ -95,7 +95,13 @@ def _meshes(model: Model, length: int, devices: Sequence[Any], chip: Chip) -> It
 
 
 def estimate(
-    model: Model, loop: Loop, length: int, sizes: dict[str, int], accumulation: int, devices: Sequence[Any], chip: Chip
+    model: Model,
+    loop: Loop,
+    length: int,
+    sizes: dict[str, int],
+    grad_accum_steps: int,
+    devices: Sequence[Any],
+    chip: Chip,
 ) -> Candidate:
     """One way to run, by arithmetic. sizes: of the mesh, of every axis."""
     split = shard_count("width", sizes) * shard_count("vocab", sizes)
@@ -104,32 +110,32 @@ def estimate(
     memory = memory_parts(
         model,
         sizes,
-        rows=loop.batch_rows,
+        rows=loop.global_batch_size,
         length=length,
-        accumulation=accumulation,
+        grad_accum_steps=grad_accum_steps,
         params=held,
         moments=2 * held,
     )
-    tokens = loop.batch_rows * length
+    tokens = loop.global_batch_size * length
     own = tokens * sizes["tensor"] // len(devices)
-    traffic = _traffic(model, sizes, accumulation, own, held)
+    traffic = _traffic(model, sizes, grad_accum_steps, own, held)
     grid = _grid(tuple(sizes.items()), tuple(devices), chip)
-    collectives = _collectives(model, sizes, accumulation, own, loop, grid, chip)
-    time = step_time(product_flops(model, tokens, length) / len(devices), traffic, collectives, grid, chip)
-    return Candidate(sizes, accumulation, model.remat, memory, time)
+    collectives = _collectives(model, sizes, grad_accum_steps, own, loop, grid, chip)
+    time = step_time(matmul_flops(model, tokens, length) / len(devices), traffic, collectives, grid, chip)
+    return Candidate(sizes, grad_accum_steps, model.remat, memory, time)
 
 
-def _traffic(model: Model, sizes: dict[str, int], accumulation: int, tokens: int, held: float) -> float:
+def _traffic(model: Model, sizes: dict[str, int], grad_accum_steps: int, tokens: int, held: float) -> float:
     """Bytes through the memory of a device with `tokens` a step: blocks, their weights, the loss head, the update."""
     size, tensor = model.dtype.itemsize, sizes["tensor"]
-    micro = tokens / accumulation
+    micro = tokens / grad_accum_steps
     columns, chunks = model.vocab_size / tensor, math.ceil(micro / max(model.width, 256))
     # A chunk reads the head twice, and reads and writes its float32 gradient; logits and theirs go to and fro.
     head = chunks * (2 * size + 2 * 4) * model.width * columns + 5 * 4 * micro * columns
     weights = 4 * size * model.layers * block_weights(model) / tensor  # written and read, forward and backward
-    sums = 3 * held if accumulation > 1 else 0.0
+    sums = 3 * held if grad_accum_steps > 1 else 0.0
     blocks = size * TRAFFIC * model.width * model.layers * tokens / tensor
-    return blocks + accumulation * (head + weights + sums) + 7 * held
+    return blocks + grad_accum_steps * (head + weights + sums) + 7 * held
 
 
 @functools.lru_cache(maxsize=1024)
@@ -138,7 +144,7 @@ def _grid(sizes: tuple[tuple[str, int], ...], devices: tuple[Any, ...], chip: Ch
 
 
 def _collectives(
-    model: Model, sizes: dict[str, int], accumulation: int, tokens: int, loop: Loop, grid: Grid, chip: Chip
+    model: Model, sizes: dict[str, int], grad_accum_steps: int, tokens: int, loop: Loop, grid: Grid, chip: Chip
 ) -> list[Collective]:
     """What fully sharded, tensor and context parallel training exchanges in a step, with `tokens` a device."""
     axes, shape = list(sizes), list(sizes.values())
@@ -146,18 +152,18 @@ def _collectives(
     overlapped = not chip.dimensions or any("async" in option for option in loop.compiler_options)
     block, gradient = (dtype.itemsize * block_weights(model) / tensor for dtype in (model.dtype, model.gradient_dtype))
     head = model.width * model.vocab_size / tensor
-    micro, each = tokens / accumulation, model.layers * accumulation
+    micro, each = tokens / grad_accum_steps, model.layers * grad_accum_steps
     again, attention_again = model.remat in ("full", "attention"), model.remat in ("full", "dots")
     stream = model.dtype.itemsize * micro * model.width
     keys = 2 * micro * sizes["context"] * model.key_heads * model.head_dim / tensor
     plan = [
         ("all-gather", width, block, 2 * each),
         ("reduce-scatter", width, gradient, each),
-        ("all-gather", width, model.dtype.itemsize * head, accumulation),
-        ("reduce-scatter", width, 4 * head, accumulation),
-        ("all-to-all", width, stream, 2 * accumulation),
+        ("all-gather", width, model.dtype.itemsize * head, grad_accum_steps),
+        ("reduce-scatter", width, 4 * head, grad_accum_steps),
+        ("all-to-all", width, stream, 2 * grad_accum_steps),
         ("all-reduce", copies, gradient / shard_count("width", sizes), each),
-        ("all-reduce", copies, 2 * 4 * head / shard_count("width", sizes), accumulation),
+        ("all-reduce", copies, 2 * 4 * head / shard_count("width", sizes), grad_accum_steps),
         ("all-reduce", ("tensor",), stream, (4 + 2 * again) * each),
         ("all-gather", ("context",), model.dtype.itemsize * keys, (2 + attention_again) * each),
         ("reduce-scatter", ("context",), 4 * keys, each),

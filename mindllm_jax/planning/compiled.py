@@ -12,7 +12,7 @@ from mindllm_jax.planning import hlo
 from mindllm_jax.planning.candidates import Candidate
 from mindllm_jax.planning.links import Grid
 from mindllm_jax.planning.roofline import StepTime, step_time
-from mindllm_jax.training.memory import product_flops
+from mindllm_jax.training.memory import matmul_flops
 from mindllm_jax.training.pretrain import Pretrain
 from mindllm_jax.training.run_spec import run_spec
 
@@ -32,7 +32,7 @@ def with_candidate(run: Pretrain, candidate: Candidate) -> Pretrain:
     return dataclasses.replace(
         run,
         model=dataclasses.replace(run.model, remat=candidate.remat),
-        loop=dataclasses.replace(run.loop, accumulation=candidate.accumulation),
+        loop=dataclasses.replace(run.loop, grad_accum_steps=candidate.grad_accum_steps),
         mesh=candidate.mesh,
     )
 
@@ -52,6 +52,6 @@ def compile_step(run: Pretrain, devices: Sequence[Any]) -> Compiled:
 def predicted(run: Pretrain, compiled: Compiled, devices: Sequence[Any], chip: Chip) -> StepTime:
     """The time of a compiled step."""
     grid = Grid.of(list(run.mesh.build(devices).devices.flat), chip)
-    tokens = run.loop.batch_rows * run.data.sequence_length
-    products = product_flops(run.model, tokens, run.data.sequence_length) / len(devices)
+    tokens = run.loop.global_batch_size * run.data.sequence_length
+    products = matmul_flops(run.model, tokens, run.data.sequence_length) / len(devices)
     return step_time(products, compiled.program.memory_traffic, compiled.program.collectives, grid, chip)

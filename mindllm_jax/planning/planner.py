@@ -66,7 +66,7 @@ class Plan(NamedTuple):
             raise ValueError(
                 f"nothing fits: the least is {way.bytes / 2**30:.1f} GiB a device, and a {self.kind} has "
                 f"{self.chip.memory / 2**30:.0f} ({way.candidate.name()}; GiB by part: {parts}). Take more devices or "
-                "larger ones, fewer rows a step (Loop.batch_rows), shorter rows or a smaller model"
+                "larger ones, fewer rows a step (Loop.global_batch_size), shorter rows or a smaller model"
             )
         return self.ways[0]
 
@@ -80,7 +80,7 @@ class Plan(NamedTuple):
         rows = [
             (
                 way.candidate.axes(),
-                way.candidate.accumulation,
+                way.candidate.grad_accum_steps,
                 way.candidate.remat,
                 "compiled" if way.compiled else "estimate",
                 f"{way.bytes / 2**30:.1f}" + ("" if self.fits(way) else " too much"),
@@ -105,7 +105,7 @@ class Plan(NamedTuple):
             *((f"waiting for {kind}", f"{seconds:.4f} s") for kind, seconds in time.waiting.items() if seconds),
             ("roofline", f"{time.total:.4f} s"),
             (f"expected, at the {self.reached:.0%} that published runs reach", f"{self.expected(way):.4f} s"),
-            ("tokens of the run", f"{loop.steps * loop.batch_rows * length:,}"),
+            ("tokens of the run", f"{loop.steps * loop.global_batch_size * length:,}"),
             ("device-hours", f"{device_hours:,.0f} in {self.hours(way) / 24:.1f} days"),
             ("energy", f"{device_hours * watts / 1e3:,.0f} kWh" if watts else "set Planner.watts"),
             ("price", f"{device_hours * self.config.price:,.0f}" if self.config.price else "set Planner.price"),
@@ -131,7 +131,7 @@ class Plan(NamedTuple):
 
     def rate(self, way: Way) -> float:
         """Tokens a second over all devices."""
-        return self.config.run.loop.batch_rows * self.config.run.data.sequence_length / self.expected(way)
+        return self.config.run.loop.global_batch_size * self.config.run.data.sequence_length / self.expected(way)
 
     def mfu(self, way: Way) -> float:
         """Model FLOPs utilization, by `training.cost.flops_per_token`."""
@@ -143,7 +143,8 @@ class Plan(NamedTuple):
         mesh = "\n".join(f"MeshAxes.{axis} = {size}" for axis, size in way.candidate.sizes.items())
         loop = self.config.run.loop
         return (
-            f"{mesh}\nLoop.batch_rows = {loop.batch_rows}\nLoop.accumulation = {way.candidate.accumulation}\n"
+            f"{mesh}\nLoop.global_batch_size = {loop.global_batch_size}\n"
+            f"Loop.grad_accum_steps = {way.candidate.grad_accum_steps}\n"
             f"Loop.compiler_options = {loop.compiler_options!r}\nModel.remat = {way.candidate.remat!r}\n"
         )
 

@@ -212,7 +212,7 @@ def _folders(folder: Path) -> Iterator[Path]:
         yield from (path for path in folder.iterdir() if path.is_dir())
 
 
-def newest(run: Path) -> Path:
+def latest_checkpoint(run: Path) -> Path:
     """Returns the folder of the latest checkpoint of a run. Raises FileNotFoundError when there is none."""
     steps = steps_of(run)
     if not steps:

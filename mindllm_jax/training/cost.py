@@ -18,7 +18,7 @@ REMEDIES = {
     "parameters": "split them over more devices (MeshAxes.fsdp, MeshAxes.tensor)",
     "optimizer": "split it over more devices (MeshAxes.fsdp, MeshAxes.tensor)",
     "gradients": "split them over more devices (MeshAxes.fsdp, MeshAxes.tensor)",
-    "activations": "take smaller micro-batches (Loop.accumulation), or keep less (Model.remat = 'full')",
+    "activations": "take smaller micro-batches (Loop.grad_accum_steps), or keep less (Model.remat = 'full')",
     "loss head": "split the vocabulary (MeshAxes.tensor)",
     "gathered": "split the blocks (MeshAxes.tensor)",
 }
@@ -46,7 +46,7 @@ class Cost:
 
     parameters: int
     tokens_per_step: int
-    accumulation: int
+    grad_accum_steps: int
     steps: int
     flops_per_token: float
     memory: dict[str, float]
@@ -95,7 +95,7 @@ class Cost:
         here, capacity = chip(self.device_kind), self.capacity()
         rows = [
             ("parameters", f"{self.parameters:,} ({_short(self.parameters)})"),
-            ("tokens a step", f"{self.tokens_per_step:,} in {self.accumulation} micro-batches"),
+            ("tokens a step", f"{self.tokens_per_step:,} in {self.grad_accum_steps} micro-batches"),
             ("steps", f"{self.steps:,}"),
             ("tokens", f"{self.tokens:,} ({_short(self.tokens)}), {self.tokens / self.parameters:.1f} a parameter"),
             ("FLOPs a token", f"{self.flops_per_token:.3e}"),
@@ -124,7 +124,7 @@ def run_cost(
     *,
     rows: int,
     length: int,
-    accumulation: int,
+    grad_accum_steps: int,
     steps: int,
     mesh: jax.sharding.Mesh,
 ) -> Cost:
@@ -138,16 +138,16 @@ def run_cost(
         sizes,
         rows=rows,
         length=length,
-        accumulation=accumulation,
+        grad_accum_steps=grad_accum_steps,
         params=_bytes_on_device(params),
         moments=_bytes_on_device(moments),
     )
-    tokens = rows * length * sizes["tensor"] // (accumulation * mesh.size)
+    tokens = rows * length * sizes["tensor"] // (grad_accum_steps * mesh.size)
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     return Cost(
         count,
         rows * length,
-        accumulation,
+        grad_accum_steps,
         steps,
         flops_per_token(model, length),
         memory,

@@ -69,8 +69,8 @@ def _step(model: Model, rows: int) -> Callable[[], None]:
 
     Every parameter is the same number: a step takes as long, and drawing them would have to be compiled.
     """
-    length = model.max_length
-    run = run_spec(model, Loop(batch_rows=rows), Optimizer(), MeshAxes(), length, jax.local_devices()[:1])
+    length = model.max_seq_len
+    run = run_spec(model, Loop(global_batch_size=rows), Optimizer(), MeshAxes(), length, jax.local_devices()[:1])
     compiled = run.compiled_step()
     state = jax.tree.map(
         lambda leaf: jax.device_put(np.full(leaf.shape, 0.01, leaf.dtype), leaf.sharding), run.abstract_state
@@ -104,7 +104,7 @@ def _remembered(path: Path | None) -> str:
 
 def _measured(path: Path | None) -> str:
     """The answer after a measurement of the default model, which is one that laptops train."""
-    measured = measure(Model(max_length=256), rows=2, pairs=7)
+    measured = measure(Model(max_seq_len=256), rows=2, pairs=7)
     if path is None:
         return _answer(measured, f"measured, and not remembered: {_HINT}")
     try:

@@ -26,7 +26,7 @@ from mindllm_jax.training.step import Metrics
 from mindllm_jax.training.throughput import Throughput
 
 
-class Every(NamedTuple):
+class Periodic(NamedTuple):
     """Calls `measure(decoder)` after every `steps` steps and at the end; what it returns is logged."""
 
     steps: int
@@ -44,7 +44,7 @@ def train(
     checkpointing: Checkpointing,
     identity: dict[str, Any],
     *,
-    every: Iterable[Every] = (),
+    periodic: Iterable[Periodic] = (),
     start: Callable[[], Params] | None = None,
     accept: Callable[[], None] = lambda: None,
 ) -> TrainState:
@@ -58,7 +58,7 @@ def train(
     or stdout cannot be written, with everything saved; ValueError when the run does not fit its latest checkpoint or
     diverges.
     """
-    loop, model, every = spec.loop, spec.abstract_model, list(every)
+    loop, model, periodic = spec.loop, spec.abstract_model, list(periodic)
     leader = jax.process_index() == 0
     say = RunConsole(active=leader)
 
@@ -83,7 +83,7 @@ def train(
         step = int(state.step)
         done = together(lambda: evaluated_steps(workdir) if leader else set[int]())
         owed = bool(step) and from_first(str(step not in done)) == "True"  # the run ended before it was evaluated
-        measuring = [event for event in every if owed and event.is_due(step, loop.steps)]
+        measuring = [event for event in periodic if owed and event.is_due(step, loop.steps)]
         if step == loop.steps and not measuring:
             say(f"all {loop.steps} steps are done; nothing to do")
             return state
@@ -98,12 +98,12 @@ def train(
         # --------------------------------------------------------------- loop
         sharding = model.sharding.named("batch", "length")
         with (
-            GlobalBatches(rows, loop.batch_rows, sharding, first_row=position.rows) as batches,
+            GlobalBatches(rows, loop.global_batch_size, sharding, first_row=position.rows) as batches,
             together(lambda: MetricsWriter(workdir, step, active=leader)) as writer,
             ProfileWindow(loop.profile_steps, workdir / "profile") as profile,
         ):
 
-            def evaluate(events: list[Every]) -> None:
+            def evaluate(events: list[Periodic]) -> None:
                 for event in events:
                     results = event.measure(model.decoder(state.params))
                     say(f"step {step:>6}  " + "  ".join(f"{name} {value:.4f}" for name, value in results.items()))
@@ -115,13 +115,13 @@ def train(
                 profile.before(step + 1)
                 with jax.transfer_guard("disallow"):
                     state, metrics = step_fn(state, batch)
-                step, position = step + 1, position.after(loop.batch_rows, rows.sequence_length)
+                step, position = step + 1, position.after(loop.global_batch_size, rows.sequence_length)
                 throughput.step()
                 profile.after(step, state.step)
                 last = step == loop.steps
                 stopping = stop.at(step) and not last
                 # After a signal the grace period is short: the run evaluates when it resumes.
-                measuring = [] if stopping else [event for event in every if event.is_due(step, loop.steps)]
+                measuring = [] if stopping else [event for event in periodic if event.is_due(step, loop.steps)]
                 saving = step % checkpointing.every_steps == 0 or measuring or stopping or last
                 logging = step % loop.log_every == 0 or last
                 if not (logging or saving):
@@ -165,7 +165,7 @@ def _require_same_run(restored: Restored, rows: TrainingRows, identity: dict[str
     if step > loop.steps:
         raise ValueError(f"{where}: the run has done {step} steps, more than Loop.steps = {loop.steps}: raise it")
     require_same_past(rows, restored.position, restored.identity, identity, where)
-    require_planned_length(rows, restored.position, (loop.steps - step) * loop.batch_rows, where)
+    require_planned_length(rows, restored.position, (loop.steps - step) * loop.global_batch_size, where)
 
 
 def _line(step: int, steps: int, tokens_per_step: int, values: Mapping[str, float]) -> str:

@@ -11,18 +11,25 @@ from mindllm_jax.parallel.sharding import shard_count
 
 
 def memory_parts(
-    model: Model, mesh: Mapping[str, int], *, rows: int, length: int, accumulation: int, params: float, moments: float
+    model: Model,
+    mesh: Mapping[str, int],
+    *,
+    rows: int,
+    length: int,
+    grad_accum_steps: int,
+    params: float,
+    moments: float,
 ) -> dict[str, float]:
     """Bytes of the fullest device by part. params and moments: bytes of them on a device; they are exact.
 
     mesh: devices along each axis, as in `MeshAxes`.
     """
-    micro_rows = math.ceil(rows / accumulation / shard_count("batch", mesh))
+    micro_rows = math.ceil(rows / grad_accum_steps / shard_count("batch", mesh))
     length = math.ceil(length / shard_count("length", mesh))
     return {
         "parameters (float32)": params,
         "optimizer": moments,
-        "gradients (float32)": params * (1 if accumulation == 1 else 2),
+        "gradients (float32)": params * (1 if grad_accum_steps == 1 else 2),
         f"activations (estimate, remat {model.remat})": activation_bytes(model, micro_rows * length, mesh["tensor"]),
         "loss head (estimate)": loss_bytes(model, micro_rows * length, mesh),
         "gathered parameters (estimate)": gathered_bytes(model, mesh),
@@ -66,7 +73,7 @@ def block_weights(model: Model) -> int:
     return 2 * model.width * (heads + kv) + model.width * hidden * (2 if model.mlp == "gelu" else 3)
 
 
-def product_flops(model: Model, tokens: int, length: int) -> float:
+def matmul_flops(model: Model, tokens: int, length: int) -> float:
     """FLOPs of all matrix products of a step of so many tokens, with those that are computed again.
 
     Unlike in `cost.flops_per_token`, attention's backward pass has the five products that it runs, not twice the
@@ -85,7 +92,7 @@ def remat_choices(model: Model, tokens: int, length: int, tensor: int = 1) -> di
     for name in ("none", "dots", "attention", "full"):
         choice = dataclasses.replace(model, remat=name)
         kept[name] = activation_bytes(choice, tokens, tensor)
-        done[name] = product_flops(choice, tokens, length)
+        done[name] = matmul_flops(choice, tokens, length)
     return {name: (kept["none"] - kept[name], done[name] / done["none"] - 1) for name in kept}
 
 
@@ -100,4 +107,4 @@ def visible_keys(model: Model, length: int) -> float:
 
 def _widths(model: Model) -> tuple[int, int, int]:
     """Of queries, of keys (and of values), and of the feed-forward layer."""
-    return model.heads * model.head_dim, model.key_heads * model.head_dim, model.feed_forward
+    return model.heads * model.head_dim, model.key_heads * model.head_dim, model.mlp_dim

@@ -16,7 +16,7 @@ from mindllm_jax.store.rows import TrainingRows
 
 _SAMPLED = 256  # rows whose places are compared
 _OF_READING = re.compile(r"\w+\.(data|instructions)\.")
-_OF_READING_AND_LENGTH = re.compile(r"\w+\.(data|instructions|loop\.steps|loop\.batch_rows)\b")
+_OF_READING_AND_LENGTH = re.compile(r"\w+\.(data|instructions|loop\.steps|loop\.global_batch_size)\b")
 
 
 class Position(NamedTuple):
@@ -65,6 +65,6 @@ def require_planned_length(rows: TrainingRows, position: Position, rows_left: in
     if rows.planned_rows not in (None, position.rows + rows_left):
         raise ValueError(
             f"{where}: the stages, caps, blocks or runs of the mixture are laid out over {rows.planned_rows:,} rows "
-            f"(Loop.steps x Loop.batch_rows), and with {position.rows:,} rows read the run would read "
-            f"{position.rows + rows_left:,}: set Loop.batch_rows back, or start a new run in another --workdir"
+            f"(Loop.steps x Loop.global_batch_size), and with {position.rows:,} rows read the run would read "
+            f"{position.rows + rows_left:,}: set Loop.global_batch_size back, or start a new run in another --workdir"
         )

@@ -17,9 +17,9 @@ from mindllm_jax.parallel.together import together
 from mindllm_jax.run_records import resolved
 from mindllm_jax.store.store import TokenStore
 from mindllm_jax.training.checkpoint import Checkpointing
-from mindllm_jax.training.loop import Every, train
+from mindllm_jax.training.load_run import keep_tokenizer
+from mindllm_jax.training.loop import Periodic, train
 from mindllm_jax.training.optimizer import Optimizer
-from mindllm_jax.training.restore import keep_tokenizer
 from mindllm_jax.training.run_spec import Loop, RunSpec, run_spec
 from mindllm_jax.training.state import TrainState
 
@@ -44,7 +44,7 @@ def pretrain(
     config: Pretrain,
     store: TokenStore,
     workdir: Path,
-    every: Iterable[Every] = (),
+    periodic: Iterable[Periodic] = (),
     accept: Callable[[str], None] = lambda compute_dtype: None,
     decide: Callable[[Model], Model] = lambda model: model,
 ) -> TrainState:
@@ -71,8 +71,8 @@ def pretrain(
             keep_tokenizer(store.tokenizer, workdir)
         accept(run.model.dtype.name)
 
-    rows = MixtureRows(config.data, store, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
-    return train(run, rows, workdir, config.checkpointing, identity, every=every, accept=begin)
+    rows = MixtureRows(config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size)
+    return train(run, rows, workdir, config.checkpointing, identity, periodic=periodic, accept=begin)
 
 
 def check_vocabulary(model: Model, store: TokenStore) -> None:

@@ -27,8 +27,8 @@ class Loop:
     """How long a run is, how large its steps are, and what happens once in a while."""
 
     steps: int = 1000
-    batch_rows: int = 8  # rows of one step over all devices
-    accumulation: int = 1  # micro-batches of one step
+    global_batch_size: int = 8  # rows of one step over all devices
+    grad_accum_steps: int = 1  # micro-batches of one step
     z_loss: float = 0.0  # weight of the squared log-normalizer (PaLM, section 5)
     log_every: int = 10
     evaluate_every: int = 200
@@ -38,7 +38,7 @@ class Loop:
     seed: int = 0  # of the initial parameters
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "steps", "batch_rows", "accumulation", "log_every", "evaluate_every")
+        require_at_least(self, 1, "steps", "global_batch_size", "grad_accum_steps", "log_every", "evaluate_every")
         require_at_least(self, 0, "z_loss", "max_skipped")
         require_seed(self, "seed")
         if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1] <= self.steps:
@@ -46,9 +46,10 @@ class Loop:
                 f"Loop.profile_steps = {self.profile_steps}: must be the first and the last step of a range inside of "
                 f"1 to Loop.steps = {self.steps}"
             )
-        if self.batch_rows % self.accumulation:
+        if self.global_batch_size % self.grad_accum_steps:
             raise ValueError(
-                f"Loop.batch_rows = {self.batch_rows} is not a multiple of accumulation {self.accumulation}"
+                f"Loop.global_batch_size = {self.global_batch_size} is not a multiple of "
+                f"Loop.grad_accum_steps = {self.grad_accum_steps}"
             )
 
 
@@ -72,11 +73,11 @@ class RunSpec(NamedTuple):
         step = make_step(
             self.abstract_model,
             self.transformation(),
-            accumulation=self.loop.accumulation,
+            grad_accum_steps=self.loop.grad_accum_steps,
             z_loss=self.loop.z_loss,
             compiler_options=self.loop.compiler_options,
         )
-        rows, shape = self.abstract_model.sharding.named("batch", "length"), (self.loop.batch_rows, self.length)
+        rows, shape = self.abstract_model.sharding.named("batch", "length"), (self.loop.global_batch_size, self.length)
         ids, weights = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (jnp.int32, jnp.float32))
         batch: Any = Batch._make((ids, ids, weights, ids, ids))
         return step.lower(self.abstract_state, batch).compile()
@@ -98,19 +99,20 @@ def run_spec(
     """
     sharding = Sharding(mesh.build(devices))
     shares = sharding.shards("batch")
-    if loop.batch_rows // loop.accumulation % shares:
+    if loop.global_batch_size // loop.grad_accum_steps % shares:
         raise ValueError(
-            f"Loop.batch_rows = {loop.batch_rows} in {loop.accumulation} micro-batches cannot be split over "
-            f"{shares} devices (slices x data x fsdp): take a multiple of {loop.accumulation * shares}"
+            f"Loop.global_batch_size = {loop.global_batch_size} in {loop.grad_accum_steps} micro-batches cannot be "
+            "split over "
+            f"{shares} devices (slices x data x fsdp): take a multiple of {loop.grad_accum_steps * shares}"
         )
     if length % (2 * sharding.shards("length")) and sharding.shards("length") > 1:
         raise ValueError(
             f"rows of {length} tokens cannot be split into two chunks for each of MeshAxes.context = "
             f"{sharding.shards('length')} devices: take a multiple of {2 * sharding.shards('length')}"
         )
-    if length > model.max_length:
+    if length > model.max_seq_len:
         raise ValueError(
-            f"rows of {length} tokens are longer than Model.max_length = {model.max_length}: raise one of them"
+            f"rows of {length} tokens are longer than Model.max_seq_len = {model.max_seq_len}: raise one of them"
         )
     abstract = abstract_model(model, sharding)
     transformation = optimizer.build(loop.steps, abstract.roles)
@@ -121,9 +123,9 @@ def run_spec(
         model,
         state.params,
         state.optimizer,
-        rows=loop.batch_rows,
+        rows=loop.global_batch_size,
         length=length,
-        accumulation=loop.accumulation,
+        grad_accum_steps=loop.grad_accum_steps,
         steps=loop.steps,
         mesh=sharding.mesh,
     )

@@ -42,15 +42,15 @@ def make_step(
     abstract: AbstractModel,
     optimizer: optax.GradientTransformation,
     *,
-    accumulation: int = 1,
+    grad_accum_steps: int = 1,
     z_loss: float = 0.0,
     compiler_options: dict[str, bool | int | str] | None = None,
 ) -> Any:
     """One training step under jit, (TrainState, Batch) to (TrainState, Metrics); the old state's buffers are given up.
 
-    The batch [B T] is cut into `accumulation` micro-batches, whose gradients are summed in float32; over devices those
-    of the blocks' matrices are summed in the type that `Model.gradient_sums` says, all others in float32. Losses are
-    divided by the weights of the whole batch, so accumulation and padding change nothing but the order of summation. A
+    The batch [B T] is cut into `grad_accum_steps` micro-batches, whose gradients are summed in float32; over devices
+    those of the blocks' matrices are summed in the type that `Model.gradient_sums` says, all others in float32. Losses
+    are divided by the weights of the whole batch, so accumulation and padding change the order of summation alone. A
     step whose loss or gradient norm is not finite leaves parameters and optimizer as they were and is counted.
 
     Raises ValueError that names a compiler option which the mesh's compiler does not take.
@@ -66,12 +66,12 @@ def make_step(
         return sums, grads
 
     def accumulated(params: Params, batch: Batch) -> tuple[LossSums, Params]:
-        if accumulation == 1:
+        if grad_accum_steps == 1:
             return gradients(params, batch)
 
         def split(x: jax.Array) -> jax.Array:
-            # Rows of one device stay on it: each micro-batch takes every accumulation-th row.
-            x = x.reshape(x.shape[0] // accumulation, accumulation, *x.shape[1:]).swapaxes(0, 1)
+            # Rows of one device stay on it: each micro-batch takes every grad_accum_steps-th row.
+            x = x.reshape(x.shape[0] // grad_accum_steps, grad_accum_steps, *x.shape[1:]).swapaxes(0, 1)
             return jax.lax.with_sharding_constraint(x, jax.NamedSharding(abstract.sharding.mesh, micro_batch))
 
         micro_batch = jax.P(None, *abstract.sharding.spec("batch", "length"))

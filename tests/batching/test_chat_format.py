@@ -14,25 +14,25 @@ CONVERSATIONS = st.lists(st.builds(Turn, TEXTS, TEXTS), min_size=1, max_size=4)
 def test_two_turns_spelled_out(tokenizer: Tokenizer) -> None:
     (whole,) = encode_conversations(tokenizer, [[Turn("Hi", "你好"), Turn("Bye", "再见")]])
     expected: list[int] = [tokenizer.doc_id]
-    said = [False]
+    loss_mask = [False]
     for question, answer in (("Hi", "你好"), ("Bye", "再见")):
         newline = tokenizer.encode("\n").tolist()
         before = [tokenizer.user_id, *newline, *tokenizer.encode(question), *newline, tokenizer.assistant_id, *newline]
         after = [*tokenizer.encode(answer), tokenizer.doc_id]
         expected += before + after
-        said += [False] * len(before) + [True] * len(after)
+        loss_mask += [False] * len(before) + [True] * len(after)
     assert whole.ids.tolist() == expected and whole.ids.dtype == np.int32
-    assert whole.said.tolist() == said
+    assert whole.loss_mask.tolist() == loss_mask
 
 
 @given(conversation=CONVERSATIONS)
 def test_what_is_said_is_the_answers(tokenizer: Tokenizer, conversation: list[Turn]) -> None:
     (whole,) = encode_conversations(tokenizer, [conversation])
-    said = whole.ids[whole.said]
-    ends = np.flatnonzero(said == tokenizer.doc_id)
-    answers = np.split(said, ends + 1)[:-1]
+    loss_mask = whole.ids[whole.loss_mask]
+    ends = np.flatnonzero(loss_mask == tokenizer.doc_id)
+    answers = np.split(loss_mask, ends + 1)[:-1]
     assert [tokenizer.decode(answer) for answer in answers] == [turn.answer for turn in conversation]
-    assert whole.said[-1] and ends[-1] == len(said) - 1
+    assert whole.loss_mask[-1] and ends[-1] == len(loss_mask) - 1
 
 
 @given(conversation=CONVERSATIONS)
@@ -50,7 +50,7 @@ def test_a_batch_is_its_conversations(tokenizer: Tokenizer, conversations: list[
     together = encode_conversations(tokenizer, conversations)
     for conversation, encoded in zip(conversations, together, strict=True):
         (alone,) = encode_conversations(tokenizer, [conversation])
-        assert alone.ids.tolist() == encoded.ids.tolist() and alone.said.tolist() == encoded.said.tolist()
+        assert alone.ids.tolist() == encoded.ids.tolist() and alone.loss_mask.tolist() == encoded.loss_mask.tolist()
 
 
 def test_marks_in_a_text_are_text(tokenizer: Tokenizer) -> None:

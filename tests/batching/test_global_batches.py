@@ -24,7 +24,9 @@ MIXTURE = Mixture("", sequence_length=12)
 
 @pytest.fixture
 def rows(count_store) -> MixtureRows:
-    return MixtureRows(MIXTURE, count_store({"a": ("zh", [30, 5, 70]), "b": ("en", [7] * 30)}), steps=100, batch_rows=8)
+    return MixtureRows(
+        MIXTURE, count_store({"a": ("zh", [30, 5, 70]), "b": ("en", [7] * 30)}), steps=100, global_batch_size=8
+    )
 
 
 def sharding(shape: tuple[int, ...] = (1,), spec: PartitionSpec | None = None) -> NamedSharding:
@@ -116,18 +118,20 @@ def test_closing_ends_the_thread(rows: MixtureRows) -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch_rows", "shape", "spec"),
+    ("global_batch_size", "shape", "spec"),
     [(6, (4,), None), (8, (1, 8), PartitionSpec("data", "context"))],
 )
-def test_a_batch_that_devices_cannot_share_evenly(rows: MixtureRows, batch_rows: int, shape, spec) -> None:
-    message = rf"a batch of {batch_rows} rows of 12 tokens cannot be divided evenly over the mesh .*'data': {shape[0]}"
+def test_a_batch_that_devices_cannot_share_evenly(rows: MixtureRows, global_batch_size: int, shape, spec) -> None:
+    message = (
+        rf"a batch of {global_batch_size} rows of 12 tokens cannot be divided evenly over the mesh .*'data': {shape[0]}"
+    )
     with pytest.raises(ValueError, match=message):
-        GlobalBatches(rows, batch_rows, sharding(shape, spec))
+        GlobalBatches(rows, global_batch_size, sharding(shape, spec))
 
 
-@pytest.mark.parametrize("changes", [{"batch_rows": 0}, {"batch_rows": 4, "prefetch": 0}])
+@pytest.mark.parametrize("changes", [{"global_batch_size": 0}, {"global_batch_size": 4, "prefetch": 0}])
 def test_nothing_to_read(rows: MixtureRows, changes: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="batch_rows and prefetch must be at least 1"):
+    with pytest.raises(ValueError, match="global_batch_size and prefetch must be at least 1"):
         GlobalBatches(rows, sharding=sharding(), **changes)
 
 
@@ -143,7 +147,7 @@ from mindllm_jax.store.store import TokenStore
 from mindllm_jax.parallel.startup import start
 
 start()
-rows = MixtureRows(Mixture("", sequence_length=12), TokenStore.open(sys.argv[1]), steps=100, batch_rows=8)
+rows = MixtureRows(Mixture("", sequence_length=12), TokenStore.open(sys.argv[1]), steps=100, global_batch_size=8)
 read, plain = [], rows.read
 rows.read = lambda indices: (read.append(indices.tolist()), plain(indices))[1]
 mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))

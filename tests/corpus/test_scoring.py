@@ -107,7 +107,7 @@ def test_other_shares_only_choose_again(config: CleanCorpus) -> None:
     def not_again() -> Any:
         raise AssertionError("scored again")
 
-    everything = replace(config, scoring=replace(config.scoring, keep=(1.0,), batch_rows=3))
+    everything = replace(config, scoring=replace(config.scoring, keep=(1.0,), batch_size=3))
     assert score_corpus(everything, not_again)
     assert rows(chosen_folder(everything) / "documents").keys() == rows(Path(config.output) / "documents").keys()
     assert len(rows(chosen_folder(config) / "documents")) == 31, "what was chosen before is still there"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.evaluation import benchmark
+from mindllm_jax.evaluation import lm_eval_tasks
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
@@ -21,8 +21,8 @@ from mindllm_jax.store.writer import SourceDocuments, build_store
 from mindllm_jax.text.documents import Document
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
+from mindllm_jax.training.load_run import keep_tokenizer
 from mindllm_jax.training.position import Position
-from mindllm_jax.training.restore import keep_tokenizer
 from mindllm_jax.training.state import TrainState, abstract_model, initial_params
 
 Texts = dict[str, list[str]]
@@ -49,8 +49,8 @@ def model(tokenizer: Tokenizer) -> Model:
         width=64,
         heads=4,
         head_dim=16,
-        feed_forward=128,
-        max_length=64,
+        mlp_dim=128,
+        max_seq_len=64,
         compute_dtype="float32",
     )
 
@@ -97,7 +97,7 @@ def log_probabilities() -> LogProbabilities:
 
     def compute(decoder: Decoder, tokens: Sequence[int]) -> np.ndarray:
         # What follows a token cannot change what is said after it, so any padding on the right will do.
-        padded = np.resize(np.asarray(tokens, np.int32), decoder.config.max_length)
+        padded = np.resize(np.asarray(tokens, np.int32), decoder.config.max_seq_len)
         definition, params = nnx.split(decoder)
         scores = np.asarray(logits(definition, params, jax.device_put(padded)), np.float64)[: len(tokens)]
         scores -= scores.max(-1, keepdims=True)
@@ -141,9 +141,9 @@ metric_list:
 def generating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a generating task beside ours, at its default of 256 new tokens."""
     folder = tmp_path / "tasks"
-    shutil.copytree(benchmark.TASKS, folder)
+    shutil.copytree(lm_eval_tasks.TASKS, folder)
     (folder / "gen_demo.yaml").write_text(GENERATING)
-    monkeypatch.setattr(benchmark, "TASKS", folder)
+    monkeypatch.setattr(lm_eval_tasks, "TASKS", folder)
     return "gen_demo"
 
 

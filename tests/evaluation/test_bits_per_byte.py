@@ -114,8 +114,8 @@ def test_the_log_says_the_same_on_any_devices(
 ) -> None:
     measure = held_out_bits(Mixture(store.url, sequence_length=16), store, rows=13)
     one = measure(decoder)
-    for devices, batch_rows in ((2, 8), (8, 8), (1, 3)):
-        monkeypatch.setattr(training_measure, "BATCH_ROWS", batch_rows)
+    for devices, batch_size in ((2, 8), (8, 8), (1, 3)):
+        monkeypatch.setattr(training_measure, "BATCH_ROWS", batch_size)
         assert measure(on_devices(devices)) == pytest.approx(one, rel=1e-6)
 
 

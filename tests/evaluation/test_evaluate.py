@@ -20,7 +20,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.store.store import TokenStore
 from mindllm_jax.store.texts import split_texts
-from mindllm_jax.training.restore import load_decoder
+from mindllm_jax.training.load_run import load_decoder
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,17 +127,17 @@ def test_what_does_not_fit_is_told_before_the_work(run: Path, tmp_path: Path) ->
         evaluate(Evaluate(str(tmp_path)))
     with pytest.raises(FileNotFoundError, match=r"there is no token store at .*absent"):
         evaluate(Evaluate(str(run), store=str(tmp_path / "absent")))
-    with pytest.raises(ValueError, match=r"sequence_length = 65 is longer than the run's Model\.max_length = 64"):
+    with pytest.raises(ValueError, match=r"sequence_length = 65 is longer than the run's Model\.max_seq_len = 64"):
         evaluate(Evaluate(str(run), sequence_length=65))
-    with pytest.raises(ValueError, match=r"Evaluate\.batch_rows = 0: must be at least 1"):
-        Evaluate(str(run), batch_rows=0)
+    with pytest.raises(ValueError, match=r"Evaluate\.batch_size = 0: must be at least 1"):
+        Evaluate(str(run), batch_size=0)
 
 
 def test_a_task_that_the_model_cannot_run_is_told_before_the_work(
     run: Path, generating: str, task_items: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate_module, "split_bits", None)  # the work
-    with pytest.raises(ValueError, match=r"task 'gen_demo' generates .* = 256 tokens, .* Model\.max_length = 64"):
+    with pytest.raises(ValueError, match=r"task 'gen_demo' generates .* = 256 tokens, .* Model\.max_seq_len = 64"):
         evaluate(Evaluate(str(run), tasks={generating: task_items}))
     with pytest.raises(ValueError, match=r"Evaluate\.max_gen_toks = 0: must be at least 1"):
         Evaluate(str(run), max_gen_toks=0)

@@ -21,7 +21,7 @@ GREEDY = Sampling(temperature=0.0, top_k=None, max_tokens=12)
 
 @pytest.fixture
 def harness(decoder: Decoder, tokenizer: Tokenizer) -> HarnessRequests:
-    return harness_model(decoder, tokenizer, batch_rows=4)
+    return harness_model(decoder, tokenizer, batch_size=4)
 
 
 def test_the_harness_takes_it_for_one_of_its_models(harness: HarnessRequests) -> None:
@@ -60,7 +60,7 @@ def test_a_piece_over_the_seam_does_not_swallow_the_continuation(
 
 def test_rolling_covers_every_token_once(harness: HarnessRequests, decoder: Decoder, tokenizer: Tokenizer) -> None:
     long = "却说天下大势，分久必合，合久必分。" * 12
-    ids, longest = tokenizer.encode(long).tolist(), decoder.config.max_length
+    ids, longest = tokenizer.encode(long).tolist(), decoder.config.max_seq_len
     assert len(ids) > 2 * longest
     windows = [ids[start : start + longest] for start in range(0, len(ids), longest)]
     queries = [Query([tokenizer.doc_id], windows[0])]
@@ -108,7 +108,7 @@ def test_what_is_cut_is_told_and_counted(
     with caplog.at_level(logging.WARNING):
         (cut, _), _ = harness.loglikelihood(requests("loglikelihood", (long, "天"), ("地", "天")))
         tail = tokenizer.encode(long)
-    assert "1 of 2 requests are longer than the model reads (Model.max_length = 64 tokens)" in caplog.text
+    assert "1 of 2 requests are longer than the model reads (Model.max_seq_len = 64 tokens)" in caplog.text
     assert harness.cut == 1
     assert len(tail) > 64 and cut < 0
     harness.generate_until(requests("generate_until", (long, {"until": [], "max_gen_toks": 4})))

@@ -44,12 +44,12 @@ def test_likelihoods_are_those_of_the_whole_sequence(decoder: Decoder, queries: 
         assert answer.cut == 0
 
 
-@pytest.mark.parametrize("batch_rows", [1, 5])
+@pytest.mark.parametrize("batch_size", [1, 5])
 def test_batches_and_devices_change_nothing(
-    decoder: Decoder, wide_decoder: Decoder, queries: list[Query], batch_rows: int
+    decoder: Decoder, wide_decoder: Decoder, queries: list[Query], batch_size: int
 ) -> None:
     expected = likelihoods(decoder, queries)
-    found = likelihoods(wide_decoder, queries, batch_rows=batch_rows)
+    found = likelihoods(wide_decoder, queries, batch_size=batch_size)
     assert [answer.log for answer in found] == pytest.approx([answer.log for answer in expected], rel=5e-6)
     assert [answer.greedy for answer in found] == [answer.greedy for answer in expected]
 
@@ -64,18 +64,18 @@ def test_greedy_is_what_decoding_would_say(decoder: Decoder, log_probabilities: 
 
 
 def test_letters_share_one_forward_pass(decoder: Decoder, queries: list[Query]) -> None:
-    assert len(likelihood._sequences(queries, decoder.config.max_length)) == 41
+    assert len(likelihood._sequences(queries, decoder.config.max_seq_len)) == 41
     assert len({answer.log for answer in likelihoods(decoder, queries[-4:])}) == 4
 
 
 def test_one_program_serves_queries_of_all_lengths(decoder: Decoder) -> None:
     before = likelihood._score._cache_size()  # pyright: ignore
-    likelihoods(decoder, [Query([1] * n, [2] * m) for n in range(1, 33) for m in (1, 2, 3, 7, 11)], batch_rows=3)
+    likelihoods(decoder, [Query([1] * n, [2] * m) for n in range(1, 33) for m in (1, 2, 3, 7, 11)], batch_size=3)
     assert likelihood._score._cache_size() - before == 1  # pyright: ignore
 
 
 def test_too_long_is_cut_on_the_left_and_told(decoder: Decoder, log_of: LogOf) -> None:
-    longest = decoder.config.max_length
+    longest = decoder.config.max_seq_len
     tokens = np.random.default_rng(1).integers(0, 300, longest + 11).tolist()
     query = Query(tokens[:-5], tokens[-5:])
     (answer,) = likelihoods(decoder, [query])
@@ -86,7 +86,7 @@ def test_too_long_is_cut_on_the_left_and_told(decoder: Decoder, log_of: LogOf) -
 
 
 def test_a_continuation_alone_too_long_counts_by_its_end(decoder: Decoder, log_of: LogOf) -> None:
-    longest = decoder.config.max_length
+    longest = decoder.config.max_seq_len
     tokens = np.random.default_rng(2).integers(0, 300, longest + 7).tolist()
     (answer,) = likelihoods(decoder, [Query(tokens[:2], tokens[2:])])
     assert answer.cut == 6

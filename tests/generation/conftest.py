@@ -31,7 +31,7 @@ def make_decoder(tokenizer: Tokenizer) -> MakeDecoder:
 
     def make(**choices: object) -> Decoder:
         settings = {"vocab_size": tokenizer.vocab_size + 32, "layers": 2, "width": 64, "heads": 4, "kv_heads": 2}
-        settings |= {"head_dim": 16, "feed_forward": 128, "max_length": 96, "compute_dtype": "float32"}
+        settings |= {"head_dim": 16, "mlp_dim": 128, "max_seq_len": 96, "compute_dtype": "float32"}
         model = Model(**(settings | choices))  # pyright: ignore[reportArgumentType]
         definition, params = nnx.split(nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0))))
         rng = np.random.default_rng(0)

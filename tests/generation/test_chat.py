@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from mindllm_jax.batching.chat_format import Turn, encode_prompt
-from mindllm_jax.generation.chat import HELP, Chat, Session, harmless, talk
+from mindllm_jax.generation.chat import HELP, Chat, Session, strip_control_chars, talk
 from mindllm_jax.generation.engine import stream
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
-from mindllm_jax.training.restore import LoadedRun
+from mindllm_jax.training.load_run import LoadedRun
 
 SAMPLING = Sampling(temperature=0.0, max_tokens=11)
 
@@ -56,12 +56,12 @@ def test_the_first_turns_are_forgotten(session: Session) -> None:
     written = said(session, ["one two three four"] * 4)
     assert session.forgotten > 0
     assert len(session.turns) == 4 - session.forgotten
-    assert "turns no longer fit in Model.max_length and are forgotten]" in written
+    assert "turns no longer fit in Model.max_seq_len and are forgotten]" in written
 
 
 def test_a_question_that_does_not_fit_is_told_and_the_chat_goes_on(session: Session) -> None:
     written = said(session, ["x y " * 200, "Hi"])
-    assert "not fit behind it in Model.max_length = 96" in written
+    assert "not fit behind it in Model.max_seq_len = 96" in written
     assert [turn.question for turn in session.turns] == ["Hi"]
 
 
@@ -97,4 +97,4 @@ def test_an_interruption_while_waiting_leaves(session: Session) -> None:
 
 
 def test_what_a_terminal_would_obey_is_not_written() -> None:
-    assert harmless("a\x1b[2J\x07\r\x9b你\u3000好\n\tb") == "a [2J   你\u3000好\n\tb"
+    assert strip_control_chars("a\x1b[2J\x07\r\x9b你\u3000好\n\tb") == "a [2J   你\u3000好\n\tb"

@@ -30,7 +30,7 @@ def by_full_passes(decoder: Decoder, prompts: list[list[int]], count: int, vocab
     """Greedy tokens from the whole forward pass over all that is there, again for each token."""
     forward = nnx.jit(lambda decoder, tokens: decoder.logits(decoder(tokens))[..., :vocab_size])
     rows, ends = np.arange(len(prompts)), np.array([len(prompt) for prompt in prompts])
-    tokens = np.zeros((len(prompts), decoder.config.max_length), np.int32)
+    tokens = np.zeros((len(prompts), decoder.config.max_seq_len), np.int32)
     for row, prompt in enumerate(prompts):
         tokens[row, : len(prompt)] = prompt  # what stands behind is not seen by causal attention
     for step in range(count):
@@ -70,7 +70,7 @@ def test_greedy_equals_the_full_forward_pass(
 def test_rows_do_not_depend_on_each_other(decoder: Decoder, tokenizer: Tokenizer) -> None:
     ragged = prompts(tokenizer, [3, 30, 20])
     together = generate(decoder, tokenizer, ragged, DRAWN)
-    assert generate(decoder, tokenizer, ragged, DRAWN, batch_rows=1) == together
+    assert generate(decoder, tokenizer, ragged, DRAWN, batch_size=1) == together
 
 
 def test_sampling_is_reproducible_by_its_seed(decoder: Decoder, tokenizer: Tokenizer) -> None:
@@ -141,7 +141,7 @@ def test_on_a_mesh_as_on_one_device(decoder: Decoder, tokenizer: Tokenizer) -> N
 
 def test_a_cut_prompt_is_its_right_end(decoder: Decoder, tokenizer: Tokenizer) -> None:
     (long,) = prompts(tokenizer, [200])
-    room = decoder.config.max_length - GREEDY.max_tokens
+    room = decoder.config.max_seq_len - GREEDY.max_tokens
     (cut,) = generate(decoder, tokenizer, [long], GREEDY, truncate=True)
     (short,) = generate(decoder, tokenizer, [long[-room:]], GREEDY, truncate=True)
     assert cut == short._replace(cut=200 - room)
@@ -150,8 +150,8 @@ def test_a_cut_prompt_is_its_right_end(decoder: Decoder, tokenizer: Tokenizer) -
 @pytest.mark.parametrize(
     ("prompt", "max_tokens", "message"),
     [
-        ([5] * 90, 11, r"prompt 1 has 90 tokens, and 11 new ones .* Model\.max_length = 96: shorten it to 85"),
-        ([5], 96, r"Sampling\.max_tokens = 96 leaves no room for a prompt in Model\.max_length = 96"),
+        ([5] * 90, 11, r"prompt 1 has 90 tokens, and 11 new ones .* Model\.max_seq_len = 96: shorten it to 85"),
+        ([5], 96, r"Sampling\.max_tokens = 96 leaves no room for a prompt in Model\.max_seq_len = 96"),
         ([], 11, r"prompt 1 is empty"),
         ([10**6], 11, r"prompt 1 has a token outside the vocabulary of \d+"),
         ([-1], 11, r"prompt 1 has a token outside the vocabulary"),

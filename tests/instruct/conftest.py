@@ -15,9 +15,9 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
+from mindllm_jax.training.load_run import keep_tokenizer
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.position import Position
-from mindllm_jax.training.restore import keep_tokenizer
 from mindllm_jax.training.run_spec import Loop, run_spec
 from mindllm_jax.training.state import initial_state
 
@@ -52,11 +52,11 @@ def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path
         width=64,
         heads=4,
         head_dim=16,
-        feed_forward=128,
-        max_length=96,
+        mlp_dim=128,
+        max_seq_len=96,
         compute_dtype="float32",
     )
-    run = run_spec(model, Loop(), Optimizer(), MeshAxes(), model.max_length)
+    run = run_spec(model, Loop(), Optimizer(), MeshAxes(), model.max_seq_len)
     rng = np.random.default_rng(0)
 
     def fill(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:

@@ -23,8 +23,8 @@ ROWS = [{"id": f"n{i}", "instruction": f"Count to {i}.", "output": f"{i} is ф╜ах
 def answers(packed: PackedInstructions, tokenizer: Tokenizer, side: str = "train") -> list[str]:
     """Everything that is said on one side, sorted."""
     rows = getattr(packed, side)
-    said = rows.ids[rows.said]
-    return sorted(map(tokenizer.decode, np.split(said, np.flatnonzero(said == tokenizer.doc_id) + 1)[:-1]))
+    loss_mask = rows.ids[rows.loss_mask]
+    return sorted(map(tokenizer.decode, np.split(loss_mask, np.flatnonzero(loss_mask == tokenizer.doc_id) + 1)[:-1]))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_bad_lines_are_counted(write, tokenizer: Tokenizer, store: Path) -> None
     config = Instructions((str(path),), sequence_length=64, held_out=0.0, on_bad="skip")
     packed = pack_instructions(config, tokenizer, store)
     assert packed.counts == {"lines left out (empty text)": 1, "lines left out (wrong JSON)": 1}
-    table = instructions_table(packed, batch_rows=2)
+    table = instructions_table(packed, global_batch_size=2)
     assert "1 lines left out (wrong JSON)" in table.caption and "an epoch is" in table.caption
     assert [row[1] for row in table.rows] == [5, 0]
 

@@ -13,7 +13,7 @@ from numerics import assert_same
 from mindllm_jax.batching.chat_format import EncodedConversation
 from mindllm_jax.instruct.packed import EpochRows, PackedRows
 from mindllm_jax.store.rows import Batch
-from mindllm_jax.training.restore import load_decoder
+from mindllm_jax.training.load_run import load_decoder
 
 PAD, LENGTH = 0, 16
 
@@ -48,8 +48,8 @@ def test_every_conversation_is_in_one_row_whole(lengths: list[int], seed: int) -
     rows = pack(some, seed)
     batch = rows.read(np.arange(len(rows)))
     expected = [
-        (ids[:-1].tolist(), ids[1:].tolist(), said[1:].astype(float).tolist(), list(range(len(ids) - 1)))
-        for ids, said in some
+        (ids[:-1].tolist(), ids[1:].tolist(), loss_mask[1:].astype(float).tolist(), list(range(len(ids) - 1)))
+        for ids, loss_mask in some
     ]
     assert sorted(unpacked(batch)) == sorted(expected)
 

@@ -24,10 +24,10 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.store.rows import Batch, SampledRows
 from mindllm_jax.tokenization.tokenizer import Tokenizer
-from mindllm_jax.training.checkpoint import Checkpointing, newest
+from mindllm_jax.training.checkpoint import Checkpointing, latest_checkpoint
 from mindllm_jax.training.checksums import write_checksums
+from mindllm_jax.training.load_run import load_decoder, read_run
 from mindllm_jax.training.optimizer import Optimizer
-from mindllm_jax.training.restore import load_decoder, read_run
 from mindllm_jax.training.run_spec import Loop
 
 ROWS = [{"id": f"n{i}", "input": f"{i}?", "output": "yes 好" if i % 2 else "no"} for i in range(60)]
@@ -41,7 +41,7 @@ def config(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tune:
         base=str(base),
         instructions=Instructions((str(path),), sequence_length=64, held_out=0.2),
         optimizer=Optimizer(peak_learning_rate=1e-2, warmup_steps=2),
-        loop=Loop(steps=8, batch_rows=8, log_every=1, evaluate_every=8),
+        loop=Loop(steps=8, global_batch_size=8, log_every=1, evaluate_every=8),
         checkpointing=Checkpointing(every_steps=4),
     )
 
@@ -62,7 +62,7 @@ def packed(config: Tune, tuned: Path, tokenizer: Tokenizer) -> PackedInstruction
 @pytest.mark.long
 def test_it_is_tuned_in_the_dtype_that_is_decided_on(config: Tune, tmp_path: Path) -> None:
     told: list[str] = []
-    short = replace(config, loop=Loop(steps=2, batch_rows=8))
+    short = replace(config, loop=Loop(steps=2, global_batch_size=8))
     tune(short, tmp_path, told.append, lambda model: replace(model, compute_dtype="bfloat16"))
     identity = read_run(tmp_path).identity
     assert told == [identity["compute_dtype"]] == ["bfloat16"] and identity["model"]["compute_dtype"] == "float32"
@@ -212,7 +212,7 @@ def test_a_base_that_trained_further_is_the_same_base_and_one_of_another_seed_is
 ) -> None:
     shutil.copytree(tuned, tmp_path / "run")
     further = Path(shutil.copytree(base, tmp_path / "base"))
-    newest(further).rename(further / "checkpoints/9")
+    latest_checkpoint(further).rename(further / "checkpoints/9")
     of_base = further / "checkpoints/9/run/metadata"
     identity = json.loads(of_base.read_text()) | {"step": 9}
 

@@ -22,11 +22,11 @@ Model.layers = 2
 Model.width = 32
 Model.heads = 2
 Model.head_dim = 16
-Model.feed_forward = 64
-Model.max_length = 32
+Model.mlp_dim = 64
+Model.max_seq_len = 32
 Mixture.weights = {'en': 1}
 Mixture.sequence_length = 32
-Loop.batch_rows = 4
+Loop.global_batch_size = 4
 Loop.log_every = 1
 Loop.evaluate_every = 1000
 """

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mindllm_jax import configuration
-from mindllm_jax.parallel.hosts import find_peers
+from mindllm_jax.parallel.hosts import find_processes
 from mindllm_jax.training.pretrain import Pretrain
 
 ROOT = Path(__file__).parents[2]
@@ -73,13 +73,13 @@ def test_gpu_pods_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in variables(jobset).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("JOB_COMPLETION_INDEX", str(count - 1))
-    peers = find_peers()
-    assert peers is not None and peers.index == count - 1
+    group = find_processes()
+    assert group is not None and group.index == count - 1
     base, network = jobset["metadata"]["name"], jobset["spec"]["network"]
     assert network["enableDNSHostnames"] and "subdomain" not in network
     pods = [f"{base}-{jobset['spec']['replicatedJobs'][0]['name']}-0-{index}" for index in range(count)]
-    assert list(peers.hosts) == pods
-    host, _, port = peers.address.partition(":")
+    assert list(group.hosts) == pods
+    host, _, port = group.address.partition(":")
     assert host == f"{pods[0]}.{base}"
     assert {"containerPort": int(port)} in container(jobset)["ports"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mindllm_jax.mixture.report import plan_mixture
+from mindllm_jax.mixture.report import mixture_report
 from mindllm_jax.mixture.settings import Mixture, Stage
 from mindllm_jax.store.store import TokenStore
 
@@ -25,8 +25,8 @@ def store(count_store) -> TokenStore:
 
 
 def test_tokens_shares_and_epochs(store: TokenStore) -> None:
-    planned = plan_mixture(Mixture("", stages=STAGES, sequence_length=16), store, steps=30, batch_rows=4)
-    assert planned.table.rows == [
+    report = mixture_report(Mixture("", stages=STAGES, sequence_length=16), store, steps=30, global_batch_size=4)
+    assert report.table.rows == [
         ["English", "books", 20 * 16, "33.33%", 1.0],
         ["English", "news", 40 * 16, "66.67%", 1.0],
         ["English", "all of en", 60 * 16, "100.00%", None],
@@ -43,21 +43,21 @@ def test_tokens_shares_and_epochs(store: TokenStore) -> None:
         ["whole run", "poems", 30 * 16, "25.00%", 3.0],
         ["whole run", "all of zh", 30 * 16, "25.00%", None],
     ]
-    assert planned.warnings == []
+    assert report.warnings == []
 
 
 def test_one_stage_is_the_whole_run(store: TokenStore) -> None:
-    planned = plan_mixture(Mixture("", {"zh": 1}, sequence_length=16), store, steps=10, batch_rows=4)
-    assert planned.table.rows == [
+    report = mixture_report(Mixture("", {"zh": 1}, sequence_length=16), store, steps=10, global_batch_size=4)
+    assert report.table.rows == [
         ["whole run", "poems", 640, "100.00%", 4.0],
         ["whole run", "all of zh", 640, "100.00%", None],
     ]
-    assert planned.warnings == []
+    assert report.warnings == []
 
 
 def test_text_that_is_read_too_often_is_told(store: TokenStore) -> None:
-    planned = plan_mixture(Mixture("", {"zh": 1}, sequence_length=16), store, steps=41, batch_rows=1)
-    (warning,) = planned.warnings
+    report = mixture_report(Mixture("", {"zh": 1}, sequence_length=16), store, steps=41, global_batch_size=1)
+    (warning,) = report.warnings
     assert warning.startswith("poems is read 4.1 times, and repeated text loses its value after about 4 epochs")
     assert "arXiv 2305.16264" in warning
 

@@ -32,8 +32,8 @@ def mixture(**changes: Any) -> Mixture:
     return Mixture(**({"store": "", "sequence_length": LENGTH} | changes))
 
 
-def mixed(store: TokenStore, *, steps: int = 100, batch_rows: int = 8, **changes: Any) -> MixtureRows:
-    return MixtureRows(mixture(**changes), store, steps=steps, batch_rows=batch_rows)
+def mixed(store: TokenStore, *, steps: int = 100, global_batch_size: int = 8, **changes: Any) -> MixtureRows:
+    return MixtureRows(mixture(**changes), store, steps=steps, global_batch_size=global_batch_size)
 
 
 def source_of_rows(batch: Batch) -> list[str]:
@@ -204,7 +204,7 @@ def test_a_stage_does_not_begin_its_sources_again(store: TokenStore) -> None:
     names = ("books", "news")
     size = sum(map(rows_in_epoch, names))
     stages = ({"name": "one", "share": 30}, {"name": "two", "share": size - 30, "source_weights": {}})
-    rows = mixed(store, weights={"en": 1}, stages=stages, steps=size, batch_rows=1)
+    rows = mixed(store, weights={"en": 1}, stages=stages, steps=size, global_batch_size=1)
     batch = rows.read(np.arange(size))
     targets = np.asarray(batch.targets)[np.asarray(batch.weights) > 0]
     streams = [store.windows([(name, "train", 0)], store.split(name, "train").tokens)[0] for name in names]

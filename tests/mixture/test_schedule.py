@@ -17,9 +17,11 @@ EPOCHS = {"en": {"books": 31, "code": 17, "web": 90}, "zh": {"laws": 12, "poems"
 SOURCES = [source for sources in EPOCHS.values() for source in sources]
 
 
-def schedule(steps: int = 50, batch_rows: int = 8, **changes: Any) -> Schedule:
+def schedule(steps: int = 50, global_batch_size: int = 8, **changes: Any) -> Schedule:
     used = Mixture("", **changes)
-    return Schedule(used, {name: EPOCHS[name] for name in used.languages()}, steps=steps, batch_rows=batch_rows)
+    return Schedule(
+        used, {name: EPOCHS[name] for name in used.languages()}, steps=steps, global_batch_size=global_batch_size
+    )
 
 
 def by_stage(laid: Schedule, rows: int) -> list[list[tuple[str, int]]]:
@@ -55,14 +57,16 @@ def mixtures(draw: st.DrawFn) -> dict[str, Any]:
 
 @given(mixtures(), orders, st.integers(12, 60), st.integers(1, 9))
 @settings(max_examples=60, deadline=None)
-def test_a_run_keeps_every_promise(mixture: dict[str, Any], order: dict[str, Any], steps: int, batch_rows: int) -> None:
-    rows = steps * batch_rows
-    laid = schedule(steps, batch_rows, **mixture, **order)
+def test_a_run_keeps_every_promise(
+    mixture: dict[str, Any], order: dict[str, Any], steps: int, global_batch_size: int
+) -> None:
+    rows = steps * global_batch_size
+    laid = schedule(steps, global_batch_size, **mixture, **order)
     stages = by_stage(laid, rows)
 
     # A stage is a range of steps, and has its languages' weights to the row.
     for stage, places, bounds in zip(mixture["stages"], stages, laid.stages, strict=True):
-        assert bounds.first % batch_rows == 0
+        assert bounds.first % global_batch_size == 0
         languages = sorted(EPOCHS)
         wanted = dealt(len(places), [stage["weights"].get(language, 0) for language in languages])
         counts = Counter(name for name, _ in places)
@@ -78,7 +82,7 @@ def test_a_run_keeps_every_promise(mixture: dict[str, Any], order: dict[str, Any
             assert totals[source.name] <= source.rows * mixture["source_max_epochs"][source.name]
 
     # The order changes nothing but the order, and only inside a stage.
-    for places, plain in zip(stages, by_stage(schedule(steps, batch_rows, **mixture), rows), strict=True):
+    for places, plain in zip(stages, by_stage(schedule(steps, global_batch_size, **mixture), rows), strict=True):
         assert sorted(places) == sorted(plain)
 
     # Any row can be asked for alone, past the end too, where sources go on counting.

@@ -20,7 +20,7 @@ from mindllm_jax.model.decoder import REMAT, Decoder
 from mindllm_jax.training.pretrain import Pretrain
 
 ROOT = Path(__file__).parents[2]
-TINY = Model(vocab_size=97, layers=3, width=32, heads=4, kv_heads=2, head_dim=8, feed_forward=48, max_length=64)
+TINY = Model(vocab_size=97, layers=3, width=32, heads=4, kv_heads=2, head_dim=8, mlp_dim=48, max_seq_len=64)
 CHOICES = {
     "mindllm": {},
     "learned positions": {"positions": "learned"},
@@ -62,7 +62,7 @@ def numpy_logits(decoder: Decoder, tokens: np.ndarray, segments: np.ndarray, pos
 
     def turn(x, at):  # as complex numbers, unlike the implementation
         half = c.head_dim // 2
-        spin = np.exp(1j * at[:, None] * c.rope_base ** (-np.arange(half) / half))
+        spin = np.exp(1j * at[:, None] * c.rope_theta ** (-np.arange(half) / half))
         z = (x[:, :half] + 1j * x[:, half:]) * spin
         return np.concatenate([z.real, z.imag], -1)
 
@@ -177,7 +177,7 @@ def test_remat_changes_no_gradient(remat, x64):
 def first_update(residual: Any, layers: int, rate: float) -> float:
     """Root mean square change of the logits by one step of gradient descent on the blocks."""
     config = Model(
-        vocab_size=64, layers=layers, width=32, heads=2, head_dim=16, feed_forward=64, max_length=32, residual=residual
+        vocab_size=64, layers=layers, width=32, heads=2, head_dim=16, mlp_dim=64, max_seq_len=32, residual=residual
     )
     decoder = Decoder(config, rngs=nnx.Rngs(0))
     definition, params, rest = nnx.split(decoder, nnx.Param, ...)
@@ -212,11 +212,11 @@ def test_deepnorm_bounds_the_first_update_whatever_the_depth():
 def independent_count(c: Model) -> int:
     """Parameters by a formula of its own: blocks, tables, head, norms."""
     block = c.width * c.head_dim * (c.heads * 2 + (c.kv_heads or c.heads) * 2)
-    block += c.width * c.feed_forward * {"geglu": 3, "swiglu": 3, "gelu": 2}[c.mlp]
+    block += c.width * c.mlp_dim * {"geglu": 3, "swiglu": 3, "gelu": 2}[c.mlp]
     norm = c.width * {"rmsnorm": 1, "layernorm": 2}[c.norm]
     total = c.layers * (block + 2 * norm) + c.vocab_size * c.width * (1 if c.tied else 2)
     total += norm if c.residual == "pre_norm" else 0
-    return total + (c.max_length * c.width if c.positions == "learned" else 0)
+    return total + (c.max_seq_len * c.width if c.positions == "learned" else 0)
 
 
 def count(config: Model) -> int:
@@ -252,7 +252,7 @@ def test_parameter_count_of_the_presets(path):
 
 def test_rows_longer_than_the_positions_are_refused():
     decoder = Decoder(TINY, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match=r"rows of 65 tokens are longer than Model\.max_length = 64"):
+    with pytest.raises(ValueError, match=r"rows of 65 tokens are longer than Model\.max_seq_len = 64"):
         decoder(jnp.zeros((1, 65), jnp.int32))
     with pytest.raises(ValueError, match=r"rows of 65 tokens"):
         decoder.new_cache(1, 65)

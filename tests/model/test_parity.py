@@ -19,8 +19,8 @@ LLAMA = Model(
     heads=6,
     kv_heads=2,
     head_dim=8,
-    feed_forward=80,
-    max_length=64,
+    mlp_dim=80,
+    max_seq_len=64,
     residual="pre_norm",
     mlp="swiglu",
     compute_dtype="float32",
@@ -57,7 +57,9 @@ def llama_weights(decoder: Decoder) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("choices", [{}, {"kv_heads": 6, "rope_base": 500_000.0}], ids=["grouped", "another RoPE base"])
+@pytest.mark.parametrize(
+    "choices", [{}, {"kv_heads": 6, "rope_theta": 500_000.0}], ids=["grouped", "another RoPE base"]
+)
 def test_logits_are_those_of_llama(choices: dict) -> None:
     torch = pytest.importorskip("torch", reason="needs PyTorch's CPU build")
     transformers = pytest.importorskip("transformers", reason="needs transformers")
@@ -71,10 +73,10 @@ def test_logits_are_those_of_llama(choices: dict) -> None:
             num_attention_heads=config.heads,
             num_key_value_heads=config.key_heads,
             head_dim=config.head_dim,
-            intermediate_size=config.feed_forward,
-            max_position_embeddings=config.max_length,
+            intermediate_size=config.mlp_dim,
+            max_position_embeddings=config.max_seq_len,
             rms_norm_eps=config.norm_epsilon,
-            rope_parameters={"rope_type": "default", "rope_theta": config.rope_base},
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
             tie_word_embeddings=False,
         )
     )

@@ -50,8 +50,8 @@ def test_cached_keys_far_into_a_row_are_turned_as_exactly() -> None:
         width=32,
         heads=2,
         head_dim=16,
-        feed_forward=32,
-        max_length=LAST + 1,
+        mlp_dim=32,
+        max_seq_len=LAST + 1,
         compute_dtype="bfloat16",
     )
     decoder = Decoder(config, rngs=nnx.Rngs(SEED))
@@ -64,4 +64,4 @@ def test_cached_keys_far_into_a_row_are_turned_as_exactly() -> None:
         return decoder.decode(tokens, cache, segment_ids=jnp.ones_like(tokens), positions=positions)[1].layers.keys
 
     near, far = (np.asarray(keys(decoder, jnp.int32(at))[0, :, 0], np.float64) for at in (0, LAST))
-    assert relative_error(far, turned(near, LAST, config.rope_base)) < 0.5 * HALF_ULP
+    assert relative_error(far, turned(near, LAST, config.rope_theta)) < 0.5 * HALF_ULP

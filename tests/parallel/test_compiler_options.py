@@ -33,7 +33,7 @@ def test_options_that_it_takes() -> None:
 
 def test_the_training_step_is_not_made_with_an_unknown_option() -> None:
     loop = Loop(compiler_options={"xla_nonsense": 1})
-    model = Model(vocab_size=64, layers=1, width=8, heads=1, head_dim=8, feed_forward=8, max_length=8)
+    model = Model(vocab_size=64, layers=1, width=8, heads=1, head_dim=8, mlp_dim=8, max_seq_len=8)
     run = run_spec(model, loop, Optimizer(), MeshAxes(), 8)
     with pytest.raises(ValueError, match="xla_nonsense"):
         run.compiled_step()

@@ -10,44 +10,44 @@ from collections.abc import Iterator
 import pytest
 
 from mindllm_jax.parallel import hosts
-from mindllm_jax.parallel.hosts import Peers, expand_nodes, find_peers
+from mindllm_jax.parallel.hosts import ProcessGroup, expand_nodes, find_processes
 
 
-def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Peers | None:
+def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> ProcessGroup | None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return find_peers()
+    return find_processes()
 
 
 def test_nothing_told_is_one_process() -> None:
-    assert find_peers() is None
+    assert find_processes() is None
 
 
 def test_local_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    peers = given(monkeypatch, MINDLLM_COORDINATOR="127.0.0.1:1234", MINDLLM_PROCESSES="3", MINDLLM_PROCESS="1")
-    assert peers == Peers("127.0.0.1:1234", 1, (socket.gethostname(),) * 3)
+    group = given(monkeypatch, MINDLLM_COORDINATOR="127.0.0.1:1234", MINDLLM_PROCESSES="3", MINDLLM_PROCESS="1")
+    assert group == ProcessGroup("127.0.0.1:1234", 1, (socket.gethostname(),) * 3)
 
 
 def test_own_variables_on_several_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    peers = given(monkeypatch, MINDLLM_COORDINATOR="a:1234", MINDLLM_PROCESSES="2", MINDLLM_PROCESS="1")
-    assert peers == Peers("a:1234", 1, ("", ""))
+    group = given(monkeypatch, MINDLLM_COORDINATOR="a:1234", MINDLLM_PROCESSES="2", MINDLLM_PROCESS="1")
+    assert group == ProcessGroup("a:1234", 1, ("", ""))
 
 
 def test_kubernetes_names_its_pods(monkeypatch: pytest.MonkeyPatch) -> None:
-    peers = given(
+    group = given(
         monkeypatch,
         MINDLLM_COORDINATOR="mindllm-worker-0-0.mindllm:8482",
         MINDLLM_PROCESSES="3",
         JOB_COMPLETION_INDEX="2",
     )
     names = ("mindllm-worker-0-0", "mindllm-worker-0-1", "mindllm-worker-0-2")
-    assert peers == Peers("mindllm-worker-0-0.mindllm:8482", 2, names)
+    assert group == ProcessGroup("mindllm-worker-0-0.mindllm:8482", 2, names)
 
 
 def test_slurm_with_several_tasks_on_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     step = {"SLURM_STEP_NODELIST": "gpu[09-10],big", "SLURM_STEP_TASKS_PER_NODE": "2(x2),1"}
-    peers = given(monkeypatch, SLURM_JOB_ID="4097", SLURM_PROCID="4", **step)
-    assert peers == Peers("gpu09:61441", 4, ("gpu09", "gpu09", "gpu10", "gpu10", "big"))
+    group = given(monkeypatch, SLURM_JOB_ID="4097", SLURM_PROCID="4", **step)
+    assert group == ProcessGroup("gpu09:61441", 4, ("gpu09", "gpu09", "gpu10", "gpu10", "big"))
 
 
 def test_a_slurm_batch_script_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,14 +69,14 @@ def test_expanding_nodes(text: str, names: list[str]) -> None:
 
 
 def test_one_slice_under_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
-    peers = given(monkeypatch, TPU_WORKER_HOSTNAMES="a.x,b.x", TPU_WORKER_ID="1", JOB_COMPLETION_INDEX="1")
-    assert peers == Peers("a.x:8482", 1, ("a.x", "b.x"))
+    group = given(monkeypatch, TPU_WORKER_HOSTNAMES="a.x,b.x", TPU_WORKER_ID="1", JOB_COMPLETION_INDEX="1")
+    assert group == ProcessGroup("a.x:8482", 1, ("a.x", "b.x"))
 
 
 def test_several_slices_under_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
     several = {"MEGASCALE_NUM_SLICES": "2", "MEGASCALE_SLICE_ID": "1", "MEGASCALE_COORDINATOR_ADDRESS": "a.x:8080"}
-    peers = given(monkeypatch, TPU_WORKER_HOSTNAMES="c.x,d.x", TPU_WORKER_ID="1", **several)
-    assert peers == Peers("a.x:8482", 3, ("", "", "c.x", "d.x"))
+    group = given(monkeypatch, TPU_WORKER_HOSTNAMES="c.x,d.x", TPU_WORKER_ID="1", **several)
+    assert group == ProcessGroup("a.x:8482", 3, ("", "", "c.x", "d.x"))
 
 
 def test_one_tpu_host_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_a_pod_of_tpu_machines(tpu_machine: dict[str, str]) -> None:
     tpu_machine["worker-network-endpoints"] = "unknown:unknown:10.0.0.5,unknown:unknown:10.0.0.6"
     tpu_machine["agent-worker-number"] = "1"
     tpu_machine["tpu-env"] = "ACCELERATOR_TYPE: 'v5p-16'\nWORKER_ID: '1'\n"
-    assert find_peers() == Peers("10.0.0.5:8482", 1, ("10.0.0.5", "10.0.0.6"))
+    assert find_processes() == ProcessGroup("10.0.0.5:8482", 1, ("10.0.0.5", "10.0.0.6"))
 
 
 def test_several_pods_of_tpu_machines(tpu_machine: dict[str, str]) -> None:
@@ -122,17 +122,17 @@ def test_several_pods_of_tpu_machines(tpu_machine: dict[str, str]) -> None:
     tpu_machine["tpu-env"] = (
         "MEGASCALE_COORDINATOR_ADDRESS: 'host-a:8080'\nMEGASCALE_NUM_SLICES: '2'\nMEGASCALE_SLICE_ID: '1'\n"
     )
-    assert find_peers() == Peers("host-a:8482", 2, ("", "", "host-c", "host-d"))
+    assert find_processes() == ProcessGroup("host-a:8482", 2, ("", "", "host-c", "host-d"))
 
 
 def test_a_tpu_machine_without_a_pod_is_alone(tpu_machine: dict[str, str]) -> None:
-    assert find_peers() is None
+    assert find_processes() is None
 
 
 def test_a_metadata_server_that_is_silent(tpu_machine: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GCE_METADATA_IP", "127.0.0.1:9")
     with pytest.raises(OSError, match=r"does not tell of which pod: .*; TPU_SKIP_MDS_QUERY=1 uses this machine alone"):
-        find_peers()
+        find_processes()
 
 
 @pytest.mark.parametrize(

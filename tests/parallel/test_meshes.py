@@ -30,7 +30,7 @@ ALL = [
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("accumulation", "meshes"),
+    ("grad_accum_steps", "meshes"),
     [
         (1, FIVE),
         pytest.param(1, ALL, marks=pytest.mark.slow, id="1-all"),
@@ -39,17 +39,17 @@ ALL = [
     ids=str,
 )
 def test_meshes_over_two_processes_give_what_one_device_gives(
-    accumulation: int, meshes: list[str], tmp_path: Path
+    grad_accum_steps: int, meshes: list[str], tmp_path: Path
 ) -> None:
     cluster = [sys.executable, "launch/local_cluster.py", "--processes", "2", "--devices", "4", "--"]
-    script = [sys.executable, "tests/parallel/train_on_meshes.py", str(tmp_path), str(accumulation), *meshes]
+    script = [sys.executable, "tests/parallel/train_on_meshes.py", str(tmp_path), str(grad_accum_steps), *meshes]
     # Code that is not optimized: each step runs a few times and takes long to compile.
     flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     environment = os.environ | {"XLA_FLAGS": flags}
     done = subprocess.run([*cluster, *script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     with jax.enable_x64(True):
-        reference = train(MeshAxes().build(jax.devices()[:1]), accumulation)
+        reference = train(MeshAxes().build(jax.devices()[:1]), grad_accum_steps)
     assert len(set(reference["losses"])) == len(reference["losses"])
     for name in meshes:
         found = np.load(tmp_path / f"{name}.npz")

@@ -16,11 +16,11 @@ from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.run_spec import Loop, run_spec
 
-MODEL = Model(vocab_size=62, layers=2, width=16, heads=4, head_dim=4, feed_forward=24, max_length=32)
+MODEL = Model(vocab_size=62, layers=2, width=16, heads=4, head_dim=4, mlp_dim=24, max_seq_len=32)
 
 
 def planned(mesh: MeshAxes, length: int = 32, **changes: Any) -> None:
-    run_spec(dataclasses.replace(MODEL, **changes), Loop(batch_rows=8), Optimizer(), mesh, length)
+    run_spec(dataclasses.replace(MODEL, **changes), Loop(global_batch_size=8), Optimizer(), mesh, length)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from typing import Any
 import jax
 import pytest
 
-from mindllm_jax.parallel.hosts import Peers
-from mindllm_jax.parallel.roll_call import roll_call
+from mindllm_jax.parallel.hosts import ProcessGroup
+from mindllm_jax.parallel.rendezvous import rendezvous
 from mindllm_jax.parallel.startup import start
 
 ROOT = Path(__file__).parents[2]
@@ -126,7 +126,7 @@ def test_process_0_that_dies_while_others_wait_is_named() -> None:
         threading.Thread(target=die, daemon=True).start()
         address = f"127.0.0.1:{first.getsockname()[1]}"
         with pytest.raises(TimeoutError, match=rf"process 0 \(a\) of 2 was there at {address} and then gave no answer"):
-            roll_call(Peers(address, 1, ("a", "b")), 5.0)
+            rendezvous(ProcessGroup(address, 1, ("a", "b")), 5.0)
 
 
 @pytest.mark.long
@@ -164,7 +164,7 @@ def test_a_port_that_is_taken_is_told() -> None:
     with socket.create_server(("", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(OSError, match=f"process 0 cannot wait for the others at port {port}"):
-            roll_call(Peers(f"127.0.0.1:{port}", 0, ("", "")), 5.0)
+            rendezvous(ProcessGroup(f"127.0.0.1:{port}", 0, ("", "")), 5.0)
 
 
 @pytest.mark.parametrize("limit", ["soon", "0", "-3", "inf", "nan"])
@@ -179,7 +179,7 @@ def test_a_limit_that_is_none(monkeypatch: pytest.MonkeyPatch, limit: str) -> No
 def test_a_long_list_is_cut(count: int) -> None:
     hosts = tuple(f"n{index}" for index in range(count))
     with pytest.raises(TimeoutError, match="n1") as raised:
-        roll_call(Peers(f"127.0.0.1:{free_port()}", 0, hosts), 0.1)
+        rendezvous(ProcessGroup(f"127.0.0.1:{free_port()}", 0, hosts), 0.1)
     assert ("and 23 more of 40 have not come" in str(raised.value)) == (count == 40)
 
 

@@ -25,7 +25,7 @@ from mindllm_jax.training.state import abstract_model, initial_params, initial_s
 from mindllm_jax.training.step import make_step
 
 MODEL = Model(
-    vocab_size=64, layers=2, width=16, heads=8, head_dim=4, feed_forward=32, max_length=32, compute_dtype="float64"
+    vocab_size=64, layers=2, width=16, heads=8, head_dim=4, mlp_dim=32, max_seq_len=32, compute_dtype="float64"
 )
 ROWS, LENGTH, STEPS = 16, 32, 20
 
@@ -55,12 +55,12 @@ def place(x: Any, sharding: jax.sharding.Sharding) -> jax.Array:
     return jax.make_array_from_callback(x.shape, sharding, np.asarray(x).__getitem__)
 
 
-def train(mesh: jax.sharding.Mesh, accumulation: int) -> dict[str, np.ndarray]:
+def train(mesh: jax.sharding.Mesh, grad_accum_steps: int) -> dict[str, np.ndarray]:
     """Losses of all steps and every parameter after the last, whole."""
     abstract = abstract_model(MODEL, Sharding(mesh))
     transformation = Optimizer(peak_learning_rate=1e-2, warmup_steps=2).build(STEPS, abstract.roles)
     state = initial_state(jax.tree.map(place, first_params(), abstract.shardings), abstract, transformation)
-    step = make_step(abstract, transformation, accumulation=accumulation, z_loss=1e-3)
+    step = make_step(abstract, transformation, grad_accum_steps=grad_accum_steps, z_loss=1e-3)
     rows = abstract.sharding.named("batch", "length")
     losses = []
     for number in range(STEPS):
@@ -72,12 +72,12 @@ def train(mesh: jax.sharding.Mesh, accumulation: int) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Each mesh after the other, over all devices of all processes."""
-    folder, accumulation, *meshes = sys.argv[1:]
+    folder, grad_accum_steps, *meshes = sys.argv[1:]
     start()
     jax.config.update("jax_enable_x64", True)
     for name in meshes:
         sizes = {axis: int(size) for axis, size in (part.split("=") for part in name.split(","))}
-        found: Any = train(MeshAxes(**{"data": 1} | sizes).build(), int(accumulation))
+        found: Any = train(MeshAxes(**{"data": 1} | sizes).build(), int(grad_accum_steps))
         if jax.process_index() == 0:
             np.savez(Path(folder) / f"{name}.npz", **found)
 

@@ -20,8 +20,9 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.planning.compiled import compile_step
 from mindllm_jax.training.pretrain import Pretrain
 
-settings = ["Mixture.store=none", "Model.compute_dtype=bfloat16", "Mixture.sequence_length=1024", "Loop.batch_rows=128"]
-shape = ["layers=8", "width=1024", "heads=8", "feed_forward=2816", f"vocab_size={sys.argv[1]}", "remat=attention"]
+settings = ["Mixture.store=none", "Model.compute_dtype=bfloat16", "Mixture.sequence_length=1024"]
+settings += ["Loop.global_batch_size=128"]
+shape = ["layers=8", "width=1024", "heads=8", "mlp_dim=2816", f"vocab_size={sys.argv[1]}", "remat=attention"]
 words = [*settings, *(f"Model.{x}" for x in shape), *(f"MeshAxes.{x}" for x in sys.argv[3:])]
 gin = ["--gin", "configs/model/mindllm_3b.gin", "--gin", "configs/hardware/tpu.gin"]
 run = load(Pretrain, command_line("", [*gin, *(f"--gin.{x}" for x in words)]))

@@ -19,8 +19,8 @@ from mindllm_jax.training.pretrain import Pretrain
 from mindllm_jax.training.run_spec import Loop
 
 ROOT = Path(__file__).parents[2]
-SHAPE = Model(vocab_size=32768, layers=24, width=2048, heads=16, head_dim=128, feed_forward=5632, max_length=2048)
-RUN = Pretrain(Mixture("none", sequence_length=2048), SHAPE, loop=Loop(batch_rows=256))
+SHAPE = Model(vocab_size=32768, layers=24, width=2048, heads=16, head_dim=128, mlp_dim=5632, max_seq_len=2048)
+RUN = Pretrain(Mixture("none", sequence_length=2048), SHAPE, loop=Loop(global_batch_size=256))
 
 
 def plan_of(run: Pretrain, topology: str):
@@ -46,7 +46,7 @@ def test_less_memory_asks_for_more_splitting_or_recomputation() -> None:
 
 
 def larger(model: Model) -> Model:
-    return dataclasses.replace(model, layers=48, width=5120, heads=40, feed_forward=13824)
+    return dataclasses.replace(model, layers=48, width=5120, heads=40, mlp_dim=13824)
 
 
 def test_nodes_of_four_are_told_apart() -> None:
@@ -75,8 +75,10 @@ def test_hardware_that_does_not_exist(topology: str, message: str) -> None:
 
 
 def test_a_batch_that_cannot_be_split() -> None:
-    run = dataclasses.replace(RUN, loop=Loop(batch_rows=257))
-    with pytest.raises(ValueError, match=r"no mesh over 64 devices splits Loop\.batch_rows = 257 .* multiple of"):
+    run = dataclasses.replace(RUN, loop=Loop(global_batch_size=257))
+    with pytest.raises(
+        ValueError, match=r"no mesh over 64 devices splits Loop\.global_batch_size = 257 .* multiple of"
+    ):
         plan_of(run, "a100:8x8")
 
 
@@ -84,7 +86,7 @@ def test_a_batch_that_cannot_be_split() -> None:
 def test_the_command_prints_the_plan_and_writes_settings_that_training_takes(tmp_path: Path) -> None:
     preset = "configs/pretrain/mindllm_3b.gin"
     plan = [sys.executable, "launch/plan.py", "--gin", preset, "--topology", "a100:8x8", "--workdir", str(tmp_path)]
-    settings = ["--gin.Loop.batch_rows=512", "--gin.Loop.steps=7", "--gin.Planner.price=2.5"]
+    settings = ["--gin.Loop.global_batch_size=512", "--gin.Loop.steps=7", "--gin.Planner.price=2.5"]
     done = subprocess.run([*plan, *settings], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for word in ("predicted, never measured", "roofline", "device-hours", "price", "arithmetic: optimizer"):
@@ -93,4 +95,4 @@ def test_the_command_prints_the_plan_and_writes_settings_that_training_takes(tmp
     read = subprocess.run([*train, "--print_config"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert read.returncode == 0, read.stderr
     assert "--gin.Loop.steps=7" in done.stdout and "Planner.price" not in done.stdout.split("launch/train.py")[-1]
-    assert "plan.gin" in read.stdout and "Loop.batch_rows = 512" in read.stdout
+    assert "plan.gin" in read.stdout and "Loop.global_batch_size = 512" in read.stdout

@@ -19,7 +19,7 @@ from mindllm_jax.planning.hlo import Collective
 from mindllm_jax.planning.links import HOP_SECONDS, Grid, group_along, seconds
 from mindllm_jax.planning.roofline import step_time
 from mindllm_jax.store.rows import Batch
-from mindllm_jax.training.memory import product_flops
+from mindllm_jax.training.memory import matmul_flops
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.run_spec import Loop, run_spec
 from mindllm_jax.training.step import make_step
@@ -109,14 +109,12 @@ def weight_products(jaxpr: Any, devices: int) -> float:
 @pytest.mark.parametrize("remat", ["none", "dots", "attention", "full"])
 def test_flops_are_those_of_the_step_as_traced(remat: Any) -> None:
     """Products with weights within 1 %, recomputation included. The shape has a loss head of whole chunks."""
-    model = Model(
-        vocab_size=512, layers=3, width=64, heads=4, head_dim=16, feed_forward=192, max_length=64, remat=remat
-    )
-    run = run_spec(model, Loop(batch_rows=8), Optimizer(), MeshAxes(fsdp=2, tensor=2), 64)
+    model = Model(vocab_size=512, layers=3, width=64, heads=4, head_dim=16, mlp_dim=192, max_seq_len=64, remat=remat)
+    run = run_spec(model, Loop(global_batch_size=8), Optimizer(), MeshAxes(fsdp=2, tensor=2), 64)
     ids, weights = (jax.ShapeDtypeStruct((8, 64), dtype) for dtype in (jnp.int32, jnp.float32))
     step = make_step(run.abstract_model, Optimizer().build(10, run.abstract_model.roles))
     batch: Any = Batch._make((ids, ids, weights, ids, ids))
     traced = weight_products(step.trace(run.abstract_state, batch).jaxpr, 8)
     visible = 4 * model.heads * model.head_dim * 32
     attention = 8 * 64 * 3 * visible * (3.5 + (remat in ("full", "dots")))
-    assert traced == pytest.approx(product_flops(model, 8 * 64, 64) - attention, rel=0.01)
+    assert traced == pytest.approx(matmul_flops(model, 8 * 64, 64) - attention, rel=0.01)

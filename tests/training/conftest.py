@@ -25,7 +25,7 @@ from mindllm_jax.text.documents import Document
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training import loop
 from mindllm_jax.training.checkpoint import Checkpointing
-from mindllm_jax.training.loop import Every
+from mindllm_jax.training.loop import Periodic
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.pretrain import Pretrain
 from mindllm_jax.training.run_spec import Loop, run_spec
@@ -37,10 +37,10 @@ Model.layers = 2
 Model.width = 32
 Model.heads = 2
 Model.head_dim = 16
-Model.feed_forward = 64
-Model.max_length = 32
+Model.mlp_dim = 64
+Model.max_seq_len = 32
 Mixture.sequence_length = 32
-Loop.batch_rows = 8
+Loop.global_batch_size = 8
 Loop.steps = 10
 Loop.log_every = 1
 Loop.evaluate_every = 100
@@ -99,13 +99,13 @@ def train(store: Path) -> Train:
 
     def train(
         workdir: Path,
-        every: Iterable[Every] = (),
+        periodic: Iterable[Periodic] = (),
         rows: Callable[[MixtureRows], TrainingRows] = lambda rows: rows,
         **settings: dict[str, Any],
     ) -> list[dict[str, Any]]:
         model: dict[str, Any] = {"vocab_size": 1000, "layers": 1, "width": 16, "heads": 1, "head_dim": 16}
-        model |= {"feed_forward": 32, "max_length": 64, "compute_dtype": "float32"}
-        steps: dict[str, Any] = {"steps": 4, "batch_rows": 4, "log_every": 1}
+        model |= {"mlp_dim": 32, "max_seq_len": 64, "compute_dtype": "float32"}
+        steps: dict[str, Any] = {"steps": 4, "global_batch_size": 4, "log_every": 1}
         mixture: dict[str, Any] = {"store": str(store), "sequence_length": 32}
         config = Pretrain(
             data=Mixture(**mixture | settings.get("Mixture", {})),
@@ -114,10 +114,12 @@ def train(store: Path) -> Train:
             checkpointing=Checkpointing(**settings.get("Checkpointing", {})),
         )
         stored = TokenStore.open(store)
-        read = MixtureRows(config.data, stored, steps=config.loop.steps, batch_rows=config.loop.batch_rows)
+        read = MixtureRows(
+            config.data, stored, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size
+        )
         length, identity = config.data.sequence_length, resolved(config) | {"seed": config.loop.seed}
         run = run_spec(config.model, config.loop, Optimizer(), MeshAxes(), length, jax.devices()[:1])
-        loop.train(run, rows(read), workdir, config.checkpointing, identity, every=every)
+        loop.train(run, rows(read), workdir, config.checkpointing, identity, periodic=periodic)
         return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
     return train

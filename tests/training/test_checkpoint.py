@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, newest, read_identity
+from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, latest_checkpoint, read_identity
 from mindllm_jax.training.checksums import CHECKSUMS, compare, write_checksums
 from mindllm_jax.training.position import Position
 from mindllm_jax.training.state import TrainState
@@ -61,7 +61,7 @@ def test_state_and_position_come_back(workdir: Path) -> None:
     found = restored(workdir)
     assert found is not None
     jax.tree.map(np.testing.assert_array_equal, found, state(12))
-    identity = read_identity(newest(workdir))
+    identity = read_identity(latest_checkpoint(workdir))
     assert Position(**identity["position"]) == Position(12, 120) and identity["step"] == 12
 
 
@@ -78,7 +78,7 @@ def test_what_a_killed_save_left_is_removed_and_not_hashed(workdir: Path) -> Non
         (other / "params").mkdir(parents=True)
         checkpoints.wait()
         assert not (other / CHECKSUMS).exists(), "only what was just written is hashed"
-    assert newest(workdir).name == "20"
+    assert latest_checkpoint(workdir).name == "20"
 
 
 def rewritten(path: Path, **changes: object) -> None:
@@ -101,13 +101,13 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_checksums_vouch_for_nothing(workdir: Path, damage: str) -> None:
-    DAMAGE[damage](newest(workdir) / CHECKSUMS)
+    DAMAGE[damage](latest_checkpoint(workdir) / CHECKSUMS)
     with pytest.raises(ValueError, match=r"checksums\.json.*the checkpoint is damaged. Remove .*12 to resume from an"):
         restored(workdir)
 
 
 def test_a_flipped_bit_in_any_file_is_noticed(workdir: Path) -> None:
-    folder = newest(workdir)
+    folder = latest_checkpoint(workdir)
     for name in json.loads((folder / CHECKSUMS).read_text())["files"]:
         content = (folder / name).read_bytes()
         if content:
@@ -120,7 +120,7 @@ def test_a_flipped_bit_in_any_file_is_noticed(workdir: Path) -> None:
 
 
 def test_processes_together_read_every_file_once(workdir: Path) -> None:
-    folder = newest(workdir)
+    folder = latest_checkpoint(workdir)
     names = list(json.loads((folder / CHECKSUMS).read_text())["files"])
     for name in names:
         content = (folder / name).read_bytes()
@@ -136,7 +136,7 @@ def test_processes_together_read_every_file_once(workdir: Path) -> None:
 
 
 def test_inference_does_not_read_the_optimizer(workdir: Path) -> None:
-    folder = newest(workdir)
+    folder = latest_checkpoint(workdir)
     shutil.rmtree(folder / "training")
     compare(folder, ("params", "run"))
     with pytest.raises(ValueError, match=r"training/.* is missing"):
@@ -150,8 +150,8 @@ def test_a_checkpoint_under_another_number_is_refused(workdir: Path) -> None:
 
 
 def test_a_checkpoint_of_another_version_is_refused(workdir: Path) -> None:
-    rewritten(newest(workdir) / "run/metadata", position={"row": 3})
-    write_checksums(newest(workdir))
+    rewritten(latest_checkpoint(workdir) / "run/metadata", position={"row": 3})
+    write_checksums(latest_checkpoint(workdir))
     with pytest.raises(ValueError, match=r"metadata: the checkpoint was written by another version"):
         restored(workdir)
 
@@ -166,7 +166,7 @@ def test_names_that_are_no_numbers_are_left_alone(workdir: Path) -> None:
     (workdir / "checkpoints/12 old").mkdir()
     (workdir / "checkpoints/²").mkdir()
     (workdir / "checkpoints/40").write_text("a file")
-    assert newest(workdir).name == "12"
+    assert latest_checkpoint(workdir).name == "12"
 
 
 def test_a_save_that_is_refused_is_an_error(workdir: Path) -> None:

@@ -16,8 +16,8 @@ from mindllm_jax.hardware.topologies import described_tpus
 from mindllm_jax.planning.compiled import compile_step
 from mindllm_jax.training.pretrain import Pretrain
 
-bindings = ["Mixture.store=none", "Mixture.sequence_length=2048", "Model.compute_dtype=bfloat16", "Loop.batch_rows=8"]
-bindings += [f"Model.attention={sys.argv[1]}", "MeshAxes.fsdp=4"]
+bindings = ["Mixture.store=none", "Mixture.sequence_length=2048", "Model.compute_dtype=bfloat16"]
+bindings += ["Loop.global_batch_size=8", f"Model.attention={sys.argv[1]}", "MeshAxes.fsdp=4"]
 arguments = command_line("", ["--gin", "configs/model/mindllm_1b3.gin", *(f"--gin.{b}" for b in bindings)])
 config = load(Pretrain, arguments)
 compiled = compile_step(config, described_tpus("v5p:2x2x1"))

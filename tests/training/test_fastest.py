@@ -13,7 +13,7 @@ import pytest
 
 from mindllm_jax.model.config import Model
 from mindllm_jax.training import fastest, remembered
-from mindllm_jax.training.checkpoint import newest, read_identity
+from mindllm_jax.training.checkpoint import latest_checkpoint, read_identity
 from mindllm_jax.training.fastest import decided
 from mindllm_jax.training.remembered import FILE, Measured
 
@@ -184,7 +184,7 @@ def test_a_run_goes_on_in_another_dtype_and_says_so(run, tmp_path: Path) -> None
         assert f"compute dtype: {dtype}" in done.stderr and "(remembered from 2026-" in done.stderr
         assert json.loads((workdir / "command.json").read_text())["compute_dtype"] == dtype
         assert dtype in (workdir / "report.html").read_text("utf-8")
-        identity = read_identity(newest(workdir))
+        identity = read_identity(latest_checkpoint(workdir))
         assert identity["compute_dtype"] == dtype and identity["model"]["compute_dtype"] == "fastest"
         return done.stdout
 
@@ -231,7 +231,7 @@ def test_processes_that_find_different_answers_take_the_first_one_s(in_two_proce
 
 @pytest.mark.long
 def test_a_measurement_takes_real_steps() -> None:
-    toy = Model(vocab_size=512, layers=2, width=32, heads=2, head_dim=16, feed_forward=64, max_length=16)
+    toy = Model(vocab_size=512, layers=2, width=32, heads=2, head_dim=16, mlp_dim=64, max_seq_len=16)
     taken = fastest.measure(toy, rows=2, pairs=3)
     assert 0 < taken.float32 < 10 and 0 < taken.bfloat16 < 10
     assert taken.date[:2] == "20"

@@ -15,8 +15,8 @@ import pytest
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.store.rows import Batch
-from mindllm_jax.training.checkpoint import newest, read_identity
-from mindllm_jax.training.loop import Every
+from mindllm_jax.training.checkpoint import latest_checkpoint, read_identity
+from mindllm_jax.training.loop import Periodic
 from mindllm_jax.training.run_spec import Loop
 
 
@@ -56,12 +56,14 @@ def trained(four_steps: Path, tmp_path: Path) -> Path:
 def test_another_batch_size_reads_on_where_the_run_was(train, trained: Path, rows: int) -> None:
     seen: list[int] = []
     metrics = train(
-        trained, rows=lambda mixture: Watched(mixture, seen), Loop={"steps": 6, "batch_rows": rows, "log_every": 1}
+        trained,
+        rows=lambda mixture: Watched(mixture, seen),
+        Loop={"steps": 6, "global_batch_size": rows, "log_every": 1},
     )
     assert seen[: 2 * rows] == list(range(16, 16 + 2 * rows)), "nothing twice, nothing left out"
     tokens = {step: 128.0 * step for step in range(1, 5)} | {5: 512.0 + 32 * rows, 6: 512.0 + 64 * rows}
     assert of(metrics, "tokens") == tokens
-    assert read_identity(newest(trained))["position"] == {"rows": 16 + 2 * rows, "tokens": tokens[6]}
+    assert read_identity(latest_checkpoint(trained))["position"] == {"rows": 16 + 2 * rows, "tokens": tokens[6]}
 
 
 @pytest.mark.parametrize(
@@ -99,17 +101,19 @@ def test_a_mixture_laid_out_over_the_run_is_not_read_in_other_batches(train, tmp
     stages = ({"name": "both", "share": 3}, {"name": "english", "share": 1, "weights": {"en": 1}})
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, [stop_at(2)], Mixture={"stages": stages}, Loop={"steps": 8})
-    with pytest.raises(ValueError, match=r"laid out over 16 rows .* the run would read 20: set Loop\.batch_rows back"):
-        train(tmp_path, Mixture={"stages": stages}, Loop={"steps": 8, "batch_rows": 2})
+    with pytest.raises(
+        ValueError, match=r"laid out over 16 rows .* the run would read 20: set Loop\.global_batch_size back"
+    ):
+        train(tmp_path, Mixture={"stages": stages}, Loop={"steps": 8, "global_batch_size": 2})
 
 
-def stop_at(step: int) -> Every:
+def stop_at(step: int) -> Periodic:
     """Ends the run after the checkpoint of a step, as a kill would, but for the thread that writes it."""
 
     def measure(_: Decoder) -> dict[str, float]:
         raise KeyboardInterrupt
 
-    return Every(step, measure)
+    return Periodic(step, measure)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -128,8 +132,8 @@ def test_an_evaluation_that_fails_costs_no_step(train, tmp_path: Path) -> None:
         raise ValueError("no such file")
 
     with pytest.raises(ValueError, match="no such file"):
-        train(tmp_path, [Every(3, measure)])
-    assert newest(tmp_path).name == "3"
+        train(tmp_path, [Periodic(3, measure)])
+    assert latest_checkpoint(tmp_path).name == "3"
 
 
 @pytest.mark.parametrize("step", [2, 4])
@@ -141,10 +145,10 @@ def test_an_evaluation_that_was_cut_is_done_when_the_run_resumes(train, tmp_path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, [Every(step, cut)])
-    assert newest(tmp_path).name == str(step)
+        train(tmp_path, [Periodic(step, cut)])
+    assert latest_checkpoint(tmp_path).name == str(step)
     for _ in range(2):  # and is not done again
-        metrics = train(tmp_path, [Every(step, counted)])
+        metrics = train(tmp_path, [Periodic(step, counted)])
         assert [row["step"] for row in metrics if "measured" in row] == list(range(step, 5, step))
         assert list(of(metrics, "loss")) == [1, 2, 3, 4]
 
@@ -152,7 +156,7 @@ def test_an_evaluation_that_was_cut_is_done_when_the_run_resumes(train, tmp_path
 def test_a_note_of_a_checkpoint_that_cannot_be_written_costs_nothing(train, tmp_path: Path) -> None:
     (tmp_path / "latest_checkpoint.json").mkdir()
     train(tmp_path, Checkpointing={"every_steps": 2})
-    assert newest(tmp_path).name == "4"
+    assert latest_checkpoint(tmp_path).name == "4"
 
 
 def test_another_seed_is_refused_by_name(train, trained: Path) -> None:
@@ -172,8 +176,8 @@ def test_a_log_line_that_cannot_be_written_ends_the_run_with_everything_saved(tr
         return {}
 
     with pytest.raises(OSError, match=r"metrics\.jsonl cannot be written: No space left on device"):
-        train(tmp_path, [Every(2, measure)], Loop={"steps": 100})
-    assert newest(tmp_path).name == "4", "step 3 could not be logged; the next one was saved"
+        train(tmp_path, [Periodic(2, measure)], Loop={"steps": 100})
+    assert latest_checkpoint(tmp_path).name == "4", "step 3 could not be logged; the next one was saved"
     os.close(full)
 
 
@@ -194,7 +198,7 @@ def test_the_rate_is_that_of_steps_alone(train, tmp_path: Path) -> None:
         return {}
 
     started = time.monotonic()
-    rates = of(train(tmp_path, [Every(2, measure)]), "tokens_per_second")
+    rates = of(train(tmp_path, [Periodic(2, measure)]), "tokens_per_second")
     assert time.monotonic() - started > 6
     # 128 tokens a step: with the compilation or the evaluation counted, it would take seconds.
     assert min(rates.values()) > 128 / 2.5, rates

@@ -18,8 +18,8 @@ MODEL = Model(
     width=2560,
     heads=20,
     head_dim=128,
-    feed_forward=6912,
-    max_length=2048,
+    mlp_dim=6912,
+    max_seq_len=2048,
     compute_dtype="bfloat16",
 )
 
@@ -33,7 +33,7 @@ def test_what_a_policy_saves_costs_flops() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mesh", "remat", "rows", "accumulation", "compiled_gib"),
+    ("mesh", "remat", "rows", "grad_accum_steps", "compiled_gib"),
     [
         # As compiled by libtpu: docs/results/planner.md.
         ({"data": 4, "fsdp": 16}, "none", 512, 1, 44.0),
@@ -41,13 +41,13 @@ def test_what_a_policy_saves_costs_flops() -> None:
     ],
 )
 def test_estimates_are_close_to_compiled_steps(
-    mesh: dict[str, int], remat: str, rows: int, accumulation: int, compiled_gib: float
+    mesh: dict[str, int], remat: str, rows: int, grad_accum_steps: int, compiled_gib: float
 ) -> None:
     sizes = dict.fromkeys(("slices", "data", "fsdp", "context", "tensor"), 1) | mesh
     model = dataclasses.replace(MODEL, remat=remat)
     params = 4 * 3.18e9 / sizes["fsdp"]
     parts = memory_parts(
-        model, sizes, rows=rows, length=2048, accumulation=accumulation, params=params, moments=2 * params
+        model, sizes, rows=rows, length=2048, grad_accum_steps=grad_accum_steps, params=params, moments=2 * params
     )
     assert sum(parts.values()) / 2**30 == pytest.approx(compiled_gib, rel=0.15)
 
@@ -63,7 +63,7 @@ def test_gradients_summed_in_float32_take_twice_the_room_of_bfloat16() -> None:
 COST = Cost(
     parameters=1,
     tokens_per_step=1,
-    accumulation=1,
+    grad_accum_steps=1,
     steps=1,
     flops_per_token=1.0,
     memory={"parameters (float32)": 4 * 2**30, "activations (estimate, remat none)": 20 * 2**30},
@@ -78,7 +78,7 @@ def test_too_little_memory_is_told_with_the_largest_part_and_what_to_change() ->
     warning = COST.warning()
     assert warning is not None
     assert "24.00 GiB a device are needed and a TPU v5 lite has 16.00 GiB" in warning
-    assert "activations" in warning and "Loop.accumulation" in warning
+    assert "activations" in warning and "Loop.grad_accum_steps" in warning
     assert dataclasses.replace(COST, device_kind="TPU v5").warning() is None
     assert dataclasses.replace(COST, device_kind="cpu").warning() is None
 

@@ -17,9 +17,7 @@ from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.state import abstract_model, initial_params
 
-MODEL = Model(
-    vocab_size=20, layers=2, width=8, heads=2, kv_heads=1, head_dim=6, feed_forward=12, compute_dtype="float64"
-)
+MODEL = Model(vocab_size=20, layers=2, width=8, heads=2, kv_heads=1, head_dim=6, mlp_dim=12, compute_dtype="float64")
 OPTIMIZER = Optimizer(
     peak_learning_rate=0.05,
     warmup_steps=2,

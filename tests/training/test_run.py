@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mindllm_jax.training.checkpoint import newest
+from mindllm_jax.training.checkpoint import latest_checkpoint
 from mindllm_jax.training.checksums import CHECKSUMS
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ def arrays(workdir: Path) -> dict[str, np.ndarray]:
     found = {}
     for item in ("params", "training"):
         with ocp.StandardCheckpointer() as reader:
-            _flatten(reader.restore(newest(workdir) / item), item, found)
+            _flatten(reader.restore(latest_checkpoint(workdir) / item), item, found)
     return found
 
 
@@ -111,7 +111,9 @@ def test_a_checkpoint_of_another_model_is_refused(run, straight, tmp_path):
 def test_a_flipped_bit_is_noticed_and_the_file_named(run, straight, tmp_path):
     copy = tmp_path / "run"
     subprocess.run(["cp", "-r", str(straight), str(copy)], check=True)
-    victim = max((p for p in (newest(copy) / "params").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    victim = max(
+        (p for p in (latest_checkpoint(copy) / "params").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
+    )
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
@@ -130,7 +132,7 @@ def test_stopping_by_signal_saves_and_the_next_run_goes_on(run, straight, tmp_pa
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130 and "resume from what was saved" in errors
-    assert int(newest(tmp_path / "run").name) >= 1
+    assert int(latest_checkpoint(tmp_path / "run").name) >= 1
 
 
 def test_a_run_whose_output_ends_saves_and_stops(straight, tmp_path):
@@ -144,7 +146,7 @@ def test_a_run_whose_output_ends_saves_and_stops(straight, tmp_path):
             break
     process.stdout.close()
     assert process.wait(timeout=300) == 141 and "has ended (a pipe such as `| head`)" in process.stderr.read()
-    assert int(newest(tmp_path / "run").name) >= 1
+    assert int(latest_checkpoint(tmp_path / "run").name) >= 1
 
 
 def test_a_full_disk_is_told_and_nothing_is_lost(run, straight, tmp_path):
@@ -179,7 +181,12 @@ def test_two_processes_train_as_one(run, straight, tmp_path):
 
 def test_two_slices_of_eight_devices_train_and_evaluate(run, tmp_path):
     """Rows are measured on all devices: 16 of them, where the mesh has an axis that few tests split."""
-    settings = ("--gin.MeshAxes.slices=2", "--gin.MeshAxes.data=1", "--gin.MeshAxes.fsdp=8", "--gin.Loop.batch_rows=16")
+    settings = (
+        "--gin.MeshAxes.slices=2",
+        "--gin.MeshAxes.data=1",
+        "--gin.MeshAxes.fsdp=8",
+        "--gin.Loop.global_batch_size=16",
+    )
     sixteen = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=16"}
     done = run(tmp_path / "run", *settings, "--gin.Loop.steps=2", "--gin.Loop.evaluate_every=1", environment=sixteen)
     assert done.returncode == 0, done.stderr
@@ -212,7 +219,7 @@ def test_two_processes_of_which_one_is_told_to_stop_save_the_same_step(straight,
     for process in (first, second):
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 130 and "resume from what was saved" in errors, errors
-    assert int(newest(tmp_path / "run").name) >= 1
+    assert int(latest_checkpoint(tmp_path / "run").name) >= 1
 
 
 def test_a_vocabulary_that_does_not_fit_is_refused(run, tmp_path):
@@ -223,10 +230,10 @@ def test_a_vocabulary_that_does_not_fit_is_refused(run, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (("--gin.Mixture.sequence_length=64",), "rows of 64 tokens are longer than Model.max_length = 32"),
+        (("--gin.Mixture.sequence_length=64",), "rows of 64 tokens are longer than Model.max_seq_len = 32"),
         (
-            ("--gin.Loop.batch_rows=9", "--gin.Loop.accumulation=2"),
-            "9 is not a multiple of accumulation 2",
+            ("--gin.Loop.global_batch_size=9", "--gin.Loop.grad_accum_steps=2"),
+            "9 is not a multiple of Loop.grad_accum_steps = 2",
         ),
         (("--gin.MeshAxes.data=3",), "wants 3 devices; there are 1"),
     ],

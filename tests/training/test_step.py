@@ -21,7 +21,7 @@ from mindllm_jax.training.optimizer import Optimizer, Role, roles_of
 from mindllm_jax.training.state import TrainState, abstract_model, initial_params, initial_state
 from mindllm_jax.training.step import loss_sums, make_step
 
-TINY = Model(vocab_size=62, layers=2, width=16, heads=2, head_dim=8, feed_forward=24, max_length=16)
+TINY = Model(vocab_size=62, layers=2, width=16, heads=2, head_dim=8, mlp_dim=24, max_seq_len=16)
 WIDE = dataclasses.replace(TINY, compute_dtype="float64")
 pytestmark = pytest.mark.long
 
@@ -93,7 +93,7 @@ def test_accumulation_and_mesh_change_only_the_order_of_summation(x64, batch, na
     batch = widened(Batch(*(np.concatenate([field, field[::-1]]) for field in batch)))
     optimizer = Optimizer(name=name, peak_learning_rate=1e-2, warmup_steps=0)
     reference, step, _ = ready(WIDE, optimizer)
-    sharded, sharded_step, abstract = ready(WIDE, optimizer, devices=4, mesh=mesh, accumulation=2)
+    sharded, sharded_step, abstract = ready(WIDE, optimizer, devices=4, mesh=mesh, grad_accum_steps=2)
     rows = abstract.sharding.named("batch", "length")
     for _ in range(3):
         reference, metrics = step(reference, batch)
@@ -104,7 +104,7 @@ def test_accumulation_and_mesh_change_only_the_order_of_summation(x64, batch, na
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_a_small_model_learns_one_batch_by_heart(name, batch):
-    model = dataclasses.replace(TINY, width=32, feed_forward=64, compute_dtype="float32")
+    model = dataclasses.replace(TINY, width=32, mlp_dim=64, compute_dtype="float32")
     state, step, _ = ready(model, Optimizer(name=name, peak_learning_rate=2e-2, warmup_steps=5, weight_decay=0.0))
     state, metrics = step(state, batch)
     assert float(metrics.loss) > 3.5

@@ -17,7 +17,7 @@ from mindllm_jax.reporting.page import Page, Paragraph, Part, Sample, Section, w
 from mindllm_jax.reporting.run import curves, read_metrics, setup
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.store.store import TokenStore
-from mindllm_jax.training.restore import LoadedRun, load_decoder
+from mindllm_jax.training.load_run import LoadedRun, load_decoder
 
 EXPECTATION = (
     "What to expect: a model of a few million parameters that saw a few million tokens in minutes spells, punctuates "

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mindllm_jax.evaluation.benchmark import fit_generation, load_tasks, run_task
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
+from mindllm_jax.evaluation.lm_eval_tasks import fit_generation, load_tasks, run_task
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
@@ -133,7 +133,7 @@ def test_generation_is_held_against_the_positions(
 
     with pytest.raises(
         ValueError,
-        match=r"task 'gen_demo' generates up to max_gen_toks = 256 tokens, .* Model\.max_length = 256; "
+        match=r"task 'gen_demo' generates up to max_gen_toks = 256 tokens, .* Model\.max_seq_len = 256; "
         r"set Evaluate\.max_gen_toks, for example to 128",
     ):
         fit_generation(load(), 256)

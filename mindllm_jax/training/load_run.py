@@ -16,7 +16,7 @@ from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.tokenization.tokenizer import Tokenizer
-from mindllm_jax.training.checkpoint import newest, read_identity, restore_params, steps_of
+from mindllm_jax.training.checkpoint import latest_checkpoint, read_identity, restore_params, steps_of
 from mindllm_jax.training.checksums import PARAMETERS, compare, verify
 from mindllm_jax.training.state import AbstractModel, Params, abstract_model, initial_params
 
@@ -53,7 +53,7 @@ def read_run(run: Path, step: int | None = None) -> RunRecord:
     Raises FileNotFoundError when there is no such run or checkpoint, ValueError when it was trained with another
     tokenizer than the run's folder holds.
     """
-    folder = newest(run) if step is None else _checkpoint_of(run, step)
+    folder = latest_checkpoint(run) if step is None else _checkpoint_of(run, step)
     compare(folder, ("run",))
     identity = read_identity(folder)
     tokenizer = Tokenizer.load(run / TOKENIZER)
@@ -93,7 +93,7 @@ def load_decoder(
 
 
 def _checkpoint_of(run: Path, step: int) -> Path:
-    latest, steps = newest(run), steps_of(run)
+    latest, steps = latest_checkpoint(run), steps_of(run)
     if step not in steps:
         raise FileNotFoundError(f"{run} holds no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
     return latest.with_name(str(step))

@@ -13,7 +13,7 @@ from mindllm_jax.kernels.target import target
 GradientSums = Literal["compute", "float32"]
 
 
-def product(x: jax.Array, weight: jax.Array, inputs: int = 1, *, sums: GradientSums = "compute") -> jax.Array:
+def matmul(x: jax.Array, weight: jax.Array, inputs: int = 1, *, sums: GradientSums = "compute") -> jax.Array:
     """x [B T I...] times weight [I... O...], which is cast to x's dtype, over `inputs` axes: [B T O...].
 
     The gradient of the weight is written as x^T dy. Left to itself, JAX forms its transpose, and XLA on a CPU then

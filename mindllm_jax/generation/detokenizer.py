@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 
-class GrowingText:
+class IncrementalDetokenizer:
     """Turns the tokens of one row into text that is settled: whole characters, and nothing of a stop string.
 
     A character may be spread over several tokens and a stop string may begin anywhere, so what could still become

@@ -10,7 +10,7 @@ import contextlib
 import json
 import socket
 
-from mindllm_jax.parallel.hosts import Peers
+from mindllm_jax.parallel.hosts import ProcessGroup
 
 GRACE = 5.0  # seconds by which the others outwait process 0, who alone knows all
 RETRY = 0.2  # seconds between attempts to reach process 0
@@ -19,7 +19,7 @@ LONGEST = 2**24  # bytes of the list of all processes
 ADVICE = "Look at the log of what is missing and at the launcher's; MINDLLM_START_LIMIT=SECONDS waits longer"
 
 
-def roll_call(peers: Peers, limit: float) -> None:
+def rendezvous(group: ProcessGroup, limit: float) -> None:
     """Returns when all processes of the run have come.
 
     limit: seconds that process 0 waits for the others, and the others for process 0. The port is free again afterwards.
@@ -27,10 +27,10 @@ def roll_call(peers: Peers, limit: float) -> None:
     Raises TimeoutError, in every process that did come, with the processes and hosts that did not; OSError when process
     0 cannot open its port.
     """
-    asyncio.run(_wait_for_all(peers, limit) if peers.index == 0 else _come(peers, limit))
+    asyncio.run(_wait_for_all(group, limit) if group.index == 0 else _come(group, limit))
 
 
-async def _wait_for_all(peers: Peers, limit: float) -> None:
+async def _wait_for_all(group: ProcessGroup, limit: float) -> None:
     """Process 0: waits, then tells everybody who is here."""
     here, others = {0: socket.gethostname()}, dict[int, asyncio.StreamWriter]()
     complete = asyncio.Event()
@@ -39,10 +39,10 @@ async def _wait_for_all(peers: Peers, limit: float) -> None:
         with contextlib.suppress(ValueError, KeyError, TypeError, OSError):  # a stranger at the door
             hello = json.loads(await reader.readline())
             index = int(hello["process"])
-            if index in here or not 0 < index < len(peers.hosts):
+            if index in here or not 0 < index < len(group.hosts):
                 raise ValueError
             here[index], others[index] = str(hello["host"]), writer
-            if len(here) == len(peers.hosts):
+            if len(here) == len(group.hosts):
                 complete.set()
             try:
                 await reader.read()
@@ -52,12 +52,12 @@ async def _wait_for_all(peers: Peers, limit: float) -> None:
                     del here[index], others[index]
         writer.close()
 
-    port = int(peers.address.rpartition(":")[2])
+    port = int(group.address.rpartition(":")[2])
     server = await asyncio.start_server(meet, sock=_listening(port))
     try:
         await asyncio.wait_for(complete.wait(), limit)
     except TimeoutError:
-        raise TimeoutError(_missing(peers, here, limit)) from None
+        raise TimeoutError(_missing(group, here, limit)) from None
     finally:
         # Closed before the others hear that they may go on: they come back to this port through jax.
         server.close()
@@ -82,31 +82,31 @@ def _listening(port: int) -> socket.socket:
         ) from None
 
 
-async def _come(peers: Peers, limit: float) -> None:
+async def _come(group: ProcessGroup, limit: float) -> None:
     """The others: say who they are and wait for what process 0 tells."""
     name = socket.gethostname()
     started = asyncio.get_running_loop().time()
     try:
-        reader, writer = await asyncio.wait_for(_reach(peers.address), limit)
+        reader, writer = await asyncio.wait_for(_reach(group.address), limit)
     except TimeoutError:
         raise TimeoutError(
-            f"process 0{_in_brackets(peers.hosts[0])} of {len(peers.hosts)} has not come within {limit:g} s: nothing "
-            f"answers at {peers.address}. This is {peers.index} ({name}). {ADVICE}"
+            f"process 0{_in_brackets(group.hosts[0])} of {len(group.hosts)} has not come within {limit:g} s: nothing "
+            f"answers at {group.address}. This is {group.index} ({name}). {ADVICE}"
         ) from None
     line = b""
     with contextlib.suppress(TimeoutError, OSError):
-        writer.write(json.dumps({"process": peers.index, "host": name}).encode() + b"\n")
+        writer.write(json.dumps({"process": group.index, "host": name}).encode() + b"\n")
         left = limit + GRACE - (asyncio.get_running_loop().time() - started)
         line = await asyncio.wait_for(reader.readline(), left)
     writer.close()
     if not line:
         raise TimeoutError(
-            f"process 0{_in_brackets(peers.hosts[0])} of {len(peers.hosts)} was there at {peers.address} and then gave "
-            f"no answer. This is {peers.index} ({name}). {ADVICE}"
+            f"process 0{_in_brackets(group.hosts[0])} of {len(group.hosts)} was there at {group.address} and then gave "
+            f"no answer. This is {group.index} ({name}). {ADVICE}"
         )
     here = dict[int, str](json.loads(line))
-    if len(here) < len(peers.hosts):
-        raise TimeoutError(_missing(peers, here, limit))
+    if len(here) < len(group.hosts):
+        raise TimeoutError(_missing(group, here, limit))
 
 
 async def _reach(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -117,11 +117,11 @@ async def _reach(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWrit
         await asyncio.sleep(RETRY)
 
 
-def _missing(peers: Peers, here: dict[int, str], limit: float) -> str:
-    gone = {index: host for index, host in enumerate(peers.hosts) if index not in here}
+def _missing(group: ProcessGroup, here: dict[int, str], limit: float) -> str:
+    gone = {index: host for index, host in enumerate(group.hosts) if index not in here}
     subject, verb = ("process", "has") if len(gone) == 1 else ("processes", "have")
     return (
-        f"{subject} {_listed(gone)} of {len(peers.hosts)} {verb} not come within {limit:g} s. Here: {_listed(here)}. "
+        f"{subject} {_listed(gone)} of {len(group.hosts)} {verb} not come within {limit:g} s. Here: {_listed(here)}. "
         f"{ADVICE}"
     )
 

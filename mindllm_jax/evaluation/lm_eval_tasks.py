@@ -64,8 +64,8 @@ def load_tasks(files: Mapping[str, str], others: Sequence[str] = (), *, download
             raise ValueError(f"the data of a task cannot be read ({sources}): {error.__cause__ or error}") from None
 
 
-def fit_generation(tasks: Mapping[str, Task], max_length: int, max_gen_toks: int | None = None) -> None:
-    """Makes sure that a model of `max_length` positions can generate what the tasks ask for.
+def fit_generation(tasks: Mapping[str, Task], max_seq_len: int, max_gen_toks: int | None = None) -> None:
+    """Makes sure that a model of `max_seq_len` positions can generate what the tasks ask for.
 
     max_gen_toks: new tokens of an answer at most, set in all generating tasks; None: what each task says itself.
 
@@ -80,11 +80,11 @@ def fit_generation(tasks: Mapping[str, Task], max_length: int, max_gen_toks: int
             sampling, _ = generation_settings(task.config.generation_kwargs or {})
         except (ValueError, TypeError) as error:
             raise ValueError(f"task {name!r}: {error}") from None
-        if sampling.max_tokens >= max_length:
+        if sampling.max_tokens >= max_seq_len:
             raise ValueError(
                 f"task {name!r} generates up to max_gen_toks = {sampling.max_tokens} tokens, which leaves no room for a"
-                f" prompt in Model.max_length = {max_length}; set Evaluate.max_gen_toks, for example to"
-                f" {max_length // 2}"
+                f" prompt in Model.max_seq_len = {max_seq_len}; set Evaluate.max_gen_toks, for example to"
+                f" {max_seq_len // 2}"
             )
 
 
@@ -95,7 +95,7 @@ def run_task(
     tokenizer: Tokenizer,
     *,
     limit: int | None = None,
-    batch_rows: int = 16,
+    batch_size: int = 16,
 ) -> dict[str, float]:
     """The metrics of a task, as `acc` and `acc_stderr`.
 
@@ -108,7 +108,7 @@ def run_task(
     require_harness()
     from lm_eval.evaluator import evaluate
 
-    model = harness_model(decoder, tokenizer, batch_rows=batch_rows)
+    model = harness_model(decoder, tokenizer, batch_size=batch_size)
     found = evaluate(model, {"tasks": {name: task}}, limit=limit, log_samples=False)  # pyright: ignore[reportArgumentType]
     assert found is not None  # our models are always process 0 to the harness
     metrics: dict[str, Any] = dict(found["results"][name])  # pyright: ignore[reportTypedDictNotRequiredAccess]

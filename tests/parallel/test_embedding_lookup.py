@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numerics import SEED, assert_same
 
-from mindllm_jax.parallel.embedding import lookup
+from mindllm_jax.parallel.embedding_lookup import lookup
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 

@@ -14,11 +14,11 @@ from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.checksums import CHECKSUMS, write_checksums
+from mindllm_jax.training.load_run import keep_tokenizer, load_decoder, read_run
 from mindllm_jax.training.position import Position
-from mindllm_jax.training.restore import keep_tokenizer, load_decoder, read_run
 from mindllm_jax.training.state import Params, TrainState, abstract_model, initial_params
 
-MODEL = Model(layers=2, width=32, heads=2, head_dim=16, feed_forward=64, max_length=32, compute_dtype="float32")
+MODEL = Model(layers=2, width=32, heads=2, head_dim=16, mlp_dim=64, max_seq_len=32, compute_dtype="float32")
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "tokenizer.model"
 
 

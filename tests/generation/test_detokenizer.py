@@ -4,15 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindllm_jax.generation.text import GrowingText
+from mindllm_jax.generation.detokenizer import IncrementalDetokenizer
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 TEXTS = st.text(st.sampled_from("ab \n好的𠮷\N{GRINNING FACE}é<>") | st.characters(exclude_categories=("Cs",)))
 
 
-def grow(tokenizer: Tokenizer, text: str, sizes: list[int], stops: tuple[str, ...]) -> tuple[list[str], GrowingText]:
+def grow(
+    tokenizer: Tokenizer, text: str, sizes: list[int], stops: tuple[str, ...]
+) -> tuple[list[str], IncrementalDetokenizer]:
     """Feeds the tokens of a text in chunks of the given sizes, over and over; what came out, the end included."""
-    growing, ids, pieces = GrowingText(tokenizer, stops), list(tokenizer.encode(text)), []
+    growing, ids, pieces = IncrementalDetokenizer(tokenizer, stops), list(tokenizer.encode(text)), []
     while ids:
         for size in sizes:
             pieces.append(growing.add(ids[:size]))
@@ -44,7 +46,7 @@ def test_text_ends_where_a_stop_string_is_complete(
 
 
 def test_what_may_become_a_stop_string_is_held_back(tokenizer: Tokenizer) -> None:
-    growing = GrowingText(tokenizer, ("\n\nQ:",))
+    growing = IncrementalDetokenizer(tokenizer, ("\n\nQ:",))
     assert growing.add(tokenizer.encode("yes\n\n")) == "yes"
     assert growing.add(tokenizer.encode("no")) == "\n\nno"
     assert growing.add(tokenizer.encode(".\n\nQ")) == "."
@@ -55,13 +57,13 @@ def test_what_may_become_a_stop_string_is_held_back(tokenizer: Tokenizer) -> Non
 
 def test_half_a_character_at_the_end_becomes_a_replacement(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("a\N{GRINNING FACE}")
-    growing = GrowingText(tokenizer)
+    growing = IncrementalDetokenizer(tokenizer)
     assert growing.add(ids[:-1]) == "a"
     assert growing.finish() == "\ufffd"
 
 
 def test_symbols_are_no_text(tokenizer: Tokenizer) -> None:
-    growing = GrowingText(tokenizer)
+    growing = IncrementalDetokenizer(tokenizer)
     assert growing.add([tokenizer.user_id, *tokenizer.encode("hi"), tokenizer.pad_id]) == "hi"
 
 

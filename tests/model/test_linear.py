@@ -13,7 +13,7 @@ from flax import nnx
 from numerics import SEED, floor, relative_error
 
 from mindllm_jax.model.config import Model
-from mindllm_jax.model.products import product
+from mindllm_jax.model.linear import matmul
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.store.rows import Batch
@@ -34,7 +34,7 @@ def summed_over_devices(sums: Any) -> list[tuple[str, bool]]:
         width=32,
         heads=4,
         head_dim=16,
-        feed_forward=48,
+        mlp_dim=48,
         compute_dtype="bfloat16",
         gradient_sums=sums,
     )
@@ -79,7 +79,7 @@ def test_a_gradient_in_float32_is_nearer_to_the_truth(sums: Any, least: float, m
 
     @jax.jit
     def gradient(weight: jax.Array, x: jax.Array, dy: jax.Array) -> jax.Array:
-        return jax.vjp(lambda weight: product(x, weight, sums=sums), weight)[1](dy)[0]
+        return jax.vjp(lambda weight: matmul(x, weight, sums=sums), weight)[1](dy)[0]
 
     found = gradient(jnp.asarray(weight, jnp.float32), jax.device_put(x, rows), jax.device_put(dy, rows))
     assert found.dtype == jnp.float32
