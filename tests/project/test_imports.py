@@ -32,8 +32,8 @@ def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The library as a checkout has it, the symlink of the kernels included."""
-    for folder in ("mindllm_jax", "kernels"):
+    """The library as a checkout has it, the symlinks included."""
+    for folder in ("mindllm_jax", "kernels", "launch"):
         shutil.copytree(ROOT / folder, tmp_path / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path

@@ -1,4 +1,4 @@
-"""What a user installs: the wheel and the sdist hold the whole library, the kernels behind the symlink included."""
+"""What a user installs: the wheel and the sdist hold the whole library, what stands behind its symlinks included."""
 
 import os
 import shutil
@@ -53,11 +53,14 @@ def unpacked_sdist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def library_files(checkout: Path) -> set[str]:
     """Every file of the library, named as in the wheel."""
     rooms = {path.relative_to(checkout).as_posix() for path in (checkout / "mindllm_jax").rglob("*") if path.is_file()}
-    kernels = {
-        f"mindllm_jax/{path.relative_to(checkout)}" for path in (checkout / "kernels").rglob("*") if path.is_file()
+    linked = {
+        f"mindllm_jax/{path.relative_to(checkout)}"
+        for folder in ("kernels", "launch")
+        for path in (checkout / folder).rglob("*")
+        if path.is_file() and path.suffix in (".py", ".json")
     }
-    assert kernels, "the kernels' folder is empty"
-    return rooms | kernels
+    assert {name.split("/")[1] for name in linked} == {"kernels", "launch"}
+    return rooms | linked
 
 
 def test_wheel_holds_the_library(checkout: Path, wheel: Path) -> None:
@@ -70,7 +73,7 @@ def test_wheel_holds_the_library(checkout: Path, wheel: Path) -> None:
 def test_sdist_holds_the_library_and_builds_the_same_wheel(
     checkout: Path, wheel: Path, unpacked_sdist: Path, tmp_path: Path
 ) -> None:
-    assert (unpacked_sdist / "mindllm_jax/kernels").is_dir()
+    assert (unpacked_sdist / "mindllm_jax/kernels").is_dir() and (unpacked_sdist / "mindllm_jax/launch").is_dir()
     for name in library_files(checkout):
         assert (unpacked_sdist / name).read_bytes() == (checkout / name).read_bytes(), name
     assert (unpacked_sdist / "launch").is_dir() and (unpacked_sdist / "configs").is_dir()

@@ -1,0 +1,1 @@
+"""Entry points: `python launch/NAME.py` in a clone, `mindllm NAME` wherever the package is installed."""
