@@ -30,7 +30,7 @@ def commands() -> list[Any]:
 
 
 @pytest.mark.parametrize("step", commands())
-def test_a_benchmark_takes_its_words(step: Step) -> None:
+def test_benchmark_accepts_its_arguments(step: Step) -> None:
     """One word is unknown, so that nothing runs: it has to be the only one that is complained of."""
     words = [*step.command, *(("--limit", "9") if step.resumable else ()), "--unknown"]
     done = subprocess.run(
@@ -59,7 +59,7 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in SCRIPTS.items():
         path = tmp_path / f"{name}.py"
         path.write_text(text)
-        found.append(Step(name, 1, f"Step {name}", (str(path),), 10, least=0.0))
+        found.append(Step(name, 1, f"Step {name}", (str(path),), 10, min_minutes=0.0))
     found.insert(3, Step("needy", 2, "Step needy", ("nothing.py",), 1, needs=("no-such-package",)))
     for module in (runner, steps_module):
         monkeypatch.setattr(module, "steps", lambda *_: iter(found))
@@ -68,7 +68,7 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("scripts")
-def test_results_are_kept_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+def test_results_are_kept_and_done_steps_are_skipped(tmp_path: Path) -> None:
     workdir, said = tmp_path / "results", list[str]()
     config = HardwareCheck(here=True, minutes=0.06)
     seen: list[str | None] = []
@@ -95,7 +95,7 @@ def test_results_are_kept_and_what_is_done_is_not_done_again(tmp_path: Path) -> 
     assert len(lines) == 4 and all(line.count(" | ") == 5 for line in lines)
 
 
-def test_a_result_of_other_sources_is_measured_again(
+def test_result_of_other_sources_is_measured_again(
     scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only = HardwareCheck.__new__(HardwareCheck)  # `only` names steps of the real list
@@ -111,7 +111,7 @@ def test_a_result_of_other_sources_is_measured_again(
     assert run_steps(only, tmp_path, said.append, lambda: None) and "Step fine" in said[0]
 
 
-def test_a_page_that_cannot_be_made_stops_nothing(scripts: None, tmp_path: Path) -> None:
+def test_failing_page_does_not_stop_the_steps(scripts: None, tmp_path: Path) -> None:
     said = list[str]()
 
     def fail() -> None:
@@ -121,7 +121,7 @@ def test_a_page_that_cannot_be_made_stops_nothing(scripts: None, tmp_path: Path)
     assert (tmp_path / "long.json").exists() and any("the page was not written: KeyError" in line for line in said)
 
 
-def test_another_driver_is_the_same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_driver_does_not_change_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     def digest(name: str, driver: str) -> str:
         monkeypatch.setattr(machine, "gpu", lambda: (name, driver))
         return machine.digest.__wrapped__()
@@ -136,7 +136,7 @@ def test_without_a_gpu_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "results").exists()
 
 
-def test_a_step_that_is_unknown_is_refused() -> None:
+def test_unknown_step_is_refused() -> None:
     with pytest.raises(ValueError, match=r"there is no step 'numeric'; there are rates, numerics, attention_128"):
         HardwareCheck(only=("numeric",))
 
@@ -146,7 +146,7 @@ def attention_line(row: str, name: str, forward: float, both: float, length: int
     return problem | {"forward ms": forward, "both ms": both, "why not": why}
 
 
-def test_aims_by_made_up_figures() -> None:
+def test_aims() -> None:
     untuned = [attention_line("causal", "triton", 100, 100), attention_line("causal", "cudnn", 1, 1, 32768)]
     tuned = [
         attention_line("causal", "triton", 4, 12),

@@ -11,7 +11,7 @@ from mindllm_jax.recipes.hardware_check import kept
 from mindllm_jax.recipes.hardware_check.kept import Kept, TimeUp
 
 
-def test_what_stands_in_the_file_is_not_measured_again(tmp_path: Path) -> None:
+def test_recorded_measurements_are_not_repeated(tmp_path: Path) -> None:
     path, calls = tmp_path / "lines.jsonl", list[str]()
 
     def measure(key: str) -> list[object]:
@@ -28,7 +28,7 @@ def test_what_stands_in_the_file_is_not_measured_again(tmp_path: Path) -> None:
     assert calls == ["a", "b"]
 
 
-def test_of_other_sources_or_hardware_nothing_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_of_other_sources_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lines.jsonl"
     assert Kept(path).measure(("a",), lambda: 1) == 1
     monkeypatch.setattr(kept, "digest", lambda: "another")
@@ -37,7 +37,7 @@ def test_of_other_sources_or_hardware_nothing_counts(tmp_path: Path, monkeypatch
     assert Kept(path).measure(("a",), lambda: 3) == 1
 
 
-def test_a_line_that_was_cut_is_measured_again(tmp_path: Path) -> None:
+def test_incomplete_line_is_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     assert Kept(path).measure(("a",), lambda: 1) == 1
     path.write_bytes(path.read_bytes()[:-4])
@@ -46,7 +46,7 @@ def test_a_line_that_was_cut_is_measured_again(tmp_path: Path) -> None:
     assert Kept(path).measure(("a",), lambda: 3) == 2
 
 
-def test_what_ended_the_process_twice_is_given_up(tmp_path: Path) -> None:
+def test_measurement_that_ended_the_process_twice_is_skipped(tmp_path: Path) -> None:
     """An exception stands for the end: it comes when the measurement has begun, and nothing is kept."""
     path = tmp_path / "lines.jsonl"
 
@@ -59,7 +59,7 @@ def test_what_ended_the_process_twice_is_given_up(tmp_path: Path) -> None:
     assert Kept(path).measure(("a",), end) == {"failed": kept.ENDED}
 
 
-def test_when_the_time_is_up_nothing_is_begun_and_a_cut_does_not_count(tmp_path: Path) -> None:
+def test_time_limit(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
 
     def cut() -> None:
@@ -73,5 +73,5 @@ def test_when_the_time_is_up_nothing_is_begun_and_a_cut_does_not_count(tmp_path:
     assert Kept(path).measure(("a",), lambda: 1) == 1
 
 
-def test_without_a_file_nothing_is_kept() -> None:
+def test_without_a_file_nothing_is_recorded() -> None:
     assert Kept(None).measure(("a",), lambda: 1) == 1
