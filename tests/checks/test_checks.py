@@ -1,4 +1,4 @@
-"""Checks of settings, and that every number and path among the settings has one."""
+"""Checks of settings; every number and path of the settings has one."""
 
 import dataclasses
 import math
@@ -34,7 +34,7 @@ PATHS = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A dataclass as the entry points have them."""
+    """A dataclass like those of the entry points."""
 
     count: int | None = 1
     seed: int = 0
@@ -43,12 +43,12 @@ class Settings:
 
 
 def classes() -> dict[str, type]:
-    """Every dataclass of settings by its name."""
+    """Returns every dataclass of settings by name."""
     return {name: cls for root in known_roots() for name, cls in schema.classes(root).items()}
 
 
 def build(cls: type, **changed: Any) -> Any:
-    """The dataclass with its defaults, a stand-in for what has none, and these fields."""
+    """Builds the dataclass from defaults, stand-ins for required fields, and these fields."""
     hints = schema.hints(cls)
     for field in dataclasses.fields(cls):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
@@ -60,7 +60,7 @@ def build(cls: type, **changed: Any) -> Any:
 
 
 def numbers() -> Iterator[tuple[type, str, bool]]:
-    """Dataclass, field, and whether it may have a fraction."""
+    """Yields dataclass, field, and whether the field may have a fraction."""
     for cls in classes().values():
         for name, hint in schema.hints(cls).items():
             kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -101,13 +101,13 @@ def test_url_in_place_of_a_path_is_refused(owner: str, name: str) -> None:
 
 
 def test_path_settings_are_listed() -> None:
-    """Where the library turns a setting into a path, the setting is one of those that are checked."""
+    """Every setting that the library turns into a path is a checked one."""
     names = {name for _, name in PATHS}
     sources = [file.read_text("utf-8") for room in ("mindllm_jax", "launch") for file in (ROOT / room).rglob("*.py")]
-    found = re.findall(r"(?:Path|input_files)\((?:config|scoring|self)\.([\w.]+)", "\n".join(sources))
-    assert len(found) > 10
+    path_settings = re.findall(r"(?:Path|input_files)\((?:config|scoring|self)\.([\w.]+)", "\n".join(sources))
+    assert len(path_settings) > 10
     # TokenStore.url is a path here, once it is known to be no URL.
-    assert {setting.rpartition(".")[2] for setting in found} - names == {"url"}
+    assert {setting.rpartition(".")[2] for setting in path_settings} - names == {"url"}
 
 
 @pytest.mark.parametrize("path", ["gs://b/x", "s3://b", "file:///tmp", "hf://a"])

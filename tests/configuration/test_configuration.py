@@ -1,4 +1,4 @@
-"""The command line's contract on a small tree of dataclasses."""
+"""The command line and gin files, on a small tree of dataclasses."""
 
 from __future__ import annotations
 

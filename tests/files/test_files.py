@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and JSON files that are read whole or refused by name."""
+"""Atomic writes, and errors of JSON files."""
 
 import os
 import re

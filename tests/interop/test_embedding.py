@@ -1,4 +1,4 @@
-"""New rows of an embedding are the mean of those they replace."""
+"""New rows of an embedding are the mean of the rows that they replace."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Hugging Face's libraries give every text the ids that it had."""
+"""Hugging Face's libraries give every text the same ids."""
 
 import json
 import random
@@ -55,7 +55,7 @@ def test_ids_are_equal(text: str) -> None:
 
 @pytest.mark.parametrize("alphabet", ["ab", "ab ", "abc"])
 def test_overlapping_pieces(alphabet: str) -> None:
-    """A vocabulary of words of two or three letters, where a piece can be made in many ways."""
+    """With words of two or three letters a piece can be merged in many ways."""
     draw = random.Random(0)
     texts = ["".join(draw.choices(alphabet, k=draw.randrange(1, 60))) for _ in range(300)]
     tokenizer = Tokenizer(Path("t.model"), train_model(texts, vocab_size=400, character_share=0.3, han_run=8))

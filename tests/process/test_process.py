@@ -1,4 +1,4 @@
-"""How the process of an entry point begins and ends. One process shows several things."""
+"""Start and end of an entry point's process. One process shows several things."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Pages: whole, self-contained, and showing text as it is."""
+"""Pages: atomic, self-contained, and with text escaped."""
 
 import re
 from html.parser import HTMLParser

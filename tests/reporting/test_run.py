@@ -1,4 +1,4 @@
-"""The report of a run, from what its folder holds."""
+"""The report of a run, from the files of its workdir."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_report_has_curves_and_setup(workdir):
     assert path == workdir / "report.html"
     text = path.read_text("utf-8")
     assert "8 steps" in text
-    for told in (
+    for phrase in (
         "bits_per_byte/laws_zh",
         "8.2",
         "launch/train.py --gin &#x27;a b.gin&#x27;",
@@ -44,7 +44,7 @@ def test_report_has_curves_and_setup(workdir):
         "0.10.2",
         "中文 &lt;b&gt;",
     ):
-        assert told in text
+        assert phrase in text
     assert text.count("<svg") == 5
     assert run_report(workdir).read_text("utf-8") == text
 

@@ -1,4 +1,4 @@
-"""Tables in their four forms."""
+"""Tables in their four formats."""
 
 import csv
 import io

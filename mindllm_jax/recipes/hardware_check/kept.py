@@ -35,11 +35,11 @@ class Kept:
         self._attempts = collections.Counter[Hashable]()
         self.complete = True  # False once the time was too short for a measurement
         for line in self._lines():
-            if line["of"] != self._digest:
+            if line["digest"] != self._digest:
                 continue
             key = tuple(line["key"])
-            if "found" in line:
-                self._values[key] = line["found"]
+            if "value" in line:
+                self._values[key] = line["value"]
             else:
                 self._attempts[key] += -1 if "cut" in line else 1
 
@@ -55,14 +55,14 @@ class Kept:
         if time.monotonic() > self._deadline:
             self.complete = False
             return None
-        self._append({"of": self._digest, "key": key})
+        self._append({"digest": self._digest, "key": key})
         try:
             value = function()
         except TimeUp:
             self.complete = False
-            self._append({"of": self._digest, "key": key, "cut": True})
+            self._append({"digest": self._digest, "key": key, "cut": True})
             return None
-        self._append({"of": self._digest, "key": key, "found": value})
+        self._append({"digest": self._digest, "key": key, "value": value})
         self._values[key] = value
         return value
 

@@ -61,15 +61,16 @@ def run_steps(config: HardwareCheck, workdir: Path, log: Callable[[str], None], 
             continue
         if reason is not None:
             log(f"--- {step.name}: left out: {reason}")
-            found = {"status": "left out", "reason": reason}
+            outcome = {"status": "left out", "reason": reason}
         else:
             log(f"\n--- {step.name}: {step.title} (at most {left / 60:.1f} min)\n$ {' '.join(shown(step))}")
-            found = _run_command(step, workdir, left)
-            log(f"    {found['status']} after {found['seconds']:.0f} s{': ' * bool(found['reason'])}{found['reason']}")
-        complete &= found["status"] in ("done", "left out")
+            outcome = _run_command(step, workdir, left)
+            reason = f": {outcome['reason']}" if outcome["reason"] else ""
+            log(f"    {outcome['status']} after {outcome['seconds']:.0f} s{reason}")
+        complete &= outcome["status"] in ("done", "left out")
         subject = identity() | ({"git": config.commit} if config.commit else {})
-        record = {"step": step.name, "of": digest(), "identity": subject, "command": shown(step)}
-        write_text(workdir / f"{step.name}.json", json.dumps(record | found, indent=1, ensure_ascii=False) + "\n")
+        record = {"step": step.name, "digest": digest(), "identity": subject, "command": shown(step)}
+        write_text(workdir / f"{step.name}.json", json.dumps(record | outcome, indent=1, ensure_ascii=False) + "\n")
         try:
             after()
         except Exception as error:  # a failing page does not stop the measurements
@@ -85,7 +86,7 @@ def shown(step: Step) -> list[str]:
 def status_of(workdir: Path, name: str) -> str | None:
     """Returns the status of a step; None without a result, or with one of other sources, versions or hardware."""
     record = result(workdir, name)
-    return record["status"] if record.get("of") == digest() else None
+    return record["status"] if record.get("digest") == digest() else None
 
 
 def result(workdir: Path, name: str) -> dict[str, Any]:
@@ -128,19 +129,19 @@ def _run_command(step: Step, workdir: Path, seconds: float) -> dict[str, Any]:
             reader.join()
     taken = time.monotonic() - started
     *text, last = output or [""]
-    found: Any = None
+    parsed: Any = None
     try:
-        found = json.loads(last)
+        parsed = json.loads(last)
     except ValueError:
         text.append(last)
     markdown = "".join(text).strip()
-    if process.returncode == 0 and isinstance(found, dict):
-        status = "done" if found.get("complete", True) else "part"
+    if process.returncode == 0 and isinstance(parsed, dict):
+        status = "done" if parsed.get("complete", True) else "part"
         reason = "" if status == "done" else "time limit reached; the same command resumes"
     else:
         status = "part" if cut and step.resumable else "failed"
         reason = f"ended after its limit of {seconds:.0f} s" if cut else f"status {process.returncode}"
-    kept = {"status": status, "reason": reason, "seconds": taken, "found": found, "markdown": markdown}
+    kept = {"status": status, "reason": reason, "seconds": taken, "result": parsed, "markdown": markdown}
     return kept if status != "failed" else kept | {"output": "".join(errors)[-4000:]}
 
 

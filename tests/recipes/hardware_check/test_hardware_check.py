@@ -1,4 +1,4 @@
-"""The hardware check: its commands are those that the benchmarks take, what is cut resumes, and its page shows it."""
+"""The hardware check: benchmarks accept its commands, interrupted steps resume, and the page shows the results."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ ROOT = Path(__file__).parents[3]
 
 
 def commands() -> list[Any]:
-    found = []
+    listed = []
     for config in (HardwareCheck(store="store"), HardwareCheck(here=True)):
-        found += [pytest.param(step, id=f"{step.name}{'-here' * config.here}") for step in steps(config, Path("w"))]
-    return found
+        listed += [pytest.param(step, id=f"{step.name}{'-here' * config.here}") for step in steps(config, Path("w"))]
+    return listed
 
 
 @pytest.mark.parametrize("step", commands())
 def test_benchmark_accepts_its_arguments(step: Step) -> None:
-    """One word is unknown, so that nothing runs: it has to be the only one that is complained of."""
+    """One argument is unknown, so that nothing runs; the message must name no other."""
     words = [*step.command, *(("--limit", "9") if step.resumable else ()), "--unknown"]
     done = subprocess.run(
         [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False, env=environment()
@@ -54,16 +54,16 @@ SCRIPTS = {
 
 @pytest.fixture
 def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four steps of a moment, one that needs what nobody has, and one that lasts."""
-    found = []
+    """Three quick steps, one with a missing requirement, and one that does not end."""
+    listed = []
     for name, text in SCRIPTS.items():
         path = tmp_path / f"{name}.py"
         path.write_text(text)
-        found.append(Step(name, 1, f"Step {name}", (str(path),), 10, min_minutes=0.0))
-    found.insert(3, Step("needy", 2, "Step needy", ("nothing.py",), 1, needs=("no-such-package",)))
+        listed.append(Step(name, 1, f"Step {name}", (str(path),), 10, min_minutes=0.0))
+    listed.insert(3, Step("needy", 2, "Step needy", ("nothing.py",), 1, needs=("no-such-package",)))
     for module in (runner, steps_module):
-        monkeypatch.setattr(module, "steps", lambda *_: iter(found))
-    monkeypatch.setattr("mindllm_jax.recipes.hardware_check.page.steps", lambda *_: iter(found))
+        monkeypatch.setattr(module, "steps", lambda *_: iter(listed))
+    monkeypatch.setattr("mindllm_jax.recipes.hardware_check.page.steps", lambda *_: iter(listed))
     monkeypatch.setattr(runner, "GRACE", 0.0)
 
 
@@ -78,7 +78,7 @@ def test_results_are_kept_and_done_steps_are_skipped(tmp_path: Path) -> None:
     assert {name: x["status"] for name, x in kept.items()} == {
         "fine": "done", "part": "part", "broken": "failed", "needy": "left out", "long": "failed",
     }  # fmt: skip
-    assert kept["fine"]["found"]["value"] == 1 and kept["fine"]["markdown"] == "# text"
+    assert kept["fine"]["result"]["value"] == 1 and kept["fine"]["markdown"] == "# text"
     assert "no such thing" in kept["broken"]["output"] and "words" in kept["broken"]["output"]
     assert kept["needy"]["reason"] == "no-such-package not installed"
     assert "its limit" in kept["long"]["reason"] and kept["long"]["seconds"] < 20
@@ -157,14 +157,14 @@ def test_aims() -> None:
         attention_line("causal", "torch", 1, 1, why="out of memory"),
     ]
     mfu = [{"what": "ours, triton", "MFU %": 44.0}, {"what": "ours, xla", "MFU %": None}, {"what": "peer", "MFU %": 40}]
-    found = {
-        "numerics": {"found": {"passed": 60, "failed": 1, "skipped": 2}},
-        "attention_128": {"found": {"lines": untuned}},
-        "attention_tuned": {"found": {"lines": tuned}},
-        "steps_1b3": {"found": {"lines": mfu}},
-        "resume": {"found": {"resume": {"equal": True}}},
+    results = {
+        "numerics": {"result": {"passed": 60, "failed": 1, "skipped": 2}},
+        "attention_128": {"result": {"lines": untuned}},
+        "attention_tuned": {"result": {"lines": tuned}},
+        "steps_1b3": {"result": {"lines": mfu}},
+        "resume": {"result": {"resume": {"equal": True}}},
     }
-    rows = [(measured, verdict) for *_, measured, verdict in aim_rows(found)]
+    rows = [(measured, verdict) for *_, measured, verdict in aim_rows(results)]
     assert rows == [
         ("1", "falls short"),
         ("0.75", "met"),
@@ -182,13 +182,13 @@ def test_aims() -> None:
 
 @pytest.mark.long
 def test_the_entry_point_is_killed_and_resumable(tmp_path: Path) -> None:
-    """Two real steps at toy size; the first run is killed in the second one, and nothing of it lives on."""
+    """Runs two real steps at toy size; the first run is killed in the second step and leaves no process."""
     workdir = tmp_path / "check"
     command = [sys.executable, "launch/hardware_check.py", "--workdir", str(workdir)]
     command += ["--gin.HardwareCheck.here=True", "--gin.HardwareCheck.only=('rates', 'attention_16')"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
     lines, until = workdir / "attention_16.jsonl", time.monotonic() + 120
-    while not (lines.exists() and '"found"' in lines.read_text()) and time.monotonic() < until:
+    while not (lines.exists() and '"value"' in lines.read_text()) and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -202,6 +202,6 @@ def test_the_entry_point_is_killed_and_resumable(tmp_path: Path) -> None:
     assert [json.loads(x) for x in lines.read_text().splitlines()[: len(before) - 1]] == [
         json.loads(x) for x in before[:-1]
     ]
-    found = result(workdir, "attention_16")
-    assert found["status"] == "done" and len(found["found"]["lines"]) == 6
+    record = result(workdir, "attention_16")
+    assert record["status"] == "done" and len(record["result"]["lines"]) == 6
     assert (workdir / "page.html").stat().st_size > 1000

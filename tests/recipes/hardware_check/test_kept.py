@@ -1,4 +1,4 @@
-"""Measurements that are kept: what counts, what is measured again, what is given up."""
+"""Recorded measurements: which are reused, repeated or skipped."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def test_recorded_measurements_are_not_repeated(tmp_path: Path) -> None:
         return [key, 1.5, None]
 
     for _ in range(2):
-        found = Kept(path)
-        assert [found.measure((key, None, 3), lambda key=key: measure(key)) for key in "ab"] == [
+        records = Kept(path)
+        assert [records.measure((key, None, 3), lambda key=key: measure(key)) for key in "ab"] == [
             ["a", 1.5, None],
             ["b", 1.5, None],
         ]
-        assert found.complete
+        assert records.complete
     assert calls == ["a", "b"]
 
 
@@ -47,7 +47,7 @@ def test_incomplete_line_is_measured_again(tmp_path: Path) -> None:
 
 
 def test_measurement_that_ended_the_process_twice_is_skipped(tmp_path: Path) -> None:
-    """An exception stands for the end: it comes when the measurement has begun, and nothing is kept."""
+    """An exception stands for the end of the process: it comes during the measurement, and nothing is recorded."""
     path = tmp_path / "lines.jsonl"
 
     def end() -> None:
@@ -66,8 +66,8 @@ def test_time_limit(tmp_path: Path) -> None:
         raise TimeUp
 
     for _ in range(3):
-        found = Kept(path)
-        assert found.measure(("a",), cut) is None and not found.complete
+        records = Kept(path)
+        assert records.measure(("a",), cut) is None and not records.complete
     late = Kept(path, limit=-1.0)
     assert late.measure(("a",), lambda: 1) is None and not late.complete and late.left() == 0
     assert Kept(path).measure(("a",), lambda: 1) == 1
