@@ -121,6 +121,7 @@ def _fields(cls: type) -> Iterator[str]:
     for name, hint in hints(cls).items():
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             kind, default = f"[{hint.__name__}](#{hint.__name__.lower()})", ""
+            meanings = {name: _split(_sections(hint)[""])[0], **meanings}
         elif name in fields:
             default = "required" if is_required(fields[name]) else f"`{_default(fields[name])!r}`"
             kind = f"`{_type(hint)}`"
