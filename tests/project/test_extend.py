@@ -33,7 +33,7 @@ class Block(NamedTuple):
             return
         before = path.read_text("utf-8")
         if self.action == "append":
-            path.write_text(before + self.text, encoding="utf-8")
+            path.write_text(f"{before}\n\n{self.text}", encoding="utf-8")
             return
         assert self.language == "diff", f"{self.place}: {self.language} {self.action!r}"
         lines = self.text.splitlines()
