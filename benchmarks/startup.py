@@ -1,9 +1,9 @@
-"""Seconds from the command to the first finished step, cold and with the compilation cache, and of `--help`.
+"""Measures seconds to the first finished step, cold and with the compilation cache, and of `--help`.
 
 python benchmarks/startup.py --store runs/demo/store [--gin configs/demo/demo.gin]
 
-Each start is a process of its own; the first fills a fresh cache folder, the second reads it. The limit beside them is
-a process that only imports jax. Prints a table and JSON.
+Each start is a separate process; the first fills an empty compilation cache, the second reads it. For comparison, a
+process that only imports jax. Prints a table and JSON.
 """
 
 import argparse
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def seconds(command: list[str], environment: dict[str, str]) -> float:
-    """Wall-clock seconds of a command that must succeed."""
+    """Returns the wall-clock seconds of a command, which must succeed."""
     start = time.perf_counter()
     subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Writes a tokenizer for Hugging Face's libraries and checks that no id changed, text by text.
+"""Writes a tokenizer for Hugging Face's libraries and checks that all ids are the same.
 
 python launch/convert.py --gin.Convert.tokenizer=runs/tokenizer/tokenizer.model \\
     --gin.Convert.output=runs/tokenizer/hf --gin.Convert.check_on="('runs/corpus/zh', 'runs/corpus/en')"
@@ -8,7 +8,7 @@ from mindllm_jax import configuration
 
 
 def main() -> None:
-    """Converts and prints what was compared, or says what it would write."""
+    """Converts and prints the comparison; a dry run prints the paths."""
     arguments = configuration.command_line(__doc__)
     import rich
 

@@ -1,10 +1,10 @@
-"""Proves and measures the project on an NVIDIA GPU: numerics, attention, steps of the presets, a training run.
+"""Checks numerics and measures speed on an NVIDIA GPU: kernels, attention, steps of the presets, a training run.
 
 python launch/hardware_check.py --workdir runs/hardware_check [--gin.HardwareCheck.store=STORE] [--dry_run]
 `make gpu` installs first; HERE=1 after it (--gin.HardwareCheck.here=True) tries every command at toy size on the CPU.
 
-Every step is a benchmark of its own with a limit; its result is written when it ends, and the same command resumes with
-what is missing. --dry_run prints what each step needs. The workdir ends with page.html and lines.md, the lines for
+Every step is a benchmark with a time limit, whose result is written when it ends; the same command resumes with the
+missing ones. --dry_run prints what each step needs. The workdir gets page.html and lines.md, the rows for
 docs/results/hardware.md. See docs/gpu.md.
 """
 
@@ -38,9 +38,9 @@ def main() -> None:
         raise ValueError("give a folder for the results as --workdir DIR")
     workdir = arguments.workdir.resolve()
     complete = run_steps(config, workdir, lambda line: print(line, flush=True), lambda: write_results(config, workdir))
-    found = {step.name: result(workdir, step.name) for step in steps(config, workdir)}
-    rich.print(Table(("aim", "wanted", "measured", ""), list(aim_rows(found))).terminal())
-    print(f"page: {workdir / 'page.html'}; lines for docs/results/hardware.md: {workdir / 'lines.md'}")
+    results = {step.name: result(workdir, step.name) for step in steps(config, workdir)}
+    rich.print(Table(("aim", "bound", "measured", ""), list(aim_rows(results))).terminal())
+    print(f"page: {workdir / 'page.html'}; rows for docs/results/hardware.md: {workdir / 'lines.md'}")
     sys.exit(0 if complete else 1)
 
 

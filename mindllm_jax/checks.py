@@ -1,4 +1,4 @@
-"""Checks of settings that many dataclasses share; each raises ValueError that names the setting."""
+"""Checks of settings that many dataclasses share; each raises a ValueError that names the setting."""
 
 import dataclasses
 import os
@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-MOST_SEED = 2**31 - 1
-"""The largest seed that NumPy, JAX without 64-bit integers and the hashes of the data all take."""
+MAX_SEED = 2**31 - 1
+"""The largest seed that NumPy, JAX without 64-bit integers and the hashes of the data all accept."""
 
 
 def local_path(setting: str, path: str) -> Path:
-    """Returns the path on this machine that a setting names.
+    """Returns the path of a setting, which has to be one of this machine.
 
     Raises ValueError for an empty path, a URL, and a path that the locale cannot encode as UTF-8.
     """
@@ -24,7 +24,7 @@ def local_path(setting: str, path: str) -> Path:
         )
     absolute = str(Path(path).absolute())
     try:
-        # Libraries in C++ take a path as UTF-8 in every locale: elsewhere they would write to another place.
+        # Libraries in C++ take a path as UTF-8 in every locale and would write to another place.
         encoded = os.fsencode(absolute) == absolute.encode()
     except UnicodeEncodeError:
         encoded = False
@@ -34,9 +34,9 @@ def local_path(setting: str, path: str) -> Path:
 
 
 def require_local(settings: Any, *names: str) -> None:
-    """Raises ValueError, as `local_path`, for a path in these fields of a dataclass: texts, tuples or dicts of them.
+    """Raises ValueError, as `local_path`, for a path in these fields of a dataclass: a str, a tuple or a dict of them.
 
-    A field's default passes, so that `""` or None may stand for no path.
+    A field's default passes, so that `""` or None may mean no path.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     for name in names:
@@ -47,17 +47,17 @@ def require_local(settings: Any, *names: str) -> None:
                 local_path(f"{type(settings).__name__}.{name}", path)
 
 
-def require_at_least(settings: Any, least: float, *names: str) -> None:
-    """Raises ValueError where a number in these fields of a dataclass is smaller than `least`, or NaN; None passes."""
+def require_at_least(settings: Any, minimum: float, *names: str) -> None:
+    """Raises ValueError where a number in these fields of a dataclass is below `minimum`, or NaN; None passes."""
     for name in names:
         value = getattr(settings, name)
-        if value is not None and not value >= least:
-            raise ValueError(f"{type(settings).__name__}.{name} = {value}: must be at least {least}")
+        if value is not None and not value >= minimum:
+            raise ValueError(f"{type(settings).__name__}.{name} = {value}: must be at least {minimum}")
 
 
 def require_seed(settings: Any, *names: str) -> None:
-    """Raises ValueError where one of these fields of a dataclass is no seed: 0 to 2^31 - 1."""
+    """Raises ValueError where one of these fields of a dataclass is not a seed: 0 to 2^31 - 1."""
     for name in names:
         value = getattr(settings, name)
-        if not 0 <= value <= MOST_SEED:
+        if not 0 <= value <= MAX_SEED:
             raise ValueError(f"{type(settings).__name__}.{name} = {value}: must be at least 0 and below 2^31")

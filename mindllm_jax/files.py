@@ -1,5 +1,4 @@
-"""Files that are written whole or not at all, so that a reader or an interrupted run sees the old file or the new one,
-and JSON files that are read whole or refused by name."""
+"""Atomic writes of files, so that a reader or an interrupted run sees the old file or the new one, and JSON reading."""
 
 import hashlib
 import io
@@ -14,12 +13,10 @@ from typing import Any, BinaryIO, TextIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
-    """Opens a UTF-8 text file that takes the place of `path` when the block ends without an error.
-
-    Makes missing folders.
+    """Opens a UTF-8 text file that replaces `path` when the block ends without an error. Makes missing folders.
 
     Raises:
-        OSError: the file cannot be written (the disk is full, no permission); what was at `path` is untouched.
+        OSError: the file cannot be written (disk full, no permission); `path` is unchanged.
     """
     with _replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
@@ -28,12 +25,12 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole text file, as `replacing`."""
+    """Writes a text file atomically, as `replacing`."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a whole file, as `replacing`."""
+    """Writes a file atomically, as `replacing`."""
     with _replacing(path) as file:
         file.write(content)
 
@@ -48,14 +45,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON file that holds one object.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: it is not JSON in UTF-8, or not an object; the message names the file and the place in it.
+        OSError: the file is missing or cannot be read.
+        ValueError: it is not UTF-8, not JSON or not an object; the message names the file and the place in it.
     """
     return parse_json(path.read_bytes(), str(path))
 
 
 def parse_json(content: str | bytes, where: str) -> dict[str, Any]:
-    """Parses one JSON object; `where` is the file, or the file and the line, that a message begins with.
+    """Parses one JSON object; `where`, the file or the file and line, begins each message.
 
     A byte order mark is skipped. Raises ValueError as `read_json` does.
     """
@@ -68,7 +65,10 @@ def parse_json(content: str | bytes, where: str) -> dict[str, Any]:
         raise ValueError(
             f"{where}: damaged: not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         ) from None
-    except (ValueError, RecursionError) as error:  # an integer of more digits than Python reads, lists 1000s deep
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # an integer with more digits than Python reads, lists nested 1000s deep
         raise ValueError(f"{where}: damaged: not JSON that can be read: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{where}: damaged: it holds {_kind(value)} where a JSON object {{…}} is expected")
@@ -85,7 +85,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
-        # mkstemp makes files for the owner alone; what replaces a file keeps the usual permissions.
+        # mkstemp makes files for the owner alone; give the file the usual permissions.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)

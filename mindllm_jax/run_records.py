@@ -1,4 +1,4 @@
-"""The records of a run in its folder, settings, command and versions, and whether a new command agrees with them."""
+"""Records of a run in its workdir: settings, command and versions; and the check of a new command against them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ PACKAGES = (
 
 
 def check_records(config: Any, arguments: configuration.Arguments) -> Path:
-    """Compares the settings with the records in the workdir, which it returns; writes nothing.
+    """Compares the settings with the records in the workdir and returns the workdir; writes nothing.
 
     Raises ValueError when no workdir was given, when it holds a run of another entry point, and, unless
-    `--accept_changes` was given, when it was made with other settings; these are named.
+    `--accept_changes` was given, when its settings differ; the message lists the differences.
     """
     workdir = arguments.workdir
     if workdir is None:
@@ -50,7 +50,7 @@ def check_records(config: Any, arguments: configuration.Arguments) -> Path:
         listing = "\n  ".join(changed)
         raise ValueError(
             f"{workdir} holds a run of another configuration:\n  {listing}\n"
-            "take another --workdir, or continue this run with the new settings by --accept_changes"
+            "take another --workdir, or resume this run with the new settings by --accept_changes"
         )
     return workdir
 
@@ -58,9 +58,9 @@ def check_records(config: Any, arguments: configuration.Arguments) -> Path:
 def write_records(config: Any, workdir: Path, compute_dtype: str | None = None) -> None:
     """Writes config.gin, operative_config.gin, config.json and command.json into the workdir.
 
-    The gin files are those that `configuration.load` read last. compute_dtype: in which the run computes, for
-    command.json, since the settings may leave it to the machine. Call it when everything was found to fit: a start that
-    is refused leaves the records of the run that is there.
+    The gin files are those that `configuration.load` read last. compute_dtype: the run's, for command.json, because the
+    settings may leave it to the machine. Call it after all checks, so that a refused start leaves existing records
+    unchanged.
     """
     command = {"command": sys.argv, "python": sys.version.split()[0], "git": git_sha(), "versions": versions()}
     if compute_dtype:
@@ -78,19 +78,19 @@ def resolved(config: Any) -> dict[str, Any]:
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     """Returns one line for every setting in which two resolved configurations differ."""
-    found: list[str] = []
+    lines: list[str] = []
     for key in sorted(set(old) | set(new)):
         name = f"{prefix}.{key}" if prefix else key
         before, now = old.get(key, "(absent)"), new.get(key, "(absent)")
         if isinstance(before, dict) and isinstance(now, dict):
-            found += differences(before, now, name)
+            lines += differences(before, now, name)
         elif before != now:
-            found.append(f"{name}: was {before!r}, is now {now!r}")
-    return found
+            lines.append(f"{name}: was {before!r}, is now {now!r}")
+    return lines
 
 
 def git_sha() -> str:
-    """Returns the commit of this tree, "-dirty" behind it where files differ; "unknown" outside of a checkout."""
+    """Returns the commit of this checkout, with "-dirty" appended where files differ; "unknown" outside of one."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(
@@ -102,17 +102,17 @@ def git_sha() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Returns the installed versions of this package and of what a run depends on most."""
-    found = installed(PACKAGES)
-    return {name: found.get(name, "not installed") for name in PACKAGES}
+    """Returns the installed versions of this package and of its main dependencies."""
+    versions_by_name = installed(PACKAGES)
+    return {name: versions_by_name.get(name, "not installed") for name in PACKAGES}
 
 
 def installed(packages: Iterable[str]) -> dict[str, str]:
-    """Returns the versions of those of the packages that are installed."""
-    found = {}
+    """Returns the versions of the packages that are installed, by name."""
+    versions_by_name = {}
     for name in packages:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions_by_name[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions_by_name

@@ -1,9 +1,9 @@
-"""Command line and gin files for every entry point; the only place that knows gin.
+"""Command line and gin files of every entry point; the only package that imports gin.
 
-An entry point hands over its root dataclass. Every dataclass in the tree of its type hints becomes configurable by its
-class name (`Optimizer.peak_learning_rate = 3e-4`), every dataclass-typed field is bound to its class, so that no nested
-value can be ignored, and what was written is held against the type hints before anything is built. One file may serve
-several entry points: a binding that belongs to another entry point's dataclass is accepted and listed as not used here.
+An entry point passes its root dataclass. Every dataclass in the tree of its type hints becomes configurable by its
+class name (`Optimizer.peak_learning_rate = 3e-4`), and every dataclass-typed field is bound to its class, so that no
+nested value is ignored. Bindings are checked against the type hints before anything is built. One file may serve
+several entry points: a binding of another entry point's dataclass is accepted and listed as unused.
 """
 
 from mindllm_jax.configuration.arguments import Arguments as Arguments

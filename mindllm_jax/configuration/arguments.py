@@ -11,15 +11,15 @@ from mindllm_jax.checks import local_path
 
 
 class Flag(NamedTuple):
-    """A flag that one entry point takes besides the shared ones."""
+    """A flag of one entry point, in addition to the shared ones."""
 
     name: str  # without the dashes
     help: str
-    setting: str = ""  # that its value is given to, as "Planner.topology"; "": it is a switch without a value
+    setting: str = ""  # receives the value, as "Planner.topology"; "": a switch without a value
 
 
 class Arguments(NamedTuple):
-    """What an entry point takes from the command line."""
+    """The parsed command line of an entry point."""
 
     files: tuple[Path, ...]
     overrides: tuple[str, ...]  # "Class.field=value"
@@ -27,18 +27,11 @@ class Arguments(NamedTuple):
     dry_run: bool
     print_config: bool
     accept_changes: bool
-    switches: frozenset[str] = frozenset()  # names of those flags of its own that were given
+    switches: frozenset[str] = frozenset()  # names of the entry point's switches that were given
 
 
-def command_line(description: str | None, argv: list[str] | None = None, *, flags: tuple[Flag, ...] = ()) -> Arguments:
-    """Parses the shared flags and the entry point's own; exits with status 2 and one message on one it does not know.
-
-    Raises ValueError for a word that is no text in this locale, and a path that is none of this machine's.
-    """
-    words = sys.argv[1:] if argv is None else argv
-    for word in words:
-        if any("\ud800" <= character <= "\udfff" for character in word):
-            raise ValueError(f"{word!a}: not text in this locale's encoding; set LC_ALL=C.UTF-8 or PYTHONUTF8=1")
+def make_parser(description: str | None, flags: tuple[Flag, ...]) -> argparse.ArgumentParser:
+    """Returns the parser of the shared flags and the entry point's own; it leaves `--gin.NAME=VALUE` over."""
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -57,6 +50,19 @@ def command_line(description: str | None, argv: list[str] | None = None, *, flag
             parser.add_argument(f"--{flag.name}", metavar=flag.name.upper(), help=f"{flag.help} ({flag.setting})")
         else:
             parser.add_argument(f"--{flag.name}", action="store_true", help=flag.help)
+    return parser
+
+
+def command_line(description: str | None, argv: list[str] | None = None, *, flags: tuple[Flag, ...] = ()) -> Arguments:
+    """Parses the shared flags and the entry point's own; exits with status 2 and one message on an unknown flag.
+
+    Raises ValueError for a word that this locale cannot encode, and for a path that is not one of this machine.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    for word in words:
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            raise ValueError(f"{word!a}: not text in this locale's encoding; set LC_ALL=C.UTF-8 or PYTHONUTF8=1")
+    parser = make_parser(description, flags)
     known, rest = parser.parse_known_args(words)
     for item in rest:
         if not (item.startswith("--gin.") and "=" in item):

@@ -1,4 +1,4 @@
-"""Bindings held against the settings: unknown names, wrong types, macros, missing values; each error with its place."""
+"""Checks of bindings against the settings: unknown names, wrong types, macros, missing values; errors name the line."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ ROOTS = (
     "mindllm_jax.interop.convert:Convert",
     "mindllm_jax.recipes.hardware_check.steps:HardwareCheck",
 )
-"""Root dataclasses of the entry points, imported only where a name is not known to the present root."""
+"""Root dataclasses of the entry points; imported only when the current root does not have a name."""
 
 
 class Bindings(NamedTuple):
-    """Bindings of a root by (class, field), of which the last one wins, and those that other entry points use."""
+    """The bindings of a root by (class, field), the last of each, and those of other entry points."""
 
     used: dict[tuple[str, str], Binding]
     unused: list[Binding]
 
     def missing(self, root: type) -> list[str]:
-        """Returns the settings without a default, as `Class.field`, that are bound nowhere."""
+        """Returns the required settings without a binding, as `Class.field`."""
         return [
             f"{cls.__name__}.{field.name}"
             for cls in classes(root).values()
@@ -42,7 +42,7 @@ class Bindings(NamedTuple):
         ]
 
     def describe(self, root: type) -> str:
-        """Returns every setting with its value and where it was set, then the bindings that are not used."""
+        """Returns every setting with its value and where it was set, then the unused bindings."""
         lines: list[str] = []
 
         def walk(cls: type) -> None:
@@ -55,7 +55,7 @@ class Bindings(NamedTuple):
                 if bound:
                     lines.append(f"{name} = {bound.value!r}  # {bound.where}")
                 elif is_required(field):
-                    lines.append(f"# {name} has no value, and needs one")
+                    lines.append(f"# {name} is required and has no value")
                 elif field.default_factory is not dataclasses.MISSING:
                     lines.append(f"{name} = {field.default_factory()!r}  # default")
                 else:
@@ -63,7 +63,7 @@ class Bindings(NamedTuple):
 
         walk(root)
         if self.unused:
-            lines += ["", "# not used here (settings of other entry points):"]
+            lines += ["", "# unused (settings of other entry points):"]
             lines += [f"# {b.owner}.{b.field} = {b.value!r}  # {b.where}" for b in self.unused]
         return "\n".join(lines)
 
@@ -75,24 +75,24 @@ def known_roots() -> list[type]:
 
 
 def check(bindings: list[Binding], root: type) -> Bindings:
-    """Returns the bindings with macros resolved and values in the types of their fields.
+    """Returns the bindings with macros resolved and values coerced to the types of their fields.
 
-    Raises ValueError, with place and suggestion, for an unknown name or macro, a wrong type, an unused macro.
+    Raises ValueError, with place and suggestion, for an unknown name or macro, a wrong type, or an unused macro.
     """
-    own = classes(root)
+    settings = classes(root)
     macros = {b.owner: b.value for b in bindings if not b.field}
     roots, others = [root], dict[str, type]()
     checked, used = Bindings({}, []), set[str]()
     for binding in bindings:
-        if binding.field and binding.owner not in own and not others:
+        if binding.field and binding.owner not in settings and not others:
             roots += known_roots()
             others = {name: cls for known in roots for name, cls in classes(known).items()}
         if not binding.field or any(_is_nested_link(binding, known) for known in roots):
             continue
         value = _resolve(binding.value, macros, used, binding.where)
-        cls = own.get(binding.owner) or others.get(binding.owner)
+        cls = settings.get(binding.owner) or others.get(binding.owner)
         if cls is None:
-            hint = suggestion(binding.owner, own | others)
+            hint = suggestion(binding.owner, settings | others)
             raise ValueError(f"{binding.where}: unknown name {binding.owner!r}{hint}")
         fields = hints(cls)
         if binding.field not in fields:
@@ -100,18 +100,18 @@ def check(bindings: list[Binding], root: type) -> Bindings:
             raise ValueError(f"{binding.where}: {binding.owner} has no setting {binding.field!r}{hint}")
         place = f"{binding.where}: {binding.owner}.{binding.field}"
         binding = binding._replace(value=coerce(value, fields[binding.field], place))
-        if binding.owner in own:
+        if binding.owner in settings:
             checked.used[binding.owner, binding.field] = binding
         else:
             checked.unused.append(binding)
     for name in set(macros) - used:
         where = next(b.where for b in bindings if not b.field and b.owner == name)
-        raise ValueError(f"{where}: macro {name} is never used{suggestion(name, own)}")
+        raise ValueError(f"{where}: macro {name} is never used{suggestion(name, settings)}")
     return checked
 
 
 def _resolve(value: Any, macros: Mapping[str, Any], used: set[str], where: str, depth: int = 0) -> Any:
-    """Replaces macros inside `value` by what they stand for."""
+    """Replaces the macros in `value` by their values."""
     if depth > 20:
         raise ValueError(f"{where}: macros refer to each other in a circle")
     if isinstance(value, Reference):
@@ -129,7 +129,7 @@ def _resolve(value: Any, macros: Mapping[str, Any], used: set[str], where: str, 
 
 
 def _is_nested_link(binding: Binding, root: type) -> bool:
-    """True for `Owner.field = @Class()` as an operative config has it: what `load` binds anyway."""
+    """Returns whether a binding is `Owner.field = @Class()` as in an operative config; `load` makes these itself."""
     if not isinstance(binding.value, Reference) or binding.value.sign != "@":
         return False
     links = {(owner.__name__, name): inner.__name__ for owner, name, inner in nested(root)}

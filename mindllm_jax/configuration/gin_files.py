@@ -1,4 +1,4 @@
-"""gin files and overrides as bindings: names and values as they are written, each with its place."""
+"""Reads gin files and overrides as bindings: names and values as written, each with file and line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Reference(NamedTuple):
 
 
 class Binding(NamedTuple):
-    """One `Class.field = value` or `macro = value`, with where it was written."""
+    """One `Class.field = value` or `macro = value` with its file and line."""
 
     owner: str
     field: str  # "" for a macro
@@ -30,9 +30,9 @@ class Binding(NamedTuple):
 
 
 def _read(source: str, name: str, folder: Path, within: tuple[Path, ...] = ()) -> Iterator[Binding]:
-    """Walks the statements of one gin text, includes expanded in place, without applying anything.
+    """Yields the bindings of one gin text, with includes expanded in place.
 
-    folder: where its includes are looked for; within: the file itself and those that include it.
+    folder: where its includes are searched; within: the file itself and those that include it.
     """
     from gin import config_parser
 
@@ -58,11 +58,11 @@ def _read(source: str, name: str, folder: Path, within: tuple[Path, ...] = ()) -
                 yield from read_file(Path(statement.filename), folder, f"{where}: include ", within)
             elif isinstance(statement, config_parser.BindingStatement):
                 if statement.scope:
-                    raise ValueError(f"{where}: {statement.scope}/: no setting has a scope here; remove it")
+                    raise ValueError(f"{where}: {statement.scope}/: settings have no scopes; remove it")
                 owner = statement.selector.rpartition(".")[2]
                 yield Binding(owner, statement.arg_name or "", statement.value, where)
             elif isinstance(statement, config_parser.ImportStatement):
-                raise ValueError(f"{where}: a gin file of this project imports nothing; remove the line")
+                raise ValueError(f"{where}: gin files of this project cannot import; remove the line")
     except SyntaxError as error:
         reason, text = str(error.msg).partition("\n")[0], (error.text or "").strip()
         raise ValueError(f"{name}:{error.lineno}: not a gin statement: {reason}: {text:.80}") from None
@@ -74,7 +74,7 @@ def _read(source: str, name: str, folder: Path, within: tuple[Path, ...] = ()) -
 
 
 def _unclosed(source: str) -> int:
-    """The line of the first bracket or quote that nothing closes."""
+    """Returns the line of the first bracket or quote that is not closed."""
     opened = list[int]()
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -93,14 +93,14 @@ def read_file(path: Path, folder: Path, context: str = "", within: tuple[Path, .
     candidates = [path, *(parent / path for parent in (folder, *folder.parents))]
     for candidate in candidates:
         if candidate.is_file():
-            here = candidate.resolve()
-            if here in within:
+            resolved = candidate.resolve()
+            if resolved in within:
                 raise ValueError(f"{context}{path}: the files include each other in a circle")
             try:
                 source = candidate.read_text(encoding="utf-8")
             except UnicodeDecodeError as error:
                 raise ValueError(f"{candidate}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-            yield from _read(source, str(candidate), here.parent, (*within, here))
+            yield from _read(source, str(candidate), resolved.parent, (*within, resolved))
             return
     if path.is_dir():
         raise ValueError(f"{context}{path}: a folder; name the gin file in it")
@@ -109,7 +109,7 @@ def read_file(path: Path, folder: Path, context: str = "", within: tuple[Path, .
 
 
 def read_override(text: str, classes: dict[str, type]) -> Binding:
-    """Reads `NAME=VALUE` of the command line; a bare word counts as a string, so that shells need no second quotes."""
+    """Reads `NAME=VALUE` of the command line; a bare word counts as a string, which saves quotes in a shell."""
     key, _, raw = text.partition("=")
     where, name = f"--gin.{text}", key.rpartition("/")[2]
     owner, _, field = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""From command line to settings: bindings are read, checked and handed to gin, which builds the root."""
+"""Loads settings from the command line: reads and checks bindings; gin then builds the root."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ T = TypeVar("T")
 def load(root: type[T], arguments: Arguments, unread: Mapping[str, Any] = types.MappingProxyType({})) -> T:
     """Builds `root` from the gin files and overrides; with --print_config prints it and exits with status 0.
 
-    unread: settings, as `Class.field`, that this call of the entry point does not read, a dry run say, with what stands
-    in for the value that was not given.
+    unread: settings, as `Class.field`, that this call of the entry point does not read (a dry run), with the value to
+    take if none was given.
 
     Raises ValueError, with file, line and a suggestion, for an unknown name or macro, a wrong type, or a setting that
     has no value.
@@ -31,7 +31,7 @@ def load(root: type[T], arguments: Arguments, unread: Mapping[str, Any] = types.
     checked = check(bindings, root)
     for name in set(checked.missing(root)) & set(unread):
         owner, _, field = name.partition(".")
-        checked.used[owner, field] = Binding(owner, field, unread[name], "not given, and not read")
+        checked.used[owner, field] = Binding(owner, field, unread[name], "not given, not read")
     missing = checked.missing(root)
     if arguments.print_config:
         if not missing:
@@ -44,7 +44,7 @@ def load(root: type[T], arguments: Arguments, unread: Mapping[str, Any] = types.
 
 
 def _build(root: type[T], bindings: Bindings) -> T:
-    """Hands everything to gin and takes the root from it; ValueError where values do not fit together."""
+    """Binds everything in gin and returns the root; raises ValueError for values that do not fit together."""
     import gin
 
     gin.clear_config()
@@ -61,14 +61,14 @@ def _build(root: type[T], bindings: Bindings) -> T:
     try:
         return gin.get_configurable(root.__name__)()
     except ValueError as error:
-        # gin appends the chain of calls; where the fields named in the message were set helps more.
+        # gin appends the chain of calls; the places where the named fields were set help more.
         message = str(error).partition("\n  In call to configurable")[0].strip()
         places = [f"{b.owner}.{b.field} is set in {b.where}" for b in bindings.used.values() if b.field in message]
         raise ValueError("\n  ".join([message, *places])) from None
 
 
 def gin_texts() -> dict[str, str]:
-    """Returns what `load` read last as gin texts, by file name: what was bound, and all settings."""
+    """Returns the configuration that `load` read last as gin texts by file name: bindings, and all settings."""
     import gin
 
     return {"config.gin": gin.config_str(), "operative_config.gin": gin.operative_config_str()}

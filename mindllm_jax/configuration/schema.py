@@ -1,4 +1,4 @@
-"""Settings as a tree of frozen dataclasses: its classes, and values held against their type hints."""
+"""Settings as a tree of frozen dataclasses: its classes, and coercion of values to their type hints."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def nested(cls: type) -> Iterator[tuple[type, str, type]]:
 
 
 def classes(root: type) -> dict[str, type]:
-    """Returns every dataclass of the tree by class name, which stands in it once: settings are named by their class."""
-    found = {root.__name__: root}
+    """Returns every dataclass of the tree by class name; each occurs once: settings are named by their class."""
+    by_name = {root.__name__: root}
     for owner, name, inner in nested(root):
-        if inner.__name__ in found:
-            raise TypeError(f"{owner.__name__}.{name}: the configuration has another {inner.__name__}")
-        found[inner.__name__] = inner
-    return found
+        if inner.__name__ in by_name:
+            raise TypeError(f"{owner.__name__}.{name}: the configuration has two classes called {inner.__name__}")
+        by_name[inner.__name__] = inner
+    return by_name
 
 
 def is_required(field: dataclasses.Field[Any]) -> bool:
@@ -52,14 +52,14 @@ def is_required(field: dataclasses.Field[Any]) -> bool:
 
 
 def coerce(value: Any, hint: Any, where: str) -> Any:
-    """Returns `value` as `hint` wants it (int for float, 1e6 for int, list for tuple) or raises ValueError.
+    """Returns `value` in the type of `hint` (float for int, int for 1e6, tuple for list), or raises ValueError.
 
-    A number is finite and, as an integer, one of 64 bits, whatever the setting.
+    Numbers have to be finite, and integers to fit into 64 bits.
     """
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} = {value}: must be a finite number")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ValueError(f"{where}: must be an integer of 64 bits")
+        raise ValueError(f"{where}: must fit into 64 bits")
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         for option in inner:
@@ -99,7 +99,7 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
 
 
 def _coerce_keys(value: dict[Any, Any], hint: Any, where: str) -> dict[str, Any]:
-    """The same for a dict whose keys a TypedDict names."""
+    """Coerces a dict whose keys a TypedDict names."""
     known_keys = hints(hint)
     for key in value:
         if key not in known_keys:
@@ -112,7 +112,7 @@ def _coerce_keys(value: dict[Any, Any], hint: Any, where: str) -> dict[str, Any]
 
 
 def from_json(cls: type[T], values: dict[str, Any], where: str = "config.json") -> T:
-    """Builds `cls` from what `json.load` gave for it (config.json of a run); ValueError names a wrong field."""
+    """Builds `cls` from its JSON object (config.json of a run). Raises ValueError that names a wrong field."""
     fields = hints(cls)
     if not isinstance(values, dict):
         raise ValueError(f"{where}: must be the fields of {cls.__name__}, not {type(values).__name__}")

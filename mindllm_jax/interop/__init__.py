@@ -1,1 +1,1 @@
-"""Hugging Face in and out."""
+"""Conversion to and from Hugging Face formats."""

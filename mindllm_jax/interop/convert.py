@@ -1,4 +1,4 @@
-"""A tokenizer written for Hugging Face's libraries, and compared with what these make of it."""
+"""Writes a tokenizer for Hugging Face's libraries and compares the ids of both."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ PROBES = (
     *("1969年7月20日 3.14159", "１２３", "𠮷野家", "龘靐齉", "道可道，非常道。", "naïve e\u0301 ﬁ Ⅷ ①", "Ελλάς"),
     *("😀😀", "👩\u200d🔬👨🏽\u200d🚀", "🇨🇳", "\ue000", "\U0010ffff", "mixed中文and English，夹杂。"),
 )
-"""Blanks, ends of lines, names of symbols, marks of tokenizers, emoji, rare characters."""
+"""Difficult texts: white space, line ends, names of symbols, marks of tokenizers, emoji, rare characters."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Convert:
 
     Attributes:
         tokenizer: the .model file.
-        output: the folder to write; files of that name in it are replaced.
-        check_on: document files, or folders of them, whose ids are compared beside those of `PROBES`.
-        check_lines: how many lines of these to compare, an equal share of each file.
+        output: the folder to write; existing files are replaced.
+        check_on: document files, or folders of them, whose ids are compared in addition to `PROBES`.
+        check_lines: the number of their lines to compare, an equal share per file.
     """
 
     tokenizer: str
@@ -49,25 +49,25 @@ class Convert:
 
 
 class Compared(NamedTuple):
-    """Lines and texts with the same ids on both sides, and how many ids these were."""
+    """The number of texts with equal ids, and of these ids."""
 
     lines: int
     tokens: int
 
 
 def convert(config: Convert) -> Table:
-    """Writes the folder if transformers gives the same ids as `Tokenizer` for every text, and text for text.
+    """Writes the folder if transformers gives the same ids as `Tokenizer` for every text and decodes them to the text.
 
-    Returns what was compared, for people.
+    Returns a table of the comparison.
 
     Raises:
-        OSError: the tokenizer or a file to check on is missing, or the folder cannot be written.
-        ValueError: a text has other ids; nothing is written.
+        OSError: the tokenizer or a file of `check_on` is missing, or the folder cannot be written.
+        ValueError: the ids of a text differ; nothing is written.
         ImportError: the libraries are not installed.
     """
     tokenizer = Tokenizer.load(config.tokenizer)
     files = hugging_face_files(tokenizer)
-    sides = {"awkward texts": [*PROBES, *map(tokenizer.piece, range(tokenizer.vocab_size))]}
+    sides = {"difficult texts": [*PROBES, *map(tokenizer.piece, range(tokenizer.vocab_size))]}
     if config.check_on:
         documents = input_files(config.check_on)
         share = -(-config.check_lines // len(documents))
@@ -80,14 +80,14 @@ def convert(config: Convert) -> Table:
         write_text(Path(config.output) / name, content)
     rows = [[name, *figures] for name, figures in compared.items()]
     total = [sum(column) for column in zip(*compared.values(), strict=True)]
-    return Table(("texts of", "lines", "tokens, all the same"), [*rows, ["all", *total]])
+    return Table(("texts of", "lines", "tokens, all equal"), [*rows, ["all", *total]])
 
 
 def compare(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> Compared:
-    """Encodes the texts with our tokenizer and with transformers' of the folder, and decodes with both.
+    """Encodes the texts with our tokenizer and with transformers' of the folder, and decodes with the latter.
 
     Raises:
-        ValueError: ids differ, or a text does not come back.
+        ValueError: ids differ, or a round trip changes a text.
         ImportError: transformers is not installed.
     """
     try:
@@ -106,11 +106,11 @@ def compare(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> Compare
                 f" has the ids {mine[place:][:8].tolist()} and, converted, {other[place:][:8]}"
             )
         if converted.decode(other, skip_special_tokens=True) != text:
-            raise ValueError(f"the conversion is wrong, nothing was written: {text[:80]!r} does not come back")
+            raise ValueError(f"the conversion is wrong, nothing was written: round-trip mismatch for {text[:80]!r}")
     return Compared(len(texts), sum(map(len, ours)))
 
 
 def lines_of(file: Path) -> Iterator[str]:
-    """The lines of a file's documents, each with its end."""
+    """Yields the lines of a file's documents, line ends included."""
     for document in read_documents(file):
         yield from document.text.splitlines(keepends=True)

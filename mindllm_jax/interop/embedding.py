@@ -1,6 +1,6 @@
-"""The embedding of a model whose vocabulary grows: new rows begin as the mean of those they replace.
+"""Embeddings for an extended vocabulary: a new row begins as the mean of the rows that it replaces.
 
-Source: mean of the sub-tokens, as is usual where tokens are added; what the published 1.3B model did is not known.
+The mean of sub-tokens is the usual choice for added tokens; the method of the published 1.3B model is not known.
 """
 
 import json
@@ -12,14 +12,14 @@ from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 
 def replaced_ids(tokenizer: Tokenizer) -> list[list[int]]:
-    """By id behind GPT-2's, the ids that GPT-2 has for the same text; of a tokenizer that extends GPT-2's.
+    """Returns GPT-2's ids for the text of each piece that a tokenizer adds to GPT-2's, in the order of their ids.
 
     Raises:
-        ValueError: the tokenizer does not.
+        ValueError: the tokenizer does not extend GPT-2's.
         ImportError: the library tokenizers is not installed.
     """
     if not tokenizer.model.startswith(b"{"):
-        raise ValueError(f"{tokenizer.path} does not extend another tokenizer, so its pieces replace none")
+        raise ValueError(f"{tokenizer.path} does not extend another tokenizer")
     from tokenizers import Tokenizer as Backend
 
     content = json.loads(tokenizer.model)
@@ -29,17 +29,17 @@ def replaced_ids(tokenizer: Tokenizer) -> list[list[int]]:
 
 
 def grown_embedding(table: np.ndarray, replaced: Sequence[Sequence[int]]) -> np.ndarray:
-    """A table with a row more for each entry of `replaced`, the mean of the rows that it names.
+    """Returns the table with one more row per entry of `replaced`: the mean of the rows that the entry names.
 
-    For the embedding and, where it is not tied, the head of a model that goes on with a tokenizer of more pieces.
+    It serves the embedding and, where it is not tied, the head of a model whose tokenizer gets more pieces.
 
     Args:
         table: [V D].
-        replaced: for each new id, in order, the old ids that it stands in for.
+        replaced: for each new id, in order, the old ids that it replaces.
 
     Returns [V + new D], of the table's dtype.
 
-    Raises ValueError when an entry is empty or names a row that is not there.
+    Raises ValueError for an entry that is empty or names a missing row.
     """
     for new, ids in enumerate(replaced):
         if not ids or not 0 <= min(ids) <= max(ids) < len(table):

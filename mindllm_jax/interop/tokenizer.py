@@ -1,17 +1,18 @@
-"""A tokenizer as the folder that Hugging Face's libraries load, with every id as it was.
+"""Converts a tokenizer to the files of Hugging Face's libraries, with the same ids.
 
-A SentencePiece BPE model is written as a BPE of the library tokenizers. Four things have to be said another way:
+A SentencePiece BPE model becomes a BPE of the library tokenizers. Four things differ between the formats:
 
-- A model has the order of its pieces, a BPE the order of its merges. A piece is merged from any two pieces that it is
-  made of, so all these pairs are merges, in the order of the pieces.
-- `▁` stands for a space in a model's pieces. Here pieces hold the space itself; a `▁` of a text then has no piece and
-  becomes its three bytes, as `Tokenizer` has it.
-- Runs of newlines, which SentencePiece takes out before it merges, are added tokens: matched first, the longest first.
-- Symbols are special tokens, and `split_special_tokens` keeps them from being matched in a text, as control pieces are
-  not. Who writes them on purpose says `split_special_tokens=False`.
+- A model orders its pieces, a BPE its merges. SentencePiece merges any two pieces whose concatenation is a piece, so
+  all such pairs become merges, in the order of the pieces.
+- `▁` stands for a space in a model's pieces. The converted pieces hold the space itself; a `▁` of a text then has no
+  piece and becomes its three bytes, as with `Tokenizer`.
+- Sequences of newlines, which SentencePiece removes before it merges, become added tokens: matched first, the longest
+  first.
+- Symbols become special tokens, and `split_special_tokens` keeps them from being matched in a text, as control pieces
+  are not. To write them on purpose, pass `split_special_tokens=False`.
 
-Where several merges make the same piece, SentencePiece takes the leftmost first and a BPE the one listed first. That
-could differ where two overlap; no text is known for which it does, and `convert` compares.
+Where several merges make the same piece, SentencePiece takes the leftmost first and a BPE the one listed first. They
+could differ where two overlap; no such text is known, and `convert` compares.
 """
 
 import json
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def hugging_face_files(tokenizer: Tokenizer) -> dict[str, str]:
-    """The files of the folder, by name.
+    """Returns the converted files by name.
 
     Raises ImportError when the library tokenizers is not installed.
     """
@@ -78,7 +79,7 @@ def _from_sentencepiece(tokenizer: Tokenizer) -> "tokenizers.Tokenizer":
 
 
 def _merges(learned: dict[str, int], model: sentencepiece.SentencePieceProcessor) -> list[tuple[str, str]]:
-    """All pairs of learned pieces that make a learned piece, those of the best piece first."""
+    """Returns all pairs of learned pieces that make a learned piece, those of the best piece first."""
     merges: list[tuple[str, str]] = []
     for piece in sorted(learned, key=lambda piece: -model.get_score(learned[piece])):
         pairs = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]

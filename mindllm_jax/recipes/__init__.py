@@ -1,1 +1,1 @@
-"""Recipes that put rooms together: what proves and measures the project on a machine."""
+"""Recipes that combine the packages: the demo, the hardware check, the reference of settings."""

@@ -1,1 +1,1 @@
-"""The one place where pages, tables and plots for people are made."""
+"""HTML pages, tables and plots: all reports of the project are made from these."""

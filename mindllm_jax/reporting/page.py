@@ -1,4 +1,4 @@
-"""One self-contained HTML page: every report and results page of the project is made here."""
+"""Self-contained HTML pages, from parts: paragraphs, figures, samples, tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from mindllm_jax.reporting.tables import Table
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Plain text."""
+    """A paragraph of plain text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Figure:
-    """An inline picture of `reporting.plots`; the caption also stands for it where it cannot be seen."""
+    """An inline SVG of `reporting.plots`; the caption is also its alternative text."""
 
     svg: str
     caption: str
@@ -25,7 +25,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Sample:
-    """Text that a model wrote, with its white space; `prompt` is what it was given."""
+    """Text that a model generated, white space included, with its prompt."""
 
     prompt: str
     text: str
@@ -34,7 +34,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Details:
-    """Text that is folded away: a configuration, a log."""
+    """Collapsed text: a configuration, a log."""
 
     summary: str
     text: str
@@ -45,7 +45,7 @@ Part = Paragraph | Figure | Sample | Details | Table
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and the parts under it."""
 
     title: str
     parts: Sequence[Part]
@@ -53,7 +53,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page; `lead` is the line under the title."""
+    """A page of sections; `lead` is the line under the title."""
 
     title: str
     lead: str = ""
@@ -61,7 +61,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as one HTML text without anything outside it: no scripts, no fonts, no pictures to load."""
+    """Returns the page as one HTML text that loads nothing: no scripts, fonts or pictures."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -76,6 +76,6 @@ def render(page: Page) -> str:
 
 
 def write_page(path: Path, page: Page) -> None:
-    """Writes the page whole or not at all."""
+    """Writes the page atomically."""
     with replacing(path) as file:
         file.write(render(page))

@@ -1,4 +1,4 @@
-"""Line plots as SVG that stands in a page and takes the page's colours."""
+"""Line plots as inline SVG in the colours of the page."""
 
 import io
 import math
@@ -6,23 +6,23 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Told apart on a light and on a dark page, and by most people who do not see all colours.
+# Distinguishable on light and dark pages, and with most kinds of colour blindness.
 _COLOURS = ("#3f83c8", "#dd7f32", "#2f9e7d", "#b06cc4", "#c2a01f", "#d4627a", "#7b8794")
-# More points than the page has pixels make the file larger and nothing visible.
+# More points than the page has pixels only make the file larger.
 _POINTS = 1500
-# Stands for the page's own text colour, which matplotlib has no name for.
+# Replaced by the page's text colour (currentColor), which matplotlib cannot name.
 _INK = "#010203"
 
 Line = tuple[Sequence[float], Sequence[float]]
 
 
 def line_plot(lines: Mapping[str, Line], *, x_label: str, y_label: str, y_min: float | None = None) -> str:
-    """An SVG of (x, y) lines by name; a legend where there are several. Values that are not finite leave gaps.
+    """Returns an SVG of (x, y) lines by name, with a legend if there are several. Non-finite values leave gaps.
 
-    `y_min` is where the y axis begins, if not at the smallest value.
+    y_min: where the y axis begins; None: at the smallest value.
 
     Raises:
-        ValueError: there is no line, or x and y of one differ in length.
+        ValueError: there are no lines, or x and y of one differ in length.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -30,7 +30,7 @@ def line_plot(lines: Mapping[str, Line], *, x_label: str, y_label: str, y_min: f
 
     if not lines:
         raise ValueError("a plot needs at least one line")
-    # Text stays text: small, selectable, and set in the page's font, which has every script a label may be in.
+    # Text stays text: small, selectable, and in the page's font, which has every script of the labels.
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "mindllm",
@@ -72,7 +72,7 @@ def _thinned(name: str, x: Sequence[float], y: Sequence[float]) -> tuple[list[fl
 
 
 def _inline(svg: str) -> str:
-    """Without the file's head, and without names of groups, which would be there twice in a page of two plots."""
+    """Removes the file's head, and the ids of groups, which would occur twice in a page of two plots."""
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg))
     return re.sub(r'<g id="[^"]*"', "<g", svg)

@@ -1,4 +1,4 @@
-"""The report of one run: what its folder says about how it went."""
+"""The report of one run, from the files of its workdir."""
 
 import json
 import math
@@ -12,16 +12,16 @@ from mindllm_jax.reporting.page import Details, Figure, Page, Paragraph, Part, S
 from mindllm_jax.reporting.plots import Line, line_plot
 from mindllm_jax.reporting.tables import Table
 
-# More lines than that cannot be told apart, and their legend leaves no room for them.
-_MOST_LINES = 8
+# More lines cannot be distinguished, and their legend leaves no room for them.
+_MAX_LINES = 8
 _LANGUAGES = {"bits_per_byte/zh": "Chinese", "bits_per_byte/en": "English"}
 
 
 def run_report(workdir: Path) -> Path:
-    """Writes `report.html` into the folder of a run and returns its path.
+    """Writes `report.html` into the workdir of a run and returns its path.
 
     Raises:
-        OSError: the folder has no `metrics.jsonl`.
+        OSError: the workdir has no `metrics.jsonl`.
         ValueError: `metrics.jsonl` or a `.json` file beside it is damaged.
     """
     metrics = read_metrics(workdir)
@@ -32,11 +32,11 @@ def run_report(workdir: Path) -> Path:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, float]]:
-    """Returns the rows of `metrics.jsonl`, in order. What JSON has as null was not finite: NaN."""
+    """Returns the rows of `metrics.jsonl`, in order; a null, which was not finite, as NaN."""
     path = workdir / "metrics.jsonl"
     if not path.exists():
         raise FileNotFoundError(
-            f"{workdir} holds no metrics.jsonl: it is no run's folder, or the run logged nothing yet"
+            f"{workdir} holds no metrics.jsonl: it is not a run's workdir, or the run logged nothing yet"
         )
     rows = [
         {name: math.nan if value is None else value for name, value in row.items()} for _, row in metrics_lines(path)
@@ -47,9 +47,9 @@ def read_metrics(workdir: Path) -> list[dict[str, float]]:
 
 
 def metrics_lines(path: Path) -> Iterator[tuple[bytes, dict[str, float | None]]]:
-    """Yields each line of a metrics.jsonl and its row, without the incomplete last line that a killed run may leave.
+    """Yields each line of a metrics.jsonl and its row, but not an incomplete last line of a killed run.
 
-    Raises ValueError that names the line where it is not numbers by name with an integer `step`.
+    Raises ValueError with the line number for a line that is not numbers by name with an integer `step`.
     """
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         if not line.endswith(b"\n"):
@@ -61,7 +61,7 @@ def metrics_lines(path: Path) -> Iterator[tuple[bytes, dict[str, float | None]]]
 
 
 def curves(metrics: list[dict[str, float]]) -> list[Section]:
-    """Sections with the curves and the last values of a run's metrics."""
+    """Returns sections with the curves and the last values of a run's metrics."""
     sections = []
     if any("loss" in row for row in metrics):
         parts: list[Part] = [_figure(metrics, {"loss": "training"}, "loss (nats per token)", "Training loss.")]
@@ -72,7 +72,7 @@ def curves(metrics: list[dict[str, float]]) -> list[Section]:
     if held_out:
         sections.append(Section("Held-out text", list(_bits_per_byte(metrics, held_out))))
     if any("tokens_per_second" in row for row in metrics):
-        caption = "Tokens trained on, each second."
+        caption = "Training tokens per second."
         figure = _figure(metrics, {"tokens_per_second": "throughput"}, "tokens per second", caption, y_min=0)
         sections.append(Section("Throughput", [figure]))
     latest: dict[str, tuple[float, int]] = {}
@@ -84,14 +84,14 @@ def curves(metrics: list[dict[str, float]]) -> list[Section]:
 
 def _bits_per_byte(metrics: list[dict[str, float]], keys: list[str]) -> Iterator[Part]:
     yield Paragraph(
-        "Bits per byte: how many bits the model needs for a byte of text that it was not trained on. It does not depend"
-        " on the tokenizer; lower is better."
+        "Bits per byte: the loss in bits over the UTF-8 bytes of text that the model was not trained on. It does not"
+        " depend on the tokenizer; lower is better."
     )
     languages = {key: name for key, name in _LANGUAGES.items() if key in keys}
     sources = {key: key.split("/", 1)[1] for key in keys if key not in _LANGUAGES}
     if languages:
         yield _figure(metrics, languages, "bits per byte", "Held-out text by language.")
-    if len(sources) > _MOST_LINES:
+    if len(sources) > _MAX_LINES:
         yield Paragraph(f"The {len(sources)} sources are too many for a figure; their last values are below.")
     elif sources:
         yield _figure(metrics, sources, "bits per byte", "Held-out text by source.")
@@ -108,7 +108,7 @@ def _figure(
 
 
 def setup(workdir: Path) -> list[Section]:
-    """A section with the command, versions and configuration of a run; none where its folder does not tell them."""
+    """Returns a section with the command, versions and configuration of a run, as far as its workdir has them."""
     parts: list[Part] = []
     command = _json(workdir / "command.json")
     if command:
@@ -117,7 +117,9 @@ def setup(workdir: Path) -> list[Section]:
             dtype = [("compute dtype", command["compute_dtype"])] if "compute_dtype" in command else []
             parts.append(Table(("", ""), [*rows, *dtype, *command["versions"].items()]))
         except (KeyError, TypeError, AttributeError):
-            raise ValueError(f"{workdir / 'command.json'}: damaged: not what a run writes there; remove it") from None
+            raise ValueError(
+                f"{workdir / 'command.json'}: damaged: not in the format of a run's record; remove it"
+            ) from None
     config = _json(workdir / "config.json")
     if config:
         parts.append(Details("Configuration (config.json)", json.dumps(config, indent=2, ensure_ascii=False)))

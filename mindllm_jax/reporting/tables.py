@@ -1,4 +1,4 @@
-"""Tables for people: the same rows as markdown, CSV, HTML and in the terminal."""
+"""Tables that render as Markdown, CSV, HTML and in the terminal."""
 
 import csv
 import html
@@ -16,7 +16,7 @@ Cell = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns. Numbers are right-aligned; `caption` stands above the table.
+    """Rows under named columns. Columns of numbers are right-aligned; `caption` is above the table.
 
     Raises:
         ValueError: a row is longer or shorter than the header.
@@ -32,15 +32,15 @@ class Table:
                 raise ValueError(f"a row of {len(row)} cells under {len(self.columns)} columns: {list(row)}")
 
     def markdown(self) -> str:
-        """A GitHub table."""
-        lines = [list(self.columns), ["---:" if right else "---" for right in self._numeric()], *self._shown()]
+        """Returns a GitHub Markdown table."""
+        lines = [list(self.columns), ["---:" if right else "---" for right in self._numeric()], *self._formatted()]
         table = "\n".join(
             "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in line) + " |" for line in lines
         )
         return f"{self.caption}\n\n{table}\n" if self.caption else f"{table}\n"
 
     def csv(self) -> str:
-        """Comma-separated, numbers at full precision."""
+        """Returns comma-separated values, numbers at full precision."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.columns)
@@ -48,7 +48,7 @@ class Table:
         return text.getvalue()
 
     def html(self) -> str:
-        """A `<table>` for a page of `reporting.page`; without a head where no column has a name."""
+        """Returns a `<table>` for `reporting.page`, without a head if no column has a name."""
         sides = [" class=number" if right else "" for right in self._numeric()]
 
         def line(tag: str, cells: Sequence[str]) -> str:
@@ -57,15 +57,15 @@ class Table:
 
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         head = f"<thead>{line('th', self.columns)}</thead>" if any(self.columns) else ""
-        body = "\n".join(line("td", cells) for cells in self._shown())
+        body = "\n".join(line("td", cells) for cells in self._formatted())
         return f"<table>{caption}{head}<tbody>\n{body}\n</tbody></table>"
 
     def terminal(self) -> TerminalTable:
-        """For `rich.print`."""
+        """Returns the table for `rich.print`."""
         table = TerminalTable(title=self.caption or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for column, right in zip(self.columns, self._numeric(), strict=True):
             table.add_column(escape(column), justify="right" if right else "left", overflow="fold")
-        for cells in self._shown():
+        for cells in self._formatted():
             table.add_row(*map(escape, cells))
         return table
 
@@ -73,28 +73,28 @@ class Table:
         return [row[index] for row in self.rows]
 
     def _numeric(self) -> list[bool]:
-        """By column: whether it holds numbers and nothing else."""
+        """Returns, per column, whether it holds only numbers."""
         cells = [[cell for cell in self._column(i) if cell is not None] for i in range(len(self.columns))]
         return [
             bool(column) and all(isinstance(c, int | float) and not isinstance(c, bool) for c in column)
             for column in cells
         ]
 
-    def _shown(self) -> list[list[str]]:
-        """The cells as people read them."""
+    def _formatted(self) -> list[list[str]]:
+        """Returns the cells as text."""
         decimals = [_decimals(self._column(i)) for i in range(len(self.columns))]
-        return [[_show(cell, places) for cell, places in zip(row, decimals, strict=True)] for row in self.rows]
+        return [[_format(cell, places) for cell, places in zip(row, decimals, strict=True)] for row in self.rows]
 
 
 def _decimals(column: Sequence[Cell]) -> int | None:
-    """Decimals that give the largest number of a column four digits; None where its numbers are too far apart."""
+    """Returns the decimals that give the largest number of a column four digits; None if its numbers vary too much."""
     sizes = [abs(cell) for cell in column if isinstance(cell, float) and cell and math.isfinite(cell)]
     if not sizes or max(sizes) > 1000 * min(sizes):
         return None
     return max(0, 3 - math.floor(math.log10(max(sizes))))
 
 
-def _show(cell: Cell, decimals: int | None) -> str:
+def _format(cell: Cell, decimals: int | None) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, bool):

@@ -1,4 +1,4 @@
-"""Checks of settings, and that every number and path among the settings has one."""
+"""Checks of settings; every number and path of the settings has one."""
 
 import dataclasses
 import math
@@ -34,7 +34,7 @@ PATHS = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A dataclass as the entry points have them."""
+    """A dataclass like those of the entry points."""
 
     count: int | None = 1
     seed: int = 0
@@ -43,12 +43,12 @@ class Settings:
 
 
 def classes() -> dict[str, type]:
-    """Every dataclass of settings by its name."""
+    """Returns every dataclass of settings by name."""
     return {name: cls for root in known_roots() for name, cls in schema.classes(root).items()}
 
 
 def build(cls: type, **changed: Any) -> Any:
-    """The dataclass with its defaults, a stand-in for what has none, and these fields."""
+    """Builds the dataclass from defaults, stand-ins for required fields, and these fields."""
     hints = schema.hints(cls)
     for field in dataclasses.fields(cls):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
@@ -60,7 +60,7 @@ def build(cls: type, **changed: Any) -> Any:
 
 
 def numbers() -> Iterator[tuple[type, str, bool]]:
-    """Dataclass, field, and whether it may have a fraction."""
+    """Yields dataclass, field, and whether the field may have a fraction."""
     for cls in classes().values():
         for name, hint in schema.hints(cls).items():
             kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -68,7 +68,7 @@ def numbers() -> Iterator[tuple[type, str, bool]]:
                 yield cls, name, float in kinds
 
 
-def test_every_number_among_the_settings_is_held_against_a_range() -> None:
+def test_every_number_of_the_settings_has_a_range() -> None:
     takes = []
     for cls, name, fraction in numbers():
         for value in (-5, math.nan) if fraction else (-5,):
@@ -80,7 +80,7 @@ def test_every_number_among_the_settings_is_held_against_a_range() -> None:
     assert not takes
 
 
-def test_every_seed_is_held_against_its_range() -> None:
+def test_every_seed_has_a_range() -> None:
     seeds = [cls for cls, name, _ in numbers() if name == "seed"]
     assert len(seeds) >= 8
     for cls in seeds:
@@ -90,7 +90,7 @@ def test_every_seed_is_held_against_its_range() -> None:
 
 
 @pytest.mark.parametrize(("owner", "name"), sorted(PATHS))
-def test_a_url_where_only_a_path_can_be_is_refused(owner: str, name: str) -> None:
+def test_url_in_place_of_a_path_is_refused(owner: str, name: str) -> None:
     url: Any = "gs://bucket/t.model"
     if name == "tasks":
         url = {"continuation_zh": url}
@@ -100,14 +100,14 @@ def test_a_url_where_only_a_path_can_be_is_refused(owner: str, name: str) -> Non
         build(classes()[owner], **{name: url})
 
 
-def test_no_other_setting_becomes_a_path() -> None:
-    """Where the library turns a setting into a path, the setting is one of those that are checked."""
+def test_path_settings_are_listed() -> None:
+    """Every setting that the library turns into a path is a checked one."""
     names = {name for _, name in PATHS}
     sources = [file.read_text("utf-8") for room in ("mindllm_jax", "launch") for file in (ROOT / room).rglob("*.py")]
-    found = re.findall(r"(?:Path|input_files)\((?:config|scoring|self)\.([\w.]+)", "\n".join(sources))
-    assert len(found) > 10
+    path_settings = re.findall(r"(?:Path|input_files)\((?:config|scoring|self)\.([\w.]+)", "\n".join(sources))
+    assert len(path_settings) > 10
     # TokenStore.url is a path here, once it is known to be no URL.
-    assert {setting.rpartition(".")[2] for setting in found} - names == {"url"}
+    assert {setting.rpartition(".")[2] for setting in path_settings} - names == {"url"}
 
 
 @pytest.mark.parametrize("path", ["gs://b/x", "s3://b", "file:///tmp", "hf://a"])
@@ -117,7 +117,7 @@ def test_urls(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["", " ", "a\0b"])
-def test_what_is_no_path(path: str) -> None:
+def test_invalid_paths(path: str) -> None:
     with pytest.raises(ValueError, match=r"--workdir = .*: must be the path of a file or folder"):
         local_path("--workdir", path)
 
@@ -127,7 +127,7 @@ def test_paths(path: str) -> None:
     assert local_path("--workdir", path) == Path(path)
 
 
-def test_a_default_may_stand_for_no_path() -> None:
+def test_default_may_mean_no_path() -> None:
     require_local(Settings(), "folder", "files")
     with pytest.raises(ValueError, match=r"Settings\.files = '': must be the path"):
         require_local(Settings(files=("a", "")), "folder", "files")
@@ -141,7 +141,7 @@ def test_numbers() -> None:
         require_seed(Settings(seed=-1), "seed")
 
 
-def test_a_locale_that_cannot_encode_a_path_is_told_before_any_work(tmp_path: Path) -> None:
+def test_path_that_the_locale_cannot_encode_is_refused(tmp_path: Path) -> None:
     """In the locale C bytes above 127 arrive as surrogates, and a path from a file cannot be encoded."""
     (tmp_path / "x.gin").write_text("Tune.base = '中文'\n", encoding="utf-8")
     environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}

@@ -1,4 +1,4 @@
-"""Every gin file parses for the entry points that its header names, builds on abstract shapes, and is as reviewed.
+"""Every gin file loads for the entry points of its header, builds on abstract shapes, and equals its golden file.
 
 The golden files hold the resolved settings. After a wanted change: MINDLLM_UPDATE_GOLDEN=1 make test; read the diff.
 """
@@ -33,14 +33,14 @@ STAND_INS = {"STORE": "somewhere/store", "DIR": "somewhere", "RUN": "somewhere/r
 
 
 def commands(path: Path) -> list[list[str]]:
-    """The commands in a file's header, continuation lines joined, as words."""
+    """Returns the commands in a file's header as words, continuation lines joined."""
     lines = path.read_text(encoding="utf-8").splitlines()
     header = lines[: next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))]
     text = re.sub(r"\\\n#\s*", "", "\n".join(header))
     for name, value in STAND_INS.items():
         text = re.sub(rf"\b{name}\b", value, text)
-    found = re.findall(r"^#\s+python (launch/.*?)(?:\s{3,}.*)?$", text, flags=re.MULTILINE)
-    return [shlex.split(command) for command in found]
+    lines = re.findall(r"^#\s+python (launch/.*?)(?:\s{3,}.*)?$", text, flags=re.MULTILINE)
+    return [shlex.split(command) for command in lines]
 
 
 def root_of(entry: str) -> type:
@@ -50,7 +50,7 @@ def root_of(entry: str) -> type:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
-def test_a_config_does_what_its_header_says(path, monkeypatch):
+def test_config_does_what_its_header_says(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     listed = commands(path)
     assert listed, f"{path}: the header gives no command"

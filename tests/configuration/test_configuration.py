@@ -1,4 +1,4 @@
-"""The command line's contract on a small tree of dataclasses."""
+"""The command line and gin files, on a small tree of dataclasses."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_values_reach_nested_dataclasses(build):
     assert pickle.loads(pickle.dumps(config)) == config
 
 
-def test_dicts_with_known_keys_are_held_against_their_types(build):
+def test_typed_dicts_are_checked(build):
     config = build("Corpus.parts = [{'name': 'b', 'share': 1}, {'name': 'a'}]")
     assert config.corpus.parts == ({"name": "b", "share": 1.0}, {"name": "a"})
     assert isinstance(config.corpus.parts[0]["share"], float)
@@ -99,7 +99,7 @@ def test_a_number_given_for_a_string_is_a_string(build):
     assert build("", "--gin.Corpus.path=2023").corpus.path == "2023"
 
 
-def test_includes_are_found_beside_the_file_and_above_it(tmp_path):
+def test_includes_are_found_next_to_the_file_and_above_it(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "runs").mkdir()
     (tmp_path / "model" / "base.gin").write_text("Rate.peak = 9.0\n")
@@ -113,7 +113,7 @@ def test_includes_are_found_beside_the_file_and_above_it(tmp_path):
     [
         ("Rate.peek = 1.0", (), r"settings\.gin:2: Rate has no setting 'peek'; did you mean 'peak'\?"),
         ("Rat.peak = 1.0", (), r"settings\.gin:2: unknown name 'Rat'; did you mean 'Rate'\?"),
-        ("held_out/Corpus.path = 'x'", (), r"settings\.gin:2: held_out/: no setting has a scope here; remove it"),
+        ("held_out/Corpus.path = 'x'", (), r"settings\.gin:2: held_out/: settings have no scopes; remove it"),
         ("\nRate.peak = 'high'", (), r"settings\.gin:3: Rate\.peak = 'high': must be float, not str"),
         ("Corpus.limit = 1.5", (), r"Corpus\.limit = 1\.5: must be int \| None, not float"),
         ("Corpus.sizes = (1, 'x')", (), r"Corpus\.sizes = 'x': must be int, not str"),
@@ -128,7 +128,7 @@ def test_includes_are_found_beside_the_file_and_above_it(tmp_path):
         ("BIG = 3\nRate.peak = 2", (), r"settings\.gin:2: macro BIG is never used"),
         ("Rate.peak = %BIGG\nBIG = 3", (), r"settings\.gin:2: unknown macro %BIGG; did you mean 'BIG'\?"),
         ("Rate.peak == 1", (), r"settings\.gin:2: not a gin statement"),
-        ("import os", (), r"settings\.gin:2: .*imports nothing"),
+        ("import os", (), r"settings\.gin:2: .*cannot import"),
         ("include 'missing.gin'", (), r"settings\.gin:2: include missing\.gin: no such gin file"),
         ("include 'settings.gin'", (), r"settings\.gin:2: include settings\.gin: the files include each other"),
         ("include '.'", (), r"settings\.gin:2: include \.: a folder; name the gin file in it"),
@@ -141,53 +141,53 @@ def test_includes_are_found_beside_the_file_and_above_it(tmp_path):
         (f"Corpus.path = {'[' * 5000}", (), r"settings\.gin:\d: not a"),
         ("Rate.peak = 1e999", (), r"settings\.gin:2: Rate\.peak = inf: must be a finite number"),
         ("Rate.peak = -1e999", (), r"Rate\.peak = -inf: must be a finite number"),
-        (f"Rate.peak = 1{'0' * 400}", (), r"Rate\.peak: must be an integer of 64 bits"),
-        ("Corpus.limit = 9223372036854775808", (), r"settings\.gin:2: Corpus\.limit: must be an integer of 64 bits"),
+        (f"Rate.peak = 1{'0' * 400}", (), r"Rate\.peak: must fit into 64 bits"),
+        ("Corpus.limit = 9223372036854775808", (), r"settings\.gin:2: Corpus\.limit: must fit into 64 bits"),
         ("Corpus.sizes = (1, 1e999)", (), r"Corpus\.sizes = inf: must be a finite number"),
         ("Experiment.rate = @Rate2()", (), r"do not bind a dataclass with @"),
         ("", ("--gin.Rate.peek=1",), r"--gin\.Rate\.peek=1: Rate has no setting 'peek'"),
         ("", ("--gin.Rate=1",), r"--gin\.Rate=1"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(build, text, overrides, message):
+def test_errors_name_file_and_line(build, text, overrides, message):
     with pytest.raises(ValueError, match=message):
         build(text, *overrides)
 
 
-def test_a_missing_file_is_named_with_a_suggestion(build, tmp_path):
+def test_missing_file_is_named_with_a_suggestion(build, tmp_path):
     build()
     with pytest.raises(ValueError, match=r"setings\.gin: no such gin file; did you mean .*settings\.gin"):
         load(Experiment, command_line("", ["--gin", str(tmp_path / "setings.gin")]))
 
 
-def test_a_file_that_is_not_text_is_named(tmp_path):
+def test_file_that_is_not_utf8_is_named(tmp_path):
     file = tmp_path / "x.gin"
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not UTF-8"):
         load(Experiment, command_line("", ["--gin", str(file)]))
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
+def test_byte_order_mark_is_skipped(tmp_path):
     file = tmp_path / "x.gin"
     file.write_bytes(b"\xef\xbb\xbfExperiment.store = 's'\n")
     assert load(Experiment, command_line("", ["--gin", str(file)])).store == "s"
 
 
-def test_a_setting_that_is_not_read_need_not_be_given(build, capsys):
+def test_unread_setting_is_not_required(build, capsys):
     unread = {"Experiment.store": "(none)"}
     assert load(Experiment, command_line("", []), unread).store == "(none)"
     assert load(Experiment, command_line("", ["--gin.Experiment.store=here"]), unread).store == "here"
     with pytest.raises(SystemExit):
         load(Experiment, command_line("", ["--print_config"]), unread)
-    assert "Experiment.store = '(none)'  # not given, and not read" in capsys.readouterr().out
+    assert "Experiment.store = '(none)'  # not given, not read" in capsys.readouterr().out
 
 
-def test_print_config_shows_a_setting_that_needs_a_value(capsys):
+def test_print_config_shows_a_required_setting(capsys):
     with pytest.raises(SystemExit) as caught:
         load(Experiment, command_line("", ["--print_config", "--gin.Rate.peak=2"]))
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    assert "# Experiment.store has no value, and needs one" in out and "Rate.peak = 2.0" in out
+    assert "# Experiment.store is required and has no value" in out and "Rate.peak = 2.0" in out
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_print_config_shows_a_setting_that_needs_a_value(capsys):
         (["--workdir", "\udce4"], r"'\\udce4': not text in this locale's encoding; set LC_ALL=C.UTF-8"),
     ],
 )
-def test_flags_that_name_no_path_of_this_machine_are_refused(flags, message):
+def test_flags_that_are_not_local_paths_are_refused(flags, message):
     with pytest.raises(ValueError, match=message):
         command_line("", flags)
 
@@ -217,7 +217,7 @@ def test_an_unknown_flag_exits_with_status_2(capsys):
     assert "unknown argument '--steps=3'" in capsys.readouterr().err
 
 
-def test_print_config_tells_where_each_value_comes_from(build, capsys):
+def test_print_config_shows_where_each_value_was_set(build, capsys):
     with pytest.raises(SystemExit) as caught:
         build("Rate.peak = 3.0\nOptimizer.beta2 = 0.9", "--print_config", "--gin.Corpus.path=x")
     assert caught.value.code == 0
@@ -225,15 +225,15 @@ def test_print_config_tells_where_each_value_comes_from(build, capsys):
     assert "Rate.peak = 3.0  # " in out and "settings.gin:2" in out
     assert "Corpus.path = 'x'  # --gin.Corpus.path=x" in out
     assert "Rate.kind = 'cosine'  # default" in out
-    assert "not used here" in out and "# Optimizer.beta2 = 0.9" in out
+    assert "# unused" in out and "# Optimizer.beta2 = 0.9" in out
 
 
-def test_a_binding_of_another_entry_point_is_judged_by_its_own_types(build):
+def test_binding_of_another_entry_point_is_checked_against_its_types(build):
     with pytest.raises(ValueError, match=r"Optimizer\.beta2 = 'x': must be float"):
         build("Optimizer.beta2 = 'x'")
 
 
-def test_every_entry_point_s_root_can_be_imported():
+def test_every_root_can_be_imported():
     assert len({root.__name__ for root in bindings.known_roots()}) == len(bindings.ROOTS)
 
 
@@ -241,7 +241,7 @@ def test_the_operative_config_of_another_entry_point_is_accepted(build):
     build("Pretrain.model = @Model()\nModel.layers = 3")
 
 
-def test_a_nested_default_of_its_own_is_refused():
+def test_default_of_a_nested_dataclass_is_refused():
     @dataclass(frozen=True)
     class Outer:
         rate: Rate = field(default_factory=lambda: Rate(peak=2.0))
@@ -284,7 +284,7 @@ class Shelf:
     label: str
 
 
-def test_restore_builds_dataclasses_in_a_dict_and_names_what_is_wrong() -> None:
+def test_from_json_builds_nested_dataclasses_and_names_errors() -> None:
     assert from_json(Shelf, {"books": {"a": {"peak": 2}}, "label": "x"}) == Shelf({"a": Rate(peak=2.0)}, "x")
     for values, message in (
         ({"books": {}}, r"f\.json: Shelf\.label is missing"),
@@ -296,7 +296,7 @@ def test_restore_builds_dataclasses_in_a_dict_and_names_what_is_wrong() -> None:
             from_json(Shelf, values, "f.json")  # pyright: ignore[reportArgumentType]
 
 
-def test_restore_names_a_field_of_another_version():
+def test_from_json_names_a_field_of_another_version():
     with pytest.raises(ValueError, match=r"Rate has no field \['peek'\]"):
         from_json(Rate, {"peek": 1.0})
 
@@ -316,8 +316,8 @@ def test_ctrl_c_ends_with_a_message_and_status_130():
     assert done.returncode == 130 and "run the same command again" in done.stderr
 
 
-@pytest.mark.parametrize("entry", sorted((ROOT / "launch").glob("*.py")), ids=lambda path: path.name)
-def test_help_answers_before_anything_heavy_is_imported(entry):
+@pytest.mark.parametrize("entry", sorted((ROOT / "launch").glob("[!_]*.py")), ids=lambda path: path.name)
+def test_help_imports_nothing_heavy(entry):
     command = [sys.executable, "-X", "importtime", str(entry), "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("usage:") and f"python launch/{entry.name}" in done.stdout

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and JSON files that are read whole or refused by name."""
+"""Atomic writes, and errors of JSON files."""
 
 import os
 import re
@@ -53,7 +53,7 @@ def test_a_replaced_file_keeps_usual_permissions(tmp_path: Path) -> None:
         (b"[" * 100_000, "damaged: not JSON that can be read: maximum recursion"),
     ],
 )
-def test_damaged_json_is_refused_by_the_name_of_its_file(tmp_path: Path, content: bytes, message: str) -> None:
+def test_damaged_json_is_refused_with_its_file(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'config.json'}: {message}")):
         read_json(tmp_path / "config.json")

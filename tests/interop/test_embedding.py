@@ -1,4 +1,4 @@
-"""New rows of an embedding are the mean of those they replace."""
+"""New rows of an embedding are the mean of the rows that they replace."""
 
 import json
 from pathlib import Path
@@ -32,12 +32,12 @@ def test_nothing_new() -> None:
 
 
 @pytest.mark.parametrize("ids", [[], [3], [-1, 0]])
-def test_rows_that_are_not_there(ids: list[int]) -> None:
+def test_missing_rows_raise(ids: list[int]) -> None:
     with pytest.raises(ValueError, match=r"new row 1 replaces .*, but the table has the rows 0 to 2"):
         grown_embedding(np.ones((3, 2), np.float32), [[0], ids])
 
 
-def test_new_rows_replace_what_the_text_was_before(extended: Tokenizer) -> None:
+def test_replaced_ids_spell_the_same_text(extended: Tokenizer) -> None:
     base = len(json.loads(extended.model)["model"]["vocab"])
     replaced = replaced_ids(extended)
     assert len(replaced) == extended.vocab_size - base
@@ -50,6 +50,6 @@ def test_new_rows_replace_what_the_text_was_before(extended: Tokenizer) -> None:
     np.testing.assert_allclose(grown[-1], table[replaced[-1]].mean(0), rtol=1e-6)
 
 
-def test_a_tokenizer_that_extends_nothing() -> None:
+def test_tokenizer_that_does_not_extend_raises() -> None:
     with pytest.raises(ValueError, match="does not extend another tokenizer"):
         replaced_ids(Tokenizer.load(FIXTURE))

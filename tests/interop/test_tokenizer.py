@@ -1,4 +1,4 @@
-"""Hugging Face's libraries give every text the ids that it had."""
+"""Hugging Face's libraries give every text the same ids."""
 
 import json
 import random
@@ -47,15 +47,15 @@ TEXT = st.characters(exclude_categories=("Cs",))
 
 
 @given(st.lists(st.one_of(st.sampled_from([*PROBES, *PIECES]), st.text(TEXT, max_size=5)), max_size=30).map("".join))
-def test_every_text_has_the_ids_it_had(text: str) -> None:
+def test_ids_are_equal(text: str) -> None:
     ids = CONVERTED.encode(text).ids
     assert ids == TOKENIZER.encode(text).tolist()
     assert CONVERTED.decode(ids, skip_special_tokens=False) == text
 
 
 @pytest.mark.parametrize("alphabet", ["ab", "ab ", "abc"])
-def test_pieces_that_overlap_everywhere(alphabet: str) -> None:
-    """A vocabulary of words of two or three letters, where a piece can be made in many ways."""
+def test_overlapping_pieces(alphabet: str) -> None:
+    """With words of two or three letters a piece can be merged in many ways."""
     draw = random.Random(0)
     texts = ["".join(draw.choices(alphabet, k=draw.randrange(1, 60))) for _ in range(300)]
     tokenizer = Tokenizer(Path("t.model"), train_model(texts, vocab_size=400, character_share=0.3, han_run=8))
@@ -86,7 +86,7 @@ def test_a_tokenizer_that_extends_gpt2(extended: Tokenizer, tmp_path: Path) -> N
     assert (tmp_path / "hf/tokenizer.json").read_bytes() == extended.model
 
 
-def test_another_tokenizer_is_noticed(folder: Path) -> None:
+def test_different_tokenizer_raises(folder: Path) -> None:
     model = train_model(["some other text"] * 9, vocab_size=275, character_share=0.5, han_run=8)
     other = Tokenizer(Path("o.model"), model)
     with pytest.raises(ValueError, match=r"the conversion is wrong, nothing was written: .* after '' has the ids"):
@@ -97,7 +97,7 @@ def test_converting_checks_and_writes(tmp_path: Path) -> None:
     table = convert(Convert(str(FIXTURE), str(tmp_path / "hf"), (str(DOCUMENTS),), check_lines=20))
     assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
     assert [row[:2] for row in table.rows] == [
-        ["awkward texts", len(PROBES) + TOKENIZER.vocab_size],
+        ["difficult texts", len(PROBES) + TOKENIZER.vocab_size],
         ["documents.jsonl", 20],
         ["all", len(PROBES) + TOKENIZER.vocab_size + 20],
     ]

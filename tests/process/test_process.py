@@ -1,4 +1,4 @@
-"""How the process of an entry point begins and ends. One process shows several things."""
+"""Start and end of an entry point's process. One process shows several things."""
 
 import os
 import subprocess
@@ -50,20 +50,20 @@ def test_text_that_the_terminal_cannot_show_is_escaped(encoding: str) -> None:
     assert done.returncode == 2 and b"Traceback" not in done.stderr
 
 
-def test_typed_text_in_another_encoding_does_not_end_a_chat() -> None:
+def test_input_in_another_encoding_is_replaced() -> None:
     script = "from mindllm_jax import configuration\nconfiguration.run(lambda: print(ascii(input()), input()))"
     done = run(script, "< <(printf 'caf\\xe9 \\n ok \\n')", PYTHONIOENCODING="utf-8")
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, [rb"'caf\ufffd", b"'", b"ok"], b"")
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_are_none_of_ours(closed: str) -> None:
+def test_closed_streams_become_the_null_device(closed: str) -> None:
     done = run(TEXT, closed)
     assert done.returncode == 2 and b"Traceback" not in done.stderr
     assert ("文件".encode() in done.stderr) == ("2>" not in closed)
 
 
-def test_what_is_printed_for_nobody_or_on_a_full_disk_is_one_message() -> None:
+def test_closed_pipe_and_full_disk_give_one_message() -> None:
     hello = "from mindllm_jax import configuration\nconfiguration.run(lambda: print('x' * 100_000))"
     gone = run(hello, '| true; exit "${PIPESTATUS[0]}"')
     assert (gone.returncode, gone.stderr.count(b"\n")) == (141, 1) and b"has ended" in gone.stderr
@@ -75,7 +75,7 @@ def test_what_is_printed_for_nobody_or_on_a_full_disk_is_one_message() -> None:
 @pytest.mark.parametrize(
     ("error", "status"), [("OSError('full')", 2), ("KeyboardInterrupt", 130), ("ZeroDivisionError('a bug')", 1)]
 )
-def test_nothing_holds_a_process_that_has_failed(error: str, status: int) -> None:
+def test_failed_process_ends_immediately(error: str, status: int) -> None:
     started = time.monotonic()
     done = run(FAILING.format(error=error))
     assert done.returncode == status and done.stdout == b"said before"

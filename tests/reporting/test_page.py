@@ -1,4 +1,4 @@
-"""Pages: whole, self-contained, and showing text as it is."""
+"""Pages: atomic, self-contained, and with text escaped."""
 
 import re
 from html.parser import HTMLParser
@@ -47,7 +47,7 @@ class Reader(HTMLParser):
             self.text[tag] = self.text.get(tag, "") + data
 
 
-def test_every_part_is_shown_as_it_is():
+def test_parts_are_rendered_and_escaped():
     reader = Reader(render(PAGE))
     assert reader.open == []
     assert reader.text["h1"] == "A & B"
@@ -68,12 +68,12 @@ def test_nothing_is_loaded_from_elsewhere():
     assert not re.search(r"<script|<link|@import|url\((?!#)", text)
 
 
-def test_a_name_is_there_once():
+def test_ids_are_unique():
     names = re.findall(r' id="([^"]*)"', render(PAGE))
     assert len(names) == len(set(names))
 
 
-def test_a_page_replaces_another_whole_or_not_at_all(tmp_path):
+def test_page_is_replaced_atomically(tmp_path):
     path = tmp_path / "new" / "report.html"
     write_page(path, PAGE)
     assert path.read_text("utf-8") == render(PAGE)

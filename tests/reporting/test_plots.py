@@ -61,14 +61,14 @@ def test_it_is_the_same_every_time_and_changes_no_global_setting():
     assert dict(matplotlib.rcParams) == before
 
 
-def test_bad_input_is_told():
+def test_bad_input_raises():
     with pytest.raises(ValueError, match="at least one line"):
         plot()
     with pytest.raises(ValueError, match="the line 'a' has 2 x and 1 y"):
         plot(a=([0, 1], [1.0]))
 
 
-def test_the_y_axis_begins_where_it_is_told_to():
+def test_y_axis_begins_at_y_min():
     def labels(y_min: float | None) -> set[str]:
         text = line_plot({"a": ([7, 8], [90.0, 100.0])}, x_label="", y_label="", y_min=y_min)
         return {"".join(label.itertext()) for label in ElementTree.fromstring(text).iter(f"{SVG}text")}

@@ -1,4 +1,4 @@
-"""The report of a run, from what its folder holds."""
+"""The report of a run, from the files of its workdir."""
 
 import json
 
@@ -31,12 +31,12 @@ def workdir(tmp_path):
     return tmp_path
 
 
-def test_a_report_tells_how_the_run_went_and_how_to_repeat_it(workdir):
+def test_report_has_curves_and_setup(workdir):
     path = run_report(workdir)
     assert path == workdir / "report.html"
     text = path.read_text("utf-8")
     assert "8 steps" in text
-    for told in (
+    for phrase in (
         "bits_per_byte/laws_zh",
         "8.2",
         "launch/train.py --gin &#x27;a b.gin&#x27;",
@@ -44,7 +44,7 @@ def test_a_report_tells_how_the_run_went_and_how_to_repeat_it(workdir):
         "0.10.2",
         "中文 &lt;b&gt;",
     ):
-        assert told in text
+        assert phrase in text
     assert text.count("<svg") == 5
     assert run_report(workdir).read_text("utf-8") == text
 
@@ -58,7 +58,7 @@ def test_sections_follow_what_was_measured():
     assert titles == ["Held-out text", "Throughput", "Last values"]
 
 
-def test_half_a_line_at_the_end_is_no_line(workdir):
+def test_incomplete_last_line_is_ignored(workdir):
     assert len(read_metrics(workdir)) == 10
 
 
@@ -68,7 +68,7 @@ def test_a_folder_without_configuration_still_gets_its_curves(workdir):
     assert "How it was run" not in run_report(workdir).read_text("utf-8")
 
 
-def test_bad_input_is_told(workdir):
+def test_bad_input_raises(workdir):
     for name, content in (("config.json", "{"), ("command.json", '{"command": 3}'), ("command.json", "[]")):
         kept = (workdir / name).read_text("utf-8")
         (workdir / name).write_text(content)
@@ -84,5 +84,5 @@ def test_bad_input_is_told(workdir):
     with pytest.raises(ValueError, match=r"metrics\.jsonl is empty"):
         read_metrics(workdir)
     metrics.unlink()
-    with pytest.raises(FileNotFoundError, match=r"holds no metrics\.jsonl: it is no run's folder"):
+    with pytest.raises(FileNotFoundError, match=r"holds no metrics\.jsonl: it is not a run's workdir"):
         read_metrics(workdir)

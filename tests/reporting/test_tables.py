@@ -1,4 +1,4 @@
-"""Tables in their four forms."""
+"""Tables in their four formats."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ def test_html_is_escaped_and_aligned():
     assert "<thead>" not in Table(("", ""), [("git", "0123")]).html()
 
 
-def test_terminal_shows_brackets_as_they_are():
+def test_terminal_escapes_brackets():
     console = Console(width=100, file=io.StringIO(), record=True)
     console.print(TABLE.terminal())
     text = console.export_text()
@@ -63,11 +63,11 @@ def test_terminal_shows_brackets_as_they_are():
         ([1, None], ["1", "–"]),
     ],
 )
-def test_numbers_as_people_read_them(cells, shown):
+def test_number_formats(cells, shown):
     lines = Table(("x",), [(cell,) for cell in cells]).markdown().splitlines()[2:]
     assert [line.strip("| ") for line in lines] == shown
 
 
-def test_a_row_of_another_length_is_told():
+def test_row_of_another_length_raises():
     with pytest.raises(ValueError, match=r"a row of 1 cells under 2 columns: \['x'\]"):
         Table(("a", "b"), [("x",)])

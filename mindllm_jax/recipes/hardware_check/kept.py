@@ -1,4 +1,4 @@
-"""Measurements kept one by one in a file of JSON lines: a benchmark that is cut resumes where it was."""
+"""Measurements recorded one by one in a file of JSON lines, so that an interrupted benchmark resumes."""
 
 from __future__ import annotations
 
@@ -14,70 +14,70 @@ from typing import Any
 from mindllm_jax.files import write_bytes
 from mindllm_jax.recipes.hardware_check.machine import digest
 
-ENDED = "the process ended twice while this was measured"
+ENDED = "the process ended twice during this measurement"
 
 
 class TimeUp(Exception):
-    """Raised by what is measured when it was cut for want of time: nothing is kept of it."""
+    """Raised by a measurement that the time limit cut; nothing is recorded of it."""
 
 
 class Kept:
-    """The measurements of a benchmark by key; those of other sources, versions or hardware do not count.
+    """The recorded measurements of a benchmark by key; those of other sources, versions or hardware are ignored.
 
-    What ended the process twice is not tried a third time.
+    A measurement that ended the process twice is not tried a third time.
     """
 
     def __init__(self, path: Path | None, limit: float = math.inf):
-        """path: the file, or None to keep nothing; limit: seconds from now after which nothing more is begun."""
-        self._path, self._until = path, time.monotonic() + limit
-        self._of = digest()
-        self._found: dict[Hashable, Any] = {}
-        self._begun = collections.Counter[Hashable]()
-        self.complete = True  # until the time was too short for something
+        """path: the file, or None to record nothing; limit: seconds from now after which no measurement begins."""
+        self._path, self._deadline = path, time.monotonic() + limit
+        self._digest = digest()
+        self._values: dict[Hashable, Any] = {}
+        self._attempts = collections.Counter[Hashable]()
+        self.complete = True  # False once the time was too short for a measurement
         for line in self._lines():
-            if line["of"] != self._of:
+            if line["digest"] != self._digest:
                 continue
             key = tuple(line["key"])
-            if "found" in line:
-                self._found[key] = line["found"]
+            if "value" in line:
+                self._values[key] = line["value"]
             else:
-                self._begun[key] += -1 if "cut" in line else 1
+                self._attempts[key] += -1 if "cut" in line else 1
 
     def measure(self, key: tuple[Any, ...], function: Callable[[], Any]) -> Any:
-        """What `function` returned for this key, a JSON value, now or in an earlier process.
+        """Returns the JSON value of `function` for this key, from the file or by calling it.
 
-        None where the time is up; {"failed": reason} where it ended the process twice.
+        None if the time is up; {"failed": reason} if it ended the process twice.
         """
-        if key in self._found:
-            return self._found[key]
-        if self._begun[key] > 1:
+        if key in self._values:
+            return self._values[key]
+        if self._attempts[key] > 1:
             return {"failed": ENDED}
-        if time.monotonic() > self._until:
+        if time.monotonic() > self._deadline:
             self.complete = False
             return None
-        self._append({"of": self._of, "key": key})
+        self._append({"digest": self._digest, "key": key})
         try:
-            found = function()
+            value = function()
         except TimeUp:
             self.complete = False
-            self._append({"of": self._of, "key": key, "cut": True})
+            self._append({"digest": self._digest, "key": key, "cut": True})
             return None
-        self._append({"of": self._of, "key": key, "found": found})
-        self._found[key] = found
-        return found
+        self._append({"digest": self._digest, "key": key, "value": value})
+        self._values[key] = value
+        return value
 
     def left(self) -> float:
         """Returns the seconds until the time is up, at least 0."""
-        return max(0.0, self._until - time.monotonic())
+        return max(0.0, self._deadline - time.monotonic())
 
     def _lines(self) -> list[dict[str, Any]]:
         if self._path is None or not self._path.exists():
             return []
         content = self._path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:  # cut while it was written
-            write_bytes(self._path, whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        complete = content[: content.rfind(b"\n") + 1]
+        if complete != content:  # the process ended while writing
+            write_bytes(self._path, complete)
+        return [json.loads(line) for line in complete.splitlines()]
 
     def _append(self, line: dict[str, Any]) -> None:
         if self._path is None:

@@ -1,4 +1,4 @@
-"""What a measurement is of: the device, the versions of packages, and the sources of the library."""
+"""Identifies the subject of a measurement: device, package versions, and the sources of the library."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PACKAGES = (
     "torch",
     "transformers",
 )
-"""On which a measurement depends."""
+"""Packages on which a measurement depends."""
 
 LIBRARY = Path(__file__).parents[2]
 
 
 @functools.cache
 def source_sha256() -> str:
-    """Returns the sha256 of the library's Python files: what was measured, also where there is no git."""
+    """Returns the sha256 of the library's Python files, which identifies them without git."""
     digest = hashlib.sha256()
     files = [*LIBRARY.glob("**/*.py"), *(LIBRARY / "kernels").glob("**/*.py")]  # `**` may stop at the symlink
     for path in sorted({path.relative_to(LIBRARY) for path in files}):
@@ -42,9 +42,9 @@ def source_sha256() -> str:
 
 
 def gpu() -> tuple[str, str] | None:
-    """Returns the name of the first NVIDIA GPU and its driver's version; None where the driver's tool finds none.
+    """Returns the name of the first NVIDIA GPU and the driver's version by nvidia-smi; None if it finds none.
 
-    This process does not touch the GPU for it.
+    It does not initialise the GPU in this process.
     """
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"]
     try:
@@ -56,7 +56,7 @@ def gpu() -> tuple[str, str] | None:
 
 
 def identity() -> dict[str, str | dict[str, str]]:
-    """Returns what is written beside a measurement: device, driver, Python, versions, sources and commit."""
+    """Returns device, driver, Python, package versions, sources and commit, to be recorded with a measurement."""
     name, driver = gpu() or (processor(), "none")
     return {
         "device": name,
@@ -70,6 +70,6 @@ def identity() -> dict[str, str | dict[str, str]]:
 
 @functools.cache
 def digest() -> str:
-    """Returns a hash of the identity without commit and driver: measurements with another one are of something else."""
+    """Returns a hash of the identity without commit and driver; measurements with another hash are ignored."""
     subject = {name: value for name, value in identity().items() if name not in ("git", "driver")}
     return hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).hexdigest()[:16]

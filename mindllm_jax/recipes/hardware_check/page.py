@@ -1,4 +1,4 @@
-"""What the hardware check found: aims, one page, and lines for docs/results/hardware.md."""
+"""Results of the hardware check: aims, a page, and lines for docs/results/hardware.md."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from mindllm_jax.reporting.plots import line_plot
 from mindllm_jax.reporting.tables import Cell, Table
 
 MFU_AIMS = {"mindllm_1b3": 45.0, "mindllm_3b": 48.0}
-LEAST_LENGTH = 8192
-"""From which Triton's kernels are held against cuDNN's."""
+MIN_LENGTH = 8192
+"""The shortest rows for which the aims compare Triton's kernels with cuDNN's."""
 
 
 def write_results(config: HardwareCheck, workdir: Path) -> None:
-    """Writes `page.html` and `lines.md` into the workdir from the results that are there."""
-    found = {step.name: result(workdir, step.name) for step in steps(config, workdir)}
-    aims = Table(("aim", "wanted", "measured", ""), list(aim_rows(found)))
+    """Writes `page.html` and `lines.md` into the workdir from its results."""
+    results = {step.name: result(workdir, step.name) for step in steps(config, workdir)}
+    aims = Table(("aim", "bound", "measured", ""), list(aim_rows(results)))
     sections = [Section("Aims", [aims])]
     for number, title in enumerate(PARTS, start=1):
         parts: list[Part] = []
         for step in steps(config, workdir):
             if step.part == number:
-                parts += list(_parts(step, found[step.name]))
+                parts += list(_parts(step, results[step.name]))
         sections.append(Section(f"{number}. {title}", parts))
-    lead = "Toy sizes on a CPU: the commands run; no figure here says anything of speed." if config.here else ""
+    lead = "Toy sizes on a CPU: the commands run; the figures say nothing about speed." if config.here else ""
     write_page(workdir / "page.html", Page("Hardware check", lead, sections))
-    write_text(workdir / "lines.md", hardware_lines(config, workdir, found))
+    write_text(workdir / "lines.md", hardware_lines(config, workdir, results))
 
 
-def aim_rows(found: dict[str, dict[str, Any]]) -> Iterator[tuple[Cell, ...]]:
-    """The aims, what was measured and the verdict, which is "not measured" where a figure is missing."""
+def aim_rows(results: dict[str, dict[str, Any]]) -> Iterator[tuple[Cell, ...]]:
+    """Yields each aim with the bound, the measured value and the verdict ("not measured" without a value)."""
 
-    def row(aim: str, wanted: str, value: float | bool | None, met: bool) -> tuple[Cell, ...]:
+    def row(aim: str, bound: str, value: float | bool | None, met: bool) -> tuple[Cell, ...]:
         shown = value if isinstance(value, bool) or value is None else f"{value:.3g}"
-        return aim, wanted, shown, "not measured" if value is None else "met" if met else "falls short"
+        return aim, bound, shown, "not measured" if value is None else "met" if met else "falls short"
 
-    numerics = _of(found, "numerics")
+    numerics = _json_of(results, "numerics")
     failed = numerics.get("failed") if numerics.get("passed") else None
-    yield row("tests of kernels that fail", "0", failed, failed == 0)
-    lines = _attention_lines(found)
+    yield row("failing tests of kernels", "0", failed, failed == 0)
+    lines = _attention_lines(results)
     for column, least in (("forward ms", 0.6), ("both ms", 0.5)):
         ratios = [
             peer[column] / ours[column]
             for (row_kind, head, _, length), by_name in lines.items()
-            if row_kind == "causal" and head == 128 and length >= LEAST_LENGTH
+            if row_kind == "causal" and head == 128 and length >= MIN_LENGTH
             if (ours := by_name.get("triton")) and (peer := by_name.get("cudnn"))
         ]
         ratio = min(ratios, default=None)
         title = "forward" if column == "forward ms" else "with backward"
         yield row(
-            f"Triton's speed over cuDNN's, {title}, heads of 128, causal, {LEAST_LENGTH:,} and longer, the worst",
+            f"Triton's speed over cuDNN's, {title}, heads of 128, causal, {MIN_LENGTH:,} and longer, the worst",
             f"{least} or more", ratio, ratio is not None and ratio >= least,
         )  # fmt: skip
-    ours = lines.get(("packed 1024", 128, "16/16", LEAST_LENGTH), {}).get("triton")
-    peer = lines.get(("causal", 128, "16/16", LEAST_LENGTH), {}).get("cudnn")
+    ours = lines.get(("packed 1024", 128, "16/16", MIN_LENGTH), {}).get("triton")
+    peer = lines.get(("causal", 128, "16/16", MIN_LENGTH), {}).get("cudnn")
     for column, title in (("forward ms", "forward"), ("both ms", "with backward")):
         ratio = ours[column] / peer[column] if ours and peer else None
         yield row(
@@ -68,21 +68,21 @@ def aim_rows(found: dict[str, dict[str, Any]]) -> Iterator[tuple[Cell, ...]]:
             "0.5 or less", ratio, ratio is not None and ratio <= 0.5,
         )  # fmt: skip
     for preset, least in MFU_AIMS.items():
-        mine, theirs = _mfu(found, preset)
+        mine, theirs = _mfu(results, preset)
         yield row(f"MFU of {preset}, %", f"{least:g} or more", mine, mine is not None and mine >= least)
         ratio = mine / theirs if mine and theirs else None
         yield row(
             f"speed of {preset} over transformers' with torch.compile", "1 or more", ratio, bool(ratio and ratio >= 1)
         )
-    equal = (_of(found, "resume").get("resume") or {}).get("equal")
-    yield row("a killed and resumed run equals one that was not, to the bit", "yes", equal, bool(equal))
+    equal = (_json_of(results, "resume").get("resume") or {}).get("equal")
+    yield row("a killed and resumed run equals an uninterrupted one, to the bit", "yes", equal, bool(equal))
 
 
-def hardware_lines(config: HardwareCheck, workdir: Path, found: dict[str, dict[str, Any]]) -> str:
-    """A line for docs/results/hardware.md for each step that was run, in the order of the table's columns."""
+def hardware_lines(config: HardwareCheck, workdir: Path, results: dict[str, dict[str, Any]]) -> str:
+    """Returns a row for docs/results/hardware.md for each step that was run."""
     lines = []
     for step in steps(config, workdir):
-        kept = found[step.name]
+        kept = results[step.name]
         if kept.get("status") not in ("done", "part", "failed"):
             continue
         subject = kept["identity"]
@@ -94,46 +94,46 @@ def hardware_lines(config: HardwareCheck, workdir: Path, found: dict[str, dict[s
     return "\n".join([*lines, ""])
 
 
-def _of(found: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
-    """The JSON of a step, {} where there is none."""
-    value = found.get(name, {}).get("found")
+def _json_of(results: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """Returns the JSON of a step, {} if there is none."""
+    value = results.get(name, {}).get("result")
     return value if isinstance(value, dict) else {}
 
 
-def _attention_lines(found: dict[str, dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, dict[str, Any]]]:
-    """Measured lines of attention by problem and implementation; with tuned tiles where both were measured."""
+def _attention_lines(results: dict[str, dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, dict[str, Any]]]:
+    """Returns the lines of attention by problem and implementation, those with tuned tiles if both were measured."""
     lines: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for name in ("attention_64", "attention_more", "attention_128", "attention_tuned"):
-        for line in _of(found, name).get("lines", []):
+        for line in _json_of(results, name).get("lines", []):
             if not line["why not"]:
                 problem = (line["row"], line["head"], line["heads"], line["length"])
                 lines.setdefault(problem, {})[line["implementation"]] = line
     return lines
 
 
-def _mfu(found: dict[str, dict[str, Any]], preset: str) -> tuple[float | None, float | None]:
-    """The best MFU of ours and that of the peer, in percent."""
-    lines = _of(found, f"steps_{preset.removeprefix('mindllm_')}").get("lines", [])
+def _mfu(results: dict[str, dict[str, Any]], preset: str) -> tuple[float | None, float | None]:
+    """Returns the best MFU of ours and of the peer, in percent."""
+    lines = _json_of(results, f"steps_{preset.removeprefix('mindllm_')}").get("lines", [])
     ours = [x["MFU %"] for x in lines if x["MFU %"] is not None and x["what"].startswith("ours")]
     peers = [x["MFU %"] for x in lines if x["MFU %"] is not None and not x["what"].startswith("ours")]
     return max(ours, default=None), max(peers, default=None)
 
 
 def _summary(step: Step, kept: dict[str, Any]) -> str:
-    """One phrase of a step's result."""
-    found = kept["found"] if isinstance(kept["found"], dict) else {}
+    """Returns one phrase about the result of a step."""
+    values = kept["result"] if isinstance(kept["result"], dict) else {}
     how = {"done": "", "part": "cut; ", "failed": f"failed ({kept['reason']}); "}[kept["status"]]
-    if "passed" in found:
-        return f"{how}{found['passed']} tests passed, {found['failed']} failed, {found['skipped']} skipped"
-    if "tokens/s" in (run := found.get("run") or {}):
+    if "passed" in values:
+        return f"{how}{values['passed']} tests passed, {values['failed']} failed, {values['skipped']} skipped"
+    if "tokens/s" in (run := values.get("run") or {}):
         return f"{how}{run['tokens/s']:,.0f} tokens/s, loss {run['last loss']:.3f} after {run['steps']} steps"
-    if "equal" in (resume := found.get("resume") or {}):
-        return f"{how}{resume['steps']} steps, {'equal to the bit' if resume['equal'] else 'other losses'}"
-    return f"{how}{len(found.get('lines', []))} lines" if "lines" in found else f"{how}{step.title}"
+    if "equal" in (resume := values.get("resume") or {}):
+        return f"{how}{resume['steps']} steps, {'equal to the bit' if resume['equal'] else 'losses differ'}"
+    return f"{how}{len(values.get('lines', []))} lines" if "lines" in values else f"{how}{step.title}"
 
 
 def _parts(step: Step, kept: dict[str, Any]) -> Iterator[Part]:
-    """What the page shows of a step."""
+    """Yields the parts of the page for a step."""
     if not kept:
         yield Paragraph(f"{step.title} ({step.name}): not run.")
         return
@@ -141,23 +141,23 @@ def _parts(step: Step, kept: dict[str, Any]) -> Iterator[Part]:
     reason = f" ({kept['reason']})" if kept.get("reason") else ""
     of = f"{subject['device']}; commit {subject['git'][:12]}, sources {subject['sources'][:12]}"
     yield Paragraph(f"{step.title} ({step.name}): {kept['status']}{reason}. {of}; {' '.join(kept['command'])}")
-    found = kept.get("found")
-    if isinstance(found, dict):
-        yield from _tables(found)
-        if curve := (found.get("run") or {}).get("curve"):
+    values = kept.get("result")
+    if isinstance(values, dict):
+        yield from _tables(values)
+        if curve := (values.get("run") or {}).get("curve"):
             x, y = zip(*curve, strict=True)
             yield Figure(line_plot({"loss": (x, y)}, x_label="step", y_label="loss"), "Loss of the training run.")
     if kept.get("output"):
-        yield Details("the end of its output", kept["output"])
+        yield Details("end of its output", kept["output"])
 
 
-def _tables(found: dict[str, Any]) -> Iterator[Table]:
-    """Plain values, objects of them and lists of objects, as tables."""
-    plain = {name: value for name, value in found.items() if not isinstance(value, list | dict)}
+def _tables(values: dict[str, Any]) -> Iterator[Table]:
+    """Yields tables of plain values, objects of them and lists of objects."""
+    plain = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
     plain.pop("complete", None)
     if plain:
         yield Table(("", ""), [(name, _cell(value)) for name, value in plain.items()])
-    for name, value in found.items():
+    for name, value in values.items():
         if not value or name in ("identity", "tests"):
             continue
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Running the steps of the hardware check: each in a process with a limit, its result kept at once."""
+"""Runs the steps of the hardware check: each in a process with a time limit; results are written immediately."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from mindllm_jax.recipes.hardware_check.steps import HardwareCheck, Step, obstac
 
 ROOT = Path(__file__).parents[3]
 GRACE = 45.0
-"""Seconds between a benchmark's own limit and the one after which it is ended."""
+"""Seconds between the `--limit` of a benchmark and the time at which its process is ended."""
 
 
-def run_steps(config: HardwareCheck, workdir: Path, say: Callable[[str], None], after: Callable[[], None]) -> bool:
-    """Runs what is not done yet, or what `HardwareCheck.only` names; returns whether all that can run is done.
+def run_steps(config: HardwareCheck, workdir: Path, log: Callable[[str], None], after: Callable[[], None]) -> bool:
+    """Runs the steps that are not done, or those in `HardwareCheck.only`; returns whether all that can run are done.
 
-    What failed is tried again when it is named. A result of other sources, versions or hardware does not count. after:
-    called when a step has ended.
+    A failed step is run again only if it is named. Results of other sources, versions or hardware are ignored. after:
+    called after each step.
 
-    Raises ValueError where there is no GPU and `HardwareCheck.here` was not asked for, KeyboardInterrupt after SIGINT
-    or SIGTERM; what was measured is kept.
+    Raises ValueError without a GPU unless `HardwareCheck.here` is set, KeyboardInterrupt after SIGINT or SIGTERM;
+    finished measurements are kept.
     """
     if not config.here and gpu() is None:
         raise ValueError(
-            "nvidia-smi finds no NVIDIA GPU here, and nothing was run: `make gpu HERE=1` tries all commands on the CPU"
+            "nvidia-smi finds no NVIDIA GPU, and nothing was run: `make gpu HERE=1` tries all commands on the CPU"
         )
     until = time.monotonic() + 60 * config.minutes
     complete = True
@@ -44,67 +44,68 @@ def run_steps(config: HardwareCheck, workdir: Path, say: Callable[[str], None], 
         if config.only and step.name not in config.only:
             continue
         status = status_of(workdir, step.name)
-        if status == "done" and not step.again:
-            say(f"--- {step.name}: done")
+        if status == "done" and not step.rerun:
+            log(f"--- {step.name}: done")
             continue
         if status == "failed" and not config.only:
-            say(f"--- {step.name}: failed before; name it in HardwareCheck.only to try it again")
+            log(f"--- {step.name}: failed before; name it in HardwareCheck.only to try it again")
             complete = False
             continue
         reason = obstacle(step, config, workdir)
         if step.after and status_of(workdir, step.after) != "done":
             reason = f"{step.after} is not done"
         left = min(60 * step.minutes, until - time.monotonic())
-        if reason is None and left < GRACE + 60 * step.least:
-            say(f"--- {step.name}: no time left; run the same command again")
+        if reason is None and left < GRACE + 60 * step.min_minutes:
+            log(f"--- {step.name}: no time left; run the same command again")
             complete = False
             continue
         if reason is not None:
-            say(f"--- {step.name}: left out: {reason}")
-            found = {"status": "left out", "reason": reason}
+            log(f"--- {step.name}: left out: {reason}")
+            outcome = {"status": "left out", "reason": reason}
         else:
-            say(f"\n--- {step.name}: {step.title} (at most {left / 60:.1f} min)\n$ {' '.join(shown(step))}")
-            found = _call(step, workdir, left)
-            say(f"    {found['status']} after {found['seconds']:.0f} s{': ' * bool(found['reason'])}{found['reason']}")
-        complete &= found["status"] in ("done", "left out")
+            log(f"\n--- {step.name}: {step.title} (at most {left / 60:.1f} min)\n$ {' '.join(shown(step))}")
+            outcome = _run_command(step, workdir, left)
+            reason = f": {outcome['reason']}" if outcome["reason"] else ""
+            log(f"    {outcome['status']} after {outcome['seconds']:.0f} s{reason}")
+        complete &= outcome["status"] in ("done", "left out")
         subject = identity() | ({"git": config.commit} if config.commit else {})
-        record = {"step": step.name, "of": digest(), "identity": subject, "command": shown(step)}
-        write_text(workdir / f"{step.name}.json", json.dumps(record | found, indent=1, ensure_ascii=False) + "\n")
+        record = {"step": step.name, "digest": digest(), "identity": subject, "command": shown(step)}
+        write_text(workdir / f"{step.name}.json", json.dumps(record | outcome, indent=1, ensure_ascii=False) + "\n")
         try:
             after()
-        except Exception as error:  # a page that cannot be made stops no measurement
-            say(f"    the page was not written: {error!r}")
+        except Exception as error:  # a failing page does not stop the measurements
+            log(f"    the page was not written: {error!r}")
     return complete
 
 
 def shown(step: Step) -> list[str]:
-    """The command for people, as they would give it in the project's folder."""
+    """Returns the command as one types it in the project's folder."""
     return ["python", *(word.removeprefix(f"{ROOT}/") for word in step.command)]
 
 
 def status_of(workdir: Path, name: str) -> str | None:
-    """The status of a step; None where there is no result, or one of other sources, versions or hardware."""
-    kept = result(workdir, name)
-    return kept["status"] if kept.get("of") == digest() else None
+    """Returns the status of a step; None without a result, or with one of other sources, versions or hardware."""
+    record = result(workdir, name)
+    return record["status"] if record.get("digest") == digest() else None
 
 
 def result(workdir: Path, name: str) -> dict[str, Any]:
-    """What is kept of a step, {} where nothing is. A file that was damaged counts as nothing."""
+    """Returns the recorded result of a step; {} if there is none or its file is damaged."""
     try:
         return read_json(workdir / f"{name}.json")
     except (FileNotFoundError, ValueError):
         return {}
 
 
-def _call(step: Step, workdir: Path, seconds: float) -> dict[str, Any]:
-    """Runs a step's command: its status ("done", "part" or "failed"), reason, text and last line of JSON."""
+def _run_command(step: Step, workdir: Path, seconds: float) -> dict[str, Any]:
+    """Runs a step's command; returns "status" ("done", "part" or "failed"), reason, text and JSON."""
     words = [sys.executable, *step.command]
     if step.resumable:
         words += ["--limit", f"{max(1.0, seconds - GRACE):.0f}", "--lines", str(workdir / f"{step.name}.jsonl")]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # the project may be cloned and not installed
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # the project may not be installed
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     started = time.monotonic()
-    # In a session of its own, so that what it starts can be ended with it.
+    # A new session, so that its child processes end with it.
     process = subprocess.Popen(
         words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         encoding="utf-8", errors="replace", start_new_session=True, preexec_fn=end_with_parent,
@@ -128,19 +129,19 @@ def _call(step: Step, workdir: Path, seconds: float) -> dict[str, Any]:
             reader.join()
     taken = time.monotonic() - started
     *text, last = output or [""]
-    found: Any = None
+    parsed: Any = None
     try:
-        found = json.loads(last)
+        parsed = json.loads(last)
     except ValueError:
         text.append(last)
     markdown = "".join(text).strip()
-    if process.returncode == 0 and isinstance(found, dict):
-        status = "done" if found.get("complete", True) else "part"
-        reason = "" if status == "done" else "the time was up; the same command resumes"
+    if process.returncode == 0 and isinstance(parsed, dict):
+        status = "done" if parsed.get("complete", True) else "part"
+        reason = "" if status == "done" else "time limit reached; the same command resumes"
     else:
         status = "part" if cut and step.resumable else "failed"
         reason = f"ended after its limit of {seconds:.0f} s" if cut else f"status {process.returncode}"
-    kept = {"status": status, "reason": reason, "seconds": taken, "found": found, "markdown": markdown}
+    kept = {"status": status, "reason": reason, "seconds": taken, "result": parsed, "markdown": markdown}
     return kept if status != "failed" else kept | {"output": "".join(errors)[-4000:]}
 
 
@@ -152,7 +153,7 @@ def _read(stream: Any, lines: list[str], show: bool) -> None:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Ends the process, where it still runs, and all that it started."""
+    """Ends the process, if it still runs, and its child processes."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -1,4 +1,4 @@
-"""The hardware check: its commands are those that the benchmarks take, what is cut resumes, and its page shows it."""
+"""The hardware check: benchmarks accept its commands, interrupted steps resume, and the page shows the results."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ ROOT = Path(__file__).parents[3]
 
 
 def commands() -> list[Any]:
-    found = []
+    listed = []
     for config in (HardwareCheck(store="store"), HardwareCheck(here=True)):
-        found += [pytest.param(step, id=f"{step.name}{'-here' * config.here}") for step in steps(config, Path("w"))]
-    return found
+        listed += [pytest.param(step, id=f"{step.name}{'-here' * config.here}") for step in steps(config, Path("w"))]
+    return listed
 
 
 @pytest.mark.parametrize("step", commands())
-def test_a_benchmark_takes_its_words(step: Step) -> None:
-    """One word is unknown, so that nothing runs: it has to be the only one that is complained of."""
+def test_benchmark_accepts_its_arguments(step: Step) -> None:
+    """One argument is unknown, so that nothing runs; the message must name no other."""
     words = [*step.command, *(("--limit", "9") if step.resumable else ()), "--unknown"]
     done = subprocess.run(
         [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False, env=environment()
@@ -54,21 +54,21 @@ SCRIPTS = {
 
 @pytest.fixture
 def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four steps of a moment, one that needs what nobody has, and one that lasts."""
-    found = []
+    """Three quick steps, one with a missing requirement, and one that does not end."""
+    listed = []
     for name, text in SCRIPTS.items():
         path = tmp_path / f"{name}.py"
         path.write_text(text)
-        found.append(Step(name, 1, f"Step {name}", (str(path),), 10, least=0.0))
-    found.insert(3, Step("needy", 2, "Step needy", ("nothing.py",), 1, needs=("no-such-package",)))
+        listed.append(Step(name, 1, f"Step {name}", (str(path),), 10, min_minutes=0.0))
+    listed.insert(3, Step("needy", 2, "Step needy", ("nothing.py",), 1, needs=("no-such-package",)))
     for module in (runner, steps_module):
-        monkeypatch.setattr(module, "steps", lambda *_: iter(found))
-    monkeypatch.setattr("mindllm_jax.recipes.hardware_check.page.steps", lambda *_: iter(found))
+        monkeypatch.setattr(module, "steps", lambda *_: iter(listed))
+    monkeypatch.setattr("mindllm_jax.recipes.hardware_check.page.steps", lambda *_: iter(listed))
     monkeypatch.setattr(runner, "GRACE", 0.0)
 
 
 @pytest.mark.usefixtures("scripts")
-def test_results_are_kept_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+def test_results_are_kept_and_done_steps_are_skipped(tmp_path: Path) -> None:
     workdir, said = tmp_path / "results", list[str]()
     config = HardwareCheck(here=True, minutes=0.06)
     seen: list[str | None] = []
@@ -78,7 +78,7 @@ def test_results_are_kept_and_what_is_done_is_not_done_again(tmp_path: Path) -> 
     assert {name: x["status"] for name, x in kept.items()} == {
         "fine": "done", "part": "part", "broken": "failed", "needy": "left out", "long": "failed",
     }  # fmt: skip
-    assert kept["fine"]["found"]["value"] == 1 and kept["fine"]["markdown"] == "# text"
+    assert kept["fine"]["result"]["value"] == 1 and kept["fine"]["markdown"] == "# text"
     assert "no such thing" in kept["broken"]["output"] and "words" in kept["broken"]["output"]
     assert kept["needy"]["reason"] == "no-such-package not installed"
     assert "its limit" in kept["long"]["reason"] and kept["long"]["seconds"] < 20
@@ -95,7 +95,7 @@ def test_results_are_kept_and_what_is_done_is_not_done_again(tmp_path: Path) -> 
     assert len(lines) == 4 and all(line.count(" | ") == 5 for line in lines)
 
 
-def test_a_result_of_other_sources_is_measured_again(
+def test_result_of_other_sources_is_measured_again(
     scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only = HardwareCheck.__new__(HardwareCheck)  # `only` names steps of the real list
@@ -111,7 +111,7 @@ def test_a_result_of_other_sources_is_measured_again(
     assert run_steps(only, tmp_path, said.append, lambda: None) and "Step fine" in said[0]
 
 
-def test_a_page_that_cannot_be_made_stops_nothing(scripts: None, tmp_path: Path) -> None:
+def test_failing_page_does_not_stop_the_steps(scripts: None, tmp_path: Path) -> None:
     said = list[str]()
 
     def fail() -> None:
@@ -121,7 +121,7 @@ def test_a_page_that_cannot_be_made_stops_nothing(scripts: None, tmp_path: Path)
     assert (tmp_path / "long.json").exists() and any("the page was not written: KeyError" in line for line in said)
 
 
-def test_another_driver_is_the_same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_driver_does_not_change_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     def digest(name: str, driver: str) -> str:
         monkeypatch.setattr(machine, "gpu", lambda: (name, driver))
         return machine.digest.__wrapped__()
@@ -136,7 +136,7 @@ def test_without_a_gpu_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "results").exists()
 
 
-def test_a_step_that_is_unknown_is_refused() -> None:
+def test_unknown_step_is_refused() -> None:
     with pytest.raises(ValueError, match=r"there is no step 'numeric'; there are rates, numerics, attention_128"):
         HardwareCheck(only=("numeric",))
 
@@ -146,7 +146,7 @@ def attention_line(row: str, name: str, forward: float, both: float, length: int
     return problem | {"forward ms": forward, "both ms": both, "why not": why}
 
 
-def test_aims_by_made_up_figures() -> None:
+def test_aims() -> None:
     untuned = [attention_line("causal", "triton", 100, 100), attention_line("causal", "cudnn", 1, 1, 32768)]
     tuned = [
         attention_line("causal", "triton", 4, 12),
@@ -157,14 +157,14 @@ def test_aims_by_made_up_figures() -> None:
         attention_line("causal", "torch", 1, 1, why="out of memory"),
     ]
     mfu = [{"what": "ours, triton", "MFU %": 44.0}, {"what": "ours, xla", "MFU %": None}, {"what": "peer", "MFU %": 40}]
-    found = {
-        "numerics": {"found": {"passed": 60, "failed": 1, "skipped": 2}},
-        "attention_128": {"found": {"lines": untuned}},
-        "attention_tuned": {"found": {"lines": tuned}},
-        "steps_1b3": {"found": {"lines": mfu}},
-        "resume": {"found": {"resume": {"equal": True}}},
+    results = {
+        "numerics": {"result": {"passed": 60, "failed": 1, "skipped": 2}},
+        "attention_128": {"result": {"lines": untuned}},
+        "attention_tuned": {"result": {"lines": tuned}},
+        "steps_1b3": {"result": {"lines": mfu}},
+        "resume": {"result": {"resume": {"equal": True}}},
     }
-    rows = [(measured, verdict) for *_, measured, verdict in aim_rows(found)]
+    rows = [(measured, verdict) for *_, measured, verdict in aim_rows(results)]
     assert rows == [
         ("1", "falls short"),
         ("0.75", "met"),
@@ -182,13 +182,13 @@ def test_aims_by_made_up_figures() -> None:
 
 @pytest.mark.long
 def test_the_entry_point_is_killed_and_resumable(tmp_path: Path) -> None:
-    """Two real steps at toy size; the first run is killed in the second one, and nothing of it lives on."""
+    """Runs two real steps at toy size; the first run is killed in the second step and leaves no process."""
     workdir = tmp_path / "check"
     command = [sys.executable, "launch/hardware_check.py", "--workdir", str(workdir)]
     command += ["--gin.HardwareCheck.here=True", "--gin.HardwareCheck.only=('rates', 'attention_16')"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
     lines, until = workdir / "attention_16.jsonl", time.monotonic() + 120
-    while not (lines.exists() and '"found"' in lines.read_text()) and time.monotonic() < until:
+    while not (lines.exists() and '"value"' in lines.read_text()) and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -202,6 +202,6 @@ def test_the_entry_point_is_killed_and_resumable(tmp_path: Path) -> None:
     assert [json.loads(x) for x in lines.read_text().splitlines()[: len(before) - 1]] == [
         json.loads(x) for x in before[:-1]
     ]
-    found = result(workdir, "attention_16")
-    assert found["status"] == "done" and len(found["found"]["lines"]) == 6
+    record = result(workdir, "attention_16")
+    assert record["status"] == "done" and len(record["result"]["lines"]) == 6
     assert (workdir / "page.html").stat().st_size > 1000

@@ -1,4 +1,4 @@
-"""Measurements that are kept: what counts, what is measured again, what is given up."""
+"""Recorded measurements: which are reused, repeated or skipped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mindllm_jax.recipes.hardware_check import kept
 from mindllm_jax.recipes.hardware_check.kept import Kept, TimeUp
 
 
-def test_what_stands_in_the_file_is_not_measured_again(tmp_path: Path) -> None:
+def test_recorded_measurements_are_not_repeated(tmp_path: Path) -> None:
     path, calls = tmp_path / "lines.jsonl", list[str]()
 
     def measure(key: str) -> list[object]:
@@ -19,16 +19,16 @@ def test_what_stands_in_the_file_is_not_measured_again(tmp_path: Path) -> None:
         return [key, 1.5, None]
 
     for _ in range(2):
-        found = Kept(path)
-        assert [found.measure((key, None, 3), lambda key=key: measure(key)) for key in "ab"] == [
+        records = Kept(path)
+        assert [records.measure((key, None, 3), lambda key=key: measure(key)) for key in "ab"] == [
             ["a", 1.5, None],
             ["b", 1.5, None],
         ]
-        assert found.complete
+        assert records.complete
     assert calls == ["a", "b"]
 
 
-def test_of_other_sources_or_hardware_nothing_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_of_other_sources_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lines.jsonl"
     assert Kept(path).measure(("a",), lambda: 1) == 1
     monkeypatch.setattr(kept, "digest", lambda: "another")
@@ -37,7 +37,7 @@ def test_of_other_sources_or_hardware_nothing_counts(tmp_path: Path, monkeypatch
     assert Kept(path).measure(("a",), lambda: 3) == 1
 
 
-def test_a_line_that_was_cut_is_measured_again(tmp_path: Path) -> None:
+def test_incomplete_line_is_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     assert Kept(path).measure(("a",), lambda: 1) == 1
     path.write_bytes(path.read_bytes()[:-4])
@@ -46,8 +46,8 @@ def test_a_line_that_was_cut_is_measured_again(tmp_path: Path) -> None:
     assert Kept(path).measure(("a",), lambda: 3) == 2
 
 
-def test_what_ended_the_process_twice_is_given_up(tmp_path: Path) -> None:
-    """An exception stands for the end: it comes when the measurement has begun, and nothing is kept."""
+def test_measurement_that_ended_the_process_twice_is_skipped(tmp_path: Path) -> None:
+    """An exception stands for the end of the process: it comes during the measurement, and nothing is recorded."""
     path = tmp_path / "lines.jsonl"
 
     def end() -> None:
@@ -59,19 +59,19 @@ def test_what_ended_the_process_twice_is_given_up(tmp_path: Path) -> None:
     assert Kept(path).measure(("a",), end) == {"failed": kept.ENDED}
 
 
-def test_when_the_time_is_up_nothing_is_begun_and_a_cut_does_not_count(tmp_path: Path) -> None:
+def test_time_limit(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
 
     def cut() -> None:
         raise TimeUp
 
     for _ in range(3):
-        found = Kept(path)
-        assert found.measure(("a",), cut) is None and not found.complete
+        records = Kept(path)
+        assert records.measure(("a",), cut) is None and not records.complete
     late = Kept(path, limit=-1.0)
     assert late.measure(("a",), lambda: 1) is None and not late.complete and late.left() == 0
     assert Kept(path).measure(("a",), lambda: 1) == 1
 
 
-def test_without_a_file_nothing_is_kept() -> None:
+def test_without_a_file_nothing_is_recorded() -> None:
     assert Kept(None).measure(("a",), lambda: 1) == 1
