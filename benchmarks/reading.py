@@ -3,9 +3,9 @@
 python benchmarks/reading.py
 python benchmarks/reading.py --root OTHER_CHECKOUT launch/train.py --gin.Mixture.store=STORE --gin.Loop.steps=1
 
-Without a command: Python lines of the library with its entry points, the longest file and function, lines of README.md. With
-one: library files in which it called a function, by package. The command runs in this process; a checkout of another commit
-needs its own dependencies installed.
+Without a command: Python lines of the library with its entry points, the longest file and function, lines of README.md.
+With one: library files in which it called a function, by package. The command runs in this process; a checkout of
+another commit needs its own dependencies installed.
 """
 
 from __future__ import annotations
