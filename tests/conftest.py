@@ -74,6 +74,7 @@ def libtpu() -> dict[str, str]:
 # wall-clock and processor time, so that a busy machine fails nobody.
 BUDGETS = {
     "benchmarks": 40,
+    "checks": 5,
     "batching": 10,
     "corpus": 40,
     "evaluation": 90,
@@ -85,9 +86,11 @@ BUDGETS = {
     "kernels": 250,
     "model": 105,
     "parallel": 140,
-    "project": 80,
+    "process": 10,
+    "project": 130,
+    "reporting": 10,
     "text": 5,
-    "training": 320,
+    "training": 315,
 }
 DEFAULT_BUDGET = 20
 
