@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -27,11 +26,6 @@ class Stage(NamedTuple):
     steps: list[Any]
     tasks: int
     model: bool = False
-
-
-def step_name(name: str) -> str:
-    """The name of a step as people read it: datatrove's names are a kind, a colon, and often a picture before words."""
-    return re.sub(r"^[^A-Za-z]*", "", name.rpartition(": ")[2])
 
 
 def run_stages(stages: list[Stage], logs: Path, executor: Executor) -> bool:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mindllm_jax.corpus.contamination.filter import Decontaminate, WriteIndex
 from mindllm_jax.corpus.dedup.cluster import Cluster
-from mindllm_jax.corpus.dedup.exact import exact_config
+from mindllm_jax.corpus.dedup.exact import DropCopies, SkipCopies, exact_config
 from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats
 from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
-from mindllm_jax.corpus.executors import Stage, run_stages, step_name
+from mindllm_jax.corpus.dedup.near import DropNearDuplicates
+from mindllm_jax.corpus.executors import Stage, run_stages
 from mindllm_jax.corpus.filters.format import Format
 from mindllm_jax.corpus.filters.language import Language
 from mindllm_jax.corpus.filters.lexicon import Lexicon
 from mindllm_jax.corpus.filters.markup import Markup
 from mindllm_jax.corpus.filters.privacy import Privacy
 from mindllm_jax.corpus.filters.quality import Quality
+from mindllm_jax.corpus.outcomes import step_name
 from mindllm_jax.corpus.reading.files import raw_files, sizes
 from mindllm_jax.corpus.reading.reader import Reader
 from mindllm_jax.corpus.report.summary import Summary
@@ -58,8 +59,8 @@ def stages_table(config: CleanCorpus) -> Table:
 
 def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
     """The stages over the shards, one a raw file."""
-    from datatrove.pipeline.dedup.exact_dedup import ExactDedupFilter, ExactDedupSignature, ExactFindDedups
-    from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets, MinhashDedupFilter
+    from datatrove.pipeline.dedup.exact_dedup import ExactDedupSignature, ExactFindDedups
+    from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.writers.jsonl import JsonlWriter
     from datatrove.utils.logging import logger
@@ -92,7 +93,6 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
     logger.disable("datatrove")
     hashes = ExactDedupSignature(work("hashes"), exact, partitions)
     logger.enable("datatrove")
-    without_copies = partial(ExactDedupFilter, work("copies"), exact)
     return [
         Stage(
             "text",
@@ -108,14 +108,18 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
         # Copies first: a document that is there ten times would make boilerplate of its lines.
         Stage("sign", [read("text"), hashes], shards),
         Stage("find copies", [ExactFindDedups(work("hashes"), work("copies"), exact)], partitions),
-        Stage("count lines", [read("text"), without_copies(), CountLines(work("lines"), config.repeats)], shards),
+        Stage(
+            "count lines", [read("text"), SkipCopies(work("copies")), CountLines(work("lines"), config.repeats)], shards
+        ),
         Stage(
             "find repeats",
             [FindRepeats(work("lines"), work("repeats"), config.repeats)],
             partitions,
         ),
         *([Stage("benchmarks", found, 1)] if found else []),
-        Stage("clean", [read("text"), without_copies(dropped("exact")), *cleaning, written("clean")], shards),
+        Stage(
+            "clean", [read("text"), DropCopies(work("copies"), dropped("exact")), *cleaning, written("clean")], shards
+        ),
         Stage("signatures", [read("clean"), Signatures(work("signatures"), config.minhash, config.priorities)], shards),
         Stage(
             "pairs",
@@ -131,7 +135,7 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
             "documents",
             [
                 read("clean"),
-                MinhashDedupFilter(work("clusters"), dropped("near")),
+                DropNearDuplicates(work("clusters"), dropped("near")),
                 Summary(str(output / "summary")),
                 JsonlWriter(
                     str(output / "documents"),

@@ -21,7 +21,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from mindllm_jax.corpus.executors import Stage, run_stages
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.corpus.report.summary import Summary
 from mindllm_jax.corpus.settings import CleanCorpus, chosen_folder, same_settings
 
@@ -157,7 +157,7 @@ class Parts(PipelineStep):
                 json.dump(found, file)
 
 
-class Choose(Block):
+class Choose(CleaningFilter):
     """Keeps of each part of a source the share that `keep` says; writes a document's bits as `bits_per_token`.
 
     It must see the files as `Score` did.
@@ -183,8 +183,8 @@ class Choose(Block):
         _, bits = _load(self.bits, f"{rank:05d}.npz")
         yield from super().run(_with_bits(data or (), bits), rank, world_size)
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """See `CleaningFilter.apply`."""
         borders = self._borders[_key(document)]["borders"]
         part = bisect_right(borders, document.metadata["bits_per_token"])
         if xxhash.xxh64_intdigest(document.id.encode()) / 2**64 < self.keep[part]:

@@ -99,10 +99,12 @@ def prepare_data(config: PrepareData) -> Prepared:
     store = TokenStore.open(config.store, tokenizer)
     if config.corpus.inputs:
         from mindllm_jax.corpus.report.card import write_card
+        from mindllm_jax.corpus.report.collect import collect
 
         tokens = {name: sum(split.tokens for split in info.splits.values()) for name, info in store.sources.items()}
         chosen = chosen_folder(config.corpus) if config.corpus.scoring.run else None
-        write_card(Path(config.corpus.output), tokens, chosen=chosen)
+        folder = Path(config.corpus.output)
+        write_card(chosen or folder, {**collect(folder, chosen=chosen), "tokens": tokens})
     return Prepared(store, written, skipped)
 
 

@@ -20,7 +20,8 @@ import pytest
 pytest.importorskip("datatrove")
 
 from mindllm_jax.corpus.pipeline import clean_corpus
-from mindllm_jax.corpus.report.card import write_card
+from mindllm_jax.corpus.report.card import add_tokens, decisions, write_card
+from mindllm_jax.corpus.report.collect import collect
 from mindllm_jax.corpus.settings import CleanCorpus, Decontamination, Executor, QualityRules, Repeats
 
 ROOT = Path(__file__).parents[2]
@@ -171,10 +172,14 @@ def test_other_raw_files_are_refused_and_moved_ones_are_not(
 
 
 def test_the_card_says_what_became_of_every_document(corpus: Path) -> None:
-    page = write_card(corpus, {"tales": 1234}).read_text("utf-8")
+    write_card(corpus, collect(corpus))
+    page = add_tokens(corpus, {"tales": 1234}).read_text("utf-8")
     assert "1,234" in page and "near-duplicate" in page
     card = json.loads((corpus / "card.json").read_text("utf-8"))
-    assert card["sources"]["tales"]["documents"] == len([i for i in documents(corpus) if i.startswith("t")])
+    (tales,) = (row for row in card["sources"] if row["source"] == "tales")
+    assert tales["documents"] == len([i for i in documents(corpus) if i.startswith("t")])
+    of_tales = decisions(card)["tales"]
+    assert of_tales.total() == 34 and of_tales["exact copy"] == of_tales["near-duplicate"] == 1
     assert card["benchmarks"]["trains"] == {"items": 1, "passages": 1, "too short": 0, "found": {"notes": 1}}
     assert card["clusters"]["removed"] == 1
 

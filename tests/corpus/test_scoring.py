@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 pytest.importorskip("datatrove")
 
 from mindllm_jax.corpus.pipeline import clean_corpus
-from mindllm_jax.corpus.report.card import write_card
+from mindllm_jax.corpus.report.card import decisions, write_card
+from mindllm_jax.corpus.report.collect import collect
 from mindllm_jax.corpus.scoring import Parts, Score, score_corpus
 from mindllm_jax.corpus.settings import CleanCorpus, Executor, QualityRules, Repeats, Scoring, chosen_folder
 
@@ -78,17 +79,18 @@ def test_the_least_surprising_quarter_of_each_source_goes(config: CleanCorpus) -
 
 def test_the_card_counts_them(config: CleanCorpus) -> None:
     chosen = chosen_folder(config)
-    page = write_card(Path(config.output), chosen=chosen)
+    page = write_card(chosen, collect(Path(config.output), chosen=chosen))
     assert page == chosen / "card.html"
     assert "bits per token, part 1 of 4" in page.read_text("utf-8")
     card = json.loads((chosen / "card.json").read_text())
-    assert card["sources"]["tales"]["documents"] == 30
+    assert {row["source"]: row["documents"] for row in card["sources"]} == {"alone": 1, "tales": 30}
+    assert decisions(card)["tales"] == {"kept": 30, "bits per token, part 1 of 4": 10}
     assert card["scores"]["en/tales"]["quantiles"] == [1.04, 1.2, 1.36]
-    outcomes = [outcome for outcome in card["outcomes"] if outcome["block"] == "Choose by score"]
-    assert {(row["source"], row["reason"], row["documents"]) for row in outcomes} == {
-        ("tales", "kept", 30),
-        ("tales", "bits per token, part 1 of 4", 10),
-        ("alone", "kept", 1),
+    outcomes = [outcome for outcome in card["outcomes"] if outcome["filter"] == "Choose by score"]
+    assert {(row["source"], row["kind"], row["reason"], row["documents"]) for row in outcomes} == {
+        ("tales", "kept", "", 30),
+        ("tales", "dropped", "bits per token, part 1 of 4", 10),
+        ("alone", "kept", "", 1),
     }
 
 

@@ -15,7 +15,8 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from mindllm_jax.corpus.contamination.items import benchmark_files, items
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
+from mindllm_jax.corpus.outcomes import record
 from mindllm_jax.corpus.settings import Decontamination
 from mindllm_jax.text.codepoints import codepoints
 from mindllm_jax.text.ngrams import Tokens, shingles, span_hashes, tokens
@@ -148,10 +149,11 @@ def _passages(rows: list[list[str]], config: Decontamination) -> _Passages:
     return _Passages(runs[once], np.bincount(passage[once], minlength=len(spans)).astype(np.int32), too_short)
 
 
-class Decontaminate(Block):
+class Decontaminate(CleaningFilter):
     """Drops or cuts documents that hold items of benchmarks.
 
-    Counts `found|BENCHMARK|SOURCE` in its statistics, and names the benchmarks in the metadata of what it drops.
+    It records an outcome `benchmark item` per benchmark that a document has items of, and names these benchmarks in
+    the metadata of what it drops.
     Holds the index in memory: about 20 bytes a token of the benchmarks, and 64 MiB for the sieve.
     """
 
@@ -164,15 +166,16 @@ class Decontaminate(Block):
         self.folder, self.config = get_datafolder(folder), config
         self._index: Index | None = None
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """See `CleaningFilter.apply`."""
         if self._index is None:
             self._index = read_index(self.folder)
         found, lines = contamination(document.text, self._index, self.config)
         if not found:
             return None
+        size = len(document.text.encode())
         for name in found:
-            self.stat_update(f"found|{name}|{document.metadata['source']}")
+            record(self, document.metadata["source"], "benchmark item", name, bytes=size)
         document.metadata["benchmarks"] = found
         if self.config.action == "drop":
             return "benchmark"

@@ -28,7 +28,7 @@ class Cluster(PipelineStep):
     Args:
         pairs: the folder of datatrove's `MinhashDedupBuckets`.
         signatures: the folder of `Signatures`.
-        output: gets `SHARD.remove` for datatrove's `MinhashDedupFilter`, and `clusters.json`.
+        output: gets `SHARD.remove`, the numbers of the documents to drop as uint32, and `clusters.json`.
         config: settings.
     """
 

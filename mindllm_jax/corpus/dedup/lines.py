@@ -23,8 +23,9 @@ from datatrove.io import DataFolder, DataFolderLike, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.corpus.filters.format import fenced
+from mindllm_jax.corpus.outcomes import record
 from mindllm_jax.corpus.settings import Repeats
 
 # The second half of a record is written as one number, site above document.
@@ -130,7 +131,7 @@ class FindRepeats(PipelineStep):
                     np.save(file, copies[["document", "hash"]].astype(_FOUND), allow_pickle=False)
 
 
-class DropRepeats(Block):
+class DropRepeats(CleaningFilter):
     """Takes out what `FindRepeats` found; a document with nothing left is dropped.
 
     Reads the hashes of all boilerplate into memory (8 bytes each) and the copies of its own shard. It must see the
@@ -159,8 +160,8 @@ class DropRepeats(Block):
         for self._number, document in enumerate(data or ()):
             yield document
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """See `CleaningFilter.apply`."""
         if document.metadata["source"] in self.config.keep_sources:
             return None
         lines = document.text.split("\n")
@@ -170,7 +171,7 @@ class DropRepeats(Block):
         if not copied and not boilerplate:
             return None
         size = sum(len(lines[number].encode()) + 1 for number in copied | boilerplate)
-        self.stat_update(f"lines|{document.metadata['source']}", value=size, unit="doc")
+        record(self, document.metadata["source"], "changed", "repeated lines", bytes=size)
         own = len(document.text) - sum(len(lines[number]) for number in boilerplate)
         if sum(len(lines[number]) for number in copied) > self.config.copied * own:
             return "mostly copied paragraphs"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datatrove.data import Document
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 
 # Quantifiers are possessive (`*+`) and scans stop where the next could begin: a text of a megabyte that was made, or
 # broken, to match almost everywhere takes no longer than another.
@@ -70,7 +70,7 @@ _MOJIBAKE = re.compile("[ÃÂâäåæçèé][\u0080-\u00bf\u2018-\u203a€™œ�
 _PASSES = 6
 
 
-class Format(Block):
+class Format(CleaningFilter):
     """Front matter, licence headers, comments, pictures and link targets go; characters and spaces are put in order.
 
     Applied to its own result it changes nothing: what comes to light when something is taken out is taken out too. A
@@ -78,7 +78,7 @@ class Format(Block):
 
     Args:
         residue: by source, what else is taken out of text outside of code; see `CleanCorpus.residue`.
-        exclusion_writer: see `Block`.
+        exclusion_writer: see `CleaningFilter`.
     """
 
     name = "Format"
@@ -92,8 +92,8 @@ class Format(Block):
             for source in sources:
                 self.residue.setdefault(source, []).append(re.compile(pattern, re.M))
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """See `CleaningFilter.apply`."""
         residue = self.residue.get(document.metadata["source"], [])
         for _ in range(_PASSES):
             before = document.text

@@ -10,7 +10,7 @@ import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.text.codepoints import codepoints, han, simplified, text_of, traditional
 
 # The hundred commonest words of English that are no common words of French, German, Spanish or Italian.
@@ -45,7 +45,7 @@ class Script(NamedTuple):
     kana: float
 
 
-class Language(Block):
+class Language(CleaningFilter):
     """Notes the language as `lang` and, of Chinese, the script; drops what is neither Chinese nor English.
 
     `zh` where Han characters are most of the letters, `en` where Latin words are and enough of them are small words of
@@ -58,7 +58,7 @@ class Language(Block):
         least_english: the least share of small words in English. Running text has 0.3 to 0.5, lists and code less. Of
             texts of less than 50 words five eighths of it are asked, of less than 25 none.
         convert: "simplified" or "traditional" rewrites Chinese text (OpenCC, phrase by phrase); None leaves it.
-        exclusion_writer: see `Block`.
+        exclusion_writer: see `CleaningFilter`.
     """
 
     name = "Language"
@@ -73,8 +73,8 @@ class Language(Block):
         super().__init__(exclusion_writer)
         self.mixed, self.least_english, self.convert = mixed, least_english, convert
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """See `CleaningFilter.apply`."""
         script = script_of(document.text)
         declared = document.metadata.get("lang")
         found = self.language(script)

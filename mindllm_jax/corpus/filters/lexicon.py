@@ -8,18 +8,18 @@ from pathlib import Path
 from datatrove.data import Document
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.text.codepoints import codepoints, han
 
 
-class Lexicon(Block):
+class Lexicon(CleaningFilter):
     """Drops documents that hold `count` different entries of a list.
 
     Args:
         path: UTF-8, an entry a line; blank lines and lines that begin with `#` do not count. Entries without Han
             characters are found as whole words, those with some anywhere; case does not matter.
         count: how many different ones; one that is part of another that was found is not counted.
-        exclusion_writer: see `Block`.
+        exclusion_writer: see `CleaningFilter`.
 
     Raises:
         OSError: there is no such file.
@@ -36,8 +36,8 @@ class Lexicon(Block):
             raise ValueError(f"{path} holds no entry; give a file with a word or phrase a line")
         self.entries, self.count = sorted(entries, key=lambda entry: (-len(entry), entry)), count
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """See `CleaningFilter.apply`."""
         text = document.text.lower()
         found: list[str] = []
         for entry in self.entries:

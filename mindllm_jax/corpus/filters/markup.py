@@ -10,7 +10,7 @@ from typing import Any
 
 from datatrove.data import Document
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 
 # Parts of a page that surround its text. What a site repeats outside of them is found by dedup.lines.
 _AROUND = ["nav", "header", "footer", "aside", "form", "button", "select", "[role=navigation]", "[aria-hidden=true]"]
@@ -26,7 +26,7 @@ _RECORD = re.compile(r"""\s*\{\s*['"][^'"\n]{1,40}['"]\s*:""")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Markup(Block):
+class Markup(CleaningFilter):
     """Makes text of HTML pages, wiki articles and written-out records; others pass as they are.
 
     Which a document is, its reader said (`format` in the metadata), or it shows. A page's text density, the share of
@@ -36,8 +36,8 @@ class Markup(Block):
 
     name = "Markup"
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """See `CleaningFilter.apply`."""
         kind = document.metadata.get("format") or markup_of(document.text)
         if kind == "html":
             document.text, document.metadata["density"] = html_text(document.text)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from datatrove.data import Document
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
+from mindllm_jax.corpus.outcomes import record
 
 
 class Pattern(NamedTuple):
@@ -168,41 +169,42 @@ PATTERNS = (
 )
 
 
-class Privacy(Block):
+class Privacy(CleaningFilter):
     """Replaces personal data and secrets by `<email>`, `<phone>`, `<id_number>`, `<bank_card>`, `<ip>`, `<key>`.
 
     Numbers with a check digit are replaced where it is right, addresses where they are public: what cannot be a
-    person's stays. Digits inside of longer numbers, words and paths stay, as in hashes, identifiers and prices. How
-    many of each were replaced is counted as `replaced|MARKER`.
+    person's stays. Digits inside of longer numbers, words and paths stay, as in hashes, identifiers and prices. It
+    records an outcome `changed` per kind of data that a document held.
     """
 
     name = "Privacy"
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
-        document.text, counts = without_personal_data(document.text)
-        for marker, count in counts.items():
-            self.stat_update(f"replaced|{marker}", value=count, unit="doc")
+    def apply(self, document: Document) -> str | None:
+        """See `CleaningFilter.apply`."""
+        document.text, replaced = without_personal_data(document.text)
+        for marker, matches in replaced.items():
+            size = sum(len(match.encode()) for match in matches)
+            record(self, document.metadata["source"], "changed", marker, bytes=size)
         return None
 
 
-def without_personal_data(text: str) -> tuple[str, dict[str, int]]:
-    """The text with markers, and how many of each."""
-    counts: dict[str, int] = {}
-    there = {needs: needs(text) for needs in {pattern.needs for pattern in PATTERNS}}
+def without_personal_data(text: str) -> tuple[str, dict[str, list[str]]]:
+    """Returns the text with markers, and by marker what they replace."""
+    replaced: dict[str, list[str]] = {}
+    possible = {needs: needs(text) for needs in {pattern.needs for pattern in PATTERNS}}
     for pattern in PATTERNS:
-        if not there[pattern.needs]:
+        if not possible[pattern.needs]:
             continue
 
-        def replaced(match: re.Match[str], pattern: Pattern = pattern) -> str:
+        def replace(match: re.Match[str], pattern: Pattern = pattern) -> str:
             if not pattern.check(match[0]):
                 return match[0]
-            counts[pattern.marker] = counts.get(pattern.marker, 0) + 1
+            replaced.setdefault(pattern.marker, []).append(match[0])
             return f"<{pattern.marker}>"
 
         if pattern.lines:
             lines = text.split("\n")
-            text = "\n".join(pattern.regex.sub(replaced, line) if pattern.needs(line) else line for line in lines)
+            text = "\n".join(pattern.regex.sub(replace, line) if pattern.needs(line) else line for line in lines)
         else:
-            text = pattern.regex.sub(replaced, text)
-    return text, counts
+            text = pattern.regex.sub(replace, text)
+    return text, replaced

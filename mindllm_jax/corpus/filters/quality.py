@@ -8,7 +8,7 @@ from typing import NamedTuple
 from datatrove.data import Document
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.corpus.filters.chinese import chinese_features
 from mindllm_jax.corpus.filters.english import english_features
 from mindllm_jax.corpus.filters.format import fenced
@@ -72,7 +72,7 @@ def bounds(document: Document, rules: QualityRules) -> Iterator[Bound]:
     yield Bound("one run again and again", en.commonest_run, 0, max(rules.en_commonest_run, again))
 
 
-class Quality(Block):
+class Quality(CleaningFilter):
     """Drops documents on the wrong side of a rule; the reason is the first such rule's."""
 
     name = "Quality"
@@ -81,6 +81,6 @@ class Quality(Block):
         super().__init__(exclusion_writer)
         self.rules = rules
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """See `CleaningFilter.apply`."""
         return next((bound.reason for bound in bounds(document, self.rules) if not bound.kept), None)

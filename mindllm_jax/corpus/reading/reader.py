@@ -8,6 +8,7 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
 
+from mindllm_jax.corpus.outcomes import record
 from mindllm_jax.corpus.reading.files import file_system, short_names
 from mindllm_jax.corpus.reading.formats import format_of
 from mindllm_jax.corpus.reading.jsonl import read_rows
@@ -41,7 +42,7 @@ class Reader(PipelineStep):
     declared, `format` ("text", "html" or "wiki": the text is markup) where the file says it, `url` where known, and the
     other strings and numbers of its row.
 
-    What is left out is counted as `bad|SOURCE|KIND`, in bytes where they are known.
+    What is left out is recorded as an outcome `unreadable`, with its bytes where they are known.
 
     Raises:
         ValueError: (`on_bad="error"`) something is bad: the file, the place, what is wrong and what to do.
@@ -153,7 +154,7 @@ class Reader(PipelineStep):
         message = f"{file}{', ' if bad.where else ''}{bad.where}: {bad.message}"
         if self.on_bad == "error":
             raise ValueError(f"{message} (or leave such things out with on_bad = 'skip')")
-        self.stat_update(f"bad|{source}|{bad.kind}", value=bad.size, unit="doc")
+        record(self, source, "unreadable", bad.kind, bytes=bad.size)
         told[bad.kind] += 1
         if told[bad.kind] <= _LOGGED:
             logger.warning(f"left out: {message}")

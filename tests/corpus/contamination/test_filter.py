@@ -14,6 +14,7 @@ from mindllm_jax.corpus.contamination.filter import (
     contamination,
     read_index,
 )
+from mindllm_jax.corpus.outcomes import Outcome, recorded
 
 ENGLISH = (
     "A train leaves the station at noon and travels at sixty miles an hour for three hours before it stops; how far has"
@@ -59,28 +60,29 @@ def with_item(lines: list[str], item: str) -> str:
     ],
     ids=["English", "case and spaces", "width", "Chinese", "spaced", "traditional", "with letters"],
 )
-def test_an_item_is_found_and_its_line_cut(judged, folder, config, lines: list[str], item: str, name: str) -> None:
-    block = Decontaminate(folder, config)
-    reason, document = judged(block, with_item(lines, item))
+def test_an_item_is_found_and_its_line_cut(applied, folder, config, lines: list[str], item: str, name: str) -> None:
+    step = Decontaminate(folder, config)
+    reason, document = applied(step, with_item(lines, item))
     assert reason is None and document.metadata["benchmarks"] == [name]
     assert document.text == "\n".join(lines)
-    assert block.stats[f"found|{name}|s"].total == 1
+    size = len(with_item(lines, item).encode())
+    assert Outcome("Decontaminate", "s", "benchmark item", name, 1, size) in recorded(step)
 
 
-def test_an_item_over_lines(judged, folder, config) -> None:
+def test_an_item_over_lines(applied, folder, config) -> None:
     broken = ENGLISH.replace(" for", "\nfor")
-    assert judged(Decontaminate(folder, config), with_item(PROSE, broken))[1].text == "\n".join(PROSE)
+    assert applied(Decontaminate(folder, config), with_item(PROSE, broken))[1].text == "\n".join(PROSE)
 
 
-def test_dropped(judged, folder, config) -> None:
+def test_dropped(applied, folder, config) -> None:
     drop = Decontamination(benchmarks=config.benchmarks, action="drop")
-    assert judged(Decontaminate(folder, drop), with_item(LINES, CHINESE))[0] == "benchmark"
-    assert judged(Decontaminate(folder, config), CHINESE)[0] == "benchmark"
+    assert applied(Decontaminate(folder, drop), with_item(LINES, CHINESE))[0] == "benchmark"
+    assert applied(Decontaminate(folder, config), CHINESE)[0] == "benchmark"
 
 
 @pytest.mark.parametrize("text", ["\n".join(LINES), " \n" + "\n".join(PROSE) + "\n\n", "", "😀", CHINESE[:12], "太短"])
-def test_without_an_item_nothing_changes(judged, folder, config, text: str) -> None:
-    reason, document = judged(Decontaminate(folder, config), text)
+def test_without_an_item_nothing_changes(applied, folder, config, text: str) -> None:
+    reason, document = applied(Decontaminate(folder, config), text)
     assert (reason, document.text) == (None, text) and "benchmarks" not in document.metadata
 
 

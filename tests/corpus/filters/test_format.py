@@ -15,7 +15,7 @@ from mindllm_jax.corpus.settings import CleanCorpus
 
 def formatted(text: str) -> tuple[str | None, str]:
     document = Document(text=text, id="1", metadata={"source": "s"})
-    return Format().judge(document), document.text
+    return Format().apply(document), document.text
 
 
 MARKS = """<!-- --> [ ](/x) ] ![ ( ) ( a 中 e ／ ［ Ã© Ã © ``` ~~~ --- # \u200b \u0301 \u2028 \r""".split()
@@ -161,7 +161,7 @@ def configured() -> Format:
 @pytest.mark.parametrize(("source", "text", "expected"), RESIDUE)
 def test_residue_of_the_configured_sources(configured: Format, source: str, text: str, expected: str) -> None:
     document = Document(text=text, id="1", metadata={"source": source})
-    assert configured.judge(document) is None and document.text == expected
+    assert configured.apply(document) is None and document.text == expected
 
 
 @pytest.mark.parametrize("source", [source for source, _, _ in RESIDUE])
@@ -171,14 +171,14 @@ def test_residue_of_the_configured_sources(configured: Format, source: str, text
 def test_residue_takes_no_longer_than_the_text_is(configured: Format, source: str, unit: str) -> None:
     document = Document(text="x " + unit * (300_000 // len(unit)), id="1", metadata={"source": source})
     start = time.process_time()
-    configured.judge(document)
+    configured.apply(document)
     assert time.process_time() - start < 3
 
 
 def test_residue_of_a_source() -> None:
     text = "Title is: x\nThe text.{#anchor}\n```\nTitle is: y\n```"
     document = Document(text=text, id="1", metadata={"source": "s"})
-    Format(residue=[(("s", "t"), r"^Title is:.*\n?"), (("s",), r"\{#[\w-]+\}"), (("t",), "text")]).judge(document)
+    Format(residue=[(("s", "t"), r"^Title is:.*\n?"), (("s",), r"\{#[\w-]+\}"), (("t",), "text")]).apply(document)
     assert document.text == "The text.\n```\nTitle is: y\n```"
     with pytest.raises(ValueError, match=r"CleanCorpus\.residue: '\(' is no regular expression \(missing"):
         CleanCorpus(residue=((("s",), "("),))

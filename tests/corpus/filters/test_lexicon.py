@@ -27,10 +27,10 @@ def entries(tmp_path: Path) -> str:
         ("", 0),
     ],
 )
-def test_different_entries_are_counted(judged, entries: str, text: str, count: int) -> None:
-    assert judged(Lexicon(entries, count + 1), text)[0] is None
+def test_different_entries_are_counted(applied, entries: str, text: str, count: int) -> None:
+    assert applied(Lexicon(entries, count + 1), text)[0] is None
     if count:
-        assert judged(Lexicon(entries, count), text)[0] == "lexicon"
+        assert applied(Lexicon(entries, count), text)[0] == "lexicon"
 
 
 def test_lists_of_nothing(tmp_path: Path) -> None:
@@ -42,8 +42,8 @@ def test_lists_of_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("piece", ["[", " ", "casino", "casino ", "赌", "free mone", "a"])
-def test_time_grows_with_the_text(judged, tmp_path: Path, seconds_for_a_megabyte, piece: str) -> None:
+def test_time_grows_with_the_text(applied, tmp_path: Path, seconds_for_a_megabyte, piece: str) -> None:
     path = tmp_path / "many"
     path.write_text("\n".join(["casino", "赌博", *(f"word{n}" for n in range(500))]), "utf-8")
-    block = Lexicon(str(path))
-    assert seconds_for_a_megabyte(lambda text: judged(block, text), "", piece) < 4
+    step = Lexicon(str(path))
+    assert seconds_for_a_megabyte(lambda text: applied(step, text), "", piece) < 4

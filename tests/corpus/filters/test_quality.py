@@ -25,20 +25,20 @@ def document(text: str, lang: str, **metadata: object) -> Document:
     return Document(text=text, id="1", metadata={"source": "s", "lang": lang, **metadata})
 
 
-def judge(text: str, lang: str, **metadata: object) -> str | None:
-    return Quality(QualityRules(short_sources=("short",))).judge(document(text, lang, **metadata))
+def reason_for(text: str, lang: str, **metadata: object) -> str | None:
+    return Quality(QualityRules(short_sources=("short",))).apply(document(text, lang, **metadata))
 
 
 @pytest.mark.parametrize(("text", "lang"), [(ENGLISH, "en"), (CHINESE, "zh")])
 def test_ordinary_prose_passes(text: str, lang: str) -> None:
     found = list(bounds(document(text, lang, density=0.9), QualityRules()))
     assert all(bound.kept for bound in found), [bound for bound in found if not bound.kept]
-    assert judge(text, lang) is None
+    assert reason_for(text, lang) is None
 
 
 def test_density() -> None:
-    assert judge(ENGLISH, "en", density=0.75) is None
-    assert judge(ENGLISH, "en", density=0.749) == "low text density"
+    assert reason_for(ENGLISH, "en", density=0.75) is None
+    assert reason_for(ENGLISH, "en", density=0.749) == "low text density"
 
 
 def numbered(line: str, numbers: Iterable[int]) -> str:
@@ -87,34 +87,34 @@ def test_either_side_of_a_bound(lang: str, reason: str) -> None:
     assert value[reason].kept, value[reason]
     failed = [bound.reason for bound in bounds(document(dropped, lang), QualityRules()) if not bound.kept]
     assert reason in failed
-    assert judge(dropped, lang) == failed[0]
+    assert reason_for(dropped, lang) == failed[0]
 
 
 def test_a_rule_is_its_setting() -> None:
     """The value itself is still kept, the next on the wrong side is not."""
     (words,) = (b for b in bounds(document(ENGLISH, "en"), QualityRules()) if b.reason == "few words")
     for least, reason in ((words.value, None), (words.value + 1, "few words")):
-        assert Quality(QualityRules(en_words=int(least))).judge(document(ENGLISH, "en")) == reason
+        assert Quality(QualityRules(en_words=int(least))).apply(document(ENGLISH, "en")) == reason
     (share,) = (b for b in bounds(document(CHINESE, "zh"), QualityRules()) if b.reason == "punctuation")
     for most, reason in ((share.value, None), (share.value - 1e-9, "punctuation")):
-        assert Quality(QualityRules(zh_most_punctuation=most)).judge(document(CHINESE, "zh")) == reason
+        assert Quality(QualityRules(zh_most_punctuation=most)).apply(document(CHINESE, "zh")) == reason
 
 
 def test_short_sources() -> None:
     poem = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡。"
-    assert judge(poem, "zh") == "few Han characters"
-    assert judge(poem, "zh", source="short") is None
-    assert judge("好。", "zh", source="short") == "too short"
-    assert judge("A rose is a rose.", "en", source="short") is None
-    assert judge("“学而时习之，不亦说乎？”\n　　——《论语》", "zh", source="short") is None
-    assert judge("That's no moon...\nIt's...\na space station...", "en", source="short") is None
+    assert reason_for(poem, "zh") == "few Han characters"
+    assert reason_for(poem, "zh", source="short") is None
+    assert reason_for("好。", "zh", source="short") == "too short"
+    assert reason_for("A rose is a rose.", "en", source="short") is None
+    assert reason_for("“学而时习之，不亦说乎？”\n　　——《论语》", "zh", source="short") is None
+    assert reason_for("That's no moon...\nIt's...\na space station...", "en", source="short") is None
     refrain = "彼黍离离，彼稷之苗。\n悠悠苍天，此何人哉！\n彼黍离离，彼稷之穗。\n悠悠苍天，此何人哉！"
-    assert judge(refrain, "zh", source="short") is None
+    assert reason_for(refrain, "zh", source="short") is None
 
 
 def test_headings_are_neither_symbols_nor_words() -> None:
     headed = "\n\n".join(f"#### Part {number}\n{sentence}." for number, sentence in enumerate(ENGLISH.split(". ")))
-    assert judge(headed, "en") is None
+    assert reason_for(headed, "en") is None
     assert english_features(headed).symbols == 0 < english_features("a # b #c").symbols
 
 
@@ -122,6 +122,6 @@ def test_items_of_a_list_say_something_without_a_full_stop() -> None:
     items = [
         f"- 修复了在某些情况下第{number}个查询返回错误结果的问题，以及统计信息没有更新的问题" for number in range(9)
     ]
-    assert judge("\n".join(items), "zh") != "lines that do not end"
-    assert judge("\n".join(item.removeprefix("- ") for item in items), "zh") == "lines that do not end"
+    assert reason_for("\n".join(items), "zh") != "lines that do not end"
+    assert reason_for("\n".join(item.removeprefix("- ") for item in items), "zh") == "lines that do not end"
     assert chinese_features("- 首页\n- 关于我们\n- 联系方式").ends == 0

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from mindllm_jax.corpus.outcomes import recorded
 from mindllm_jax.corpus.reading.reader import Reader
 
 FORMATS = ["jsonl", "parquet", "xml", "warc", "warc.gz", "warc.zst", "txt"]
@@ -24,8 +25,7 @@ def skipping(path: Path, **options) -> tuple[list, dict[str, tuple[int, int]]]:
     """The documents, and the bad pieces by kind as (count, bytes)."""
     reader = Reader([str(path)], on_bad="skip", **options)
     documents = list(reader())
-    bad = {name: stat for name, stat in reader.stats.stats.items() if name.startswith("bad|")}
-    return documents, {name.split("|")[2]: (stat.n, stat.total) for name, stat in bad.items()}
+    return documents, {bad.reason: (bad.documents, bad.bytes) for bad in recorded(reader) if bad.kind == "unreadable"}
 
 
 def message(path: Path, **options) -> str:
@@ -238,12 +238,13 @@ def test_a_file_that_is_gone_is_told_and_never_skipped(tmp_path):
 
 LONG = """
 import gzip, resource, sys
+from mindllm_jax.corpus.outcomes import recorded
 from mindllm_jax.corpus.reading.reader import Reader
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 reader = Reader([sys.argv[1]], on_bad="skip", max_document_bytes=1 << 20)
 documents = list(reader())
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(len(documents), reader.stats.stats["bad|a|too long"].total, after - before)
+print(len(documents), recorded(reader)[0].bytes, after - before)
 """
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mindllm_jax.corpus.outcomes import recorded
 from mindllm_jax.corpus.reading.encodings import decode, detect
 from mindllm_jax.corpus.reading.reader import Reader
 from mindllm_jax.text.json_lines import BadLine
@@ -95,4 +96,6 @@ def test_lines_of_ascii_are_kept_where_the_encoding_cannot_be_told(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(content)
     reader = Reader([str(tmp_path / "a.jsonl")], on_bad="skip")
     assert [document.text for document in reader()] == ["ASCII", "more"]
-    assert reader.stats.stats["bad|a|not UTF-8"].n == 2
+    assert [(o.source, o.kind, o.reason, o.documents) for o in recorded(reader)] == [
+        ("a", "unreadable", "not UTF-8", 2)
+    ]
