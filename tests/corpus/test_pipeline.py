@@ -73,7 +73,7 @@ def settings(raw: Path) -> Callable[..., CleanCorpus]:
             CleanCorpus(
                 inputs=(str(raw),),
                 output=str(output),
-                rules=QualityRules(zh_words=0.0),
+                rules=QualityRules(zh_min_dictionary_share=0.0),
                 repeats=Repeats(partitions=2),
                 decontamination=Decontamination(benchmarks=str(raw.parent / "benchmarks")),
                 executor=Executor(workers=1),
@@ -113,7 +113,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 def test_each_kind_of_bad_document_is_dropped_for_its_reason(corpus: Path) -> None:
     assert dropped(corpus, "exact").keys() == {"t-copy"}
-    assert dropped(corpus, "quality")["t-short"] == "few Han characters"
+    assert dropped(corpus, "quality")["t-short"] == "too few Han characters"
     assert dropped(corpus, "language") == {"n-german": "other language"}
     assert len(dropped(corpus, "near").keys() & {"t5", "t-near"}) == 1
     kept = documents(corpus)
@@ -154,7 +154,7 @@ def test_a_killed_run_goes_on(corpus: Path, settings: Callable[..., CleanCorpus]
 
 def test_other_settings_in_the_same_folder_are_refused(corpus: Path, settings: Callable[..., CleanCorpus]) -> None:
     with pytest.raises(ValueError, match=r"was made with other settings \(rules differ, see .*settings\.json\)"):
-        clean_corpus(settings(corpus, rules=QualityRules(zh_han=5)))
+        clean_corpus(settings(corpus, rules=QualityRules(zh_min_han_chars=5)))
 
 
 def test_other_raw_files_are_refused_and_moved_ones_are_not(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from mindllm_jax.corpus.outcomes import Outcome, outcomes, step_name
 from mindllm_jax.corpus.report.source_summary import rows
 from mindllm_jax.corpus.report.summary import read_summaries
+from mindllm_jax.files import read_json
 
 
 class _Step(NamedTuple):
@@ -23,7 +24,7 @@ class _Step(NamedTuple):
 
 
 def collect(folder: Path, *, chosen: Path | None = None) -> dict[str, Any]:
-    """Returns the content of `card.json`, but for the tokens.
+    """Returns the content of `card.json`; the tokens are those of an older card, see `add_tokens`.
 
     Args:
         folder: `CleanCorpus.output` of a finished corpus.
@@ -39,7 +40,7 @@ def collect(folder: Path, *, chosen: Path | None = None) -> dict[str, Any]:
         "benchmarks": _benchmarks(folder / "work/benchmarks/benchmarks.json", counted),
         "clusters": json.loads((folder / "work/clusters/clusters.json").read_text("utf-8")),
         "scores": json.loads((chosen / "parts.json").read_text("utf-8")) if chosen else {},
-        "tokens": {},
+        "tokens": read_json(old)["tokens"] if (old := (chosen or folder) / "card.json").exists() else {},
     }
 
 

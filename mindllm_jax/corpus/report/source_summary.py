@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,7 @@ def rows(summaries: Summaries) -> list[dict[str, Any]]:
     return [{"source": source, "lang": lang, **vars(summary)} for (lang, source), summary in summaries.items()]
 
 
-def from_rows(rows: list[Mapping[str, Any]]) -> Summaries:
+def from_rows(rows: Sequence[Mapping[str, Any]]) -> Summaries:
     """Reads what `rows` made; those of the same language and source are merged."""
     summaries: Summaries = {}
     for row in rows:

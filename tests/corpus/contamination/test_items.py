@@ -98,5 +98,5 @@ def test_files_by_benchmark(tmp_path: Path) -> None:
 def test_folders_that_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         benchmark_files(tmp_path / "absent")
-    with pytest.raises(ValueError, match=r"holds no \.csv"):
+    with pytest.raises(ValueError, match=r"has no \.csv"):
         benchmark_files(tmp_path)

@@ -40,7 +40,7 @@ def write_corpus(folder: Path) -> None:
 
 def run(folder: Path, workers: int) -> list[dict[str, str]]:
     """What is left, by shard: texts by id."""
-    repeats, minhash, exact = Repeats(site_documents=3), MinHash(buckets=8), exact_config()
+    repeats, minhash, exact = Repeats(min_site_documents=3), MinHash(buckets=8), exact_config()
 
     def execute(name: str, steps: list[Any], tasks: int = SHARDS) -> None:
         LocalPipelineExecutor(steps, tasks, workers=min(workers, tasks), logging_dir=f"{folder}/logs/{name}").run()

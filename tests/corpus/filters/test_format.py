@@ -35,7 +35,7 @@ def test_twice_is_once(text: str) -> None:
 
 
 def test_what_goes_on_and_on_is_dropped() -> None:
-    assert formatted("[" * 40 + "a" + "](/x)" * 40)[0] == "markup within markup"
+    assert formatted("[" * 40 + "a" + "](/x)" * 40)[0] == "nested markup"
     assert formatted("[" * 3 + "a" + "](/x)" * 3) == (None, "a")
 
 
@@ -155,7 +155,7 @@ RESIDUE = [
 def configured() -> Format:
     """Format as configs/data/real_bilingual.gin has it."""
     golden = Path(__file__).parents[2] / "configuration/golden/data/real_bilingual.json"
-    return Format(residue=json.loads(golden.read_text("utf-8"))["PrepareData"]["corpus"]["residue"])
+    return Format(residue=json.loads(golden.read_text("utf-8"))["CleanCorpus"]["residue"])
 
 
 @pytest.mark.parametrize(("source", "text", "expected"), RESIDUE)
@@ -180,7 +180,7 @@ def test_residue_of_a_source() -> None:
     document = Document(text=text, id="1", metadata={"source": "s"})
     Format(residue=[(("s", "t"), r"^Title is:.*\n?"), (("s",), r"\{#[\w-]+\}"), (("t",), "text")]).apply(document)
     assert document.text == "The text.\n```\nTitle is: y\n```"
-    with pytest.raises(ValueError, match=r"CleanCorpus\.residue: '\(' is no regular expression \(missing"):
+    with pytest.raises(ValueError, match=r"CleanCorpus\.residue: '\(' is not a regular expression \(missing"):
         CleanCorpus(residue=((("s",), "("),))
 
 

@@ -30,14 +30,14 @@ def entries(tmp_path: Path) -> str:
 def test_different_entries_are_counted(applied, entries: str, text: str, count: int) -> None:
     assert applied(Lexicon(entries, count + 1), text)[0] is None
     if count:
-        assert applied(Lexicon(entries, count), text)[0] == "lexicon"
+        assert applied(Lexicon(entries, count), text)[0] == "lexicon entries"
 
 
 def test_lists_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Lexicon(str(tmp_path / "absent"))
     (tmp_path / "empty").write_text("# nothing\n\n")
-    with pytest.raises(ValueError, match="holds no entry"):
+    with pytest.raises(ValueError, match="has no entry"):
         Lexicon(str(tmp_path / "empty"))
 
 

@@ -28,7 +28,7 @@ def test_wiki(applied) -> None:
     reason, document = applied(Markup(), markup)
     assert reason is None and document.text == "A is a letter of the Latin alphabet.\n\nUse\n\nIt is used in words."
     assert wiki_text("#REDIRECT [[B]]") == wiki_text(" #重定向 [[B]]") == ""
-    assert applied(Markup(), "#REDIRECT [[B]]", format="wiki")[0] == "no text in the markup"
+    assert applied(Markup(), "#REDIRECT [[B]]", format="wiki")[0] == "no text in markup"
 
 
 @pytest.mark.parametrize(
