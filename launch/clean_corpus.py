@@ -1,4 +1,4 @@
-"""Cleans raw text of any format into documents with a data card; with Scoring.run, also chooses some by a model's score.
+"""Cleans raw text of any format into documents with a data card; with Scoring.run, also chooses some by their score.
 
 Every stage is resumable: run the same command again, also when jobs on Slurm are done.
 python launch/clean_corpus.py --gin configs/data/real_bilingual.gin --gin.CleanCorpus.inputs="('DIR',)"

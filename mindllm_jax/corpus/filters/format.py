@@ -104,7 +104,7 @@ class Format(CleaningFilter):
 
 
 def characters(text: str) -> str:
-    """Returns Unicode NFC without controls and zero-width signs, with half-width letters and digits, mojibake repaired."""
+    """Returns Unicode NFC without controls and zero-width signs; narrows full-width letters and repairs mojibake."""
     if _MOJIBAKE.search(text):
         import ftfy
 
@@ -146,7 +146,7 @@ def _titled(fields: str, text: str) -> str:
 
 
 def _without_fields(text: str) -> str:
-    """Returns a text without the fields at its top. A dialogue repeats its speakers, a list of records has more fields."""
+    """Removes the fields at the top of a text, unless names repeat or more follow, as in dialogues and lists of records."""
     fields = _FIELDS.match(text)
     if fields is None or _FIELDS.match(text, fields.end()):
         return text

@@ -83,7 +83,7 @@ def wiki_text(markup: str) -> str:
 
 
 def record_text(record: str) -> str:
-    """Returns the texts among the values of a record, one paragraph each, without copies; an unreadable record as is."""
+    """Returns the texts in a record, one paragraph each, without copies; an unreadable record is returned as is."""
     for parse in (json.loads, ast.literal_eval):
         try:
             value = parse(record.strip())
