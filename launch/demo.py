@@ -1,4 +1,4 @@
-"""Runs the demo, from text to a chat model in ten minutes: corpus, tokenizer, store, training, tuning, evaluation, report.
+"""Runs the demo, from text to a chat model: corpus, tokenizer, store, training, tuning, evaluation, report.
 
 python launch/demo.py          (`make demo` installs first; DEMO_CORPUS=folder-of-jsonl takes your own text)
 

@@ -185,7 +185,7 @@ class Choose(CleaningFilter):
         yield from super().run(_with_bits(data or (), bits), rank, world_size)
 
     def apply(self, document: Document) -> str | None:
-        """See `CleaningFilter.apply`."""
+        """Cleans the document in place; returns a drop reason or None."""
         borders = self._borders[_key(document)]["borders"]
         part = bisect_right(borders, document.metadata["bits_per_token"])
         if xxhash.xxh64_intdigest(document.id.encode()) / 2**64 < self.keep[part]:

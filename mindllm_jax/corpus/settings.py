@@ -63,7 +63,7 @@ class QualityRules:
 
 @dataclass(frozen=True)
 class Repeats:
-    """When lines and paragraphs that several documents have are removed.
+    """Settings to remove lines and paragraphs that several documents have.
 
     Attributes:
         min_site_documents: documents of a site that must have a line, for it to be boilerplate.
@@ -94,7 +94,7 @@ class Repeats:
 
 @dataclass(frozen=True)
 class MinHash:
-    """How near-duplicates are detected.
+    """Settings to detect near-duplicates.
 
     Two texts whose n-grams have the Jaccard similarity s share a bucket with probability 1 - (1 - s^h)^b for b buckets
     of h hashes; all pairs that share one are compared by their complete signatures.
@@ -130,7 +130,7 @@ class MinHash:
 
 @dataclass(frozen=True)
 class Decontamination:
-    """How items of benchmarks are detected and removed.
+    """Settings to detect and remove items of benchmarks.
 
     Attributes:
         benchmarks: a folder with the raw files, a folder or file per benchmark; "" detects none.
@@ -162,7 +162,7 @@ class Decontamination:
 
 @dataclass(frozen=True)
 class Scoring:
-    """Which documents of a clean corpus are chosen by their bits per token under a small model.
+    """Settings to choose documents of a clean corpus by their bits per token under a small model.
 
     The documents of each source, in order of their bits per token, are cut into as many equal parts as `keep` has
     numbers. Parts are of a source, because what is common in laws is rare in poems; the mixture weighs the sources.
@@ -196,7 +196,7 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Executor:
-    """Where the tasks of a pipeline stage run. A task is a shard; a finished task is not run again.
+    """Settings of the machines that run the pipeline. A task is a shard; a finished task is not run again.
 
     Attributes:
         kind: "local", "slurm" or "ray". With Slurm all stages are submitted at once, each waiting for the one before.

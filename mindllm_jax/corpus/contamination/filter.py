@@ -33,7 +33,7 @@ class Decontaminate(CleaningFilter):
         self._index: Index | None = None
 
     def apply(self, document: Document) -> str | None:
-        """See `CleaningFilter.apply`."""
+        """Cleans the document in place; returns a drop reason or None."""
         if self._index is None:
             self._index = read_index(self.folder)
         benchmarks, lines = contamination(document.text, self._index, self.config)

@@ -84,7 +84,7 @@ class DropCopies(CleaningFilter):
         yield from super().run(data or (), rank, world_size)
 
     def apply(self, document: Document) -> str | None:
-        """See `CleaningFilter.apply`."""
+        """Cleans the document in place; returns a drop reason or None."""
         self._number += 1
         if self._number in self._copies:
             return "exact copy"

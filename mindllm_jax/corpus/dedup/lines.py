@@ -162,7 +162,7 @@ class DropRepeats(CleaningFilter):
             yield document
 
     def apply(self, document: Document) -> str | None:
-        """See `CleaningFilter.apply`."""
+        """Cleans the document in place; returns a drop reason or None."""
         if document.metadata["source"] in self.config.keep_sources:
             return None
         lines = document.text.split("\n")

@@ -32,6 +32,6 @@ class DropNearDuplicates(CleaningFilter):
         yield from super().run(data or (), rank, world_size)
 
     def apply(self, document: Document) -> str | None:
-        """See `CleaningFilter.apply`."""
+        """Cleans the document in place; returns a drop reason or None."""
         self._number += 1
         return "near-duplicate" if self._number in self._removed else None

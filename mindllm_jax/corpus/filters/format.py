@@ -93,7 +93,7 @@ class Format(CleaningFilter):
                 self.residue.setdefault(source, []).append(re.compile(pattern, re.M))
 
     def apply(self, document: Document) -> str | None:
-        """See `CleaningFilter.apply`."""
+        """Cleans the document in place; returns a drop reason or None."""
         residue = self.residue.get(document.metadata["source"], [])
         for _ in range(_MAX_PASSES):
             before = document.text
@@ -146,7 +146,7 @@ def _titled(fields: str, text: str) -> str:
 
 
 def _without_fields(text: str) -> str:
-    """Removes the fields at the top of a text, unless names repeat or more follow, as in dialogues and lists of records."""
+    """Removes the fields at the top of a text, unless names repeat or more follow, as in dialogues and lists."""
     fields = _FIELDS.match(text)
     if fields is None or _FIELDS.match(text, fields.end()):
         return text

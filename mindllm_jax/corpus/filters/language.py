@@ -74,7 +74,7 @@ class Language(CleaningFilter):
         self.min_mixed, self.min_english, self.convert = min_mixed, min_english, convert
 
     def apply(self, document: Document) -> str | None:
-        """See `CleaningFilter.apply`."""
+        """Cleans the document in place; returns a drop reason or None."""
         script = script_of(document.text)
         declared = document.metadata.get("lang")
         lang = self.language(script)

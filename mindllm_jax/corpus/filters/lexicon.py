@@ -38,7 +38,7 @@ class Lexicon(CleaningFilter):
         self.min_entries = min_entries
 
     def apply(self, document: Document) -> str | None:
-        """See `CleaningFilter.apply`."""
+        """Cleans the document in place; returns a drop reason or None."""
         text = document.text.lower()
         matched: list[str] = []
         for entry in self.entries:

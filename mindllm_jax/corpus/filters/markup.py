@@ -37,7 +37,7 @@ class Markup(CleaningFilter):
     name = "Markup"
 
     def apply(self, document: Document) -> str | None:
-        """See `CleaningFilter.apply`."""
+        """Cleans the document in place; returns a drop reason or None."""
         kind = document.metadata.get("format") or markup_of(document.text)
         if kind == "html":
             document.text, document.metadata["density"] = html_text(document.text)

@@ -87,5 +87,5 @@ class Quality(CleaningFilter):
         self.rules = rules
 
     def apply(self, document: Document) -> str | None:
-        """See `CleaningFilter.apply`."""
+        """Cleans the document in place; returns a drop reason or None."""
         return next((bound.reason for bound in bounds(document, self.rules) if not bound.kept), None)

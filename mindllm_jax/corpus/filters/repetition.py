@@ -1,4 +1,4 @@
-"""How much of a text repeats itself, in either language: lines and n-grams."""
+"""Measures repetition in a text of either language: lines and n-grams."""
 
 from __future__ import annotations
 

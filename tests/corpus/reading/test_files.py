@@ -32,9 +32,9 @@ def test_urls(tree):
     assert raw_files(["memory://files", "memory://files/*/*.jsonl"]) == ["memory:///files/zh/a.jsonl"]
 
 
-def test_nothing_there_is_told(tree):
+def test_a_missing_input_raises(tree):
     (tree / "empty").mkdir()
-    for name, told in [("no", "nothing is there"), ("*.gz", r"write \*\* for"), ("empty", "folder holds no files")]:
+    for name, told in [("no", "it does not exist"), ("*.gz", r"write \*\* for"), ("empty", "folder holds no files")]:
         with pytest.raises(FileNotFoundError, match=f"no files at .*: .*{told}"):
             names(tree, name)
     with pytest.raises(ValueError, match="no input files are given"):
