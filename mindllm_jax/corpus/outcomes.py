@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple, get_args
 from datatrove.pipeline.base import PipelineStep
 
 Kind = Literal["kept", "dropped", "changed", "unreadable", "benchmark item"]
-"""`kept` and `dropped` are the decisions of a filter, one per document that it sees. `changed` documents had something
-taken out or replaced, `benchmark item`s were found in them. `unreadable` is input that held no document."""
+"""`kept` and `dropped` are the decisions of a filter, one per document that it sees. Parts of `changed` documents were
+removed or replaced; a `benchmark item` is in a document; `unreadable` input has no document."""
 
 _PREFIX = "outcome "
 
@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
         kind: see `Kind`.
         reason: why they were dropped or unreadable, what was changed, or the name of the benchmark; "" for `kept`.
         documents: how many.
-        bytes: their UTF-8 bytes before the step; of `changed`, the bytes taken out or replaced.
+        bytes: their UTF-8 bytes before the step; of `changed`, the bytes removed or replaced.
     """
 
     filter: str
@@ -55,8 +55,8 @@ def outcomes(filter: str, totals: Mapping[str, int]) -> Iterator[Outcome]:
         totals: the total of each statistic of the step by label; labels that are no outcomes are left out.
     """
     for label, documents in totals.items():
-        if (found := _decode(label)) and found[3] == "documents":
-            source, kind, reason, _ = found
+        if (key := _decode(label)) and key[3] == "documents":
+            source, kind, reason, _ = key
             size = totals.get(_encode(source, kind, reason, "bytes"), 0)
             yield Outcome(filter, source, kind, reason, documents, size)
 

@@ -180,7 +180,7 @@ def test_the_card_says_what_became_of_every_document(corpus: Path) -> None:
     assert tales["documents"] == len([i for i in documents(corpus) if i.startswith("t")])
     of_tales = decisions(card)["tales"]
     assert of_tales.total() == 34 and of_tales["exact copy"] == of_tales["near-duplicate"] == 1
-    assert card["benchmarks"]["trains"] == {"items": 1, "passages": 1, "too short": 0, "found": {"notes": 1}}
+    assert card["benchmarks"]["trains"] == {"items": 1, "passages": 1, "too short": 0, "documents": {"notes": 1}}
     assert card["clusters"]["removed"] == 1
 
 

@@ -19,7 +19,7 @@ TEXTS = ["A mill by the river.", "民法典第一条", "the same word the same w
 
 def test_bits_are_those_of_a_plain_pass(run: Path, tokenizer: Tokenizer, log_probabilities: LogProbabilities) -> None:
     scoring = resolve_checkpoint(Scoring(str(run), "chosen", max_tokens=24, batch_size=2))
-    assert scoring.step == 5, "the newest checkpoint"
+    assert scoring.step == 5, "the latest checkpoint"
     found = list(load_scorer(scoring)(iter(TEXTS)))
     decoder = load_decoder(run).decoder
     for text, bits in zip(TEXTS, found, strict=True):

@@ -1,4 +1,4 @@
-"""Reading documents: what is accepted, and what each bad input is told."""
+"""Reading documents: accepted input, and the message for each bad input."""
 
 import gzip
 import json

@@ -45,12 +45,12 @@ class Signer:
 
     def sign(self, text: str) -> np.ndarray | None:
         """Returns the signature of a text, or None if it has no letter or digit."""
-        found = tokens(text)
-        if not len(found.hashes):
+        hashed = tokens(text)
+        if not len(hashed.hashes):
             return None
-        mostly_han = 2 * np.count_nonzero(found.is_han) >= len(found.is_han)
+        mostly_han = 2 * np.count_nonzero(hashed.is_han) >= len(hashed.is_han)
         n = self._config.ngram_chars if mostly_han else self._config.ngram_words
-        high = (ngrams(found.hashes, n) >> np.uint64(32)).astype(np.uint32)
+        high = (ngrams(hashed.hashes, n) >> np.uint64(32)).astype(np.uint32)
         least = np.full(len(self._factors), 0xFFFFFFFF, np.uint32)
         for start in range(0, len(high), _BLOCK):
             hashed = high[start : start + _BLOCK] * self._factors

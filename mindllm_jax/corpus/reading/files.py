@@ -22,7 +22,7 @@ def raw_files(inputs: Sequence[str]) -> list[str]:
     """
     if not inputs:
         raise ValueError("no input files are given; name files, folders or globs")
-    found: set[str] = set()
+    paths: set[str] = set()
     unknown: list[str] = []
     for name in inputs:
         fs, path = file_system(name)
@@ -45,7 +45,7 @@ def raw_files(inputs: Sequence[str]) -> list[str]:
         if not files:
             raise FileNotFoundError(f"no files at {name}: {hint}")
         local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-        found.update(file if local else fs.unstrip_protocol(file) for file in files)
+        paths.update(file if local else fs.unstrip_protocol(file) for file in files)
     if unknown:
         counts = Counter(suffix(file) for file in unknown)
         kinds = ", ".join(f"{count} x {'.' + kind if kind else 'no suffix'}" for kind, count in counts.most_common(8))
@@ -53,7 +53,7 @@ def raw_files(inputs: Sequence[str]) -> list[str]:
             f"the folders hold {len(unknown)} files of unknown kinds ({kinds}), such as {min(unknown)}; move them away,"
             f" or name what to read with a glob (known are {', '.join(SUFFIXES)}, plain or compressed)"
         )
-    return sorted(found)
+    return sorted(paths)
 
 
 def file_system(name: str) -> tuple[Any, str]:

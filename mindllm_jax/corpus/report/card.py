@@ -158,7 +158,13 @@ def _distributions(total: Mapping[str, SourceSummary]) -> list[Figure]:
 
 def _contamination(benchmarks: Mapping[str, Any]) -> Table:
     rows: list[list[Cell]] = [
-        [name, counts["items"], counts["too short"], sum(counts["found"].values()), _largest(counts["found"].items())]
+        [
+            name,
+            counts["items"],
+            counts["too short"],
+            sum(counts["documents"].values()),
+            _largest(counts["documents"].items()),
+        ]
         for name, counts in benchmarks.items()
     ]
     return Table(("benchmark", "items", "too short to look for", "documents with items", "largest sources"), rows)
@@ -166,7 +172,7 @@ def _contamination(benchmarks: Mapping[str, Any]) -> Table:
 
 def _scores(scores: Mapping[str, Any]) -> Table:
     columns = ("source", "documents scored", "10th percentile", "median", "90th percentile")
-    rows = [[source, found["documents"], *found["quantiles"]] for source, found in scores.items()]
+    rows = [[source, score["documents"], *score["quantiles"]] for source, score in scores.items()]
     return Table(columns, rows, "under the model of Scoring.run, before documents were chosen by them")
 
 

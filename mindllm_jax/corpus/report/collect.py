@@ -66,9 +66,9 @@ def _total(statistic: Any) -> Any:
 def _benchmarks(file: Path, counted: list[Outcome]) -> dict[str, Any]:
     if not file.exists():
         return {}
-    found: dict[str, Counter[str]] = defaultdict(Counter)
+    documents: dict[str, Counter[str]] = defaultdict(Counter)
     for outcome in counted:
         if outcome.kind == "benchmark item":
-            found[outcome.reason][outcome.source] += outcome.documents
+            documents[outcome.reason][outcome.source] += outcome.documents
     items = json.loads(file.read_text("utf-8"))
-    return {name: {**counts, "found": dict(found[name])} for name, counts in items.items()}
+    return {name: {**counts, "documents": dict(documents[name])} for name, counts in items.items()}

@@ -82,12 +82,12 @@ class Summary(PipelineStep):
 
 def read_summaries(folder: DataFolderLike) -> Summaries:
     """Reads the summaries of all shards, merged by language and source."""
-    found: list[dict[str, Any]] = []
+    read: list[dict[str, Any]] = []
     shards = get_datafolder(folder)
     for name in shards.list_files(glob_pattern="*.json"):
         with shards.open(name) as file:
-            found += json.load(file)
-    return from_rows(found)
+            read += json.load(file)
+    return from_rows(read)
 
 
 def entropy(text: str) -> float:

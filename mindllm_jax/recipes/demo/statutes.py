@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mindllm_jax.text.documents import Document
 
-# Without superseded versions and laws that a code took over almost word for word: otherwise text held out under one name
-# would be trained on under another.
+# Without superseded versions and laws that a code took over almost word for word: otherwise text held out under one
+# name would be trained on under another.
 _IN_FORCE = ("现行有效", "已被修改")
 
 

@@ -1,4 +1,4 @@
-"""Encodings are told apart, and what cannot be told is not guessed."""
+"""Encodings are detected, and unknown ones are not guessed."""
 
 import json
 
