@@ -34,7 +34,7 @@ def test_urls(tree):
 
 def test_a_missing_input_raises(tree):
     (tree / "empty").mkdir()
-    for name, told in [("no", "it does not exist"), ("*.gz", r"write \*\* for"), ("empty", "folder holds no files")]:
+    for name, told in [("no", "it does not exist"), ("*.gz", r"write \*\* for"), ("empty", "folder has no files")]:
         with pytest.raises(FileNotFoundError, match=f"no files at .*: .*{told}"):
             names(tree, name)
     with pytest.raises(ValueError, match="no input files are given"):
