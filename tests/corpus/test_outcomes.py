@@ -1,4 +1,4 @@
-"""Outcomes survive their encoding in datatrove's statistics, whatever a source or a reason is called."""
+"""Outcomes survive their encoding in datatrove's statistics, for sources and reasons of any name."""
 
 import json
 from pathlib import Path

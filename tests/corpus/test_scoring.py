@@ -1,4 +1,4 @@
-"""Documents chosen by a score: which part of its source each is in, what is kept of it, and the files that come out."""
+"""Documents chosen by score: the parts of a source, the kept shares, and the files written."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def rows(folder: Path) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in map(json.loads, lines)}
 
 
-def test_the_least_surprising_quarter_of_each_source_goes(config: CleanCorpus) -> None:
+def test_the_quarter_with_the_fewest_bits_per_token_is_dropped(config: CleanCorpus) -> None:
     folder = Path(config.output)
     kept, gone = rows(Path(config.scoring.output) / "documents"), rows(Path(config.scoring.output) / "dropped")
     assert kept.keys() == {f"tales{n}" for n in range(110, 140)} | {"alone777"}, "one document alone is in the middle"
@@ -152,7 +152,7 @@ def test_a_diverged_model_raises(config: CleanCorpus, tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 7))
-def test_parts_are_equal_but_for_what_is_alike(
+def test_parts_are_equal_up_to_ties(
     tmp_path_factory: pytest.TempPathFactory, hundredths: list[int], count: int
 ) -> None:
     folder = tmp_path_factory.mktemp("parts")

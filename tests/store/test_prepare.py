@@ -1,4 +1,4 @@
-"""Files into a store: which files make a source, and bad input ends with a message that names it."""
+"""Files into a store: the files of a source, and messages that name bad input."""
 
 import gzip
 import json
@@ -104,7 +104,7 @@ def test_bad_input(config: Prepare, files: dict[str, str | bytes], message: str)
         prepare_data(config(files))
 
 
-def test_what_is_missing(config: Prepare, tmp_path: Path) -> None:
+def test_missing_files_raise(config: Prepare, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no tokenizer .*none\.model"):
         prepare_data(config({"1.jsonl": line("1")}, tokenizer=str(tmp_path / "none.model")))
     with pytest.raises(ValueError, match=r"PrepareData\.held_out must be at least 0 and below 1, not 1\.0"):

@@ -85,7 +85,7 @@ def test_what_differs_differs(a: str, b: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n", "，。！？", "😀👨‍👩‍👧", "\U0010ffff"])
-def test_nothing_to_hash(text: str) -> None:
+def test_no_tokens(text: str) -> None:
     found = tokens(text)
     assert not any(map(len, found))
     assert not len(ngrams(found.hashes, 5))

@@ -1,4 +1,4 @@
-"""Items of benchmarks in long documents, however they are written there."""
+"""Benchmark items in long documents, in any spelling."""
 
 import json
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_dropped(applied, folder, config) -> None:
 
 
 @pytest.mark.parametrize("text", ["\n".join(LINES), " \n" + "\n".join(PROSE) + "\n\n", "", "😀", CHINESE[:12], "太短"])
-def test_without_an_item_nothing_changes(applied, folder, config, text: str) -> None:
+def test_a_text_without_an_item_is_unchanged(applied, folder, config, text: str) -> None:
     reason, document = applied(Decontaminate(folder, config), text)
     assert (reason, document.text) == (None, text) and "benchmarks" not in document.metadata
 
@@ -112,7 +112,7 @@ def test_all_too_short(tmp_path: Path) -> None:
     assert contamination(ENGLISH, index, config) == ([], set())
 
 
-def test_settings_that_make_no_sense() -> None:
+def test_invalid_settings_raise() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         Decontamination(ngram_words=1)
     for share in (0.0, 1.5):

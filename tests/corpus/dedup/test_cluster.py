@@ -1,4 +1,4 @@
-"""Which of near-duplicates stays."""
+"""The selection among near-duplicates."""
 
 import json
 from pathlib import Path
@@ -65,6 +65,6 @@ def test_pairs_with_others_between_them_are_found(tmp_path: Path) -> None:
     assert removed(tmp_path, [[(x, "a") for x in texts]], config) == {(0, 5)}
 
 
-def test_nothing_in_nothing_out(tmp_path: Path) -> None:
+def test_no_pairs(tmp_path: Path) -> None:
     assert removed(tmp_path / "1", [[], []], MinHash()) == set()
     assert removed(tmp_path / "2", [[("", "a"), ("…", "a"), ("", "a")]], MinHash()) == set()

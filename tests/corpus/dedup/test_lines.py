@@ -95,7 +95,7 @@ def test_headings_and_rules_are_no_boilerplate_by_themselves(tmp_path: Path) -> 
     assert left(tmp_path / "2", [around])[0] == expected, "a rule between two lines of a menu goes with them"
 
 
-def test_words_that_the_next_line_goes_on_from_stay(tmp_path: Path) -> None:
+def test_first_words_of_a_sentence_in_the_next_line_stay(tmp_path: Path) -> None:
     texts = [f"Home\nAbout\nThe\nfunction{name} () is new." for name in "pqr"]
     assert left(tmp_path, [texts])[0] == [f"The\nfunction{name} () is new." for name in "pqr"]
     small = [f"home\nabout\ncontact\nthe text of {name}" for name in "pqr"]
@@ -108,7 +108,7 @@ def test_sources_that_are_kept(tmp_path: Path) -> None:
     assert left(tmp_path / "2", [texts], keep_sources=("b",))[0] != texts
 
 
-def test_partitions_change_nothing(tmp_path: Path) -> None:
+def test_the_number_of_partitions_does_not_matter(tmp_path: Path) -> None:
     shards = [[f"Home\nAbout\nText {name}.\n{LONG}" for name in half] for half in ("pq", "rst")]
     one, many = (
         left(tmp_path / str(parts), shards, partitions=parts, min_lone_chars=1000, max_copied_share=1.0)
@@ -117,7 +117,7 @@ def test_partitions_change_nothing(tmp_path: Path) -> None:
     assert one == many == [[f"Text p.\n{LONG}".strip(), "Text q."], ["Text r.", "Text s.", "Text t."]]
 
 
-def test_settings_that_cannot_be() -> None:
+def test_invalid_settings_raise() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         Repeats(min_run_lines=1)
     with pytest.raises(ValueError, match="partitions"):

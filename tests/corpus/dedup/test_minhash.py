@@ -1,4 +1,4 @@
-"""Signatures: what leaves no trace in them, what they estimate, and that datatrove reads them."""
+"""Signatures: their invariances, the similarity they estimate, and their format."""
 
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def test_datatrove_reads_the_buckets(tmp_path: Path) -> None:
             assert signature is not None and x.sig == tuple(signature[2 * bucket : 2 * bucket + 2].tolist())
 
 
-def test_settings_that_cannot_be() -> None:
+def test_invalid_settings_raise() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         MinHash(ngram_words=0)
     with pytest.raises(ValueError, match="similarity"):

@@ -1,4 +1,4 @@
-"""What surrounds a text goes, its characters are mended, its paragraphs stay."""
+"""Format strips boilerplate, normalises characters and keeps paragraphs."""
 
 import json
 import time
@@ -34,7 +34,7 @@ def test_twice_is_once(text: str) -> None:
         assert formatted(once) == (None, once)
 
 
-def test_what_goes_on_and_on_is_dropped() -> None:
+def test_endlessly_nested_markup_is_dropped() -> None:
     assert formatted("[" * 40 + "a" + "](/x)" * 40)[0] == "nested markup"
     assert formatted("[" * 3 + "a" + "](/x)" * 3) == (None, "a")
 
@@ -64,7 +64,7 @@ BODY = "The first paragraph.\n\nThe second one,\nwith two lines."
         "\r\n{}   \n\n\n\n\n",
     ],
 )
-def test_what_stands_around_goes(around: str) -> None:
+def test_boilerplate_is_removed(around: str) -> None:
     assert formatted(around.format(BODY)) == (None, BODY)
 
 
@@ -101,7 +101,7 @@ def test_references_become_their_words() -> None:
         "It was a hit.[^1]\n\n[^1]: #1 in the charts of 1984.",
     ],
 )
-def test_what_only_looks_like_a_reference_stays(text: str) -> None:
+def test_lookalikes_of_references_stay(text: str) -> None:
     kept = text.split("\n", 1)[1] if text.startswith(("[1]", "[#]")) else text
     assert formatted(text) == (None, kept)
 
@@ -202,7 +202,7 @@ def test_residue_of_a_source() -> None:
         "👨‍👩‍👧 𠮷野家 è",
     ],
 )
-def test_what_is_text_stays(text: str) -> None:
+def test_text_stays(text: str) -> None:
     assert formatted(text) == (None, text)
 
 

@@ -1,4 +1,4 @@
-"""Which language a text is in, and what a source that declares another is called."""
+"""Language detection, and the source of documents in another language than declared."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Documents with words of a list."""
+"""Documents with entries of a word list."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_different_entries_are_counted(applied, entries: str, text: str, count: 
         assert applied(Lexicon(entries, count), text)[0] == "lexicon entries"
 
 
-def test_lists_of_nothing(tmp_path: Path) -> None:
+def test_empty_lists_raise(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Lexicon(str(tmp_path / "absent"))
     (tmp_path / "empty").write_text("# nothing\n\n")

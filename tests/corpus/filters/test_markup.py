@@ -1,4 +1,4 @@
-"""HTML, wiki markup and written-out records as text."""
+"""HTML, wiki markup and dumped records to text."""
 
 import pytest
 

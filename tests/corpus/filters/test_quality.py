@@ -1,4 +1,4 @@
-"""Each rule of quality at its bound, and prose that passes them all."""
+"""Each quality rule at its threshold, and prose that passes all rules."""
 
 from collections.abc import Iterable
 
