@@ -1,8 +1,8 @@
-"""What cleaning is worth: a small model on clean and on raw text at equal tokens, judged on clean held-out text.
+"""Compares a small model trained on clean text with one trained on raw text, on clean held-out text.
 
-Both sides have the same tokenizer, settings, seeds and proportion of languages; what is held out is held out of both,
-by the hash of the document's id. Raw text keeps its copies, so the raw side may have seen near-duplicates of held-out
-documents: that favours it. Needs the store of configs/data/real_bilingual.gin. What was finished is not done again.
+Both sides have the same tokenizer, tokens, settings, seeds and proportion of languages; the same documents are held
+out, by the hash of the id. Raw text keeps its copies, so the raw side may have seen near-duplicates of held-out
+documents: that favours it. Needs the store of configs/data/real_bilingual.gin. Finished runs are not repeated.
 python benchmarks/cleaning.py --raw ../shared/data/pretrain --markdown docs/results/cleaning.md
 """
 
@@ -26,7 +26,7 @@ LENGTH, ROWS = 256, 16
 
 
 def main() -> None:
-    """Trains both sides with each seed and prints and writes what they reach."""
+    """Trains both sides with each seed, prints and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=Path, required=True, help="the folder of raw files that the store was made of")
     parser.add_argument("--prepared", type=Path, default=Path("runs/data/real_bilingual"))
@@ -47,18 +47,18 @@ def main() -> None:
         "PrepareData.on_bad=skip",
     )
     stores = {"clean": arguments.prepared / "store", "raw": raw_store}
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in stores}
+    results: dict[str, list[dict[str, float]]] = {side: [] for side in stores}
     for seed in range(arguments.seeds):
         for side, store in stores.items():
             folder = arguments.runs / f"{side}_{seed}_{arguments.steps}"
-            found[side].append(bits_per_byte(folder, store, stores["clean"], seed, arguments.steps))
-            print(f"{side}, seed {seed}: {found[side][-1]}", flush=True)
+            results[side].append(bits_per_byte(folder, store, stores["clean"], seed, arguments.steps))
+            print(f"{side}, seed {seed}: {results[side][-1]}", flush=True)
     if arguments.markdown:
-        write_text(arguments.markdown, page(found, arguments))
+        write_text(arguments.markdown, page(results, arguments))
 
 
 def bits_per_byte(run: Path, store: Path, held_out: Path, seed: int, steps: int) -> dict[str, float]:
-    """Trains, and measures by language on the held-out documents of another store."""
+    """Trains a model; returns bits per byte by language on the held-out documents of a store."""
     done = run / "evaluation/eval.json"
     if not done.exists():
         launch(
@@ -70,7 +70,7 @@ def bits_per_byte(run: Path, store: Path, held_out: Path, seed: int, steps: int)
             f"Loop.steps={steps}",
             f"Loop.global_batch_size={ROWS}",
             f"Loop.evaluate_every={steps}",
-            "Model.compute_dtype=float32",  # whatever is the fastest here
+            "Model.compute_dtype=float32",  # the same on every processor
             "Optimizer.name=muon",
             "Optimizer.peak_learning_rate=1.5e-2",
             "Optimizer.warmup_steps=30",
@@ -89,21 +89,21 @@ def launch(entry: str, *values: str, gin: str = "", workdir: Path | None = None)
     subprocess.run(words, cwd=ROOT, check=True)
 
 
-def page(found: dict[str, list[dict[str, float]]], arguments: argparse.Namespace) -> str:
-    """The results as Markdown."""
+def page(results: dict[str, list[dict[str, float]]], arguments: argparse.Namespace) -> str:
+    """Returns the results as Markdown."""
     rows: list[list[Cell]] = []
-    for lang in sorted(found["clean"][0]):
-        sides = [[run[lang] for run in found[side]] for side in ("clean", "raw")]
+    for lang in sorted(results["clean"][0]):
+        sides = [[run[lang] for run in results[side]] for side in ("clean", "raw")]
         differences = [clean - raw for clean, raw in zip(*sides, strict=True)]
         spread = statistics.stdev(differences) if len(differences) > 1 else None
         rows.append([lang, *map(statistics.mean, sides), statistics.mean(differences), spread])
-    table = Table(("language", "trained on clean", "trained on raw", "difference", "its standard deviation"), rows)
+    table = Table(("language", "trained on clean", "trained on raw", "difference", "standard deviation"), rows)
     model, tokens = "ladder_3m (2.7M parameters)", arguments.steps * ROWS * LENGTH
     return (
         "# Clean against raw text\n\n"
         f"Rebuilt by `python benchmarks/cleaning.py --raw {arguments.raw} --steps {arguments.steps} --seeds"
-        f" {arguments.seeds} --markdown docs/results/cleaning.md`, which says what is compared. {model}, {tokens:,}"
-        f" tokens a run, {arguments.seeds} seeds, two CPU cores, {date.today()}, commit"
+        f" {arguments.seeds} --markdown docs/results/cleaning.md`, which documents the comparison. {model}, {tokens:,}"
+        f" tokens per run, {arguments.seeds} seeds, two CPU cores, {date.today()}, commit"
         f" {git_sha()[:7]}. Bits per byte of clean held-out documents; the difference is by seed.\n\n"
         f"{table.markdown()}"
     )

@@ -1,18 +1,18 @@
-"""Items of benchmarks hidden in real documents: how many are found, and how many clean documents are flagged.
+"""Measures the detection of benchmark items hidden in real documents, and the share of clean documents flagged.
 
 python benchmarks/contamination.py [--data ../shared/data/pretrain] [--benchmarks ../shared/data/eval] [--items 50]
-    [--seed 1] [--words N] [--characters N] [--share S] [--markdown FILE]
+    [--seed 1] [--ngram_words N] [--ngram_chars N] [--min_ngram_share S] [--markdown FILE]
 
-Items are drawn evenly over the benchmarks, then over their items that are long enough to be looked for (the rest are
-counted). Each stands with its question, choices and answer in a document in which nothing was found before, of its
-own language, and again in one of the other: as a paragraph of its own or in the middle of one. Before that its spacing
-and punctuation change: blanks doubled or, between Chinese characters, put in; signs half-width for full-width and the
-other way, every fifth a blank; lines joined; letters in upper case now and then.
+Items are drawn evenly over the benchmarks, then over their items that are long enough to have an n-gram (the others are
+counted). Each is hidden with its question, choices and answer in an unflagged document of its language, and again in
+one of the other: as a paragraph or within one. Before that its spacing and punctuation change: blanks doubled or
+inserted between Chinese characters; signs half-width for full-width and vice versa, every fifth a blank; lines joined;
+some letters in upper case.
 
-Flagged is the share of the documents of the corpus in which something is found before anything is hidden. Real
-contamination is expected in the sources of statutes, which law exams quote, and of finance news, which share articles
-with data sets of finance: the share without these is of clean documents. datatrove's own block is not measured: it
-needs lighteval. Prints tables and JSON; FILE gets a twin in `.json`.
+Flagged is the share of the documents that are flagged before anything is hidden. Contamination is expected in the
+sources of statutes, which law exams quote, and of finance news, which share articles with data sets of finance: the
+share without these is of clean documents. datatrove's decontamination is not measured: it needs lighteval. Prints
+tables and JSON; FILE gets a twin in `.json`.
 """
 
 import argparse
@@ -30,7 +30,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mindllm_jax.corpus.contamination.filter import Index, build_index, contamination
+from mindllm_jax.corpus.contamination.filter import contamination
+from mindllm_jax.corpus.contamination.index import Index, build_index
 from mindllm_jax.corpus.contamination.items import benchmark_files, items
 from mindllm_jax.corpus.settings import Decontamination
 from mindllm_jax.files import write_text
@@ -55,7 +56,7 @@ class Item(NamedTuple):
 
 
 class Flagged(NamedTuple):
-    """Of a corpus: documents and those flagged, by source; the clean ones by language; bytes and seconds."""
+    """Counts of a corpus: documents and flagged ones by source, the clean ones by language, bytes and seconds."""
 
     documents: Counter[str]
     flagged: Counter[str]
@@ -65,8 +66,8 @@ class Flagged(NamedTuple):
 
 
 def flag(folder: Path, index: Index, config: Decontamination) -> Flagged:
-    """Looks for the benchmarks in all documents under `folder`."""
-    found = Flagged(Counter(), Counter(), {"zh": [], "en": []}, 0, 0.0)
+    """Decontaminates all documents in `folder`."""
+    counts = Flagged(Counter(), Counter(), {"zh": [], "en": []}, 0, 0.0)
     size, seconds = 0, 0.0
     for language in ("zh", "en"):
         for file in document_files(folder / language):
@@ -75,33 +76,33 @@ def flag(folder: Path, index: Index, config: Decontamination) -> Flagged:
                 names, _ = contamination(document.text, index, config)
                 seconds += time.process_time() - start
                 size += len(document.text.encode())
-                found.documents[document.source] += 1
+                counts.documents[document.source] += 1
                 if names:
-                    found.flagged[document.source] += 1
+                    counts.flagged[document.source] += 1
                     print(document.id, names, file=sys.stderr)
                 elif 300 <= len(document.text) <= 20_000:
-                    found.clean[language].append(document)
-    return found._replace(size=size, seconds=seconds)
+                    counts.clean[language].append(document)
+    return counts._replace(size=size, seconds=seconds)
 
 
 def draw(config: Decontamination, count: int, random: np.random.Generator) -> list[Item]:
-    """Items that are long enough, the benchmarks in turn."""
+    """Draws items that are long enough from the benchmarks in turn."""
     drawn: list[Item] = []
     files = list(benchmark_files(Path(config.benchmarks)).items())
     while len(drawn) < count:
         name, paths = files[len(drawn) % len(files)]
         rows = [row for row in items(paths[random.integers(len(paths))]) if any(row)]
         text = "\n".join(rows[random.integers(len(rows))]) if rows else ""
-        found = tokens(text)
-        han = bool(len(found.hashes)) and found.is_han.mean() >= 0.5
-        least = config.characters if han else config.words
-        if len(found.hashes) >= least and len(text) <= LONGEST:
+        hashed = tokens(text)
+        han = bool(len(hashed.hashes)) and hashed.is_han.mean() >= 0.5
+        length = config.ngram_chars if han else config.ngram_words
+        if len(hashed.hashes) >= length and len(text) <= LONGEST:
             drawn.append(Item(name, text, "zh" if han else "en"))
     return drawn
 
 
 def reworded(text: str, random: np.random.Generator) -> str:
-    """The text with other spacing and punctuation; every letter and digit stays."""
+    """Returns the text with other spacing and punctuation, and the same letters and digits."""
     pieces = []
     for character, counts in zip(text, canonical()[codepoints(text)] > 0, strict=True):
         chance = random.random()
@@ -116,7 +117,7 @@ def reworded(text: str, random: np.random.Generator) -> str:
 
 
 def hidden(item: Item, document: Document, random: np.random.Generator) -> str:
-    """The document with the item in it, between two paragraphs or, one time in two, within one."""
+    """Returns the document with the item between two paragraphs or, one time in two, within one."""
     text = reworded(item.text, random)
     if random.random() < 0.5:
         lines = document.text.split("\n")
@@ -127,34 +128,36 @@ def hidden(item: Item, document: Document, random: np.random.Generator) -> str:
 
 
 def main() -> None:
-    """Indexes, flags, hides and prints."""
+    """Indexes, flags, hides, prints and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/pretrain"), help="has folders zh and en")
     parser.add_argument("--benchmarks", default="../shared/data/eval", help="the raw files")
     parser.add_argument("--items", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     for field in fields(Decontamination):
-        if field.name in ("words", "characters", "share"):
+        if field.name in ("ngram_words", "ngram_chars", "min_ngram_share"):
             parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
     parser.add_argument("--markdown", type=Path, help="a file for the tables")
     arguments = parser.parse_args()
-    config = Decontamination(arguments.benchmarks, arguments.words, arguments.characters, arguments.share)
+    config = Decontamination(
+        arguments.benchmarks, arguments.ngram_words, arguments.ngram_chars, arguments.min_ngram_share
+    )
     index, counts = build_index(config)
-    found, random = flag(arguments.data, index, config), np.random.default_rng(arguments.seed)
+    corpus, random = flag(arguments.data, index, config), np.random.default_rng(arguments.seed)
     drawn = draw(config, arguments.items, random)
     hits: dict[str, int] = {}
     for where in ("own", "other"):
         hits[where] = 0
         for item in drawn:
             language = item.language if where == "own" else {"zh": "en", "en": "zh"}[item.language]
-            documents = found.clean[language]
+            documents = corpus.clean[language]
             text = hidden(item, documents[random.integers(len(documents))], random)
             names, _ = contamination(text, index, config)
             hits[where] += item.benchmark in names
             if item.benchmark not in names:
                 print(f"missed in the {where} language: {item}", file=sys.stderr)
-    total, clean = found.documents.total(), sum(found.documents[s] for s in found.documents if s not in CONTAMINATED)
-    flagged = found.flagged.total(), sum(found.flagged[s] for s in found.flagged if s not in CONTAMINATED)
+    total, clean = corpus.documents.total(), sum(corpus.documents[s] for s in corpus.documents if s not in CONTAMINATED)
+    flagged = corpus.flagged.total(), sum(corpus.flagged[s] for s in corpus.flagged if s not in CONTAMINATED)
     command = shlex.join(["python", "benchmarks/contamination.py", *sys.argv[1:]])
     results = {
         f"of {len(drawn)} items found in a document of their language": hits["own"],
@@ -164,17 +167,18 @@ def main() -> None:
         "clean documents": clean,
         "clean flagged, %": 100 * flagged[1] / clean,
         "items of the benchmarks": sum(row["items"] for row in counts.values()),
-        "items too short to look for": sum(row["too short"] for row in counts.values()),
-        "MB/s": found.size / 1e6 / found.seconds,
+        "items too short for an n-gram": sum(row["too short"] for row in counts.values()),
+        "MB/s": corpus.size / 1e6 / corpus.seconds,
     }
     text = (
-        f"# Contamination\n\nRebuilt by `{command}`, which says what the rows mean; numpy"
-        f" {importlib.metadata.version('numpy')}; {len(os.sched_getaffinity(0))} CPU cores; {date.today()}; runs of"
-        f" {config.words} words or {config.characters} characters, {config.share:g} of an item's.\n\n"
+        f"# Contamination\n\nRebuilt by `{command}`, which documents the rows; numpy"
+        f" {importlib.metadata.version('numpy')}; {len(os.sched_getaffinity(0))} CPU cores; {date.today()};"
+        f" {config.ngram_words}-grams of words or {config.ngram_chars}-grams of characters, {config.min_ngram_share:g}"
+        " of an item's.\n\n"
     )
     shown = [(name, f"{value:,.4g}" if isinstance(value, float) else f"{value:,}") for name, value in results.items()]
     text += Table(("", ""), shown).markdown()
-    rows = [(s, found.documents[s], n, 100 * n / found.documents[s]) for s, n in found.flagged.most_common()]
+    rows = [(s, corpus.documents[s], n, 100 * n / corpus.documents[s]) for s, n in corpus.flagged.most_common()]
     text += "\n" + Table(("source", "documents", "flagged", "%"), rows, "Sources with documents flagged.").markdown()
     print(text)
     print(json.dumps(results))

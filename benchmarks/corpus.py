@@ -1,16 +1,15 @@
-"""The speed of the blocks and stages that clean text, beside datatrove's own on the same text in the same run.
+"""Measures the speed of the cleaning filters and pipeline stages, beside datatrove's on the same text in the same run.
 
 python benchmarks/corpus.py [--data ../shared/data/pretrain] [--seconds 2] [--languages zh,en] [--stock]
     [--benchmarks ../shared/data/eval] [--end_to_end] [--markdown FILE]
 
-MB of UTF-8 text a second of one core's processor time. Each block goes over documents drawn evenly from all files of
-a language, once or more, until --seconds have passed, after some that do not count. With --stock datatrove's go over
-the same documents, as far as they come in that time: it needs spaCy (`pip install spacy`, words of Chinese by jieba)
-and an xxhash before 4, because datatrove 0.10 hands it strings. Decontamination is measured where --benchmarks is
-given; datatrove's needs lighteval and is left out. Every block sees all documents, also those that another
-would drop. With --end_to_end the whole pipeline goes over all of the raw files, a stage in a process and a task at a
-time: seconds of processor time, and the peak memory of that one worker, with the raw files as they are and joined to
-one a language. Prints tables and JSON; FILE gets a twin in `.json`.
+MB of UTF-8 text per second of one core's processor time. After a warm-up, each filter reads documents drawn evenly from
+all files of a language until --seconds have passed, also those that another filter would drop. With --stock datatrove's
+filters read the same documents in the same time: this needs spaCy (`pip install spacy`), which splits Chinese with
+jieba, and an xxhash before 4, because datatrove 0.10 passes it strings. Decontamination is measured with --benchmarks;
+datatrove's needs lighteval and is not measured. With --end_to_end the pipeline reads all raw files, a stage in a
+process and a task at a time: seconds of processor time and peak memory of that worker, with the raw files as they are
+and joined to one per language. Prints tables and JSON; FILE gets a twin in `.json`.
 """
 
 import argparse
@@ -35,7 +34,8 @@ from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
 from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
 from datatrove.pipeline.formatters.pii import PIIFormatter
 
-from mindllm_jax.corpus.contamination.filter import Decontaminate, WriteIndex
+from mindllm_jax.corpus.contamination.filter import Decontaminate
+from mindllm_jax.corpus.contamination.index import WriteIndex
 from mindllm_jax.corpus.dedup.exact import exact_config
 from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats
 from mindllm_jax.corpus.dedup.minhash import Signatures
@@ -50,34 +50,34 @@ from mindllm_jax.reporting.tables import Table
 from mindllm_jax.text.documents import document_files, read_documents
 
 MEGABYTES = 8
-"""Text of a language."""
+"""Text per language."""
 LONGEST = 100_000
-"""Characters of a document."""
+"""Characters of a document at most."""
 TAGS = {"zh": "cmn", "en": "eng"}
 
 Step = Callable[[Iterator[Document]], Any]
-"""Takes documents to their end."""
+"""Reads documents to their end."""
 
 
 def sample(folder: Path, language: str, megabytes: float) -> list[Document]:
-    """Documents of a language, evenly from each file, in the order of a shuffle."""
+    """Returns shuffled documents of a language, evenly from each file."""
     random, files = np.random.default_rng(1), document_files(folder / language)
-    found = []
+    sampled = []
     for file in files:
         documents = [x for x in read_documents(file, on_bad="skip") if len(x.text) <= LONGEST]
         size = 0
         for place in random.permutation(len(documents)):
             document = documents[place]
             metadata = {"source": document.source, "lang": language, "url": ""}
-            found.append(Document(document.text, document.id, metadata=metadata))
+            sampled.append(Document(document.text, document.id, metadata=metadata))
             size += len(document.text.encode())
             if size > megabytes * 1e6 / len(files):
                 break
-    return [found[place] for place in random.permutation(len(found))]
+    return [sampled[place] for place in random.permutation(len(sampled))]
 
 
 def speed(step: Step, documents: list[Document], seconds: float) -> float:
-    """MB a second of processor time; over the documents once or, if that is short, again, and not beyond the time."""
+    """Returns MB per second of processor time over the documents, repeated or cut to fill the time."""
     size, start = 0, 0.0
 
     def copies() -> Iterator[Document]:
@@ -94,8 +94,8 @@ def speed(step: Step, documents: list[Document], seconds: float) -> float:
     return size / 1e6 / (time.process_time() - start)
 
 
-def block(step: Any) -> Step:
-    """A filter or formatter as a step; what it yields is thrown away."""
+def exhaust(step: Any) -> Step:
+    """Returns a step that runs a filter or formatter and discards its output."""
 
     def run(documents: Iterator[Document]) -> None:
         for _ in step.run(documents):
@@ -105,39 +105,39 @@ def block(step: Any) -> Step:
 
 
 def ours(language: str, folder: Path, benchmarks: Path | None) -> Iterator[tuple[str, Step]]:
-    """Names and steps."""
-    yield "markup", block(Markup())
-    yield "format", block(Format())
-    yield "language", block(Language())
-    yield "quality", block(Quality(QualityRules()))
-    yield "privacy", block(Privacy())
+    """Yields our steps by name."""
+    yield "markup", exhaust(Markup())
+    yield "format", exhaust(Format())
+    yield "language", exhaust(Language())
+    yield "quality", exhaust(Quality(QualityRules()))
+    yield "privacy", exhaust(Privacy())
     if benchmarks:
         config = Decontamination(str(benchmarks))
         if not (folder / "index/index.npz").exists():
             WriteIndex(f"{folder}/index", config).run()
-        yield "decontaminate", block(Decontaminate(f"{folder}/index", config))
+        yield "decontaminate", exhaust(Decontaminate(f"{folder}/index", config))
     yield "exact signatures", ExactDedupSignature(f"{folder}/exact", config=exact_config()).run
     yield "lines: count", CountLines(f"{folder}/lines", Repeats()).run
     for part in range(Repeats().partitions):
         FindRepeats(f"{folder}/lines", f"{folder}/found", Repeats()).run(None, part)
-    yield "lines: drop", block(DropRepeats(f"{folder}/found", Repeats()))
+    yield "lines: drop", exhaust(DropRepeats(f"{folder}/found", Repeats()))
     yield "MinHash signatures", Signatures(f"{folder}/signatures", MinHash()).run
 
 
 def stock(language: str, folder: Path) -> Iterator[tuple[str, list[tuple[str, Step]]]]:
-    """datatrove's steps, by the name of ours that does what they do."""
+    """Yields datatrove's steps by the name of our step for the same task."""
     from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
 
     tag = TAGS[language]
     yield (
         "quality",
         [
-            ("GopherQualityFilter", block(GopherQualityFilter(language=tag))),
-            ("GopherRepetitionFilter", block(GopherRepetitionFilter(language=tag))),
-            ("C4QualityFilter", block(C4QualityFilter(language=tag))),
+            ("GopherQualityFilter", exhaust(GopherQualityFilter(language=tag))),
+            ("GopherRepetitionFilter", exhaust(GopherRepetitionFilter(language=tag))),
+            ("C4QualityFilter", exhaust(C4QualityFilter(language=tag))),
         ],
     )
-    yield "privacy", [("PIIFormatter", block(PIIFormatter()))]
+    yield "privacy", [("PIIFormatter", exhaust(PIIFormatter()))]
     config = ExactDedupConfig(content_getter=_text)
     yield "exact signatures", [("ExactDedupSignature", ExactDedupSignature(f"{folder}/stock", config=config).run)]
     signatures = MinhashDedupSignature(f"{folder}/stock_signatures", language=tag)
@@ -145,20 +145,20 @@ def stock(language: str, folder: Path) -> Iterator[tuple[str, list[tuple[str, St
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures, prints and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/pretrain"), help="has folders zh and en")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of a block")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per filter")
     parser.add_argument("--languages", default="zh,en")
-    parser.add_argument("--stock", action="store_true", help="also datatrove's own blocks")
-    parser.add_argument("--benchmarks", type=Path, help="raw files to look for")
-    parser.add_argument("--end_to_end", action="store_true", help="also the whole pipeline, with its memory")
+    parser.add_argument("--stock", action="store_true", help="also datatrove's filters")
+    parser.add_argument("--benchmarks", type=Path, help="raw files of benchmarks, for decontamination")
+    parser.add_argument("--end_to_end", action="store_true", help="also the pipeline, with its memory")
     parser.add_argument("--markdown", type=Path, help="a file for the tables")
     arguments = parser.parse_args()
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("datatrove", "numpy"))
     command = shlex.join(["python", "benchmarks/corpus.py", *sys.argv[1:]])
     text = (
-        f"# The blocks that clean text\n\nRebuilt by `{command}`, which says what is measured; MB/s of one core;"
+        f"# Speed of the cleaning filters\n\nRebuilt by `{command}`, which documents the measurement; MB/s of one core;"
         f" {versions}; {len(os.sched_getaffinity(0))} CPU cores; {date.today()}.\n"
     )
     results: dict[str, list[dict[str, Any]]] = {}
@@ -170,14 +170,14 @@ def main() -> None:
             for name, step in ours(language, Path(folder), arguments.benchmarks):
                 # The first documents load tables and models.
                 step(iter(_copies(documents[:20])))
-                own = speed(step, documents, arguments.seconds)
+                ours_speed = speed(step, documents, arguments.seconds)
                 for peer, run in peers.get(name, []) or [(None, None)]:
                     if run is None:
-                        rows.append((name, own, None, None, None))
+                        rows.append((name, ours_speed, None, None, None))
                     else:
                         run(iter(_copies(documents[:20])))
-                        theirs = speed(run, documents, arguments.seconds)
-                        rows.append((name, own, peer, theirs, own / theirs))
+                        peer_speed = speed(run, documents, arguments.seconds)
+                        rows.append((name, ours_speed, peer, peer_speed, ours_speed / peer_speed))
                     print(language, *rows[-1], file=sys.stderr)
         size = sum(len(document.text.encode()) for document in documents) / 1e6
         columns = ("stage", "MB/s", "datatrove's", "its MB/s", "times as fast")
@@ -186,7 +186,7 @@ def main() -> None:
         results[language] = [dict(zip(columns, row, strict=True)) for row in rows]
     if arguments.end_to_end:
         folders = [arguments.data / language for language in arguments.languages.split(",")]
-        table = whole(folders, arguments.benchmarks)
+        table = pipeline(folders, arguments.benchmarks)
         text += f"\n{table.markdown()}"
         results["end to end"] = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     print(text)
@@ -196,8 +196,8 @@ def main() -> None:
         write_text(arguments.markdown.with_suffix(".json"), json.dumps(results, indent=1) + "\n")
 
 
-def whole(folders: list[Path], benchmarks: Path | None) -> Table:
-    """Seconds and memory of each stage over all raw files."""
+def pipeline(folders: list[Path], benchmarks: Path | None) -> Table:
+    """Returns seconds and memory of each stage over all raw files."""
     files = [file for folder in folders for file in document_files(folder)]
     size = sum(len(document.text.encode()) for file in files for document in read_documents(file, on_bad="skip")) / 1e6
     with tempfile.TemporaryDirectory() as work:
@@ -210,8 +210,8 @@ def whole(folders: list[Path], benchmarks: Path | None) -> Table:
     seconds = sum(stage.seconds for stage in as_they_are)
     peaks = (max(stage.megabytes for stage in measured) for measured in (as_they_are, one_each))
     rows.append(["all", None, seconds, size / seconds, *peaks])
-    columns = ("stage", "tasks", "seconds", "MB/s", "peak MB", "peak MB, a shard a language")
-    return Table(columns, rows, f"End to end: {size:.0f} MB of raw text; MB are of raw text, whatever a stage sees.")
+    columns = ("stage", "tasks", "seconds", "MB/s", "peak MB", "peak MB, one shard per language")
+    return Table(columns, rows, f"End to end: {size:.0f} MB of raw text; MB/s are of raw text for every stage.")
 
 
 def _text(document: Document) -> str:

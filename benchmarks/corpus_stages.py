@@ -1,4 +1,4 @@
-"""Every stage of the pipeline that cleans text, from raw files to documents: its time and memory with one worker."""
+"""Measures time and memory of every pipeline stage, from raw files to documents, with one worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATUS = Path("/proc/self/status")
 
 
 class Measured(NamedTuple):
-    """A stage, all of its tasks one after the other in one process: seconds of it, and its peak memory in MB."""
+    """A stage with all of its tasks in one process, one after the other: processor seconds and peak memory in MB."""
 
     stage: str
     tasks: int
@@ -29,7 +29,7 @@ class Measured(NamedTuple):
 
 
 def end_to_end(folders: Iterable[Path], benchmarks: Path | None, output: Path) -> Iterator[Measured]:
-    """Runs the pipeline over raw files, each stage in a process of its own. Raises OSError where there is no /proc."""
+    """Runs the pipeline over raw files, each stage in a separate process. Raises OSError on systems without /proc."""
     config = CleanCorpus(
         inputs=tuple(map(str, folders)),
         output=str(output),
@@ -38,22 +38,22 @@ def end_to_end(folders: Iterable[Path], benchmarks: Path | None, output: Path) -
         executor=Executor(workers=1),
     )
     for number, stage in enumerate(stages(config, raw_files(config.inputs))):
-        # A process started anew: one that is forked has its parent's memory.
+        # Spawned: a forked process has its parent's memory.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             seconds, megabytes = pool.submit(_run, config, number).result()
         yield Measured(stage.name, stage.tasks, seconds, megabytes)
 
 
 def joined(folders: Iterable[Path], output: Path) -> list[Path]:
-    """A folder for each of those given, with one shard of all of its files."""
-    made = []
+    """Writes a folder per given folder, with all of its files in one shard; returns the new folders."""
+    new_folders = []
     for folder in folders:
         shard = output / folder.name / "all.jsonl"
         shard.parent.mkdir(parents=True)
         with open(shard, "wb") as file:
             file.writelines(line.rstrip() + b"\n" for path in document_files(folder) for _, line in lines(path))
-        made.append(shard.parent)
-    return made
+        new_folders.append(shard.parent)
+    return new_folders
 
 
 def _run(config: CleanCorpus, number: int) -> tuple[float, float]:

@@ -1,19 +1,19 @@
-"""Near-duplicates planted in real text: how many are found, and how much is removed that should stay.
+"""Measures the detection of near-duplicates planted in real text: recall, and precision of what is removed.
 
 python benchmarks/planted.py [--data ../shared/data/pretrain] [--each 60] [--others 2000] [--seed 1] [--stock]
-    [--words N] [--characters N] [--buckets N] [--hashes N] [--similarity S] [--markdown FILE]
+    [--ngram_words N] [--ngram_chars N] [--buckets N] [--hashes_per_bucket N] [--min_similarity S] [--markdown FILE]
 
-Of each language, --each copies of each kind (`planted_copies.py`) stand among their originals and --others further
-documents of 500 to 8,000 characters, among them all of the sources that repeat themselves: laws with their versions,
-licences, editions of a book, repeated news. They go through the stages of the pipeline: Signatures, datatrove's
-buckets, Cluster. With --stock also through datatrove's own with its settings (runs of 5 words, 14 buckets of 8
-hashes), Chinese as `cmn`: it needs spaCy (`pip install spacy`), which splits Chinese with jieba, and
-an xxhash before 4, because datatrove 0.10 hands it strings.
+Per language, --each copies of each kind (`planted_copies.py`) are mixed with their originals and --others further
+documents of 500 to 8,000 characters, which include all sources that repeat themselves: laws with their versions,
+licences, editions of a book, repeated news. They pass the stages of the pipeline: Signatures, datatrove's buckets,
+Cluster. With --stock also datatrove's own stages with its settings (5-grams of words, 14 buckets of 8 hashes), Chinese
+as `cmn`: this needs spaCy (`pip install spacy`), which splits Chinese with jieba, and an xxhash before 4, because
+datatrove 0.10 passes it strings.
 
-Recall is the share of the planted pairs of which not both documents stay. Precision is counted over the removed
-documents that are neither original nor copy: the share of which shares half or more of its runs of five characters
-with a document that stays (Jaccard similarity 0.5; spaces, punctuation, case and script do not count). The share at 0.4
-stands below it. Seconds are of the processor, for the signatures alone. Prints tables and JSON; FILE gets a twin in
+Recall is the share of the planted pairs of which at least one document is removed. Precision is measured on the removed
+documents that are neither original nor copy: the share whose character 5-grams have a Jaccard similarity of at least
+0.5, or 0.4, with those of a kept document, ignoring spaces, punctuation, case and script. Seconds are of the processor,
+for the signatures alone. Prints tables and JSON; FILE gets a twin in
 `.json`.
 """
 
@@ -43,21 +43,21 @@ from mindllm_jax.corpus.settings import MinHash
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.text.codepoints import canonical, codepoints
-from mindllm_jax.text.ngrams import shingles
+from mindllm_jax.text.ngrams import ngrams
 
 GRAM = 5
-"""Characters in a run, for the similarity that judges what was removed."""
+"""Characters of an n-gram, for the similarity of removed and kept documents."""
 
 
-class Found(NamedTuple):
-    """What a run of the stages removed, by place in the texts, and the seconds its signatures took."""
+class Removed(NamedTuple):
+    """The removed documents by place in the texts, and the seconds for the signatures."""
 
     removed: set[int]
     seconds: float
 
 
-def ours(planted: Planted, config: MinHash, folder: Path) -> Found:
-    """Through our signatures and clusters, with datatrove's buckets."""
+def ours(planted: Planted, config: MinHash, folder: Path) -> Removed:
+    """Runs our signatures and clusters with datatrove's buckets."""
     start = time.process_time()
     Signatures(f"{folder}/signatures", config).run(_stream(planted))
     seconds = time.process_time() - start
@@ -65,11 +65,11 @@ def ours(planted: Planted, config: MinHash, folder: Path) -> Found:
         buckets = MinhashDedupBuckets(f"{folder}/signatures", f"{folder}/pairs", config=stock_config(config))
         buckets.run(None, rank, config.buckets)
     Cluster(f"{folder}/pairs", f"{folder}/signatures", f"{folder}/removed", config).run()
-    return Found(_removed(folder / "removed"), seconds)
+    return Removed(_removed(folder / "removed"), seconds)
 
 
-def stock(planted: Planted, language: str, folder: Path) -> Found:
-    """Through datatrove's own stages with its settings."""
+def stock(planted: Planted, language: str, folder: Path) -> Removed:
+    """Runs datatrove's stages with its settings."""
     from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
 
     config = MinhashConfig()
@@ -81,11 +81,11 @@ def stock(planted: Planted, language: str, folder: Path) -> Found:
     for rank in range(config.num_buckets):
         MinhashDedupBuckets(f"{folder}/signatures", f"{folder}/pairs", config=config).run(None, rank, 14)
     MinhashDedupCluster(f"{folder}/pairs", f"{folder}/removed", config).run(None)
-    return Found(_removed(folder / "removed"), seconds)
+    return Removed(_removed(folder / "removed"), seconds)
 
 
 def recall(planted: Planted, removed: set[int]) -> dict[str, float]:
-    """By kind, the share of the pairs of which not both documents stay."""
+    """Returns by kind the share of the pairs of which at least one document is removed."""
     return {
         kind: sum(bool(removed.intersection(pair)) for pair in pairs) / len(pairs)
         for kind, pairs in planted.pairs.items()
@@ -93,7 +93,7 @@ def recall(planted: Planted, removed: set[int]) -> dict[str, float]:
 
 
 def nearest(planted: Planted, removed: set[int]) -> np.ndarray:
-    """float, of each removed document that was not planted: the greatest similarity with one that stays."""
+    """Returns the greatest similarity of each removed document that was not planted with a kept one, float."""
     members = {place for pairs in planted.pairs.values() for pair in pairs for place in pair}
     sets = [_grams(text) for text in planted.texts]
     vocabulary, columns = np.unique(np.concatenate(sets), return_inverse=True)
@@ -101,16 +101,16 @@ def nearest(planted: Planted, removed: set[int]) -> np.ndarray:
     rows = np.concatenate([[0], np.cumsum(sizes)])
     matrix = csr_array((np.ones(len(columns), np.int32), columns, rows), shape=(len(sets), len(vocabulary)))
     gone = sorted(removed - members)
-    stay = sorted(set(range(len(sets))) - removed)
+    kept = sorted(set(range(len(sets))) - removed)
     if not gone:
         return np.zeros(0)
-    common = (matrix[gone] @ matrix[stay].T).toarray()
-    return (common / (sizes[gone][:, None] + sizes[stay] - common)).max(1)
+    common = (matrix[gone] @ matrix[kept].T).toarray()
+    return (common / (sizes[gone][:, None] + sizes[kept] - common)).max(1)
 
 
 def _grams(text: str) -> np.ndarray:
     points = canonical()[codepoints(text)]
-    return np.unique(shingles(points[points > 0].astype(np.uint64), GRAM))
+    return np.unique(ngrams(points[points > 0].astype(np.uint64), GRAM))
 
 
 def _stream(planted: Planted) -> Iterator[Document]:
@@ -123,11 +123,11 @@ def _removed(folder: Path) -> set[int]:
 
 
 def main() -> None:
-    """Plants, runs the stages and prints."""
+    """Plants copies, runs the stages, prints and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/pretrain"), help="has folders zh and en")
-    parser.add_argument("--each", type=int, default=60, help="copies of a kind and language")
-    parser.add_argument("--others", type=int, default=2000, help="further documents of a language")
+    parser.add_argument("--each", type=int, default=60, help="copies per kind and language")
+    parser.add_argument("--others", type=int, default=2000, help="further documents per language")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--languages", default="zh,en")
     parser.add_argument("--stock", action="store_true", help="also datatrove's own stages")
@@ -140,7 +140,7 @@ def main() -> None:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("datatrove", "numpy"))
     command = shlex.join(["python", "benchmarks/planted.py", *sys.argv[1:]])
     text = (
-        f"# Planted near-duplicates\n\nRebuilt by `{command}`, which says what the columns mean; {versions};"
+        f"# Planted near-duplicates\n\nRebuilt by `{command}`, which documents the columns; {versions};"
         f" {len(os.sched_getaffinity(0))} CPU cores; {date.today()}; {config}.\n"
     )
     results: dict[str, Any] = {}
@@ -152,18 +152,18 @@ def main() -> None:
             runs["ours"] = ours(planted, config, Path(folder) / "ours")
             if arguments.stock:
                 runs["stock"] = stock(planted, language, Path(folder) / "stock")
-        recalls = {name: recall(planted, found.removed) for name, found in runs.items()}
-        judged = {name: nearest(planted, found.removed) for name, found in runs.items()}
-        caption = f"{language}: {len(planted.texts):,} documents, {size:.1f} MB; {arguments.each} pairs of a kind."
-        found = {f"recall, {kind}": [recalls[name][kind] for name in runs] for kind in planted.pairs}
-        found |= {"others removed": [len(judged[name]) for name in runs]}
-        found |= {
+        recalls = {name: recall(planted, run.removed) for name, run in runs.items()}
+        judged = {name: nearest(planted, run.removed) for name, run in runs.items()}
+        caption = f"{language}: {len(planted.texts):,} documents, {size:.1f} MB; {arguments.each} pairs per kind."
+        figures = {f"recall, {kind}": [recalls[name][kind] for name in runs] for kind in planted.pairs}
+        figures |= {"others removed": [len(judged[name]) for name in runs]}
+        figures |= {
             f"precision at {least}": [float((judged[name] >= least).mean()) for name in runs] for least in (0.5, 0.4)
         }
-        found |= {"signatures, MB/s": [size / run.seconds for run in runs.values()]}
-        rows = [(name, *(f"{value:.3g}" for value in values)) for name, values in found.items()]
+        figures |= {"signatures, MB/s": [size / run.seconds for run in runs.values()]}
+        rows = [(name, *(f"{value:.3g}" for value in values)) for name, values in figures.items()]
         text += f"\n{Table(('', *runs), rows, caption).markdown()}"
-        results[language] = {name: dict(zip(runs, values, strict=True)) for name, values in found.items()}
+        results[language] = {name: dict(zip(runs, values, strict=True)) for name, values in figures.items()}
         print(language, json.dumps(results[language]), file=sys.stderr)
     print(text)
     print(json.dumps(results))

@@ -1,4 +1,4 @@
-"""Copies for `planted.py`: documents, and what is done to them so that a copy is a near-duplicate of a stated kind."""
+"""Makes near-duplicates of stated kinds for `planted.py`."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,25 +11,25 @@ from mindllm_jax.text.documents import Document, document_files, read_documents
 RUN = 10
 """Characters in a contiguous edit."""
 PARAGRAPH = 60
-"""Least characters of a paragraph that is moved."""
+"""Characters of a moved paragraph at least."""
 SHORTEST, LONGEST = 500, 8000
 """Characters of the documents, originals and others."""
 ALIKE_BY_NATURE = ("prc_laws", "classical_modern_zh", "finance_news_zh", "license_texts_en", "rust_book")
-"""Sources with versions and copies of their own: all of them stand among the others, no original is from them."""
+"""Sources that have versions and copies: all are among the other documents, no original is from them."""
 
 Edit = Callable[[str, "Material"], str | None]
-"""Makes a copy of a text; None where the text does not allow it."""
+"""Makes a copy of a text, or None if the text does not allow it."""
 
 
 class Material(NamedTuple):
-    """What edits draw from: a generator, and a long text of the language."""
+    """The material of edits: a random generator, and a long text of the language."""
 
     random: np.random.Generator
     pool: str
 
 
 class Planted(NamedTuple):
-    """Documents of one language, shuffled; `pairs` has by kind the places of original and copy in `texts`."""
+    """Shuffled documents of one language; `pairs` has by kind the places of original and copy in `texts`."""
 
     texts: list[str]
     sources: list[str]
@@ -93,7 +93,7 @@ KINDS: dict[str, Edit] = {
 
 
 def documents(folder: Path, languages: tuple[str, ...] = ("zh", "en")) -> Iterator[Document]:
-    """All documents of the right length under `folder`, which has a folder for each language."""
+    """Yields the documents of the right length in `folder`, which has a folder per language."""
     for language in languages:
         for file in document_files(folder / language):
             for document in read_documents(file, on_bad="skip"):
@@ -101,14 +101,14 @@ def documents(folder: Path, languages: tuple[str, ...] = ("zh", "en")) -> Iterat
                     yield document
 
 
-def plant(found: list[Document], each: int, others: int, seed: int) -> Planted:
+def plant(candidates: list[Document], each: int, others: int, seed: int) -> Planted:
     """Hides `each` copies of each kind among the originals and `others` further documents of one language."""
     random = np.random.default_rng(seed)
-    order = [found[place] for place in random.permutation(len(found))]
+    order = [candidates[place] for place in random.permutation(len(candidates))]
     alike = [document for document in order if document.source in ALIKE_BY_NATURE]
     plain = [document for document in order if document.source not in ALIKE_BY_NATURE]
     material = Material(random, "".join(document.text[:500] for document in plain[:400]).replace("\n", ""))
-    kinds = {name: edit for name, edit in KINDS.items() if found[0].lang == "zh" or name != "other script"}
+    kinds = {name: edit for name, edit in KINDS.items() if candidates[0].lang == "zh" or name != "other script"}
     rows: list[tuple[str, str, Any]] = []
     for kind, edit in kinds.items():
         for number in range(each):

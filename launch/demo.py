@@ -1,9 +1,9 @@
-"""From text to a talking model in about ten minutes: corpus, tokenizer, store, training, tuning, evaluation, report.
+"""Runs the demo, from text to a chat model: corpus, tokenizer, store, training, tuning, evaluation, report.
 
 python launch/demo.py          (`make demo` installs first; DEMO_CORPUS=folder-of-jsonl takes your own text)
 
-Every stage is a command of its own, printed before it runs. Stages that are done are not done again; interrupted
-anywhere, the next run goes on.
+Every stage is a command of its own, printed before it runs. A finished stage is not run again, and every stage is
+resumable: run the same command again.
 """
 
 import os
@@ -18,9 +18,9 @@ from mindllm_jax import configuration
 from mindllm_jax.checks import local_path
 from mindllm_jax.files import write_text
 
-HERE = Path(__file__).parent
+LAUNCH = Path(__file__).parent
 RUN = Path("runs/demo")
-CONFIGS = Path("configs/demo")
+DEMO, TUNE = Path("configs/demo/demo.gin"), Path("configs/demo/tune.gin")
 EVALUATIONS = {
     "before training": ("pretrain", "--gin.Evaluate.untrained=True"),
     "after pre-training": ("pretrain", "--gin.Evaluate.baselines=True"),
@@ -28,18 +28,17 @@ EVALUATIONS = {
 }
 
 
-def own_settings(text: Path, run: Path) -> None:
-    """Writes the settings of a demo on a person's own text: the demo's, with another folder and what the text needs."""
-    from mindllm_jax.recipes.demo.corpus import settings_of_text
+def write_settings(text: Path, run: Path) -> None:
+    """Writes the settings of a demo on user-supplied text: configs/demo/demo.gin with other folders and languages."""
+    from mindllm_jax.recipes.demo.user_text import user_text_settings
 
-    gin = (CONFIGS / "demo.gin").read_text("utf-8").replace(str(RUN), str(run))
-    settings = settings_of_text(text, run / "corpus").items()
-    write_text(run / "demo.gin", "\n".join([gin, *(f"{name} = {value!r}" for name, value in settings), ""]))
+    lines = (f"{name} = {value!r}\n" for name, value in user_text_settings(text, run).items())
+    write_text(run / "demo.gin", f"include '{DEMO}'\n{''.join(lines)}")
 
 
 def stages(run: Path, gin: str) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
-    """Title, file that is there when the stage is done, command."""
-    tune = ("--gin", str(CONFIGS / "tune.gin"), "--workdir", f"{run}/tune")
+    """Yields the title, the file that marks the stage as finished, and the command of each stage."""
+    tune = ("--gin", str(TUNE), "--workdir", f"{run}/tune")
     yield "corpus", run / "corpus/manifest.json", ("demo_corpus.py", "--gin", gin)
     yield "tokenizer", run / "tokenizer.model", ("train_tokenizer.py", "--gin", gin)
     yield "token store", run / "store/done", ("prepare_data.py", "--gin", gin)
@@ -52,27 +51,28 @@ def stages(run: Path, gin: str) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
 
 
 def main() -> None:
-    """Runs what is not done yet, then prints the table and writes the report."""
+    """Runs the stages that are not finished, then prints the results and writes the report."""
     configuration.command_line(__doc__)
-    own = local_path("DEMO_CORPUS", text).resolve() if (text := os.environ.get("DEMO_CORPUS")) else None
-    os.chdir(HERE.parent)
-    run = RUN.with_name(f"demo-{own.name}") if own else RUN
+    text = local_path("DEMO_CORPUS", folder).resolve() if (folder := os.environ.get("DEMO_CORPUS")) else None
+    os.chdir(LAUNCH.parent)
+    run = RUN.with_name(f"demo-{text.name}") if text else RUN
+    gin = run / "demo.gin" if text else DEMO
     started = time.monotonic()
-    for title, done, (script, *arguments) in stages(run, str(run / "demo.gin" if own else CONFIGS / "demo.gin")):
-        if own:
-            own_settings(own, run)
+    for title, done, (script, *arguments) in stages(run, str(gin)):
+        if text:
+            write_settings(text, run)  # before each stage: once the corpus is built, its languages are settings
         if done.exists():
             print(f"--- {title}: done ({done})", flush=True)
             continue
         print(f"\n--- {title}\n$ {shlex.join(['python', f'launch/{script}', *arguments])}", flush=True)
-        if status := subprocess.run([sys.executable, str(HERE / script), *arguments], check=False).returncode:
+        if status := subprocess.run([sys.executable, str(LAUNCH / script), *arguments], check=False).returncode:
             sys.exit(status)
         if not done.exists():
             write_text(done, "")
 
-    from mindllm_jax.recipes.demo.page import finish_demo
+    from mindllm_jax.recipes.demo.report import write_report
 
-    finish_demo(run, {label: run / "evaluation" / label.replace(" ", "_") for label in EVALUATIONS})
+    write_report(run, {label: run / "evaluation" / label.replace(" ", "_") for label in EVALUATIONS})
     print(f"{time.monotonic() - started:.0f} s for this run of the demo")
 
 

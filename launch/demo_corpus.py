@@ -1,4 +1,4 @@
-"""Fetch the demo's corpus (Chinese statutes, a novel, English encyclopaedia) and make instructions and a task from it.
+"""Builds the corpus of the demo (Chinese statutes, a novel, an English encyclopaedia), with instructions and a task.
 
 python launch/demo_corpus.py
 python launch/demo_corpus.py --gin.DemoCorpus.text=folder-of-jsonl --gin.DemoCorpus.directory=runs/mine/corpus
@@ -8,7 +8,7 @@ from mindllm_jax import configuration
 
 
 def main() -> None:
-    """Builds the corpus, or says that it is there."""
+    """Builds the corpus, if it is missing, and prints its sources."""
     arguments = configuration.command_line(__doc__)
     import rich
 

@@ -1,9 +1,8 @@
-"""Where the stages of a pipeline run: on this machine, on Slurm, on Ray. What comes out does not depend on it."""
+"""Runs the stages of a pipeline on this machine, on Slurm or on Ray, with the same result."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,10 +16,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from mindllm_jax.corpus.settings import Executor
 
 
-class Stage(NamedTuple):
-    """A pipeline of datatrove steps that is run for each of `tasks` shards.
+class PipelineStage(NamedTuple):
+    """A pipeline of datatrove steps that runs for each of `tasks` shards.
 
-    Where a model computes, here a task has the whole machine, elsewhere `Executor.gpus`.
+    With `model`, a local task has the machine to itself, and one on Slurm or Ray has `Executor.gpus`.
     """
 
     name: str
@@ -29,56 +28,51 @@ class Stage(NamedTuple):
     model: bool = False
 
 
-def step_name(name: str) -> str:
-    """The name of a step as people read it: datatrove's names are a kind, a colon, and often a picture before words."""
-    return re.sub(r"^[^A-Za-z]*", "", name.rpartition(": ")[2])
-
-
-def run_stages(stages: list[Stage], logs: Path, executor: Executor) -> bool:
+def run_stages(stages: list[PipelineStage], logs: Path, executor: Executor) -> bool:
     """Runs the stages one after the other, or submits them to Slurm.
 
-    Each leaves statistics, logs and marks of finished tasks in `logs/NUMBER_NAME`.
+    Each writes statistics, logs and marks of finished tasks to `logs/NUMBER_NAME`.
 
-    Returns whether all of them are finished now: not when they were submitted.
+    Returns whether all stages are finished: False if they were submitted.
     """
     if executor.kind == "slurm":
         return _submit(stages, logs, executor)
     import multiprocess
 
-    # datatrove forks a process for each stage, and where a model has computed no fork is safe.
+    # datatrove forks a process per stage, and after a model has run no fork is safe.
     multiprocess.set_start_method("forkserver", force=True)  # pyright: ignore[reportAttributeAccessIssue]  made at import
-    with _quiet(logs / "datatrove.log") as console, Progress(
+    with _redirect_stderr(logs / "datatrove.log") as console, Progress(
         TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
         TimeElapsedColumn(), console=console,
     ) as progress:  # fmt: skip
         for number, stage in enumerate(stages):
-            run = _made(stage, stage_folder(logs, number, stage), executor)
+            run = _make_executor(stage, stage_folder(logs, number, stage), executor)
             bar = progress.add_task(stage.name, total=stage.tasks)
-            with _watching(run, lambda done, bar=bar: progress.update(bar, completed=done)):
+            with _poll_progress(run, lambda done, bar=bar: progress.update(bar, completed=done)):
                 try:
                     run.run()
                 except RuntimeError as error:
                     if "No files found" not in str(error):
                         raise
                     raise ValueError(
-                        f"no document is left for the stage {stage.name!r}: all were dropped before; see the reasons"
-                        f" in {logs.parent}/dropped"
+                        f"no document is left for the stage {stage.name!r}: the stages before dropped all of them; see"
+                        f" {logs.parent}/dropped for the reasons"
                     ) from None
-            # Ray goes on where tasks failed.
+            # Ray does not raise where tasks failed.
             if failed := run.get_incomplete_ranks(skip_completed=True):
                 raise ChildProcessError(
                     f"{len(failed)} of {stage.tasks} tasks of {stage.name!r} failed, the first is {failed[0]};"
-                    f" its log is in {stage_folder(logs, number, stage)}/logs. Run the same command again to go on"
+                    f" its log is in {stage_folder(logs, number, stage)}/logs. Run the same command again to resume"
                 )
     return True
 
 
-def stage_folder(logs: Path, number: int, stage: Stage) -> Path:
-    """Where a stage keeps its statistics and marks."""
+def stage_folder(logs: Path, number: int, stage: PipelineStage) -> Path:
+    """Returns the folder of a stage's statistics and marks."""
     return logs / f"{number:02d}_{stage.name.replace(' ', '_')}"
 
 
-def _made(stage: Stage, folder: Path, executor: Executor) -> Any:
+def _make_executor(stage: PipelineStage, folder: Path, executor: Executor) -> Any:
     if executor.kind == "ray":
         from datatrove.executor.ray import RayPipelineExecutor
 
@@ -100,7 +94,7 @@ def _made(stage: Stage, folder: Path, executor: Executor) -> Any:
     )
 
 
-def _submit(stages: list[Stage], logs: Path, executor: Executor) -> bool:
+def _submit(stages: list[PipelineStage], logs: Path, executor: Executor) -> bool:
     from datatrove.executor.slurm import SlurmPipelineExecutor
 
     last = None
@@ -108,14 +102,14 @@ def _submit(stages: list[Stage], logs: Path, executor: Executor) -> bool:
         last = SlurmPipelineExecutor(
             stage.steps,
             tasks=stage.tasks,
-            time=executor.time,
+            time=executor.time_limit,
             partition=executor.partition,
             mem_per_cpu_gb=executor.memory_gb,
             gpus_per_task=executor.gpus if stage.model else 0,
             workers=executor.workers or -1,
             job_name=stage.name.replace(" ", "_"),
             qos="",
-            env_command=executor.environment,
+            env_command=executor.setup_command,
             sbatch_args=dict(executor.sbatch),
             depends=last,
             logging_dir=str(stage_folder(logs, number, stage)),
@@ -126,7 +120,7 @@ def _submit(stages: list[Stage], logs: Path, executor: Executor) -> bool:
     return False
 
 
-def _unfinished(stages: list[Stage], logs: Path) -> bool:
+def _unfinished(stages: list[PipelineStage], logs: Path) -> bool:
     folders = (stage_folder(logs, number, stage) / "completions" for number, stage in enumerate(stages))
     return any(
         not (folder / f"{rank:05d}").exists()
@@ -136,32 +130,32 @@ def _unfinished(stages: list[Stage], logs: Path) -> bool:
 
 
 @contextmanager
-def _watching(run: Any, tell: Any) -> Iterator[None]:
-    """Tells every second how many tasks are done."""
-    over = threading.Event()
+def _poll_progress(run: Any, report: Any) -> Iterator[None]:
+    """Reports every second how many tasks are done."""
+    finished = threading.Event()
 
     def done() -> int:
         return run.world_size - len(run.get_incomplete_ranks(skip_completed=True))
 
-    def watch() -> None:
-        while not over.wait(1):
-            tell(done())
+    def poll() -> None:
+        while not finished.wait(1):
+            report(done())
 
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        finished.set()
         thread.join()
-        tell(done())
+        report(done())
 
 
 @contextmanager
-def _quiet(log: Path) -> Iterator[Console]:
-    """Sends what datatrove's processes write to the terminal into a file; gives a console that is still the terminal.
+def _redirect_stderr(log: Path) -> Iterator[Console]:
+    """Redirects standard error of datatrove's processes to a file; yields a console on the terminal.
 
-    Their loggers are set up anew in each process and know no other way.
+    Their loggers are configured anew in each process and always write to standard error.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()

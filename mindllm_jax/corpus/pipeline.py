@@ -1,65 +1,69 @@
-"""From raw files to clean documents: the stages, in their order, and the folder they work in."""
+"""The pipeline from raw files to clean documents: its stages in order."""
 
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mindllm_jax.corpus.contamination.filter import Decontaminate, WriteIndex
+from mindllm_jax.corpus.contamination.filter import Decontaminate
+from mindllm_jax.corpus.contamination.index import WriteIndex
 from mindllm_jax.corpus.dedup.cluster import Cluster
-from mindllm_jax.corpus.dedup.exact import exact_config
+from mindllm_jax.corpus.dedup.exact import DropCopies, SkipCopies, exact_config
 from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats
 from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
-from mindllm_jax.corpus.executors import Stage, run_stages, step_name
+from mindllm_jax.corpus.dedup.near import DropNearDuplicates
+from mindllm_jax.corpus.executors import PipelineStage, run_stages
+from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.corpus.filters.format import Format
 from mindllm_jax.corpus.filters.language import Language
 from mindllm_jax.corpus.filters.lexicon import Lexicon
 from mindllm_jax.corpus.filters.markup import Markup
 from mindllm_jax.corpus.filters.privacy import Privacy
 from mindllm_jax.corpus.filters.quality import Quality
+from mindllm_jax.corpus.outcomes import step_name
 from mindllm_jax.corpus.reading.files import raw_files, sizes
 from mindllm_jax.corpus.reading.reader import Reader
 from mindllm_jax.corpus.report.summary import Summary
-from mindllm_jax.corpus.settings import CleanCorpus, same_settings
+from mindllm_jax.corpus.settings import CleanCorpus
+from mindllm_jax.corpus.settings_record import check_or_write_settings
 from mindllm_jax.reporting.tables import Cell, Table
 
 
 def clean_corpus(config: CleanCorpus) -> bool:
-    """Runs what is not done yet; returns whether all of it is done.
+    """Runs the tasks that are not finished; returns whether all are finished.
 
-    A task that was interrupted is run again from its beginning, and what it had written is overwritten; finished tasks
-    are not touched. The result depends on the inputs and settings, not on how many workers there are.
+    An interrupted task runs again from its beginning and overwrites its output; finished tasks are not touched. The
+    result depends on the inputs and settings, not on the number of workers.
 
     Raises:
         OSError: an input is missing, the output cannot be written.
-        ValueError: an input is bad, or the folder holds a corpus of other settings.
+        ValueError: an input is unreadable, or the folder has a corpus of other settings.
     """
     files = raw_files(config.inputs)
     settings = {**dataclasses.asdict(config), "files": sizes(files)}
     for name in ("inputs", "output", "executor", "keep_dropped", "scoring"):
         del settings[name]
-    same_settings(Path(config.output), settings, "set another CleanCorpus.output")
+    check_or_write_settings(Path(config.output), settings, "set another CleanCorpus.output")
     return run_stages(stages(config, files), Path(config.output) / "logs", config.executor)
 
 
 def stages_table(config: CleanCorpus) -> Table:
-    """What `clean_corpus` would do."""
+    """Lists the stages that `clean_corpus` and `score_corpus` would run."""
     files = raw_files(config.inputs)
     rows: list[list[Cell]] = [
         [stage.name, stage.tasks, " > ".join(step_name(str(step)) for step in stage.steps)]
         for stage in stages(config, files)
     ]
     if config.scoring.run:
-        rows.append(["score", None, f"Choose by bits per token under {config.scoring.run}"])
+        rows.append(["score", None, f"Choose by bits per token under {config.scoring.run}, to {config.scoring.output}"])
     return Table(("stage", "tasks", "steps"), rows, f"{len(files)} raw files, to {config.output}")
 
 
-def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
-    """The stages over the shards, one a raw file."""
-    from datatrove.pipeline.dedup.exact_dedup import ExactDedupFilter, ExactDedupSignature, ExactFindDedups
-    from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets, MinhashDedupFilter
+def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
+    """Returns the stages over the shards, one per raw file."""
+    from datatrove.pipeline.dedup.exact_dedup import ExactDedupSignature, ExactFindDedups
+    from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.writers.jsonl import JsonlWriter
     from datatrove.utils.logging import logger
@@ -80,21 +84,22 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
     def read(name: str) -> Any:
         return JsonlReader(work(name), glob_pattern="*.jsonl.zst", add_file_path=False)
 
-    found = [] if not config.decontamination.benchmarks else [WriteIndex(work("benchmarks"), config.decontamination)]
-    cleaning = [
+    cleaning: list[CleaningFilter] = [
         DropRepeats(work("repeats"), config.repeats, dropped("repeats")),
         Quality(config.rules, dropped("quality")),
         Privacy(),
-        *([Lexicon(config.lexicon, config.lexicon_count, dropped("lexicon"))] if config.lexicon else []),
-        *([Decontaminate(work("benchmarks"), config.decontamination, dropped("benchmark"))] if found else []),
+        *([Lexicon(config.lexicon, config.lexicon_min_entries, dropped("lexicon"))] if config.lexicon else []),
     ]
-    # It reminds people of the number of tasks that "find copies" has below.
+    index: list[PipelineStage] = []
+    if config.decontamination.benchmarks:
+        index.append(PipelineStage("benchmarks", [WriteIndex(work("benchmarks"), config.decontamination)], 1))
+        cleaning.append(Decontaminate(work("benchmarks"), config.decontamination, dropped("benchmark")))
+    # It warns about the number of tasks of "find copies", which is right below.
     logger.disable("datatrove")
     hashes = ExactDedupSignature(work("hashes"), exact, partitions)
     logger.enable("datatrove")
-    without_copies = partial(ExactDedupFilter, work("copies"), exact)
     return [
-        Stage(
+        PipelineStage(
             "text",
             [
                 Reader(files, lang=config.lang, on_bad=config.on_bad),
@@ -105,19 +110,25 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
             ],
             shards,
         ),
-        # Copies first: a document that is there ten times would make boilerplate of its lines.
-        Stage("sign", [read("text"), hashes], shards),
-        Stage("find copies", [ExactFindDedups(work("hashes"), work("copies"), exact)], partitions),
-        Stage("count lines", [read("text"), without_copies(), CountLines(work("lines"), config.repeats)], shards),
-        Stage(
+        # Without copies: ten copies of a document would make boilerplate of its lines.
+        PipelineStage("sign", [read("text"), hashes], shards),
+        PipelineStage("find copies", [ExactFindDedups(work("hashes"), work("copies"), exact)], partitions),
+        PipelineStage(
+            "count lines", [read("text"), SkipCopies(work("copies")), CountLines(work("lines"), config.repeats)], shards
+        ),
+        PipelineStage(
             "find repeats",
             [FindRepeats(work("lines"), work("repeats"), config.repeats)],
             partitions,
         ),
-        *([Stage("benchmarks", found, 1)] if found else []),
-        Stage("clean", [read("text"), without_copies(dropped("exact")), *cleaning, written("clean")], shards),
-        Stage("signatures", [read("clean"), Signatures(work("signatures"), config.minhash, config.priorities)], shards),
-        Stage(
+        *index,
+        PipelineStage(
+            "clean", [read("text"), DropCopies(work("copies"), dropped("exact")), *cleaning, written("clean")], shards
+        ),
+        PipelineStage(
+            "signatures", [read("clean"), Signatures(work("signatures"), config.minhash, config.priorities)], shards
+        ),
+        PipelineStage(
             "pairs",
             [
                 MinhashDedupBuckets(
@@ -126,12 +137,12 @@ def stages(config: CleanCorpus, files: list[str]) -> list[Stage]:
             ],
             config.minhash.buckets,
         ),
-        Stage("clusters", [Cluster(work("pairs"), work("signatures"), work("clusters"), config.minhash)], 1),
-        Stage(
+        PipelineStage("clusters", [Cluster(work("pairs"), work("signatures"), work("clusters"), config.minhash)], 1),
+        PipelineStage(
             "documents",
             [
                 read("clean"),
-                MinhashDedupFilter(work("clusters"), dropped("near")),
+                DropNearDuplicates(work("clusters"), dropped("near")),
                 Summary(str(output / "summary")),
                 JsonlWriter(
                     str(output / "documents"),

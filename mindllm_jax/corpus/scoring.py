@@ -1,11 +1,10 @@
-"""Clean documents chosen by how surprising a small model finds them: stages after the pipeline's, and optional.
+"""Chooses clean documents by their bits per token under a small model: optional stages after those of the pipeline.
 
-Bits per token of each document, then the borders of equal parts of each source, then what is kept of each part.
+Bits per token of each document, then the borders of equal parts of each source, then the documents of each part.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from bisect import bisect_right
 from collections import defaultdict
@@ -20,61 +19,63 @@ from datatrove.io import DataFolder, DataFolderLike, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.executors import Stage, run_stages
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.executors import PipelineStage, run_stages
+from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.corpus.report.summary import Summary
-from mindllm_jax.corpus.settings import CleanCorpus, chosen_folder, same_settings
+from mindllm_jax.corpus.settings import CleanCorpus
+from mindllm_jax.corpus.settings_record import check_or_write_settings
+from mindllm_jax.files import sha256
 
 Scorer = Callable[[Iterable[str]], Iterator[float]]
 """Bits per token of each text, in their order."""
 
-# Bits are kept in hundredths, so that counting them is exact and little: 2 bytes a document.
-_PER_BIT, _MOST = 100, 65535
+# Bits are stored in hundredths, 2 bytes per document, so that counting them is exact.
+_PER_BIT, _MAX = 100, 65535
 
 
 def score_corpus(config: CleanCorpus, load: Callable[[], Scorer]) -> bool:
-    """Writes `documents` in `chosen_folder` from those of a corpus that is done; returns whether that is done.
+    """Writes the chosen documents of a finished corpus to `Scoring.output`; returns whether that is finished.
 
-    The bits stay: with another `Scoring.keep` the same command only chooses again.
+    The bits are stored with the corpus: for another `Scoring.keep` and `Scoring.output` they are not computed again.
 
     Args:
-        config: of the corpus. `Scoring.step` is a number: a run that goes on must not change the scores.
-        load: makes the model ready, once a task; sent to workers.
+        config: of the corpus. `Scoring.step` must be a number: a run that is still training must not change the scores.
+        load: loads the model, once per task; it is sent to workers.
 
     Raises as `clean_corpus` does, and ValueError where the model's bits are not finite.
     """
-    if config.scoring.step is None:
-        raise ValueError("Scoring.step must be a number here; evaluation.surprise.with_checkpoint finds the newest")
-    scored, output = Path(config.output) / "scored", chosen_folder(config)
+    scoring = config.scoring
+    if scoring.step is None:
+        raise ValueError("Scoring.step is None; evaluation.perplexity.resolve_checkpoint sets the latest step")
+    scored, output = Path(config.output) / "scored", Path(scoring.output)
     files = len(list((Path(config.output) / "documents").rglob("*.jsonl.gz")))
     if not files:
-        raise ValueError(f"there are no documents in {config.output}/documents to be scored")
-    scoring = dataclasses.asdict(config.scoring)
-    kept = scoring.pop("keep")
-    del scoring["batch_size"]
-    same_settings(scored, scoring, "set that run, step and tokens again")
-    same_settings(output, {"keep": kept}, "set that")
+        raise ValueError(f"there are no documents to score in {config.output}/documents")
+    model = {"run": scoring.run, "step": scoring.step, "max_tokens": scoring.max_tokens}
+    check_or_write_settings(scored, model, "set Scoring.run, Scoring.step and Scoring.max_tokens to the old values")
+    choice = {**model, "keep": scoring.keep, "corpus": sha256(Path(config.output) / "settings.json")}
+    check_or_write_settings(output, choice, "set another Scoring.output")
     return run_stages([score_stage(config, load, files)], scored / "logs", config.executor) and run_stages(
         choose_stages(config, files), output / "logs", config.executor
     )
 
 
-def score_stage(config: CleanCorpus, load: Callable[[], Scorer], files: int) -> Stage:
-    """Bits over the files of documents, of which each holds one source in one language."""
-    return Stage("score", [_reader(config), Score(_bits(config), load)], files, model=True)
+def score_stage(config: CleanCorpus, load: Callable[[], Scorer], files: int) -> PipelineStage:
+    """Returns the stage that scores the files of documents; each has one source in one language."""
+    return PipelineStage("score", [_reader(config), Score(_bits(config), load)], files, model=True)
 
 
-def choose_stages(config: CleanCorpus, files: int) -> list[Stage]:
-    """What is done with the bits."""
+def choose_stages(config: CleanCorpus, files: int) -> list[PipelineStage]:
+    """Returns the stages that choose documents by their scores."""
     from datatrove.pipeline.writers.jsonl import JsonlWriter
 
-    output, keep = chosen_folder(config), config.scoring.keep
+    output, keep = Path(config.scoring.output), config.scoring.keep
     dropped = JsonlWriter(str(output / "dropped"), "score/${rank}.jsonl.gz") if config.keep_dropped else None
     written = JsonlWriter(str(output / "documents"), "${lang}/${source}/${rank}.jsonl.gz", expand_metadata=True)
     choose = Choose(_bits(config), str(output), keep, dropped)
     return [
-        Stage("parts", [Parts(_bits(config), str(output), len(keep))], 1),
-        Stage("choose", [_reader(config), choose, Summary(str(output / "summary")), written], files),
+        PipelineStage("parts", [Parts(_bits(config), str(output), len(keep))], 1),
+        PipelineStage("choose", [_reader(config), choose, Summary(str(output / "summary")), written], files),
     ]
 
 
@@ -99,7 +100,7 @@ class Score(PipelineStep):
         self.folder, self.load = get_datafolder(folder), load
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> None:
-        """Reads a file to its end."""
+        """Reads a file."""
         sources: set[str] = set()
 
         def texts() -> Iterator[str]:
@@ -115,18 +116,18 @@ class Score(PipelineStep):
             if not np.isfinite(bits).all():
                 number = int(np.argmin(np.isfinite(bits))) + 1
                 raise ValueError(
-                    f"the model's bits for document {number} of file {rank} of {source} are no number: its parameters"
-                    " are not finite. Name an earlier Scoring.step, or another Scoring.run"
+                    f"the model's bits for document {number} of file {rank} of {source} are not finite: set an earlier"
+                    " Scoring.step or another Scoring.run"
                 )
             with self.folder.open(f"{rank:05d}.npz", "wb") as file:
-                np.savez(file, bits=np.minimum(np.rint(bits * _PER_BIT), _MOST).astype(np.uint16), source=source)
+                np.savez(file, bits=np.minimum(np.rint(bits * _PER_BIT), _MAX).astype(np.uint16), source=source)
 
 
 class Parts(PipelineStep):
-    """Finds the borders of `count` equal parts of each source, in one task; holds 512 KiB a source.
+    """Computes the borders of `count` equal parts of each source, in one task; takes 512 KiB per source.
 
-    A document's place is that of the middle of all that have as many bits, so one alone is in the middle part.
-    Writes `parts.json`: by `LANG/SOURCE` the borders, and the bits that 10, 50 and 90 % of the documents have at most.
+    A document's rank is the middle of all documents with its bits, so the only document of a source is in the middle
+    part. Writes `parts.json`: by `LANG/SOURCE` the borders, and the 10th, 50th and 90th percentile of the bits.
     """
 
     type = "🔢 - SCORE"
@@ -137,28 +138,28 @@ class Parts(PipelineStep):
         self.bits, self.folder, self.count = get_datafolder(bits), get_datafolder(folder), count
 
     def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> None:
-        """Goes over all files of `Score`."""
-        counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(_MOST + 1, np.int64))
+        """Reads all files of `Score`."""
+        counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(_MAX + 1, np.int64))
         with self.track_time():
             for name in self.bits.list_files(glob_pattern="*.npz"):
                 source, bits = _load(self.bits, name)
-                counts[source] += np.bincount(bits, minlength=_MOST + 1)
-            found = {}
+                counts[source] += np.bincount(bits, minlength=_MAX + 1)
+            parts = {}
             for source, count in sorted(counts.items()):
                 place = (np.cumsum(count) - count / 2) / count.sum()
                 borders = np.searchsorted(place, np.arange(1, self.count) / self.count)
                 quantiles = np.searchsorted(place, (0.1, 0.5, 0.9))
-                found[source] = {
+                parts[source] = {
                     "documents": int(count.sum()),
                     "borders": (borders / _PER_BIT).tolist(),
                     "quantiles": (quantiles / _PER_BIT).tolist(),
                 }
             with self.folder.open("parts.json", "w") as file:
-                json.dump(found, file)
+                json.dump(parts, file)
 
 
-class Choose(Block):
-    """Keeps of each part of a source the share that `keep` says; writes a document's bits as `bits_per_token`.
+class Choose(CleaningFilter):
+    """Keeps the share `keep` of each part of a source; writes a document's bits as `bits_per_token`.
 
     It must see the files as `Score` did.
     """
@@ -177,14 +178,14 @@ class Choose(Block):
         self._borders: dict[str, Any] = {}
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        """Goes over a file."""
+        """Reads a file."""
         with self.parts.open("parts.json") as file:
             self._borders = json.load(file)
         _, bits = _load(self.bits, f"{rank:05d}.npz")
         yield from super().run(_with_bits(data or (), bits), rank, world_size)
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """Cleans the document in place; returns a drop reason or None."""
         borders = self._borders[_key(document)]["borders"]
         part = bisect_right(borders, document.metadata["bits_per_token"])
         if xxhash.xxh64_intdigest(document.id.encode()) / 2**64 < self.keep[part]:
@@ -203,5 +204,5 @@ def _key(document: Document) -> str:
 
 
 def _load(folder: DataFolder, name: str) -> tuple[str, np.ndarray]:
-    with folder.open(name, "rb") as file, np.load(file, allow_pickle=False) as found:
-        return str(found["source"]), found["bits"]
+    with folder.open(name, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return str(arrays["source"]), arrays["bits"]

@@ -2,207 +2,211 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mindllm_jax.checks import require_at_least, require_local, require_seed
-from mindllm_jax.files import read_json, write_text
 
 
 @dataclass(frozen=True)
 class QualityRules:
-    """Bounds; a document on the wrong side of one is dropped. For the features see `chinese.py` and `english.py`.
+    """Thresholds of the quality filter: a document below a `min_…` or above a `max_…` is dropped.
 
-    The paper's rules as far as they are known are the text density and the Han characters; the English ones are those
-    of Gopher (arXiv 2112.11446, table A1) and C4, the other Chinese ones are ours.
+    `zh_…` hold for Chinese documents and `en_…` for English ones; `filters/chinese.py` and `filters/english.py` define
+    the measured features. Shares and ratios are 0 to 1. The text density and the Han characters are the paper's rules
+    as far as they are known; the English rules are those of Gopher (arXiv 2112.11446, table A1) and C4, the other
+    Chinese ones are ours.
 
     Attributes:
-        density: least text density of a web page, 0 to 1.
-        short_sources: sources of poems, quotations, reviews, headlines. Only these rules hold for them: the next three,
-            `zh_han_share`, `zh_symbols`, `en_alphabetic`, `en_symbols` without ellipses, and those of repetition.
-        short_characters: least characters of a text of those.
-        short_punctuation: most, in Chinese; quotations are full of it.
-        short_repeats: share of repeated lines or runs that they may have whatever else is set; a refrain is no fault.
-        zh_han, zh_han_share, zh_punctuation, zh_ends, zh_words: least.
-        zh_most_punctuation, zh_symbols: most.
-        zh_repeated_lines, zh_repeated_runs, zh_commonest_run: most.
-        en_words, en_alphabetic, en_stop_words, en_ends: least.
-        en_word_length: least and most.
-        en_symbols, en_bullets, en_ellipses, en_repeated_lines, en_repeated_runs, en_commonest_run: most.
+        min_text_density: of a web page.
+        short_sources: sources of short texts such as poems, quotations, reviews and headlines. Only `short_…`,
+            `zh_min_han_share`, `zh_max_symbol_share`, `en_min_alphabetic_share`, `en_max_symbol_word_ratio` without
+            ellipses and the limits on duplicates hold for them.
+        short_min_chars: characters of a text of these sources.
+        short_max_punctuation_share: of their Chinese texts, in place of the `zh_…_punctuation_share`.
+        short_max_repetition: raises their limits on duplicate lines, duplicate n-grams and the top n-gram, if those are
+            lower: a refrain is no defect.
     """
 
-    density: float = 0.75
+    min_text_density: float = 0.75
     short_sources: tuple[str, ...] = ()
-    short_characters: int = 10
-    short_punctuation: float = 0.5
-    short_repeats: float = 0.5
-    zh_han: int = 100
-    zh_han_share: float = 0.1
-    zh_punctuation: float = 0.02
-    zh_most_punctuation: float = 0.35
-    zh_symbols: float = 0.25
-    zh_ends: float = 0.2
-    zh_words: float = 0.2
-    zh_repeated_lines: float = 0.3
-    zh_repeated_runs: float = 0.4
-    zh_commonest_run: float = 0.25
-    en_words: int = 50
-    en_word_length: tuple[float, float] = (3.0, 10.0)
-    en_alphabetic: float = 0.7
-    en_stop_words: int = 2
-    en_symbols: float = 0.1
-    en_bullets: float = 0.9
-    en_ellipses: float = 0.3
-    en_ends: float = 0.2
-    en_repeated_lines: float = 0.3
-    en_repeated_runs: float = 0.3
-    en_commonest_run: float = 0.18
+    short_min_chars: int = 10
+    short_max_punctuation_share: float = 0.5
+    short_max_repetition: float = 0.5
+    zh_min_han_chars: int = 100
+    zh_min_han_share: float = 0.1
+    zh_min_punctuation_share: float = 0.02
+    zh_max_punctuation_share: float = 0.35
+    zh_max_symbol_share: float = 0.25
+    zh_min_terminated_share: float = 0.2
+    zh_min_dictionary_share: float = 0.2
+    zh_max_duplicate_line_share: float = 0.3
+    zh_max_duplicate_ngram_share: float = 0.4
+    zh_max_top_ngram_share: float = 0.25
+    en_min_words: int = 50
+    en_min_avg_word_length: float = 3.0
+    en_max_avg_word_length: float = 10.0
+    en_min_alphabetic_share: float = 0.7
+    en_min_stop_words: int = 2
+    en_max_symbol_word_ratio: float = 0.1
+    en_max_bullet_line_share: float = 0.9
+    en_max_ellipsis_line_share: float = 0.3
+    en_min_terminated_share: float = 0.2
+    en_max_duplicate_line_share: float = 0.3
+    en_max_duplicate_ngram_share: float = 0.3
+    en_max_top_ngram_share: float = 0.18
 
     def __post_init__(self) -> None:
-        counts = (name for name, value in vars(self).items() if isinstance(value, int | float))
-        require_at_least(self, 0, *counts)
+        require_at_least(self, 0, *(name for name, value in vars(self).items() if isinstance(value, int | float)))
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """When a line or a paragraph is one too many.
+    """Settings to remove lines and paragraphs that several documents have.
 
     Attributes:
-        site_documents: least documents of a site with a line that is boilerplate.
-        site_share: least share of the site's documents, 0 to 1.
-        run: at least so many such lines in a row are taken out.
-        alone: or so many characters of a line that stands alone.
-        paragraph: least characters of a paragraph that may stand in one document only; 0 leaves them all.
-        copied: a document of which such paragraphs are more than this share goes: what is left of it is no text.
-        keep_sources: in these nothing is taken out, as in poems with their refrains.
-        partitions: of the hashes of lines, paragraphs and whole documents; more take less memory each.
+        min_site_documents: documents of a site that must have a line, for it to be boilerplate.
+        min_site_share: share of the site's documents that must have it, 0 to 1.
+        min_run_lines: boilerplate lines in a row that are removed, and shorter runs are not,
+        min_lone_chars: unless one of their lines has so many characters.
+        min_paragraph_chars: characters of a paragraph that only one document may have; 0 keeps all paragraphs.
+        max_copied_share: share of a document's characters in paragraphs copied from others; above it the document is
+            dropped.
+        keep_sources: sources of which no line is removed, such as poems with their refrains.
+        partitions: of the hashes of lines, paragraphs and documents; more take less memory each.
     """
 
-    site_documents: int = 10
-    site_share: float = 0.02
-    run: int = 2
-    alone: int = 30
-    paragraph: int = 200
-    copied: float = 0.5
+    min_site_documents: int = 10
+    min_site_share: float = 0.02
+    min_run_lines: int = 2
+    min_lone_chars: int = 30
+    min_paragraph_chars: int = 200
+    max_copied_share: float = 0.5
     keep_sources: tuple[str, ...] = ()
     partitions: int = 8
 
     def __post_init__(self) -> None:
-        require_at_least(self, 2, "site_documents", "run")
+        require_at_least(self, 2, "min_site_documents", "min_run_lines")
         require_at_least(self, 1, "partitions")
-        require_at_least(self, 0, "site_share", "alone", "paragraph", "copied")
+        require_at_least(self, 0, "min_site_share", "min_lone_chars", "min_paragraph_chars", "max_copied_share")
 
 
 @dataclass(frozen=True)
 class MinHash:
-    """How near-duplicates are found. Two texts with Jaccard similarity s of their shingles meet in some bucket with
-    probability 1 - (1 - s^hashes)^buckets, and are then compared by their whole signatures.
+    """Settings to detect near-duplicates.
+
+    Two texts whose n-grams have the Jaccard similarity s share a bucket with probability 1 - (1 - s^h)^b for b buckets
+    of h hashes; all pairs that share one are compared by their complete signatures.
 
     Attributes:
-        words: tokens in a shingle of text that is mostly not Han.
-        characters: tokens in a shingle of text that is mostly Han.
-        buckets: how many.
-        hashes: in a bucket.
-        similarity: least estimated Jaccard similarity of two signatures that met; 0 takes every pair that met.
+        ngram_words: n for text that is mostly not Han.
+        ngram_chars: n for text that is mostly Han.
+        buckets: b.
+        hashes_per_bucket: h.
+        min_similarity: estimated Jaccard similarity of two signatures in a pair of near-duplicates, 0 to 1; 0 takes
+            every pair that shares a bucket.
         seed: of the hash functions.
 
-    The defaults are from docs/results/planted.md. Short runs and a low similarity find copies with edits everywhere:
-    an edit of one character spoils every run it is in. That most of what is removed is a copy rests on comparing whole
-    signatures, not on the buckets, which may therefore be many and small. A similarity of 0.5 removes less that has
-    less than half in common, and finds fewer of the copies with 15 % of the characters edited.
+    The defaults are from docs/results/planted.md. Short n-grams and a low similarity detect copies with edits
+    everywhere: an edit of one character changes every n-gram that contains it. The comparison of complete signatures
+    provides the precision, so the buckets may be many and small. A `min_similarity` of 0.5 removes fewer documents that
+    share less than half, and detects fewer of the copies with 15 % of the characters edited.
     """
 
-    words: int = 2
-    characters: int = 3
+    ngram_words: int = 2
+    ngram_chars: int = 3
     buckets: int = 40
-    hashes: int = 4
-    similarity: float = 0.45
+    hashes_per_bucket: int = 4
+    min_similarity: float = 0.45
     seed: int = 1
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "words", "characters", "buckets", "hashes")
+        require_at_least(self, 1, "ngram_words", "ngram_chars", "buckets", "hashes_per_bucket")
         require_seed(self, "seed")
-        if not 0 <= self.similarity <= 1:
-            raise ValueError(f"MinHash.similarity must lie between 0 and 1, not be {self.similarity}")
+        if not 0 <= self.min_similarity <= 1:
+            raise ValueError(f"MinHash.min_similarity must lie between 0 and 1, not be {self.min_similarity}")
 
 
 @dataclass(frozen=True)
 class Decontamination:
-    """What counts as a benchmark's item in a document.
+    """Settings to detect and remove items of benchmarks.
 
     Attributes:
-        benchmarks: a folder with the raw files, a folder or file for each benchmark; "" looks for none.
-        words: tokens in a run of text that is mostly not Han; 13 as for GPT-3 (arXiv 2005.14165, appendix C).
-        characters: tokens in a run of text that is mostly Han.
-        share: an item is there if at least this share of its runs is. Spaces, punctuation, case, full-width forms,
-            letters before choices and the Chinese script do not matter.
-        action: "cut" takes out the lines that hold the runs, "drop" the document.
+        benchmarks: a folder with the raw files, a folder or file per benchmark; "" detects none.
+        ngram_words: n for text that is mostly not Han; 13 as for GPT-3 (arXiv 2005.14165, appendix C).
+        ngram_chars: n for text that is mostly Han.
+        min_ngram_share: share of an item's n-grams that a document must have, above 0 and at most 1. Spaces,
+            punctuation, case, full-width forms, letters before choices and the Chinese script do not matter.
+        action: "cut" removes the lines with these n-grams, "drop" the document.
 
-    Shorter runs look for more of the short items and flag more clean text, see docs/results/contamination.md.
+    Shorter n-grams detect more of the short items and flag more clean text, see docs/results/contamination.md.
     """
 
     benchmarks: str = ""
-    words: int = 13
-    characters: int = 20
-    share: float = 0.5
+    ngram_words: int = 13
+    ngram_chars: int = 20
+    min_ngram_share: float = 0.5
     action: Literal["cut", "drop"] = "cut"
 
     def __post_init__(self) -> None:
-        require_at_least(self, 2, "words", "characters")
+        require_at_least(self, 2, "ngram_words", "ngram_chars")
         require_local(self, "benchmarks")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"Decontamination.share must be above 0 and at most 1, not {self.share}")
+        if not 0 < self.min_ngram_share <= 1:
+            raise ValueError(
+                f"Decontamination.min_ngram_share must be above 0 and at most 1, not {self.min_ngram_share}"
+            )
         if self.action not in ("cut", "drop"):
             raise ValueError(f"Decontamination.action must be 'cut' or 'drop', not {self.action!r}")
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is kept by how surprising a small model of ours finds it.
+    """Settings to choose documents of a clean corpus by their bits per token under a small model.
 
     The documents of each source, in order of their bits per token, are cut into as many equal parts as `keep` has
-    numbers. Within a source, because what is common in laws is rare in poems, and the proportions are the mixture's.
+    numbers. Parts are of a source, because what is common in laws is rare in poems; the mixture weighs the sources.
 
     Attributes:
         run: folder of a pre-training run; "" scores nothing.
-        step: of its checkpoint; None: the newest.
-        tokens: of a document that are read at most, from its beginning.
+        output: folder of the chosen documents, with a card of their own.
+        step: of its checkpoint; None: the latest.
+        max_tokens: tokens of a document that the model reads, from its beginning.
         batch_size: rows that the model reads at a time; documents are packed into them.
-        keep: of each part the share of documents to keep, 0 to 1, chosen by the hashes of their ids; the part that
-            surprises least comes first. (1.0,) keeps all and writes down the bits, to be looked at before
-            anything is cut.
+        keep: share of the documents to keep of each part, 0 to 1, chosen by the hashes of their ids; the part with the
+            fewest bits per token comes first. (1.0,) keeps all and writes the bits, to look at before choosing.
     """
 
     run: str = ""
+    output: str = ""
     step: int | None = None
-    tokens: int = 512
+    max_tokens: int = 512
     batch_size: int = 16
     keep: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "tokens", "batch_size")
+        require_at_least(self, 1, "max_tokens", "batch_size")
         require_at_least(self, 0, "step")
-        require_local(self, "run")
+        require_local(self, "run", "output")
+        if self.run and not self.output:
+            raise ValueError("Scoring.output is empty: name a folder for the documents that Scoring.run chooses")
         if not any(self.keep) or not all(0 <= share <= 1 for share in self.keep):
             raise ValueError(f"Scoring.keep must be shares between 0 and 1, not all of them 0; it is {self.keep}")
 
 
 @dataclass(frozen=True)
 class Executor:
-    """How the tasks of a stage are run. A task is a shard; one that was finished is not run again.
+    """Settings of the machines that run the pipeline. A task is a shard; a finished task is not run again.
 
     Attributes:
         kind: "local", "slurm" or "ray". With Slurm all stages are submitted at once, each waiting for the one before.
-        workers: tasks at a time; 0 for one a core here, all of them on Slurm and Ray.
-        memory_gb: whole gigabytes reserved for a task on Slurm and Ray.
+        workers: tasks at a time; 0: one per core of this machine, all of them on Slurm and Ray.
+        memory_gb: whole gigabytes reserved per task on Slurm and Ray.
         partition: of Slurm.
-        time: limit of a task on Slurm, as Slurm writes it.
-        environment: a shell line that makes Python find this project on the nodes, such as `source .venv/bin/activate`.
-        gpus: of a task that computes with a model (`Scoring`), on Slurm and Ray.
+        time_limit: of a task on Slurm, in Slurm's notation.
+        setup_command: a shell line that makes Python find this project on the nodes, such as
+            `source .venv/bin/activate`.
+        gpus: per task that runs a model (`Scoring`), on Slurm and Ray.
         sbatch: further options of sbatch by name.
     """
 
@@ -210,8 +214,8 @@ class Executor:
     workers: int = 0
     memory_gb: int = 4
     partition: str = ""
-    time: str = "24:00:00"
-    environment: str = ""
+    time_limit: str = "24:00:00"
+    setup_command: str = ""
     gpus: int = 0
     sbatch: tuple[tuple[str, str], ...] = ()
 
@@ -226,30 +230,30 @@ class Executor:
 
 @dataclass(frozen=True)
 class CleanCorpus:
-    """Settings of the pipeline.
+    """Settings of the pipeline from raw files to clean documents.
 
     Attributes:
         inputs: raw files, folders or patterns: local paths or fsspec URLs. See `Reader` for the formats. A file is a
             shard: its size bounds the memory and the time of a task.
-        output: a folder, on a file system that all workers see. It gets `documents/LANG/SOURCE/SHARD.jsonl.gz`,
-            `card.html`, `dropped/` with a folder a reason, `logs/`, and `work/`, of which all may go once the card is
-            written but `work/clusters` and `work/benchmarks`, which another card would read.
-        lang: the language of documents whose file does not say it, if it is known.
-        on_bad: what to do with input that cannot be read: "error" or "skip".
-        convert: rewrites Chinese as "simplified" or "traditional"; None leaves each text as it is.
-        residue: what else is taken out of text outside of code: sources and a regular expression (`re.MULTILINE`), for
-            marks of a documentation system or lines that a site puts under every page.
-        rules: of quality.
+        output: a folder on a file system that all workers see. It gets `documents/LANG/SOURCE/SHARD.jsonl.gz`,
+            `card.html`, `card.json`, `dropped/` with a folder per reason, `logs/` and `work/`. Once the card is written
+            all but the documents and the card may be deleted; a card for `Scoring` also needs `logs`, `work/clusters`
+            and `work/benchmarks`.
+        lang: the language of documents whose file does not name it.
+        on_bad: what to do with unreadable input: "error" or "skip".
+        convert: converts Chinese to "simplified" or "traditional"; None leaves each text as it is.
+        residue: patterns to remove from text outside of code, as pairs of sources and a regular expression
+            (`re.MULTILINE`), for markup of a documentation system or lines that a site puts under every page.
+        rules: thresholds of quality.
         repeats: of lines and paragraphs.
         minhash: of near-duplicates.
-        priorities: sources in the order in which a copy of theirs is the one to keep; the others come after them.
+        priorities: sources in the order in which their copy is the one to keep; the others come after them.
         lexicon: a file of words and phrases; see `Lexicon`. "" for none.
-        lexicon_count: so many different ones in a document drop it.
-        decontamination: which benchmarks' items are taken out, and how.
-        scoring: which of the clean documents are kept by the score of a model, in `scored/`; may be set, and changed,
-            later.
-        keep_dropped: writes what is dropped to `dropped/REASON/`, to be looked at.
-        executor: where it runs.
+        lexicon_min_entries: different entries in a document that drop it.
+        decontamination: of benchmarks.
+        scoring: of the clean documents; may be set and changed later.
+        keep_dropped: writes dropped documents to `dropped/`.
+        executor: where the pipeline runs.
     """
 
     inputs: tuple[str, ...] = ()
@@ -263,42 +267,17 @@ class CleanCorpus:
     minhash: MinHash = field(default_factory=MinHash)
     priorities: tuple[str, ...] = ()
     lexicon: str = ""
-    lexicon_count: int = 3
+    lexicon_min_entries: int = 3
     decontamination: Decontamination = field(default_factory=Decontamination)
     scoring: Scoring = field(default_factory=Scoring)
     keep_dropped: bool = True
     executor: Executor = field(default_factory=Executor)
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "lexicon_count")
+        require_at_least(self, 1, "lexicon_min_entries")
         require_local(self, "output", "lexicon")
         for _, pattern in self.residue:
             try:
                 re.compile(pattern, re.MULTILINE)
             except re.error as error:
-                raise ValueError(f"CleanCorpus.residue: {pattern!r} is no regular expression ({error})") from None
-
-
-def same_settings(folder: Path, settings: dict[str, Any], remedy: str) -> None:
-    """Writes what the result in the folder depends on, or compares it with what is there.
-
-    Raises ValueError where that differs; `remedy` says what to set instead.
-    """
-    settings = json.loads(json.dumps(settings))
-    path = folder / "settings.json"
-    if not path.exists():
-        write_text(path, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
-        return
-    there = read_json(path)
-    different = sorted(name for name in settings | there if settings.get(name) != there.get(name))
-    if different:
-        raise ValueError(
-            f"{folder} was made with other settings ({', '.join(different)} differ, see {path}); {remedy}, or delete"
-            " the folder to make it anew"
-        )
-
-
-def chosen_folder(config: CleanCorpus) -> Path:
-    """Where the documents are that `Scoring.keep` chooses; other shares have other folders, and the bits in common."""
-    digest = hashlib.sha256(json.dumps(config.scoring.keep).encode()).hexdigest()
-    return Path(config.output) / f"scored/chosen-{digest[:8]}"
+                raise ValueError(f"CleanCorpus.residue: {pattern!r} is not a regular expression ({error})") from None

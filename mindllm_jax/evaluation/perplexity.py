@@ -1,4 +1,4 @@
-"""How surprising a pre-trained model finds documents: what a corpus can be chosen by (`Scoring`)."""
+"""Scores documents by their bits per token under a pre-trained model, for `Scoring`."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from mindllm_jax.parallel.startup import check_platforms
 from mindllm_jax.training.load_run import load_decoder, read_run
 
 _DOCUMENTS = 512  # packed together
-_CHARACTERS = 16  # of a token at most, or what is cut from a long text is a token too short
+_CHARACTERS = 16  # per token at most: a text is cut before it is tokenized
 
 
-def with_checkpoint(scoring: Scoring) -> Scoring:
-    """With the step of the run's newest checkpoint where none is given.
+def resolve_checkpoint(scoring: Scoring) -> Scoring:
+    """Returns the settings with the step of the run's latest checkpoint if they name none.
 
-    Raises as `read_run` does, and ValueError where the model reads less than `Scoring.tokens`.
+    Raises as `read_run` does, and ValueError if the model reads less than `Scoring.max_tokens`.
     """
     record = read_run(Path(scoring.run), scoring.step)
-    if scoring.tokens > record.model.max_seq_len:
+    if scoring.max_tokens > record.model.max_seq_len:
         raise ValueError(
-            f"Scoring.tokens = {scoring.tokens} is more than the Model.max_seq_len = {record.model.max_seq_len} of"
-            f" the run {scoring.run}"
+            f"Scoring.max_tokens = {scoring.max_tokens} is more than the Model.max_seq_len = {record.model.max_seq_len}"
+            f" of the run {scoring.run}"
         )
     return replace(scoring, step=int(record.folder.name))
 
 
 def load_scorer(scoring: Scoring) -> Callable[[Iterable[str]], Iterator[float]]:
-    """The model of a run, made ready to say of texts how many bits per token it needs for their first tokens.
+    """Loads the model of a run; returns a function from texts to the bits per token of their first tokens.
 
-    It computes on one device, and holds as many texts as it packs together. Raises as `load_decoder` does, and
-    ValueError where JAX_PLATFORMS names a device that is not there.
+    The model runs on one device; 512 texts are in memory at a time. Raises as `load_decoder` does, and ValueError if
+    JAX_PLATFORMS names a missing device.
     """
     check_platforms()
     loaded = load_decoder(Path(scoring.run), step=scoring.step)
     tokenizer = loaded.tokenizer
 
     def bits_per_token(texts: Iterable[str]) -> Iterator[float]:
-        beginnings = (text[: scoring.tokens * _CHARACTERS] for text in texts)
+        beginnings = (text[: scoring.max_tokens * _CHARACTERS] for text in texts)
         while batch := list(islice(beginnings, _DOCUMENTS)):
-            tokens = [ids[: scoring.tokens].tolist() for ids in tokenizer.encode_batch(batch)]
+            tokens = [ids[: scoring.max_tokens].tolist() for ids in tokenizer.encode_batch(batch)]
             queries = [Query([tokenizer.doc_id], ids) for ids in tokens]
             answers = likelihoods(loaded.decoder, queries, batch_size=scoring.batch_size)
             for ids, answer in zip(tokens, answers, strict=True):

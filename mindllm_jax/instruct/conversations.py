@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from mindllm_jax.batching.chat_format import Turn
 from mindllm_jax.text.documents import check_unicode
-from mindllm_jax.text.json_lines import BadLine, lines, parse
+from mindllm_jax.text.json_lines import BadLine, lines, parse, parse_rows
 
 _QUESTIONS = ("instruction", "prompt", "input")
 _ANSWERS = ("output", "response", "completion", "target")
@@ -59,30 +59,25 @@ def read_conversations(
         ValueError: it is a damaged gzip file or array, holds no conversation at all, or (`on_bad="error"`) has a bad
             row, which is named with its field.
     """
-    skipped = Counter() if skipped is None else skipped
-    found = False
-    for where, row in _rows(path):
-        try:
-            if isinstance(row, BadLine):
-                raise row
-            turns = tuple(_turns(row))
-            id = row.get("id") if isinstance(row, dict) else None
-            check_unicode("".join([str(id), *(text for turn in turns for text in turn)]))
-        except BadLine as bad:
-            if on_bad == "error":
-                raise ValueError(f"{where}: {bad} (or leave such lines out with on_bad = 'skip')") from None
-            skipped[bad.kind] += 1
-            continue
-        found = True
-        name = hashlib.sha256(turns[0].question.encode()).hexdigest()[:16] if id in (None, "") else str(id)
-        yield Conversation(name, turns)
-    if not found:
-        left_out = ", ".join(f"{count} x {kind}" for kind, count in skipped.items())
-        raise ValueError(
-            f"{path} holds no conversation"
-            + (f": every line was left out ({left_out})" if left_out else ": the file is empty")
-            + '; it needs lines such as {"instruction": "...", "output": "..."}'
-        )
+    yield from parse_rows(
+        path,
+        _rows(path),
+        _conversation,
+        on_bad=on_bad,
+        skipped=Counter() if skipped is None else skipped,
+        expected="conversation",
+        example='{"instruction": "...", "output": "..."}',
+    )
+
+
+def _conversation(row: Any) -> Conversation:
+    if isinstance(row, BadLine):
+        raise row
+    turns = tuple(_turns(row))
+    id = row.get("id") if isinstance(row, dict) else None
+    check_unicode("".join([str(id), *(text for turn in turns for text in turn)]))
+    name = hashlib.sha256(turns[0].question.encode()).hexdigest()[:16] if id in (None, "") else str(id)
+    return Conversation(name, turns)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:

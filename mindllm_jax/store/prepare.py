@@ -1,14 +1,13 @@
-"""Document files into a token store: which files make up which source, and the table of what came out."""
+"""Writes document files into a token store: which files make up which source, and a table of the result."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from mindllm_jax.checks import require_at_least, require_local, require_seed
-from mindllm_jax.corpus.settings import CleanCorpus, chosen_folder
 from mindllm_jax.files import sha256
 from mindllm_jax.reporting.tables import Cell, Table
 from mindllm_jax.store.manifest import SourceInfo
@@ -19,30 +18,27 @@ from mindllm_jax.text.input_files import input_files
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.tokenization.training import TrainTokenizer, train_tokenizer
 
-if TYPE_CHECKING:
-    from mindllm_jax.corpus.scoring import Scorer
-
 
 @dataclass(frozen=True)
 class PrepareData:
-    """Settings of a token store.
+    """Settings of a token store. Either `corpus` or `inputs` names the documents.
 
     Attributes:
-        corpus: raw files to clean first, if it names some; the documents are then what comes out.
-        inputs: .jsonl or .jsonl.gz files, or folders of them; a file holds documents of one source in one language.
-            Not where `corpus` names raw files.
+        corpus: a cleaned corpus: `CleanCorpus.output`, or `Scoring.output` for the documents chosen by score. Its data
+            card gets the tokens per source.
+        inputs: .jsonl or .jsonl.gz files, or folders of them; a file has documents of one source in one language.
         tokenizer: the .model file.
-        train_vocab_size: where there is no such file, one of so many pieces is trained on the documents; 0: an error.
-        store: where to write, a path or a TensorStore URL; sources that are there already stay.
-        held_out: the fraction of each source's documents, by the hash of their ids, that training does not see.
+        train_vocab_size: pieces of a tokenizer to train on the documents if the file is missing; 0: raise an error.
+        store: where to write, a path or a TensorStore URL; sources that it has already are kept.
+        held_out: the fraction of each source's documents, by the hash of their ids, that training never reads.
         seed: of the order of the documents.
         rebuild: write sources again whose input files changed; otherwise they are an error.
-        on_bad: what to do with a line that holds no document: "error" or "skip".
+        on_bad: what to do with a line that has no document: "error" or "skip".
     """
 
     tokenizer: str
     store: str
-    corpus: CleanCorpus = field(default_factory=CleanCorpus)
+    corpus: str = ""
     inputs: tuple[str, ...] = ()
     train_vocab_size: int = 0
     held_out: float = 0.01
@@ -53,25 +49,23 @@ class PrepareData:
     def __post_init__(self) -> None:
         require_at_least(self, 0, "train_vocab_size")
         require_seed(self, "seed")
-        require_local(self, "tokenizer", "inputs")
+        require_local(self, "tokenizer", "corpus", "inputs")
         if not 0.0 <= self.held_out < 1.0:
             raise ValueError(f"PrepareData.held_out must be at least 0 and below 1, not {self.held_out}")
-        if bool(self.inputs) == bool(self.corpus.inputs):
+        if bool(self.inputs) == bool(self.corpus):
             raise ValueError(
-                "PrepareData takes either documents (PrepareData.inputs) or raw files to clean (CleanCorpus.inputs):"
-                f" {'both are' if self.inputs else 'neither is'} given"
+                "PrepareData takes either a cleaned corpus (PrepareData.corpus) or files of documents"
+                f" (PrepareData.inputs): {'both are' if self.inputs else 'neither is'} given"
             )
-        if self.inputs and self.corpus.scoring.run:
-            raise ValueError("Scoring chooses among what comes of CleanCorpus.inputs, and PrepareData.inputs are given")
 
 
 class Prepared(NamedTuple):
-    """What `prepare_data` did.
+    """The result of `prepare_data`.
 
     Attributes:
         store: the store, open.
-        written: names of the sources written now; the others were there.
-        skipped: lines left out, by reason.
+        written: names of the sources written by this call; the store had the others.
+        skipped: lines without a document, by reason.
     """
 
     store: TokenStore
@@ -80,7 +74,7 @@ class Prepared(NamedTuple):
 
 
 def prepare_data(config: PrepareData) -> Prepared:
-    """Writes the sources of the input files that the store does not hold yet.
+    """Writes the sources of the input files that the store does not have.
 
     Raises:
         OSError: an input or the tokenizer is missing, or the store cannot be written.
@@ -97,41 +91,22 @@ def prepare_data(config: PrepareData) -> Prepared:
         rebuild=config.rebuild,
     )
     store = TokenStore.open(config.store, tokenizer)
-    if config.corpus.inputs:
-        from mindllm_jax.corpus.report.card import write_card
+    if config.corpus:
+        from mindllm_jax.corpus.report.card import add_tokens
 
         tokens = {name: sum(split.tokens for split in info.splits.values()) for name, info in store.sources.items()}
-        chosen = chosen_folder(config.corpus) if config.corpus.scoring.run else None
-        write_card(Path(config.corpus.output), tokens, chosen=chosen)
+        add_tokens(Path(config.corpus), tokens)
     return Prepared(store, written, skipped)
-
-
-def clean(config: CleanCorpus, load: "Callable[[], Scorer] | None" = None) -> bool:
-    """Cleans the raw files, if the settings name some, and chooses by score; returns whether the documents are there.
-
-    load: makes the model of `CleanCorpus.scoring` ready, if its run is set. See `score_corpus`.
-
-    Raises:
-        ImportError: a package that cleaning needs is not installed.
-        OSError, ValueError: see `clean_corpus`.
-    """
-    if not config.inputs:
-        return True
-    if config.scoring.run and load is None:
-        raise ValueError("Scoring.run is set, and no model was handed in to score with")
-    try:
-        from mindllm_jax.corpus.pipeline import clean_corpus
-        from mindllm_jax.corpus.scoring import score_corpus
-    except ImportError as error:
-        raise ImportError(f"cleaning raw files needs {error.name}: pip install 'mindllm-jax[data]'") from error
-    return clean_corpus(config) and (load is None or score_corpus(config, load))
 
 
 def _documents(config: PrepareData) -> list[Path]:
     if config.inputs:
         return input_files(config.inputs)
-    folder = (chosen_folder(config.corpus) if config.corpus.scoring.run else Path(config.corpus.output)) / "documents"
-    return input_files(sorted({str(file.parent) for file in folder.rglob("*.jsonl.gz")}))
+    corpus = Path(config.corpus)
+    # The card is written last.
+    if not (corpus / "card.json").exists():
+        raise FileNotFoundError(f"{corpus} is not a finished corpus: it has no card.json; run launch/clean_corpus.py")
+    return input_files(sorted({str(file.parent) for file in (corpus / "documents").rglob("*.jsonl.gz")}))
 
 
 def _tokenizer(config: PrepareData) -> Tokenizer:
@@ -150,7 +125,7 @@ def _tokenizer(config: PrepareData) -> Tokenizer:
 
 
 def input_sources(config: PrepareData, skipped: Counter[str]) -> list[SourceDocuments]:
-    """The sources of the input files; the first document of a file says which source and language it is of."""
+    """Lists the sources of the input files; the first document of a file names its source and language."""
     files: dict[str, list[Path]] = {}
     languages: dict[str, str] = {}
     for file in _documents(config):
@@ -183,19 +158,19 @@ def _read(
 
 
 def store_table(prepared: Prepared) -> Table:
-    """One line for each source, and one for all of each language."""
+    """Returns a table with a line per source and a line per language."""
     rows: list[list[Cell]] = []
     for language, names in prepared.store.languages().items():
         sources = [prepared.store.sources[name] for name in names]
         for name, source in zip(names, sources, strict=True):
-            rows.append([name, *_figures([source]), "written" if name in prepared.written else "there"])
+            rows.append([name, *_figures([source]), "written" if name in prepared.written else "kept"])
         rows.append([f"all of {language}", *_figures(sources), None])
-    columns = ("source", "documents", "tokens", "MB", "B/token", "held out", "now")
+    columns = ("source", "documents", "tokens", "MB", "B/token", "held out", "status")
     return Table(columns, rows, f"token store {prepared.store.url}; held out: tokens")
 
 
 def _figures(sources: list[SourceInfo]) -> list[Cell]:
-    """Documents, tokens, megabytes and bytes a token of both splits together; tokens held out."""
+    """Returns documents, tokens, megabytes and bytes per token of both splits together, and the tokens held out."""
     splits = [split for source in sources for split in source.splits.values()]
     tokens, size = sum(split.tokens for split in splits), sum(split.bytes for split in splits)
     held_out = sum(source.splits["held_out"].tokens for source in sources)
@@ -203,11 +178,7 @@ def _figures(sources: list[SourceInfo]) -> list[Cell]:
 
 
 def inputs_table(config: PrepareData) -> Table:
-    """The sources that `prepare_data` would read, or the stages that would clean them first."""
-    if config.corpus.inputs:
-        from mindllm_jax.corpus.pipeline import stages_table
-
-        return stages_table(config.corpus)
+    """Returns a table of the sources that `prepare_data` would read."""
     rows = [
         [source.name, source.language, ", ".join(sorted(source.inputs.values()))]
         for source in input_sources(config, Counter())

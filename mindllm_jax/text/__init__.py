@@ -1,1 +1,1 @@
-"""Text before any package looks at it: documents and JSON lines, code points, n-grams, sentences."""
+"""Basic operations on text: documents and JSON lines, code points, n-grams, sentences, samples."""

@@ -1,4 +1,4 @@
-"""Documents: what every later stage reads, and how they are split into training and held-out text."""
+"""Documents, which every later stage reads, and their split into training and held-out text."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 
 from mindllm_jax.files import replacing
-from mindllm_jax.text.json_lines import BadLine, lines, parse
+from mindllm_jax.text.json_lines import BadLine, lines, parse, parse_rows
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text: `source` names the collection it is from, `lang` its language (`zh`, `en`); `id` is unique there."""
+    """One text: `source` names its collection, `lang` its language (`zh`, `en`); `id` is unique in the source."""
 
     text: str
     source: str
@@ -28,8 +28,8 @@ class Document:
 def held_out(id: str, fraction: float) -> bool:
     """Whether the document `id` is in the held-out `fraction` (0 to 1) of its source.
 
-    It depends on nothing but the id (its sha256), so a document stays on its side when files are reordered, joined or
-    extended, and a document held out of a small fraction is held out of every larger one.
+    It depends on the sha256 of the id alone, so a document stays on its side when files are reordered, joined or
+    extended, and a document held out in a small fraction is held out in every larger one.
     """
     if not 0.0 <= fraction <= 1.0:
         raise ValueError(f"the held-out fraction must lie between 0 and 1, not {fraction}")
@@ -37,9 +37,9 @@ def held_out(id: str, fraction: float) -> bool:
 
 
 class SeenIds:
-    """Remembers which ids came before, in about 8 to 20 bytes an id.
+    """Remembers ids, in about 8 to 20 bytes each.
 
-    Among ten million ids there is a chance of 3 in a million that two share a 64-bit hash and are taken for one.
+    The chance that two of ten million ids share a 64-bit hash and are taken for one is 3 in a million.
     """
 
     def __init__(self) -> None:
@@ -47,13 +47,13 @@ class SeenIds:
         self._recent: set[int] = set()
 
     def add(self, source: str, id: str) -> bool:
-        """Adds an id; False if this source had it before."""
+        """Adds an id; returns False if this source had it before."""
         key = int.from_bytes(hashlib.blake2b(f"{source}\0{id}".encode(), digest_size=8).digest())
         place = int(np.searchsorted(self._settled, np.uint64(key)))
         if key in self._recent or (place < len(self._settled) and int(self._settled[place]) == key):
             return False
         self._recent.add(key)
-        # A Python set takes ten times the memory of an array: only the newest eighth may live there.
+        # A Python set takes ten times the memory of an array: it holds the latest eighth at most.
         if len(self._recent) > max(1 << 16, len(self._settled) // 8):
             recent = np.fromiter(self._recent, np.uint64, len(self._recent))
             self._settled = np.sort(np.concatenate([self._settled, recent]))
@@ -70,59 +70,51 @@ def read_documents(
     seen: SeenIds | None = None,
     skipped: Counter[str] | None = None,
 ) -> Iterator[Document]:
-    """Reads a JSON-lines file, plain or gzip: an object a line with `text` and, optionally, `source`, `lang` and `id`.
+    """Reads a JSON-lines file, plain or gzip: an object per line with `text` and, optionally, `source`, `lang`, `id`.
 
     Args:
         path: the file, UTF-8.
         source: the source of lines that do not name one; the file's name without suffixes if not given.
         lang: the language of lines that do not name one.
-        on_bad: what to do with a line that holds no document: raise, or leave it out and go on.
-        seen: the ids that came before; give the same one for all files of a source to find duplicates across files.
-        skipped: with `on_bad="skip"`, how many lines were left out is added here, by reason.
+        on_bad: what to do with a line without a document: "error" or "skip".
+        seen: the ids of earlier files; pass one object for all files of a source to detect duplicates across files.
+        skipped: with `on_bad="skip"`, the number of skipped lines is added by reason.
 
     Lines without an id get one from their text, so equal texts have equal ids and fall on the same side of the split.
     Blank lines are ignored.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ValueError: it holds no document at all, is a damaged gzip file, or (`on_bad="error"`) has a bad line, which is
-            named.
+        ValueError: it holds no document, is a damaged gzip file, or (`on_bad="error"`) has a bad line, which is named.
     """
     if on_bad not in ("error", "skip"):
         raise ValueError(f"on_bad must be 'error' or 'skip', not {on_bad!r}")
     seen = SeenIds() if seen is None else seen
-    skipped = Counter() if skipped is None else skipped
     source = path.name.split(".")[0] if source is None else source
-    found = False
-    for number, line in lines(path):
-        try:
-            document = _parse(line, source, lang)
-            if not seen.add(document.source, document.id):
-                raise BadLine(
-                    "duplicate id",
-                    f"the id {document.id!r} was seen before in source {document.source!r} (without an `id` of its own"
-                    " a line is named by its text, so the text is there twice); remove one of the two or rename it",
-                )
-        except BadLine as bad:
-            if on_bad == "error":
-                raise ValueError(
-                    f"{path}, line {number}: {bad} (or leave such lines out with on_bad = 'skip')"
-                ) from None
-            skipped[bad.kind] += 1
-            continue
-        found = True
-        yield document
-    if not found:
-        left_out = ", ".join(f"{count} x {kind}" for kind, count in skipped.items())
-        raise ValueError(
-            f"{path} holds no document"
-            + (f": every line was left out ({left_out})" if left_out else ": the file is empty")
-            + '; it needs lines such as {"text": "...", "lang": "en", "id": "1"}'
-        )
+
+    def parse_document(line: bytes) -> Document:
+        document = _parse(line, source, lang)
+        if not seen.add(document.source, document.id):
+            raise BadLine(
+                "duplicate id",
+                f"the id {document.id!r} was seen before in source {document.source!r} (a line without an `id` is named"
+                " by its text, so the text is there twice); remove one of the two or rename it",
+            )
+        return document
+
+    yield from parse_rows(
+        path,
+        ((f"{path}, line {number}", line) for number, line in lines(path)),
+        parse_document,
+        on_bad=on_bad,
+        skipped=Counter() if skipped is None else skipped,
+        expected="document",
+        example='{"text": "...", "lang": "en", "id": "1"}',
+    )
 
 
 def document_files(directory: Path) -> list[Path]:
-    """The `.jsonl` and `.jsonl.gz` files of a folder, by name.
+    """Lists the `.jsonl` and `.jsonl.gz` files of a folder by name.
 
     Raises:
         OSError: there is no such folder.
@@ -139,7 +131,7 @@ def document_files(directory: Path) -> list[Path]:
 
 
 def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Writes one JSON object a line, whole or not at all; returns how many."""
+    """Writes one JSON object per line, all or none; returns the number."""
     count = 0
     with replacing(path) as file:
         for row in rows:
@@ -149,7 +141,7 @@ def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
 
 def text_of(row: Any, field: str = "text") -> str:
-    """The text of a row. Raises BadLine when there is none."""
+    """Returns the text of a row. Raises BadLine if there is none."""
     if not isinstance(row, dict):
         raise BadLine("not an object", f'a JSON {type(row).__name__} where an object {{"{field}": ...}} was expected')
     if row.get(field) is None:
@@ -164,13 +156,13 @@ def text_of(row: Any, field: str = "text") -> str:
 
 
 def check_name(field: str, name: str) -> None:
-    """Raises BadLine when a source or language cannot be (part of) the name of a file."""
+    """Raises BadLine if a source or language cannot be (part of) the name of a file."""
     if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
         raise BadLine("bad name", f"`{field}` is {name!r}; files are named by it, so it may not look like a path")
 
 
 def check_unicode(text: str) -> None:
-    """Raises BadLine when a text cannot be written."""
+    """Raises BadLine if UTF-8 cannot encode a text."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -180,14 +172,14 @@ def check_unicode(text: str) -> None:
 
 
 def _parse(line: bytes, source: str, lang: str | None) -> Document:
-    """The document of one line."""
+    """Parses the document of one line."""
     row = parse(line)
     text = text_of(row)
     language = row.get("lang") or lang
     if language is None:
         raise BadLine(
             "no lang",
-            'no `lang`; add it to the line ("lang": "zh") or say the language of the whole file (lang = "zh")',
+            'no `lang`; add it to the line ("lang": "zh") or set the language of all lines (lang = "zh")',
         )
     id = row.get("id")
     id = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16] if id in (None, "") else str(id)

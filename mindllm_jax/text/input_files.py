@@ -1,4 +1,4 @@
-"""Which files a setting names."""
+"""Lists the document files that a setting names."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,11 +7,11 @@ from mindllm_jax.text.documents import document_files
 
 
 def input_files(inputs: Iterable[str]) -> list[Path]:
-    """The document files that `inputs` name: files as they are, folders by the .jsonl and .jsonl.gz files in them.
+    """Lists the document files that `inputs` name: files, and the .jsonl and .jsonl.gz files of folders.
 
     Raises:
         OSError: there is no such file or folder.
-        ValueError: nothing is named, a folder holds no such file, or a file is named twice.
+        ValueError: `inputs` is empty, a folder has no such file, or a file is named twice.
     """
     files: list[Path] = []
     for path in map(Path, inputs):

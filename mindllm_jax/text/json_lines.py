@@ -1,16 +1,20 @@
-"""Reading files of one JSON value a line, plain or gzip, with errors that say what is wrong and where."""
+"""Reads files with one JSON value per line, plain or gzip; errors name the line and the defect."""
 
 import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar
+
+Row = TypeVar("Row")
+Value = TypeVar("Value")
 
 
 class BadLine(ValueError):
-    """Why a line does not hold what it should. `kind` is a few words to count by, the message says what to do."""
+    """A line without the expected content. `kind` is a few words to count by; the message names the remedy."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -18,15 +22,15 @@ class BadLine(ValueError):
 
 
 class HasLines(Protocol):
-    """A binary file, of gzip's kind too."""
+    """A binary file, also of gzip."""
 
     def readline(self, size: int | None = -1, /) -> bytes: ...
 
 
 def numbered(file: HasLines, longest: int | None = None) -> Iterator[tuple[int, bytes, int]]:
-    """Number (from 1), content and length in bytes of the lines that are not blank.
+    """Yields number (from 1), content and length in bytes of the lines that are not blank.
 
-    Of a line longer than `longest` bytes the content is its beginning; the rest is read past and takes no memory.
+    The content of a line longer than `longest` bytes is its beginning; the rest is skipped and takes no memory.
     """
     number = 0
     while line := file.readline(-1 if longest is None else longest + 1):
@@ -39,7 +43,7 @@ def numbered(file: HasLines, longest: int | None = None) -> Iterator[tuple[int, 
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a plain or gzip file that are not blank, numbered from 1.
+    """Yields the lines of a plain or gzip file that are not blank, numbered from 1.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
@@ -51,7 +55,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise IsADirectoryError(f"{path} is a folder, not a .jsonl file")
     number = 0
     with open(path, "rb") as raw:
-        # By content, not by name: a renamed download would otherwise be told as "not UTF-8".
+        # By content, not by name: a renamed download would otherwise be reported as "not UTF-8".
         compressed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         file = gzip.GzipFile(fileobj=raw) if compressed else raw
@@ -67,9 +71,9 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def parse(line: bytes, encoding: str = "utf-8") -> Any:
-    """The value of one line. Raises BadLine when there is none."""
+    """Parses the JSON value of one line. Raises BadLine if there is none."""
     try:
-        # Without the line's end, so that columns are counted on this line.
+        # Without the newline, so that columns are counted on this line.
         return json.loads(line.removeprefix(codecs.BOM_UTF8).decode(encoding).rstrip())
     except UnicodeDecodeError as error:
         name = encoding.upper()
@@ -86,3 +90,46 @@ def parse(line: bytes, encoding: str = "utf-8") -> Any:
         ) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets without end
         raise BadLine("wrong JSON", f"JSON that cannot be read ({error})") from None
+
+
+def parse_rows(
+    path: Path,
+    rows: Iterable[tuple[str, Row]],
+    parse_row: Callable[[Row], Value],
+    *,
+    on_bad: Literal["error", "skip"],
+    skipped: Counter[str],
+    expected: str,
+    example: str,
+) -> Iterator[Value]:
+    """Parses the rows of a file.
+
+    Args:
+        path: the file.
+        rows: each with its place, which begins a message.
+        parse_row: raises BadLine for a row without the expected content.
+        on_bad: raises ValueError for such a row, or skips it.
+        skipped: with `on_bad="skip"`, the number of skipped rows is added by reason.
+        expected: the content of a row in a word, such as "document".
+        example: a row, for a message.
+
+    Raises ValueError for a bad row (`on_bad="error"`) and for a file without a good one.
+    """
+    empty = True
+    for where, row in rows:
+        try:
+            value = parse_row(row)
+        except BadLine as bad:
+            if on_bad == "error":
+                raise ValueError(f"{where}: {bad} (or leave such lines out with on_bad = 'skip')") from None
+            skipped[bad.kind] += 1
+            continue
+        empty = False
+        yield value
+    if empty:
+        reasons = ", ".join(f"{count} x {kind}" for kind, count in skipped.items())
+        raise ValueError(
+            f"{path} holds no {expected}"
+            + (f": every line was left out ({reasons})" if reasons else ": the file is empty")
+            + f"; it needs lines such as {example}"
+        )

@@ -1,7 +1,7 @@
-"""Hashes of tokens and of runs of tokens (shingles), for finding texts that share wording.
+"""Hashes of tokens and of their n-grams, to detect texts that share wording.
 
-A token is a Han character, or a run of letters and digits. Spaces, punctuation, case, width and the choice between
-simplified and traditional characters leave no trace in the hashes (see `codepoints.canonical`).
+A token is a Han character, or a word of letters and digits. Spaces, punctuation, case, width and the choice between
+simplified and traditional characters do not change the hashes (see `codepoints.canonical`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _BASE = 0x9E3779B97F4A7C15
 
 
 class Tokens(NamedTuple):
-    """The n tokens of a text in their order.
+    """The n tokens of a text in order.
 
     Attributes:
         hashes: uint64 [n].
-        starts: int64 [n], the character at which each begins.
-        is_han: bool [n], which are Han characters.
+        starts: int64 [n], the character at which each token begins.
+        is_han: bool [n], whether it is a Han character.
     """
 
     hashes: np.ndarray
@@ -32,7 +32,7 @@ class Tokens(NamedTuple):
 
 
 def tokens(text: str) -> Tokens:
-    """The tokens of a text."""
+    """Splits a text into tokens and hashes them."""
     points = canonical()[codepoints(text)]
     kinds = classes()[points]
     han = kinds == HAN
@@ -44,8 +44,8 @@ def tokens(text: str) -> Tokens:
     return Tokens(span_hashes(points, starts, ends), starts, han[starts])
 
 
-def shingles(hashes: np.ndarray, n: int) -> np.ndarray:
-    """uint64: a hash of each n tokens in a row; of all of them where there are fewer, none where there are none."""
+def ngrams(hashes: np.ndarray, n: int) -> np.ndarray:
+    """Returns a uint64 hash per n-gram of token hashes; one for all tokens if there are fewer than n, none if none."""
     n = min(n, len(hashes))
     if not n:
         return hashes[:0]
@@ -54,20 +54,20 @@ def shingles(hashes: np.ndarray, n: int) -> np.ndarray:
 
 
 def span_hashes(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """uint64: a hash of each span of values, [start, end), at a cost that does not depend on the spans' lengths."""
+    """Returns a uint64 hash per span [start, end) of values, at a cost that does not depend on the spans' lengths."""
     sums, inverse = _sums(values)
     return mix((sums[ends] - sums[starts]) * inverse[starts])
 
 
 def mix(x: np.ndarray) -> np.ndarray:
-    """uint64 to uint64, one to one: every bit of the result depends on every bit of x (splitmix64's finalizer)."""
+    """Mixes the bits of uint64 numbers one to one: the finalizer of SplitMix64 (Steele, Lea and Flood, 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 def _sums(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sums of values times powers, up to each, and the inverses of the powers.
+    """Returns the cumulative sums of values times powers, and the inverses of the powers.
 
     A hash is a polynomial over its span: the difference of two sums, brought to the same power. All modulo 2^64.
     """

@@ -1,4 +1,4 @@
-"""Sentences of Chinese and English text, by their punctuation."""
+"""Splits Chinese and English text into sentences by punctuation."""
 
 import re
 
@@ -12,6 +12,6 @@ _ENGLISH_SENTENCE = re.compile(
 
 
 def sentences(paragraph: str, lang: str) -> list[str]:
-    """The sentences of a paragraph; joined they are the paragraph, so the space between two begins the second."""
+    """Splits a paragraph into sentences. Joined they are the paragraph: the space between two begins the second."""
     boundary = _CHINESE_SENTENCE if lang == "zh" else _ENGLISH_SENTENCE
     return [piece for piece in boundary.split(paragraph) if piece]

@@ -12,12 +12,13 @@ from rich.progress import track
 
 from mindllm_jax.checks import require_at_least, require_local, require_seed
 from mindllm_jax.files import write_bytes
+from mindllm_jax.hashing import hash64
 from mindllm_jax.text.documents import Document, held_out, read_documents
 from mindllm_jax.text.input_files import input_files
+from mindllm_jax.text.sample import SmallestHashes
 from mindllm_jax.tokenization.gpt2_extension import SMALLEST, extend_gpt2, gpt2_tokenizer
 from mindllm_jax.tokenization.gpt2_files import fetch_gpt2_files
 from mindllm_jax.tokenization.report import by_source, measure
-from mindllm_jax.tokenization.sample import SmallestHashes
 from mindllm_jax.tokenization.sentencepiece_training import FIXED_PIECES, train_model
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
@@ -126,17 +127,18 @@ def train_tokenizer(config: TrainTokenizer) -> tuple[Tokenizer, dict[str, Any]]:
 
 def sample_documents(documents: Iterable[Document], config: TrainTokenizer) -> Sample:
     """One pass over the documents; keeps the sample and no more in memory."""
-    train: dict[str, SmallestHashes] = {}
-    measured: dict[str, SmallestHashes] = {}
+    train: dict[str, SmallestHashes[Document]] = {}
+    measured: dict[str, SmallestHashes[Document]] = {}
     for document in documents:
         if document.lang not in train:
-            train[document.lang] = SmallestHashes(config.sample_bytes, config.seed)
-            measured[document.lang] = SmallestHashes(_MEASURED_BYTES, config.seed)
+            train[document.lang] = SmallestHashes(config.sample_bytes)
+            measured[document.lang] = SmallestHashes(_MEASURED_BYTES)
             for sample in train.values():
                 sample.shrink(config.sample_bytes // len(train))
         chosen = measured if held_out(document.id, config.held_out) else train
-        chosen[document.lang].add(document)
-    return Sample(*({lang: by_lang[lang].documents() for lang in sorted(by_lang)} for by_lang in (train, measured)))
+        key = hash64(config.seed, document.source, document.id)
+        chosen[document.lang].add(key, document, len(document.text.encode()))
+    return Sample(*({lang: by_lang[lang].items() for lang in sorted(by_lang)} for by_lang in (train, measured)))
 
 
 def _report(tokenizer: Tokenizer, sample: Sample, config: TrainTokenizer) -> dict[str, Any]:

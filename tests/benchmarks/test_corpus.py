@@ -48,7 +48,7 @@ def results(script: str, *words: str | Path) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_planted_copies_are_found(data: Path) -> None:
+def test_planted_copies_are_detected(data: Path) -> None:
     file = data / "planted.md"
     found = results("planted.py", "--data", data, "--each", "4", "--others", "8", "--markdown", file)
     for language in ("zh", "en"):
@@ -59,7 +59,7 @@ def test_planted_copies_are_found(data: Path) -> None:
     assert json.loads(file.with_suffix(".json").read_text("utf-8")) == found
 
 
-def test_hidden_items_are_found(data: Path) -> None:
+def test_hidden_items_are_detected(data: Path) -> None:
     found = results("contamination.py", "--data", data, "--benchmarks", data / "eval", "--items", "10")
     assert found["of 10 items found in a document of their language"] >= 9
     assert found["of 10 items found in a document of the other language"] >= 9

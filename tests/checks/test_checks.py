@@ -22,13 +22,14 @@ REQUIRED: dict[str, Any] = {"inputs": ("a",), "output": "a.model"}  # of a setti
 MAY_BE_URLS = {("PrepareData", "store"), ("Mixture", "store"), ("Evaluate", "store"), ("CleanCorpus", "inputs")}
 PATHS = {
     *(("TrainTokenizer", name) for name in ("inputs", "output", "gpt2_files")),
-    *(("PrepareData", name) for name in ("inputs", "tokenizer")),
+    *(("PrepareData", name) for name in ("inputs", "corpus", "tokenizer")),
     *(("CleanCorpus", name) for name in ("output", "lexicon")),
     *(("DemoCorpus", name) for name in ("directory", "text")),
     *(("Convert", name) for name in ("tokenizer", "output", "check_on")),
     *(("Instructions", name) for name in ("inputs", "held_out_inputs")),
     *(("Evaluate", name) for name in ("run", "tasks")),
-    *(("Decontamination", "benchmarks"), ("Scoring", "run"), ("Tune", "base"), ("Chat", "run")),
+    *(("Scoring", name) for name in ("run", "output")),
+    *(("Decontamination", "benchmarks"), ("Tune", "base"), ("Chat", "run")),
 }
 
 
@@ -54,8 +55,10 @@ def build(cls: type, **changed: Any) -> Any:
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             nested = isinstance(hints[field.name], type) and dataclasses.is_dataclass(hints[field.name])
             changed.setdefault(field.name, build(hints[field.name]) if nested else REQUIRED.get(field.name, "a"))
-    if cls.__name__ == "PrepareData":
+    if cls.__name__ == "PrepareData" and "corpus" not in changed:
         changed.setdefault("inputs", ("a",))
+    if cls.__name__ == "Scoring":
+        changed.setdefault("output", "a")
     return cls(**changed)
 
 

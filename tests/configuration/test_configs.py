@@ -24,6 +24,7 @@ GOLDEN = Path(__file__).parent / "golden"
 CONFIGS = sorted((ROOT / "configs").rglob("*.gin"))
 ENTRY_POINTS = {
     "train_tokenizer.py": "TrainTokenizer",
+    "clean_corpus.py": "CleanCorpus",
     "prepare_data.py": "PrepareData",
     "train.py": "Pretrain",
     "sft.py": "Tune",

@@ -1,4 +1,4 @@
-"""Documents for blocks, and what every block must do with any text at all."""
+"""Documents for filters, and the cost of a filter on any text."""
 
 from collections.abc import Callable
 from time import process_time
@@ -6,7 +6,7 @@ from time import process_time
 import pytest
 from datatrove.data import Document
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 
 MEGABYTE = 1_000_000
 
@@ -16,23 +16,23 @@ def make_document(text: str, **metadata: object) -> Document:
 
 
 @pytest.fixture
-def judged() -> Callable[..., tuple[str | None, Document]]:
-    """What a block says to a text, and the document it leaves."""
+def applied() -> Callable[..., tuple[str | None, Document]]:
+    """Applies a filter to a text: the drop reason and the document."""
 
-    def judge(block: Block, text: str, **metadata: object) -> tuple[str | None, Document]:
+    def apply(step: CleaningFilter, text: str, **metadata: object) -> tuple[str | None, Document]:
         document = make_document(text, **metadata)
-        reason = block.judge(document)
+        reason = step.apply(document)
         document.text.encode()
         return reason, document
 
-    return judge
+    return apply
 
 
 @pytest.fixture
 def seconds_for_a_megabyte() -> Callable[[Callable[[str], object], str, str], float]:
-    """How long a function takes for a megabyte of a piece after a beginning, at the pace of a tenth of it.
+    """Seconds that a function takes for a megabyte of a repeated piece after a beginning, extrapolated from a tenth.
 
-    A tenth is enough to tell: what takes the square of the time takes it there too.
+    A tenth shows quadratic time too.
     """
 
     def measure(function: Callable[[str], object], beginning: str, piece: str) -> float:

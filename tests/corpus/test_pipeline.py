@@ -1,4 +1,4 @@
-"""The whole pipeline on small raw files: what comes out, whoever does the work and however often it is interrupted."""
+"""The pipeline on small raw files: its output does not depend on workers and interruptions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ import pytest
 pytest.importorskip("datatrove")
 
 from mindllm_jax.corpus.pipeline import clean_corpus
-from mindllm_jax.corpus.report.card import write_card
+from mindllm_jax.corpus.report.borderline import write_borderline
+from mindllm_jax.corpus.report.card import add_tokens, decisions, write_card
+from mindllm_jax.corpus.report.collect import collect
 from mindllm_jax.corpus.settings import CleanCorpus, Decontamination, Executor, QualityRules, Repeats
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +74,7 @@ def settings(raw: Path) -> Callable[..., CleanCorpus]:
             CleanCorpus(
                 inputs=(str(raw),),
                 output=str(output),
-                rules=QualityRules(zh_words=0.0),
+                rules=QualityRules(zh_min_dictionary_share=0.0),
                 repeats=Repeats(partitions=2),
                 decontamination=Decontamination(benchmarks=str(raw.parent / "benchmarks")),
                 executor=Executor(workers=1),
@@ -112,14 +114,14 @@ def digest(folder: Path) -> dict[str, str]:
 
 def test_each_kind_of_bad_document_is_dropped_for_its_reason(corpus: Path) -> None:
     assert dropped(corpus, "exact").keys() == {"t-copy"}
-    assert dropped(corpus, "quality")["t-short"] == "few Han characters"
+    assert dropped(corpus, "quality")["t-short"] == "too few Han characters"
     assert dropped(corpus, "language") == {"n-german": "other language"}
     assert len(dropped(corpus, "near").keys() & {"t5", "t-near"}) == 1
     kept = documents(corpus)
     assert {f"t{n}" for n in range(30) if n != 5} <= kept.keys() and {f"n{n}" for n in range(30)} <= kept.keys()
 
 
-def test_what_is_kept_was_mended(corpus: Path) -> None:
+def test_kept_documents_are_cleaned(corpus: Path) -> None:
     kept = documents(corpus)
     assert "联系电话<phone>，邮箱<email>。" in kept["t-phone"]["text"]
     assert all("Subscribe" not in row["text"] and "About" not in row["text"] for row in kept.values())
@@ -132,7 +134,7 @@ def test_two_workers_make_the_same(corpus: Path, settings: Callable[..., CleanCo
     assert digest(tmp_path / "two/documents") == digest(corpus / "documents")
 
 
-def test_a_killed_run_goes_on(corpus: Path, settings: Callable[..., CleanCorpus], tmp_path: Path) -> None:
+def test_a_killed_run_resumes(corpus: Path, settings: Callable[..., CleanCorpus], tmp_path: Path) -> None:
     config = settings(tmp_path / "out")
     program = (
         "from mindllm_jax.corpus.settings import *; from mindllm_jax.corpus.pipeline import clean_corpus;"
@@ -153,7 +155,7 @@ def test_a_killed_run_goes_on(corpus: Path, settings: Callable[..., CleanCorpus]
 
 def test_other_settings_in_the_same_folder_are_refused(corpus: Path, settings: Callable[..., CleanCorpus]) -> None:
     with pytest.raises(ValueError, match=r"was made with other settings \(rules differ, see .*settings\.json\)"):
-        clean_corpus(settings(corpus, rules=QualityRules(zh_han=5)))
+        clean_corpus(settings(corpus, rules=QualityRules(zh_min_han_chars=5)))
 
 
 def test_other_raw_files_are_refused_and_moved_ones_are_not(
@@ -170,13 +172,25 @@ def test_other_raw_files_are_refused_and_moved_ones_are_not(
         clean_corpus(moved)
 
 
-def test_the_card_says_what_became_of_every_document(corpus: Path) -> None:
-    page = write_card(corpus, {"tales": 1234}).read_text("utf-8")
+def test_the_card_accounts_for_every_document(corpus: Path) -> None:
+    write_card(corpus, collect(corpus))
+    page = add_tokens(corpus, {"tales": 1234}).read_text("utf-8")
     assert "1,234" in page and "near-duplicate" in page
+    assert collect(corpus)["tokens"] == {"tales": 1234}, "a card that is written again keeps the tokens"
     card = json.loads((corpus / "card.json").read_text("utf-8"))
-    assert card["sources"]["tales"]["documents"] == len([i for i in documents(corpus) if i.startswith("t")])
-    assert card["benchmarks"]["trains"] == {"items": 1, "passages": 1, "too short": 0, "found": {"notes": 1}}
+    (tales,) = (row for row in card["sources"] if row["source"] == "tales")
+    assert tales["documents"] == len([i for i in documents(corpus) if i.startswith("t")])
+    of_tales = decisions(card)["tales"]
+    assert of_tales.total() == 34 and of_tales["exact copy"] == of_tales["near-duplicate"] == 1
+    assert card["benchmarks"]["trains"] == {"items": 1, "passages": 1, "too short": 0, "documents": {"notes": 1}}
     assert card["clusters"]["removed"] == 1
+
+
+def test_borderline_documents(corpus: Path, settings: Callable[..., CleanCorpus], tmp_path: Path) -> None:
+    page = write_borderline(settings(corpus)).read_text("utf-8")
+    assert "zh: too few Han characters, min 100" in page and "just dropped" in page and "太短。" in page
+    with pytest.raises(FileNotFoundError, match="has no text yet: run the command without --borderline first"):
+        write_borderline(settings(tmp_path))
 
 
 def test_bad_input_is_named_or_counted(raw: Path, settings: Callable[..., CleanCorpus], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Documents chosen by a score: which part of its source each is in, what is kept of it, and the files that come out."""
+"""Documents chosen by score: the parts of a source, the kept shares, and the files written."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 pytest.importorskip("datatrove")
 
 from mindllm_jax.corpus.pipeline import clean_corpus
-from mindllm_jax.corpus.report.card import write_card
+from mindllm_jax.corpus.report.card import decisions, write_card
+from mindllm_jax.corpus.report.collect import collect
 from mindllm_jax.corpus.scoring import Parts, Score, score_corpus
-from mindllm_jax.corpus.settings import CleanCorpus, Executor, QualityRules, Repeats, Scoring, chosen_folder
+from mindllm_jax.corpus.settings import CleanCorpus, Executor, QualityRules, Repeats, Scoring
 
 
 def by_number(texts: Iterable[str]) -> Iterator[float]:
@@ -51,9 +52,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> CleanCorpus:
     made = CleanCorpus(
         inputs=(str(folder / "raw"),),
         output=str(folder / "corpus"),
-        rules=QualityRules(en_repeated_runs=1.0, en_commonest_run=1.0),
+        rules=QualityRules(en_max_duplicate_ngram_share=1.0, en_max_top_ngram_share=1.0),
         repeats=Repeats(partitions=1),
-        scoring=Scoring(step=7, keep=(0.0, 1.0, 1.0, 1.0)),
+        scoring=Scoring(output=str(folder / "chosen"), step=7, keep=(0.0, 1.0, 1.0, 1.0)),
         executor=Executor(workers=1),
     )
     assert clean_corpus(made) and score_corpus(made, load)
@@ -65,9 +66,9 @@ def rows(folder: Path) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in map(json.loads, lines)}
 
 
-def test_the_least_surprising_quarter_of_each_source_goes(config: CleanCorpus) -> None:
+def test_the_quarter_with_the_fewest_bits_per_token_is_dropped(config: CleanCorpus) -> None:
     folder = Path(config.output)
-    kept, gone = rows(chosen_folder(config) / "documents"), rows(chosen_folder(config) / "dropped")
+    kept, gone = rows(Path(config.scoring.output) / "documents"), rows(Path(config.scoring.output) / "dropped")
     assert kept.keys() == {f"tales{n}" for n in range(110, 140)} | {"alone777"}, "one document alone is in the middle"
     assert gone.keys() == {f"tales{n}" for n in range(100, 110)}
     assert {row["metadata"]["filter_reason"] for row in gone.values()} == {"bits per token, part 1 of 4"}
@@ -77,18 +78,19 @@ def test_the_least_surprising_quarter_of_each_source_goes(config: CleanCorpus) -
 
 
 def test_the_card_counts_them(config: CleanCorpus) -> None:
-    chosen = chosen_folder(config)
-    page = write_card(Path(config.output), chosen=chosen)
+    chosen = Path(config.scoring.output)
+    page = write_card(chosen, collect(Path(config.output), chosen=chosen))
     assert page == chosen / "card.html"
     assert "bits per token, part 1 of 4" in page.read_text("utf-8")
     card = json.loads((chosen / "card.json").read_text())
-    assert card["sources"]["tales"]["documents"] == 30
+    assert {row["source"]: row["documents"] for row in card["sources"]} == {"alone": 1, "tales": 30}
+    assert decisions(card)["tales"] == {"kept": 30, "bits per token, part 1 of 4": 10}
     assert card["scores"]["en/tales"]["quantiles"] == [1.04, 1.2, 1.36]
-    outcomes = [outcome for outcome in card["outcomes"] if outcome["block"] == "Choose by score"]
-    assert {(row["source"], row["reason"], row["documents"]) for row in outcomes} == {
-        ("tales", "kept", 30),
-        ("tales", "bits per token, part 1 of 4", 10),
-        ("alone", "kept", 1),
+    outcomes = [outcome for outcome in card["outcomes"] if outcome["filter"] == "Choose by score"]
+    assert {(row["source"], row["kind"], row["reason"], row["documents"]) for row in outcomes} == {
+        ("tales", "kept", "", 30),
+        ("tales", "dropped", "bits per token, part 1 of 4", 10),
+        ("alone", "kept", "", 1),
     }
 
 
@@ -97,9 +99,11 @@ def test_what_was_scored_stays_and_other_settings_are_refused(config: CleanCorpu
     before = [mark.stat().st_mtime_ns for mark in marks]
     assert len(marks) == 2 and score_corpus(config, load)
     assert [mark.stat().st_mtime_ns for mark in marks] == before
-    with pytest.raises(ValueError, match=r"scored was made with other settings \(step differ.* set that run, step"):
+    with pytest.raises(
+        ValueError, match=r"scored was made with other settings \(step differ.* set Scoring\.run, Scoring\.step and"
+    ):
         score_corpus(replace(config, scoring=replace(config.scoring, step=8)), load)
-    with pytest.raises(ValueError, match=r"Scoring\.step must be a number"):
+    with pytest.raises(ValueError, match=r"Scoring\.step is None"):
         score_corpus(replace(config, scoring=replace(config.scoring, step=None)), load)
 
 
@@ -107,43 +111,48 @@ def test_other_shares_only_choose_again(config: CleanCorpus) -> None:
     def not_again() -> Any:
         raise AssertionError("scored again")
 
-    everything = replace(config, scoring=replace(config.scoring, keep=(1.0,), batch_size=3))
+    everything = replace(
+        config, scoring=replace(config.scoring, output=f"{config.output}-all", keep=(1.0,), batch_size=3)
+    )
     assert score_corpus(everything, not_again)
-    assert rows(chosen_folder(everything) / "documents").keys() == rows(Path(config.output) / "documents").keys()
-    assert len(rows(chosen_folder(config) / "documents")) == 31, "what was chosen before is still there"
+    assert rows(Path(everything.scoring.output) / "documents").keys() == rows(Path(config.output) / "documents").keys()
+    assert len(rows(Path(config.scoring.output) / "documents")) == 31, "what was chosen before is still there"
 
 
 def test_a_share_of_a_part_is_kept(config: CleanCorpus) -> None:
     kept: list[set[str]] = []
     for share in (0.5, 0.8):
-        of_part = replace(config, scoring=replace(config.scoring, keep=(share, 1.0)))
+        of_part = replace(config, scoring=replace(config.scoring, output=f"{config.output}-{share}", keep=(share, 1.0)))
         assert score_corpus(of_part, load)
-        kept.append({id for id in rows(chosen_folder(of_part) / "documents") if id < "tales120"})
+        kept.append({id for id in rows(Path(of_part.scoring.output) / "documents") if id < "tales120"})
     assert 5 <= len(kept[0]) <= 15
     assert kept[0] < kept[1], "keeping more keeps what was kept"
 
 
 def test_two_workers_choose_the_same(config: CleanCorpus, tmp_path: Path) -> None:
-    (tmp_path / "documents").symlink_to(Path(config.output) / "documents")
-    two = replace(config, output=str(tmp_path), executor=Executor(workers=2))
+    for name in ("documents", "settings.json"):
+        (tmp_path / name).symlink_to(Path(config.output) / name)
+    scoring = replace(config.scoring, output=str(tmp_path / "chosen"))
+    two = replace(config, output=str(tmp_path), scoring=scoring, executor=Executor(workers=2))
     assert score_corpus(two, load)
-    assert rows(chosen_folder(two) / "documents") == rows(chosen_folder(config) / "documents")
+    assert rows(Path(two.scoring.output) / "documents") == rows(Path(config.scoring.output) / "documents")
 
 
 def not_a_number() -> Any:
     return lambda texts: (float("nan") for _ in texts)
 
 
-def test_a_model_that_diverged_is_told(config: CleanCorpus, tmp_path: Path) -> None:
-    (tmp_path / "documents").symlink_to(Path(config.output) / "documents")
-    with pytest.raises(ValueError, match=r"document 1 of file 0 of en/alone.*Name an earlier Scoring\.step"):
+def test_a_diverged_model_raises(config: CleanCorpus, tmp_path: Path) -> None:
+    for name in ("documents", "settings.json"):
+        (tmp_path / name).symlink_to(Path(config.output) / name)
+    with pytest.raises(ValueError, match=r"document 1 of file 0 of en/alone.*set an earlier Scoring\.step"):
         score_corpus(replace(config, output=str(tmp_path)), not_a_number)
-    with pytest.raises(ValueError, match="there are no documents in"):
+    with pytest.raises(ValueError, match="there are no documents to score in"):
         score_corpus(replace(config, output=str(tmp_path / "none")), load)
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 7))
-def test_parts_are_equal_but_for_what_is_alike(
+def test_parts_are_equal_up_to_ties(
     tmp_path_factory: pytest.TempPathFactory, hundredths: list[int], count: int
 ) -> None:
     folder = tmp_path_factory.mktemp("parts")

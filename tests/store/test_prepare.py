@@ -1,15 +1,18 @@
-"""Files into a store: which files make a source, and bad input ends with a message that names it."""
+"""Files into a store: the files of a source, and messages that name bad input."""
 
 import gzip
 import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mindllm_jax.corpus.report.source_summary import SourceSummary, rows
 from mindllm_jax.store.prepare import PrepareData, inputs_table, prepare_data, store_table
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,7 +56,7 @@ def test_sources_are_what_the_documents_say(config: Prepare) -> None:
     assert "1.jsonl, 2.jsonl.gz" in inputs_table(settings).markdown()
     again = prepare_data(settings)
     assert again.written == []
-    assert "there" in store_table(again).markdown()
+    assert "kept" in store_table(again).markdown()
 
 
 def test_a_renamed_file_is_the_same_and_a_changed_one_is_not(config: Prepare, tmp_path: Path) -> None:
@@ -101,11 +104,37 @@ def test_bad_input(config: Prepare, files: dict[str, str | bytes], message: str)
         prepare_data(config(files))
 
 
-def test_what_is_missing(config: Prepare, tmp_path: Path) -> None:
+def test_missing_files_raise(config: Prepare, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no tokenizer .*none\.model"):
         prepare_data(config({"1.jsonl": line("1")}, tokenizer=str(tmp_path / "none.model")))
     with pytest.raises(ValueError, match=r"PrepareData\.held_out must be at least 0 and below 1, not 1\.0"):
         config({}, held_out=1.0)
+
+
+def test_either_a_corpus_or_inputs(tmp_path: Path) -> None:
+    for given in ({}, {"corpus": "c", "inputs": ("i",)}):
+        with pytest.raises(ValueError, match=r"either a cleaned corpus \(PrepareData\.corpus\) or files of documents"):
+            PrepareData("t.model", "store", **given)
+    with pytest.raises(FileNotFoundError, match=r"is not a finished corpus: it has no card\.json"):
+        inputs_table(PrepareData("t.model", "store", corpus=str(tmp_path)))
+
+
+def test_a_cleaned_corpus_is_read_and_its_card_gets_the_tokens(tmp_path: Path) -> None:
+    summary = SourceSummary(documents=2, lengths=Counter({"3": 2}), entropies=Counter({"1.5": 2}))
+    card: dict[str, Any] = {"sources": rows({("en", "a"): summary}), "outcomes": [], "seconds": [], "benchmarks": {}}
+    card |= {"clusters": dict.fromkeys(("clusters", "largest", "removed"), 0), "scores": {}, "tokens": {}}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    for lang, source in (("en", "a"), ("zh", "b")):
+        folder = tmp_path / "documents" / lang / source
+        folder.mkdir(parents=True)
+        for shard in range(2):
+            text = line(f"{shard}", source=source, lang=lang)
+            (folder / f"{shard:05d}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    settings = PrepareData(str(FIXTURES / "tokenizer.model"), str(tmp_path / "store"), str(tmp_path), held_out=0.2)
+    assert prepare_data(settings).written == ["a", "b"]
+    tokens = json.loads((tmp_path / "card.json").read_text())["tokens"]
+    assert set(tokens) == {"a", "b"} and min(tokens.values()) > 0
+    assert (tmp_path / "card.html").exists()
 
 
 def launch(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Tables of code points: what counts as the same character, and what stands between words."""
+"""Tables of code points: equivalent characters and separators of words."""
 
 import unicodedata
 
@@ -40,7 +40,7 @@ def test_one_character_stands_for_its_variants(written: str, compared: str) -> N
 
 
 @pytest.mark.parametrize("character", [*" \t\n,.!。，、“”（）-_@#%^&*+=|\\/<>​　", "😀", "\U0010fffd", "\U000e0041"])
-def test_what_is_no_letter_leaves_nothing(character: str) -> None:
+def test_separators_are_zero(character: str) -> None:
     assert canonical()[ord(character)] == 0
 
 

@@ -1,4 +1,4 @@
-"""Reading documents: what is accepted, and what each bad input is told."""
+"""Reading documents: accepted input, and the message for each bad input."""
 
 import gzip
 import json
@@ -81,7 +81,7 @@ def test_skipping_counts_by_reason_and_yields_the_rest(tmp_path):
     assert skipped == {kind: 1 for kind in BAD_LINES if not kind.startswith("endless")} | {"wrong JSON": 3}
 
 
-def test_files_that_hold_nothing(tmp_path):
+def test_files_without_documents_raise(tmp_path):
     assert "there is no file" in message(tmp_path / "absent.jsonl")
     assert "is a folder" in message(tmp_path)
     assert "holds no document: the file is empty" in message(write(tmp_path / "empty.jsonl"))

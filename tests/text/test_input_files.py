@@ -1,4 +1,4 @@
-"""Which files a setting names."""
+"""The document files that a setting names."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_files_and_the_files_of_folders(folder: Path) -> None:
     assert input_files([str(folder / "notes.txt")]) == [folder / "notes.txt"]
 
 
-def test_inputs_that_are_not_there(folder: Path) -> None:
+def test_missing_inputs_raise(folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no file or folder nothing"):
         input_files(["nothing"])
     with pytest.raises(ValueError, match=r"empty holds no \.jsonl"):

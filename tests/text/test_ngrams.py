@@ -1,4 +1,4 @@
-"""Hashes of tokens and of runs of them, against plain Python."""
+"""Hashes of tokens and n-grams, against plain Python."""
 
 import re
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindllm_jax.text.codepoints import canonical, han
-from mindllm_jax.text.ngrams import mix, shingles, span_hashes, tokens
+from mindllm_jax.text.ngrams import mix, ngrams, span_hashes, tokens
 
 BASE = 0x9E3779B97F4A7C15
 # Both scripts, separators, full-width forms, emoji, characters beyond the first plane.
@@ -48,9 +48,9 @@ def test_tokens_are_the_reference(text: str) -> None:
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=30), st.integers(1, 8))
-def test_shingles_are_the_reference(values: list[int], n: int) -> None:
+def test_ngrams_are_the_reference(values: list[int], n: int) -> None:
     runs = [values[i : i + n] for i in range(max(min(1, len(values)), len(values) - n + 1))]
-    assert shingles(np.array(values, np.uint64), n).tolist() == [span_hash(run) for run in runs]
+    assert ngrams(np.array(values, np.uint64), n).tolist() == [span_hash(run) for run in runs]
 
 
 def test_a_span_is_the_same_wherever_it_stands() -> None:
@@ -85,10 +85,10 @@ def test_what_differs_differs(a: str, b: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n", "，。！？", "😀👨‍👩‍👧", "\U0010ffff"])
-def test_nothing_to_hash(text: str) -> None:
+def test_no_tokens(text: str) -> None:
     found = tokens(text)
     assert not any(map(len, found))
-    assert not len(shingles(found.hashes, 5))
+    assert not len(ngrams(found.hashes, 5))
 
 
 def test_words_are_counted_as_a_reader_would() -> None:

@@ -1,4 +1,4 @@
-"""Where sentences end."""
+"""Boundaries of sentences."""
 
 import pytest
 from hypothesis import given

@@ -8,12 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mindllm_jax.text.documents import Document, held_out, write_json_lines
 from mindllm_jax.tokenization.report import by_source, measure, report_table
-from mindllm_jax.tokenization.sample import SmallestHashes
 from mindllm_jax.tokenization.sentencepiece_training import train_model
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.tokenization.training import TrainTokenizer, sample_documents, train_tokenizer
@@ -76,27 +73,6 @@ def test_held_out_documents_are_measured_and_not_trained_on(documents: list[Docu
     outside = {d.id for d in documents if held_out(d.id, 0.4)}
     assert {d.id for measured in sample.held_out.values() for d in measured} == outside
     assert {d.id for trained in sample.train.values() for d in trained} == {d.id for d in documents} - outside
-
-
-@given(st.lists(st.text("ab", max_size=6), unique=True, max_size=30), st.integers(1, 40), st.randoms())
-def test_a_sample_is_the_smallest_hashes_whatever_the_order(
-    texts: list[str], share: int, random: random.Random
-) -> None:
-    shuffled = random.sample(texts, len(texts))
-    samples = []
-    for order in (texts, shuffled):
-        sample = SmallestHashes(2 * share, seed=0)
-        for text in order[: len(order) // 2]:
-            sample.add(Document(text, "s", "en", text))
-        sample.shrink(share)
-        for text in order[len(order) // 2 :]:
-            sample.add(Document(text, "s", "en", text))
-        samples.append([document.text for document in sample.documents()])
-    assert samples[0] == samples[1]
-    total = sum(map(len, texts))
-    size = sum(map(len, samples[0]))
-    assert size == total or size >= share
-    assert size - len(samples[0][-1]) < share if samples[0] else not total
 
 
 @pytest.mark.parametrize("han_run", [2, 3, 8])

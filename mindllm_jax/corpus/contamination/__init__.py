@@ -1,1 +1,1 @@
-"""Benchmark items in the training text: what to look for, and taking it out."""
+"""Detects and removes benchmark items in the training text."""

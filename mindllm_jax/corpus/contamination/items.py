@@ -1,4 +1,4 @@
-"""The texts of benchmarks, from their raw files as published, to look for them in the training text."""
+"""Reads the items of benchmarks from their raw files as published."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".dev", ".devtest")
 
 
 def benchmark_files(folder: Path) -> dict[str, list[Path]]:
-    """The raw files by benchmark: each folder or file in `folder` is one.
+    """Lists the raw files by benchmark: each folder or file in `folder` is one.
 
     Raises:
         OSError: there is no such folder.
-        ValueError: it holds no file that can be read.
+        ValueError: it has no file of a known kind.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} with the raw files of benchmarks")
@@ -29,14 +29,14 @@ def benchmark_files(folder: Path) -> dict[str, list[Path]]:
         if file.is_file() and file.name.removesuffix(".gz").endswith(SUFFIXES):
             files.setdefault(file.relative_to(folder).parts[0].split(".")[0], []).append(file)
     if not files:
-        raise ValueError(f"{folder} holds no {', '.join(SUFFIXES)} file (also with .gz)")
+        raise ValueError(f"{folder} has no {', '.join(SUFFIXES)} file (also with .gz)")
     return files
 
 
 def items(file: Path) -> Iterator[list[str]]:
-    """The items of a file, each as the texts that it has: question, choices, answer.
+    """Reads the items of a file, each as its texts: question, choices, answer.
 
-    Raises ValueError for a file that is not what its name says.
+    Raises ValueError for a file that is not of the kind that its name says.
     """
     content = file.read_bytes()
     try:
@@ -62,7 +62,7 @@ def items(file: Path) -> Iterator[list[str]]:
 
 
 def _rows(value: Any) -> Iterator[Any]:
-    """The items of a JSON file: of a list its members, of an object of objects or lists those of each."""
+    """Yields the items of a JSON file: of a list its members, of an object of objects or lists those of each."""
     if isinstance(value, list):
         yield from value
     elif isinstance(value, dict) and value and all(isinstance(part, dict) for part in value.values()):
@@ -76,7 +76,7 @@ def _rows(value: Any) -> Iterator[Any]:
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        # Half a surrogate pair can be written as an escape, but there is none in any text that is cleaned.
+        # An escape may be half a surrogate pair; no cleaned text has one.
         yield value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     elif isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:

@@ -1,1 +1,1 @@
-"""Finding what is there more than once: documents, lines and paragraphs, near-duplicates."""
+"""Removes duplicates: copies of documents, repeated lines and paragraphs, near-duplicates."""

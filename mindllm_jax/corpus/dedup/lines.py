@@ -1,11 +1,10 @@
-"""Lines that a site repeats, and paragraphs that stand in several documents.
+"""Removes lines that a site repeats, and paragraphs that several documents have.
 
-Two rules. What is boilerplate and advertising: a run of lines that many documents of the same site have, as the paper
-removes repeated consecutive phrases after counting phrases by site. And what is copied: a long paragraph stays in the
-first document that has it, whatever its site.
+Boilerplate is a run of lines that many documents of the same site have, as the paper removes repeated consecutive
+phrases after counting phrases by site. A long paragraph is kept in the first document that has it, whatever its site.
 
-Three steps: `CountLines` writes hashes by partition, `FindRepeats` looks at one partition in all shards at a time, so
-its memory is a partition's, `DropRepeats` takes the lines out.
+Three steps: `CountLines` writes hashes by partition, `FindRepeats` reads one partition of all shards at a time, so it
+needs the memory of a partition, and `DropRepeats` removes the lines.
 """
 
 from __future__ import annotations
@@ -23,35 +22,36 @@ from datatrove.io import DataFolder, DataFolderLike, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.corpus.filters.format import fenced
+from mindllm_jax.corpus.outcomes import record
 from mindllm_jax.corpus.settings import Repeats
 
 # The second half of a record is written as one number, site above document.
 _RECORD = np.dtype([("hash", "<u8"), ("document", "<u4"), ("site", "<u4")])
-_FOUND = np.dtype([("document", "<u4"), ("hash", "<u8")])
+_COPY = np.dtype([("document", "<u4"), ("hash", "<u8")])
 _DIGITS = re.compile(r"\d+")
 _UNDERLINE = re.compile(r"[=~^-]{3,}")
 
 
 def site_of(document: Document) -> str:
-    """Whose lines are counted together: the host of its address, else its source."""
+    """Returns the site that a document's lines are counted for: the host of its address, else its source."""
     address = re.match(r"\w+://(?:[^/@]*@)?([^/:]+)", str(document.metadata.get("url", "")))
     return address[1].lower().removeprefix("www.") if address else document.metadata["source"]
 
 
 def line_hash(site: str, line: str) -> int:
-    """Of a line of a site. Its numbers do not count: page 3 of 7 is as much boilerplate as page 4."""
+    """Hashes a line of a site without its numbers: page 3 of 7 is as much boilerplate as page 4."""
     return xxhash.xxh64_intdigest(f"{site}\n{_DIGITS.sub('0', line.strip())}".encode())
 
 
 def paragraph_hash(line: str) -> int:
-    """Of a paragraph, wherever it stands."""
+    """Hashes a paragraph without the white space around it."""
     return xxhash.xxh64_intdigest(line.strip().encode())
 
 
 class CountLines(PipelineStep):
-    """Writes the hashes of a shard's lines and long paragraphs, each once a document, sorted.
+    """Writes the hashes of a shard's lines and long paragraphs, each once per document.
 
     Args:
         folder: gets `lines/PART/RANK.npy`, `paragraphs/PART/RANK.npy` and `sites/RANK.json`, the documents by site.
@@ -66,7 +66,7 @@ class CountLines(PipelineStep):
         self.folder, self.config = get_datafolder(folder), config
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> None:
-        """Reads a shard to its end."""
+        """Reads a shard."""
         sites: Counter[str] = Counter()
         lines, paragraphs = array("Q"), array("Q")
         for number, document in enumerate(data or ()):
@@ -76,11 +76,13 @@ class CountLines(PipelineStep):
                 site = site_of(document)
                 sites[site] += 1
                 place = xxhash.xxh32_intdigest(site.encode()) << 32 | number
-                found = list(filter(str.strip, document.text.split("\n")))
-                for hash in {line_hash(site, line) for line in found}:
+                text_lines = list(filter(str.strip, document.text.split("\n")))
+                for hash in {line_hash(site, line) for line in text_lines}:
                     lines.extend((hash, place))
-                if self.config.paragraph:
-                    for hash in {paragraph_hash(line) for line in found if len(line) >= self.config.paragraph}:
+                if self.config.min_paragraph_chars:
+                    for hash in {
+                        paragraph_hash(line) for line in text_lines if len(line) >= self.config.min_paragraph_chars
+                    }:
                         paragraphs.extend((hash, place))
         with self.track_time():
             for kind, records in (("lines", lines), ("paragraphs", paragraphs)):
@@ -90,11 +92,11 @@ class CountLines(PipelineStep):
 
 
 class FindRepeats(PipelineStep):
-    """Finds what is repeated, one partition a task.
+    """Finds the repeated lines and paragraphs of one partition per task.
 
     Args:
         counted: the folder of `CountLines`.
-        folder: gets `lines/PART.npy`, the hashes of boilerplate, and `paragraphs/SHARD/PART.npy`, the copies to drop.
+        folder: gets `lines/PART.npy`, the hashes of boilerplate, and `paragraphs/SHARD/PART.npy`, the copies to remove.
         config: settings.
     """
 
@@ -106,7 +108,7 @@ class FindRepeats(PipelineStep):
         self.counted, self.folder, self.config = get_datafolder(counted), get_datafolder(folder), config
 
     def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> None:
-        """Looks at the partition `rank`."""
+        """Reads the partition `rank`."""
         with self.track_time():
             sites: Counter[int] = Counter()
             for name in self.counted.list_files("sites"):
@@ -116,25 +118,25 @@ class FindRepeats(PipelineStep):
             records, _ = _read_part(self.counted, "lines", rank)
             hashes, first, counts = np.unique(records["hash"], return_index=True, return_counts=True)
             of_site = np.array([sites[int(site)] for site in records["site"][first]], np.int64)
-            least = np.maximum(self.config.site_documents, np.ceil(self.config.site_share * of_site))
+            least = np.maximum(self.config.min_site_documents, np.ceil(self.config.min_site_share * of_site))
             with self.folder.open(f"lines/{rank:05d}.npy", "wb") as file:
                 np.save(file, hashes[counts >= least], allow_pickle=False)
             records, shards = _read_part(self.counted, "paragraphs", rank)
             order = np.lexsort((records["document"], shards, records["hash"]))
             records, shards = records[order], shards[order]
-            again = np.zeros(len(records), np.bool_)
-            again[1:] = records["hash"][1:] == records["hash"][:-1]
-            for shard in np.unique(shards[again]):
-                copies = records[again & (shards == shard)]
+            copied = np.zeros(len(records), np.bool_)
+            copied[1:] = records["hash"][1:] == records["hash"][:-1]
+            for shard in np.unique(shards[copied]):
+                copies = records[copied & (shards == shard)]
                 with self.folder.open(f"paragraphs/{int(shard):05d}/{rank:05d}.npy", "wb") as file:
-                    np.save(file, copies[["document", "hash"]].astype(_FOUND), allow_pickle=False)
+                    np.save(file, copies[["document", "hash"]].astype(_COPY), allow_pickle=False)
 
 
-class DropRepeats(Block):
-    """Takes out what `FindRepeats` found; a document with nothing left is dropped.
+class DropRepeats(CleaningFilter):
+    """Removes the lines that `FindRepeats` found; drops a document that is mostly copied or has no text left.
 
-    Reads the hashes of all boilerplate into memory (8 bytes each) and the copies of its own shard. It must see the
-    documents of the shard as `CountLines` did.
+    It holds the hashes of all boilerplate (8 bytes each) and of the copies of its shard. It must see the documents of
+    the shard as `CountLines` did.
     """
 
     name = "Drop repeats"
@@ -146,9 +148,9 @@ class DropRepeats(Block):
         self._copies: dict[int, set[int]] = {}
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        """Goes over a shard."""
-        found = [_load(self.folder, name) for name in self.folder.list_files("lines")]
-        self._boilerplate = np.unique(np.concatenate([*found, np.zeros(0, np.uint64)]))
+        """Reads a shard."""
+        parts = [_load(self.folder, name) for name in self.folder.list_files("lines")]
+        self._boilerplate = np.unique(np.concatenate([*parts, np.zeros(0, np.uint64)]))
         if self.folder.exists(f"paragraphs/{rank:05d}"):
             for name in self.folder.list_files(f"paragraphs/{rank:05d}"):
                 for number, hash in _load(self.folder, name).tolist():
@@ -159,74 +161,76 @@ class DropRepeats(Block):
         for self._number, document in enumerate(data or ()):
             yield document
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """Cleans the document in place; returns a drop reason or None."""
         if document.metadata["source"] in self.config.keep_sources:
             return None
         lines = document.text.split("\n")
-        looked_at = _looked_at(document.text, lines)
-        copied = self._copied(lines, looked_at)
-        boilerplate = self._boilerplate_in(lines, looked_at, site_of(document)) - copied
+        removable = _removable(document.text, lines)
+        copied = self._copied(lines, removable)
+        boilerplate = self._boilerplate_in(lines, removable, site_of(document)) - copied
         if not copied and not boilerplate:
             return None
         size = sum(len(lines[number].encode()) + 1 for number in copied | boilerplate)
-        self.stat_update(f"lines|{document.metadata['source']}", value=size, unit="doc")
-        own = len(document.text) - sum(len(lines[number]) for number in boilerplate)
-        if sum(len(lines[number]) for number in copied) > self.config.copied * own:
+        record(self, document.metadata["source"], "changed", "repeated lines", bytes=size)
+        without_boilerplate = len(document.text) - sum(len(lines[number]) for number in boilerplate)
+        if sum(len(lines[number]) for number in copied) > self.config.max_copied_share * without_boilerplate:
             return "mostly copied paragraphs"
         left = [line for number, line in enumerate(lines) if number not in copied | boilerplate]
         parts = fenced("\n".join(left))
         document.text = "".join(part if is_code else re.sub(r"\n{3,}", "\n\n", part) for part, is_code in parts).strip()
-        return None if document.text else "nothing but repeats"
+        return None if document.text else "only repeated lines"
 
-    def _copied(self, lines: list[str], looked_at: list[bool]) -> set[int]:
-        """Numbers of the lines that are paragraphs of other documents."""
+    def _copied(self, lines: list[str], removable: list[bool]) -> set[int]:
+        """Returns the numbers of the lines that are paragraphs of other documents."""
         if not (copies := self._copies.get(self._number)):
             return set()
-        long = (n for n, line in enumerate(lines) if looked_at[n] and len(line) >= self.config.paragraph)
+        long = (n for n, line in enumerate(lines) if removable[n] and len(line) >= self.config.min_paragraph_chars)
         return {number for number in long if paragraph_hash(lines[number]) in copies}
 
-    def _boilerplate_in(self, lines: list[str], looked_at: list[bool], site: str) -> set[int]:
-        """Numbers of the lines that are in runs of boilerplate."""
+    def _boilerplate_in(self, lines: list[str], removable: list[bool], site: str) -> set[int]:
+        """Returns the numbers of the lines in runs of boilerplate."""
         if not len(self._boilerplate):
             return set()
-        each = (line_hash(site, line) if here else 0 for line, here in zip(lines, looked_at, strict=True))
+        each = (line_hash(site, line) if flag else 0 for line, flag in zip(lines, removable, strict=True))
         hashes = np.fromiter(each, np.uint64, len(lines))
         places = np.minimum(np.searchsorted(self._boilerplate, hashes), len(self._boilerplate) - 1)
-        often = ((self._boilerplate[places] == hashes) & looked_at).tolist()
-        found: set[int] = set()
-        for run in _runs(often, [not line.strip() for line in lines]):
+        frequent = ((self._boilerplate[places] == hashes) & removable).tolist()
+        removed: set[int] = set()
+        for run in _runs(frequent, [not line.strip() for line in lines]):
             run = _without_beginning_of_text(run, lines)
-            says = [lines[number].strip() for number in run if _says_something(lines[number])]
-            if len(says) >= self.config.run or any(len(line) >= self.config.alone for line in says):
-                found.update(run)
-        return found
+            words = [lines[number].strip() for number in run if _has_words(lines[number])]
+            if len(words) >= self.config.min_run_lines or any(
+                len(line) >= self.config.min_lone_chars for line in words
+            ):
+                removed.update(run)
+        return removed
 
 
-def _looked_at(text: str, lines: list[str]) -> list[bool]:
-    """Which lines may be repeats: not blank ones, code, or a heading above everything.
+def _removable(text: str, lines: list[str]) -> list[bool]:
+    """Returns which lines may be removed: not blank ones, code, or a heading above everything.
 
-    Lines of code are alike everywhere, and a fence that lost its end makes code of the text behind it.
+    Lines of code are alike everywhere, and without its closing fence code would include the text after it.
     """
-    found = [bool(line.strip()) for line in lines]
-    if True in found and lines[found.index(True)].startswith("#"):
-        found[found.index(True)] = False
+    flags = [bool(line.strip()) for line in lines]
+    if True in flags and lines[flags.index(True)].startswith("#"):
+        flags[flags.index(True)] = False
     number = 0
     for part, is_code in fenced(text):
         last = number + part.count("\n")
         if is_code:
-            found[number : last + 1] = [False] * (last + 1 - number)
+            flags[number : last + 1] = [False] * (last + 1 - number)
         number = last
-    return found
+    return flags
 
 
-def _says_something(line: str) -> bool:
-    """Whether a line may be boilerplate by itself: a rule, a bracket or a heading goes with others only."""
+def _has_words(line: str) -> bool:
+    """Whether a line may be boilerplate by itself: rules, brackets and headings are removed with other lines only."""
     return not line.startswith("#") and any(map(str.isalpha, line))
 
 
 def _without_beginning_of_text(run: list[int], lines: list[str]) -> list[int]:
-    """Without the heading that stands above what follows, or the words that the next line goes on from."""
+    """Returns a run without a heading of the text after it and without the first words of a sentence in the text."""
     end = len(run)
     while end:
         number = run[end - 1]
@@ -236,18 +240,18 @@ def _without_beginning_of_text(run: list[int], lines: list[str]) -> list[int]:
             end -= 1
         else:
             break
-    # One line: what is before it may be a menu in small letters.
-    goes_on = end > 0 and "".join(lines[run[end - 1] + 1 : run[end - 1] + 2]).lstrip()[:1].islower()
-    return run[: end - goes_on]
+    # At most one line: those before it may be a menu in lower case.
+    continued = end > 0 and "".join(lines[run[end - 1] + 1 : run[end - 1] + 2]).lstrip()[:1].islower()
+    return run[: end - continued]
 
 
-def _runs(often: list[bool], blank: list[bool]) -> list[list[int]]:
-    """Numbers of the lines in each run of frequent lines; blank lines do not end one."""
+def _runs(frequent: list[bool], blank: list[bool]) -> list[list[int]]:
+    """Returns the numbers of the lines in each run of frequent lines; blank lines do not end a run."""
     runs: list[list[int]] = [[]]
-    for number, (frequent, empty) in enumerate(zip(often, blank, strict=True)):
-        if frequent:
+    for number, (is_frequent, is_blank) in enumerate(zip(frequent, blank, strict=True)):
+        if is_frequent:
             runs[-1].append(number)
-        elif not empty and runs[-1]:
+        elif not is_blank and runs[-1]:
             runs.append([])
     return [run for run in runs if run]
 
@@ -260,10 +264,10 @@ def _write_parts(folder: DataFolder, kind: str, rank: int, records: np.ndarray, 
 
 
 def _read_part(folder: DataFolder, kind: str, part: int) -> tuple[np.ndarray, np.ndarray]:
-    """The records of a partition in all shards, and the shard of each."""
+    """Reads the records of a partition in all shards, and the shard of each."""
     names = folder.list_files(f"{kind}/{part:05d}")
     records = [_load(folder, name) for name in names]
-    shards = [np.full(len(found), int(name[-9:-4]), np.uint32) for name, found in zip(names, records, strict=True)]
+    shards = [np.full(len(part), int(name[-9:-4]), np.uint32) for name, part in zip(names, records, strict=True)]
     return np.concatenate([*records, np.zeros(0, _RECORD)]), np.concatenate([*shards, np.zeros(0, np.uint32)])
 
 

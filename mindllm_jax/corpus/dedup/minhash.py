@@ -1,8 +1,8 @@
-"""Signatures for finding near-duplicates: MinHash over runs of words or, in Chinese, of characters.
+"""MinHash signatures over n-grams of words or, in Chinese, of characters, to detect near-duplicates.
 
-datatrove's own signature splits Chinese into words first, which takes nine tenths of its time. Here a shingle is n
-tokens of `corpus.shingles`, an array operation, and a text, its full-width form and its conversion into the other
-Chinese script have the same signature. The buckets are in datatrove's format: its next stage finds the pairs.
+datatrove's own signature splits Chinese into words first, which takes nine tenths of its time. These n-grams are of
+`text.ngrams`, an array operation; and a text, its full-width form and its conversion to the other Chinese script have
+the same signature. The buckets are in datatrove's format: its next stage finds the pairs.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.utils.hashing import HashConfig
 
 from mindllm_jax.corpus.settings import MinHash
-from mindllm_jax.text.ngrams import shingles, tokens
+from mindllm_jax.text.ngrams import ngrams, tokens
 
 _BLOCK = 1024
 
 
 def stock_config(config: MinHash) -> MinhashConfig:
-    """The settings of datatrove's stages that come after the signatures."""
+    """Returns the settings of datatrove's stages after the signatures."""
     return MinhashConfig(
         num_buckets=config.buckets,
-        hashes_per_bucket=config.hashes,
+        hashes_per_bucket=config.hashes_per_bucket,
         seed=config.seed,
         hash_config=HashConfig(precision=32, hash_fc="sha1"),
     )
 
 
 class Signer:
-    """Makes signatures, uint32 [buckets x hashes], of texts."""
+    """Signs texts: a signature is uint32 [buckets x hashes_per_bucket]."""
 
     def __init__(self, config: MinHash) -> None:
         self._config = config
         random = np.random.default_rng(config.seed)
-        size = (config.buckets * config.hashes, 1)
+        size = (config.buckets * config.hashes_per_bucket, 1)
         # x -> a x + b modulo 2^32 with odd a permutes all hashes.
         self._factors = random.integers(0, 2**32, size, dtype=np.uint32) | np.uint32(1)
         self._terms = random.integers(0, 2**32, size, dtype=np.uint32)
 
     def sign(self, text: str) -> np.ndarray | None:
-        """The signature of a text; None if it has no letter or digit."""
-        found = tokens(text)
-        if not len(found.hashes):
+        """Returns the signature of a text, or None if it has no letter or digit."""
+        hashed = tokens(text)
+        if not len(hashed.hashes):
             return None
-        mostly_han = 2 * np.count_nonzero(found.is_han) >= len(found.is_han)
-        n = self._config.characters if mostly_han else self._config.words
-        high = (shingles(found.hashes, n) >> np.uint64(32)).astype(np.uint32)
+        mostly_han = 2 * np.count_nonzero(hashed.is_han) >= len(hashed.is_han)
+        n = self._config.ngram_chars if mostly_han else self._config.ngram_words
+        high = (ngrams(hashed.hashes, n) >> np.uint64(32)).astype(np.uint32)
         least = np.full(len(self._factors), 0xFFFFFFFF, np.uint32)
         for start in range(0, len(high), _BLOCK):
             hashed = high[start : start + _BLOCK] * self._factors
@@ -62,12 +62,12 @@ class Signer:
 class Signatures(PipelineStep):
     """Writes, for each shard of documents, its buckets of signatures and a table for choosing among duplicates.
 
-    A shard takes 4 x buckets x hashes bytes of memory for each of its documents.
+    It takes 4 x buckets x hashes_per_bucket bytes of memory per document of the shard.
 
     Args:
         folder: gets `bucket_BBB/RANK.minhash.sig` in datatrove's format, sorted, and `table/RANK.npy`.
         config: settings.
-        priorities: of sources, most wanted first; those that are not named come after all of them.
+        priorities: see `CleanCorpus.priorities`.
     """
 
     type = "🫂 - DEDUP"
@@ -78,20 +78,20 @@ class Signatures(PipelineStep):
         self.folder, self.config, self.priorities = get_datafolder(folder), config, priorities
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> None:
-        """Reads a shard to its end."""
+        """Reads a shard."""
         signer, places = Signer(self.config), {source: place for place, source in enumerate(self.priorities)}
         numbers, signatures, table = [], [], []
         for number, document in enumerate(data or ()):
             with self.track_time():
                 signature = signer.sign(document.text)
                 place = places.get(document.metadata["source"], len(places))
-                bits = np.zeros(self.config.buckets * self.config.hashes, np.uint8)
+                bits = np.zeros(self.config.buckets * self.config.hashes_per_bucket, np.uint8)
                 if signature is not None:
                     numbers.append(number)
                     signatures.append(signature)
                     bits = (signature & 0xFF).astype(np.uint8)
                 table.append((place, len(document.text), bits))
-        size = self.config.buckets * self.config.hashes
+        size = self.config.buckets * self.config.hashes_per_bucket
         with self.track_time():
             self._write_buckets(np.array(signatures, np.uint32).reshape(-1, size), np.array(numbers, np.uint32), rank)
             dtype = table_dtype(self.config)
@@ -100,13 +100,19 @@ class Signatures(PipelineStep):
 
     def _write_buckets(self, signatures: np.ndarray, numbers: np.ndarray, rank: int) -> None:
         for bucket in range(self.config.buckets):
-            columns = signatures[:, bucket * self.config.hashes : (bucket + 1) * self.config.hashes]
+            columns = signatures[
+                :, bucket * self.config.hashes_per_bucket : (bucket + 1) * self.config.hashes_per_bucket
+            ]
             records = np.concatenate([columns, numbers[:, None]], axis=1).astype("<u4")
             with self.folder.open(f"bucket_{bucket:03d}/{rank:05d}.minhash.sig", "wb") as file:
                 file.write(records[np.lexsort(records.T[::-1])].tobytes())
 
 
 def table_dtype(config: MinHash) -> np.dtype:
-    """What is known of each document when duplicates are compared and chosen among: the place of its source, its
-    characters, and eight bits of each hash, enough to tell pairs apart (b-bit MinHash, arXiv 0910.3349)."""
-    return np.dtype([("source", "<u2"), ("characters", "<u4"), ("bits", "u1", (config.buckets * config.hashes,))])
+    """Returns the type of a row per document: the place of its source, its characters, and eight bits of each hash.
+
+    Eight bits are enough to estimate the similarity of a pair (b-bit MinHash, arXiv 0910.3349).
+    """
+    return np.dtype(
+        [("source", "<u2"), ("characters", "<u4"), ("bits", "u1", (config.buckets * config.hashes_per_bucket,))]
+    )

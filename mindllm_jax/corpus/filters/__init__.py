@@ -1,1 +1,1 @@
-"""Filters: datatrove steps that clean a document or drop it with a reason. One idea a file."""
+"""Cleaning filters: datatrove steps that clean a document or drop it for a reason. One idea per file."""

@@ -1,4 +1,4 @@
-"""What every block shares: it mends a document or names a reason to drop it, and keeps account of both."""
+"""The base of all cleaning filters: each cleans a document or names a reason to drop it, and records the outcome."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-KEPT = "kept"
+from mindllm_jax.corpus.outcomes import record
 
 
-class Block(BaseFilter):
+class CleaningFilter(BaseFilter):
     """A step that looks at one document at a time.
 
-    What it does is counted by source and outcome: documents and UTF-8 bytes as they came in under `SOURCE|kept` or
-    `SOURCE|REASON`, in datatrove's statistics of the task, next to the seconds the block took.
+    It records one outcome per document, `kept` or `dropped`, under the source that the document has after the step.
 
     Args:
-        exclusion_writer: writes the dropped documents, with the reason as `filter_reason`; they are gone without one.
+        exclusion_writer: writes the dropped documents, with the reason as `filter_reason`; None discards them.
     """
 
     def __init__(self, exclusion_writer: DiskWriter | None = None) -> None:
         super().__init__(exclusion_writer)  # pyright: ignore[reportArgumentType]  its annotation forgets None
 
     @abstractmethod
-    def judge(self, document: Document) -> str | None:
-        """Mends the document in place. Returns None to keep it, or the reason to drop it, in a few words."""
+    def apply(self, document: Document) -> str | None:
+        """Cleans the document in place; returns a drop reason or None."""
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
-        """What datatrove calls."""
+        """Applies the filter and records the outcome; datatrove calls this."""
         size = len(doc.text.encode())
-        reason = self.judge(doc)
-        self.stat_update(f"{doc.metadata['source']}|{reason or KEPT}", value=size, unit="doc")
+        reason = self.apply(doc)
+        record(self, doc.metadata["source"], "dropped" if reason else "kept", reason or "", bytes=size)
         return True if reason is None else (False, reason)

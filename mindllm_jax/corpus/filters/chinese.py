@@ -1,4 +1,4 @@
-"""What the rules of quality look at in a Chinese text. None of it needs words: Chinese text has no spaces."""
+"""Features of a Chinese text for the quality rules. None needs word segmentation: Chinese text has no spaces."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mindllm_jax.corpus.filters.repetition import commonest_run, ending_share, repeated_lines, repeated_runs
+from mindllm_jax.corpus.filters.repetition import (
+    duplicate_line_share,
+    duplicate_ngram_share,
+    terminated_share,
+    top_ngram_share,
+)
 from mindllm_jax.text.codepoints import codepoints, han, simplified
 from mindllm_jax.text.ngrams import tokens
 
@@ -20,34 +25,33 @@ _ITEM = re.compile(r"^[ \t]*+(?:[-*+•]|\d++[.、)])[ \t]++(?=(?:[^\n\u4e00-\u9
 
 
 class ChineseFeatures(NamedTuple):
-    """Of one text.
+    """The features of one text; shares are 0 to 1.
 
     Attributes:
-        han: Han characters.
-        han_share: of the characters that are not blank.
-        punctuation: share of the characters that are not blank.
-        symbols: share of the characters that are not blank and neither letter, digit nor punctuation.
-        ends: share of the text in lines or paragraphs that end as a clause does; see `repetition.ending_share`. An item
-            of a list with at least 10 Han characters says something without a full stop.
-        words: share of the Han characters in two-character words of a dictionary.
-        repeated_lines: see `repetition.repeated_lines`.
-        repeated_runs: of 20 tokens; see `repetition.repeated_runs`.
-        commonest_run: of 4 tokens; see `repetition.commonest_run`.
+        han_chars: Han characters.
+        han_share: Han characters among the characters that are not white space.
+        punctuation_share: punctuation among them.
+        symbol_share: characters among them that are neither letter, digit nor punctuation.
+        terminated_share: see `repetition.terminated_share`. A list item with at least 10 Han characters is terminated.
+        dictionary_share: Han characters in two-character words of a dictionary, among all Han characters.
+        duplicate_line_share: see `repetition.duplicate_line_share`.
+        duplicate_ngram_share: of 20-grams; see `repetition.duplicate_ngram_share`.
+        top_ngram_share: of 4-grams; see `repetition.top_ngram_share`.
     """
 
-    han: float
+    han_chars: float
     han_share: float
-    punctuation: float
-    symbols: float
-    ends: float
-    words: float
-    repeated_lines: float
-    repeated_runs: float
-    commonest_run: float
+    punctuation_share: float
+    symbol_share: float
+    terminated_share: float
+    dictionary_share: float
+    duplicate_line_share: float
+    duplicate_ngram_share: float
+    top_ngram_share: float
 
 
 def chinese_features(text: str) -> ChineseFeatures:
-    """The features of a text."""
+    """Measures a text."""
     points = codepoints(text)
     kinds = _kinds()[points]
     shown = max(1, int((kinds != _BLANK).sum()))
@@ -55,15 +59,15 @@ def chinese_features(text: str) -> ChineseFeatures:
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     hashes = tokens(text).hashes
     return ChineseFeatures(
-        han=ideographs,
+        han_chars=ideographs,
         han_share=ideographs / shown,
-        punctuation=int((kinds == _MARK).sum()) / shown,
-        symbols=int((kinds == _SYMBOL).sum()) / shown,
-        ends=ending_share(_ITEM.sub("\\g<0>。", text), _ENDS, ("。", "！", "？", "；")),
-        words=_dictionary_share(points),
-        repeated_lines=repeated_lines(lines),
-        repeated_runs=repeated_runs(hashes, 20),
-        commonest_run=commonest_run(hashes, 4),
+        punctuation_share=int((kinds == _MARK).sum()) / shown,
+        symbol_share=int((kinds == _SYMBOL).sum()) / shown,
+        terminated_share=terminated_share(_ITEM.sub("\\g<0>。", text), _ENDS, ("。", "！", "？", "；")),
+        dictionary_share=_dictionary_share(points),
+        duplicate_line_share=duplicate_line_share(lines),
+        duplicate_ngram_share=duplicate_ngram_share(hashes, 20),
+        top_ngram_share=top_ngram_share(hashes, 4),
     )
 
 
@@ -72,7 +76,7 @@ _BLANK, _IDEOGRAPH, _LETTER, _MARK, _SYMBOL = range(5)
 
 @cache
 def _kinds() -> np.ndarray:
-    """uint8 by code point."""
+    """Returns the kind of each code point, uint8."""
     table = np.full(len(han()), _SYMBOL, np.uint8)
     for point in range(0x10000):
         character = chr(point)
@@ -86,7 +90,7 @@ def _kinds() -> np.ndarray:
 
 
 def _dictionary_share(points: np.ndarray) -> float:
-    """The share of the Han characters that stand in a two-character word, at either place of it."""
+    """Returns the share of the Han characters that are the first or second of a two-character word."""
     ideograph = han()[points] & (points < 0x10000)
     if not ideograph.any():
         return 0.0
@@ -95,21 +99,21 @@ def _dictionary_share(points: np.ndarray) -> float:
     pairs = (basic[:-1] << 16) | basic[1:]
     words = _two_character_words()
     places = np.minimum(np.searchsorted(words, pairs), len(words) - 1)
-    found = (words[places] == pairs) & (basic[:-1] > 0) & (basic[1:] > 0)
-    covered = np.concatenate([found, [False]]) | np.concatenate([[False], found])
+    is_word = (words[places] == pairs) & (basic[:-1] > 0) & (basic[1:] > 0)
+    covered = np.concatenate([is_word, [False]]) | np.concatenate([[False], is_word])
     return float(covered.sum() / ideograph.sum())
 
 
 @cache
 def _two_character_words() -> np.ndarray:
-    """uint32, sorted: both characters of each word of jieba's dictionary that has two."""
+    """Returns the two-character words of jieba's dictionary as sorted uint32, 16 bits per character."""
     try:
         from importlib.resources import files
 
         entries = (files("jieba") / "dict.txt").read_text("utf-8").split("\n")
     except ModuleNotFoundError as error:
         raise ImportError(
-            "the share of dictionary words needs jieba's list: pip install 'mindllm-jax[data]'"
+            "the share of dictionary words needs jieba's dictionary: pip install 'mindllm-jax[data]'"
         ) from error
     words = (entry.split(" ", 1)[0] for entry in entries)
     pairs = {(ord(word[0]) << 16) | ord(word[1]) for word in words if len(word) == 2 and max(word) < "\U00010000"}

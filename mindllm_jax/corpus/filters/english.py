@@ -1,4 +1,4 @@
-"""What the rules of quality look at in an English text.
+"""Features of an English text for the quality rules.
 
 Most are those of Gopher (arXiv 2112.11446, A1.1) and C4 (arXiv 1910.10683, 2.2).
 """
@@ -8,7 +8,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from mindllm_jax.corpus.filters.repetition import commonest_run, ending_share, repeated_lines, repeated_runs
+from mindllm_jax.corpus.filters.repetition import (
+    duplicate_line_share,
+    duplicate_ngram_share,
+    terminated_share,
+    top_ngram_share,
+)
 from mindllm_jax.text.ngrams import tokens
 
 _STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
@@ -21,42 +26,42 @@ _PLACEHOLDER = re.compile(r"lorem ipsum|enable javascript|javascript (?:is|must 
 
 
 class EnglishFeatures(NamedTuple):
-    """Of one text; words are what stands between blanks.
+    """The features of one text; words are separated by white space, shares are 0 to 1.
 
     Attributes:
-        words: how many.
-        word_length: mean characters of a word.
-        alphabetic: share of the words with a letter.
-        stop_words: how many of eight small words (the, be, to, of, and, that, have, with) are there.
-        symbols: `#` by word; those before headings do not count, and are no words.
-        dots: ellipses by word.
-        bullets: share of the lines that begin with one.
-        ellipses: share of the lines that end with one.
-        ends: share of the text in lines or paragraphs that end as a clause does; see `repetition.ending_share`.
-        placeholders: 1 if more than one word in a hundred is `<unk>`, or it is short and holds lorem ipsum or asks for
-            JavaScript.
-        repeated_lines: see `repetition.repeated_lines`.
-        repeated_runs: of 10 tokens; see `repetition.repeated_runs`.
-        commonest_run: of 3 tokens; see `repetition.commonest_run`.
+        words: words.
+        avg_word_length: characters per word.
+        alphabetic_share: share of the words with a letter.
+        stop_words: how many of the eight stop words (the, be, to, of, and, that, have, with) the text has.
+        hash_word_ratio: `#` per word; those before headings count neither as symbols nor as words.
+        ellipsis_word_ratio: ellipses per word.
+        bullet_line_share: share of the lines that begin with a bullet.
+        ellipsis_line_share: share of the lines that end with an ellipsis.
+        terminated_share: see `repetition.terminated_share`.
+        placeholder: 1 if more than one word in a hundred is `<unk>`, or if a short text has lorem ipsum or asks for
+            JavaScript, else 0.
+        duplicate_line_share: see `repetition.duplicate_line_share`.
+        duplicate_ngram_share: of 10-grams; see `repetition.duplicate_ngram_share`.
+        top_ngram_share: of 3-grams; see `repetition.top_ngram_share`.
     """
 
     words: float
-    word_length: float
-    alphabetic: float
+    avg_word_length: float
+    alphabetic_share: float
     stop_words: float
-    symbols: float
-    dots: float
-    bullets: float
-    ellipses: float
-    ends: float
-    placeholders: float
-    repeated_lines: float
-    repeated_runs: float
-    commonest_run: float
+    hash_word_ratio: float
+    ellipsis_word_ratio: float
+    bullet_line_share: float
+    ellipsis_line_share: float
+    terminated_share: float
+    placeholder: float
+    duplicate_line_share: float
+    duplicate_ngram_share: float
+    top_ngram_share: float
 
 
 def english_features(text: str) -> EnglishFeatures:
-    """The features of a text."""
+    """Measures a text."""
     text = _HEADING.sub("", text)
     words = text.split()
     count = max(1, len(words))
@@ -64,18 +69,18 @@ def english_features(text: str) -> EnglishFeatures:
     hashes = tokens(text).hashes
     return EnglishFeatures(
         words=len(words),
-        word_length=sum(map(len, words)) / count,
-        alphabetic=sum(_LETTER.search(word) is not None for word in words) / count,
+        avg_word_length=sum(map(len, words)) / count,
+        alphabetic_share=sum(_LETTER.search(word) is not None for word in words) / count,
         stop_words=len(_STOP_WORDS.intersection(text.lower().split())),
-        symbols=text.count("#") / count,
-        dots=(text.count("...") + text.count("…")) / count,
-        bullets=sum(line.startswith(_BULLETS) for line in lines) / max(1, len(lines)),
-        ellipses=sum(line.endswith(_ELLIPSES) for line in lines) / max(1, len(lines)),
-        ends=ending_share(text, _ENDS, (". ", "! ", "? ")),
-        placeholders=float(
+        hash_word_ratio=text.count("#") / count,
+        ellipsis_word_ratio=(text.count("...") + text.count("…")) / count,
+        bullet_line_share=sum(line.startswith(_BULLETS) for line in lines) / max(1, len(lines)),
+        ellipsis_line_share=sum(line.endswith(_ELLIPSES) for line in lines) / max(1, len(lines)),
+        terminated_share=terminated_share(text, _ENDS, (". ", "! ", "? ")),
+        placeholder=float(
             100 * text.count("<unk>") > len(words) or (len(words) < 100 and _PLACEHOLDER.search(text) is not None)
         ),
-        repeated_lines=repeated_lines(lines),
-        repeated_runs=repeated_runs(hashes, 10),
-        commonest_run=commonest_run(hashes, 3),
+        duplicate_line_share=duplicate_line_share(lines),
+        duplicate_ngram_share=duplicate_ngram_share(hashes, 10),
+        top_ngram_share=top_ngram_share(hashes, 3),
     )

@@ -1,4 +1,4 @@
-"""Format: what stands around a text goes, what is broken in its characters is mended, paragraphs stay."""
+"""Strips boilerplate around a text and normalises its Unicode; keeps its paragraphs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from datatrove.data import Document
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 
-# Quantifiers are possessive (`*+`) and scans stop where the next could begin: a text of a megabyte that was made, or
-# broken, to match almost everywhere takes no longer than another.
+# Quantifiers are possessive (`*+`) and scans stop where the next could begin, so the time is linear in the text, also
+# for a text that almost matches everywhere.
 
-# YAML or TOML between its marks at the very top. A rule above a paragraph looks alike, but no field follows it.
+# YAML or TOML between its marks at the top. A rule above a paragraph looks alike, but no field follows it.
 _FRONT_MATTER = re.compile(r"\A\s*+(---|\+\+\+)[ \t]*+\n(?=[ \t]*+[\w\"'-]++[ \t]*+[:=]).*?\n\1[ \t]*+(?:\n|\Z)", re.S)
 # Lines such as "Title: …" above the first blank line, as in mail, PEPs and man pages of the web; at least three.
 _FIELD = r"([A-Z][\w-]{1,24}):(?:[ \t][^\n]*+)?\n(?:[ \t][^\n]*+\n)*+"
@@ -24,13 +24,13 @@ _NAMES = re.compile(_FIELD, re.A)
 _HEADING = re.compile(r"^(?:#|=) |^={3,}$", re.M)  # of Markdown, AsciiDoc, reStructuredText
 _QUOTES = "\"'"
 _TITLE = re.compile(r"^[\"']?title[\"']?[ \t]*+[:=][ \t]*+(?![>|]-?$)(\S[^\n]*+)$", re.M | re.I)
-# `[#]: key: "value"` of translation projects, `[1]: https://…` of Markdown; a note or a speaker's words are text.
+# `[#]: key: "value"` of translation projects, `[1]: https://…` of Markdown. Notes and speakers are text.
 _REFERENCES = re.compile(
     r"^[ \t]*+(?:\[#\]:|\[((?!\^)[^\[\]\n]{1,80})\]:[ \t]*+"
     r"<?(?:https?:|ftp:|mailto:|#|\.{0,2}/|[\w-]++\.(?:html|md)\b))[^\n]*+\n?",
     re.M,
 )
-# Where such a reference is named: `![a picture][1]`, `[words][1]`, `[words][]`, `[label]`; not what an index follows.
+# References to these: `![a picture][1]`, `[words][1]`, `[words][]`, `[label]`; not before an index.
 _WORDS = r"\[([^\[\]\n]*+(?:\n[^\[\]\n]++)?)\]"
 _BEFORE = r"(?<![!A-Za-z0-9_`\])])"
 _PICTURE = re.compile(rf"!{_WORDS}\[([^\[\]\n]{{0,80}})\]")
@@ -42,43 +42,43 @@ _LINK = re.compile(
     r"(?: \"[^\"\n]*+\")?\)"
 )
 _FENCE = re.compile(r"^[ \t]*+(`{3,}+(?=[^`\n]*+$)|~{3,}+)([^\n]*+)$", re.M)
-# Project Gutenberg's licence stands before and after its books.
+# Project Gutenberg's licence before and after its books.
 _GUTENBERG = (
     re.compile(r"\A.{0,20000}?^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG[^\n]*+\n", re.S | re.M),
     re.compile(
         r"^(?:\*\*\* ?END OF (?:THE|THIS) PROJECT GUTENBERG|End of (?:the )?Project Gutenberg).*\Z", re.S | re.M
     ),
 )
-# A comment at the top that names a licence. One line with `#`, or lines with more and more of them, are headings.
+# A comment at the top that names a licence. One line with `#`, or lines with several `#`, are headings.
 _LICENCE = re.compile(r"\A\s*+(?:/\*.*?\*/|(?:(?://|\.\. |;;)[^\n]*+\n)++|(?:#(?!#)[^\n]*+\n){2,}+)", re.S)
 # Entities whose ampersand became a space, as in some news collections; "see #39; and" alone may be a number.
 _BROKEN_ENTITY = re.compile(r" ?(?<![&\w])(?<!&amp;)(?:#(\d{2,4})|quot);")
 _BROKEN_ENTITIES = re.compile(r"\w #39;(?:s|t|re|ll|ve|d|m)\b|(?<![&\w])(?<!&amp;)quot;")
 _LICENCE_WORDS = re.compile(r"copyright|licen[sc]e|spdx|版权|许可", re.I)
 
-# Full-width letters, digits and signs that only a typesetter's habit widens; Chinese punctuation stays.
+# Full-width letters, digits and signs to half-width ones; Chinese punctuation keeps its width.
 _NARROW = {point: point - 0xFEE0 for point in range(0xFF01, 0xFF5F) if chr(point) not in "！（），：；？～"}
 _NARROW[0x3000] = 0x20
 # Controls but tab and newline, zero-width signs, byte order marks, the replacement character, private use.
-_GONE = dict.fromkeys([*range(9), *range(14, 32), *range(127, 160), 0xAD, 0x200B, 0x2060, 0xFEFF, 0xFFFD])
-_GONE |= dict.fromkeys([*range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0xE000, 0xF900)])
+_STRIPPED = dict.fromkeys([*range(9), *range(14, 32), *range(127, 160), 0xAD, 0x200B, 0x2060, 0xFEFF, 0xFFFD])
+_STRIPPED |= dict.fromkeys([*range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0xE000, 0xF900)])
 _BREAKS = dict.fromkeys([11, 12, 13, 0x85, 0x2028, 0x2029], 10)
-_TABLE = {**_GONE, **_NARROW, **_BREAKS, 0xA0: 0x20, 0x202F: 0x20}
-# What UTF-8 looks like when it was read as Latin-1 or Windows-1252.
+_TABLE = {**_STRIPPED, **_NARROW, **_BREAKS, 0xA0: 0x20, 0x202F: 0x20}
+# UTF-8 that was read as Latin-1 or Windows-1252.
 _MOJIBAKE = re.compile("[ÃÂâäåæçèé][\u0080-\u00bf\u2018-\u203a€™œž]")
 
-_PASSES = 6
+_MAX_PASSES = 6
 
 
-class Format(Block):
-    """Front matter, licence headers, comments, pictures and link targets go; characters and spaces are put in order.
+class Format(CleaningFilter):
+    """Removes front matter, licence headers, comments, pictures and link targets; normalises characters and spaces.
 
-    Applied to its own result it changes nothing: what comes to light when something is taken out is taken out too. A
-    text in which that goes on and on was made to do so, and is dropped.
+    It is idempotent: markup that only appears when other markup is removed is removed too. A text that still changes
+    after six passes was built to do so, and is dropped.
 
     Args:
-        residue: by source, what else is taken out of text outside of code; see `CleanCorpus.residue`.
-        exclusion_writer: see `Block`.
+        residue: see `CleanCorpus.residue`.
+        exclusion_writer: see `CleaningFilter`.
     """
 
     name = "Format"
@@ -92,36 +92,36 @@ class Format(Block):
             for source in sources:
                 self.residue.setdefault(source, []).append(re.compile(pattern, re.M))
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """Cleans the document in place; returns a drop reason or None."""
         residue = self.residue.get(document.metadata["source"], [])
-        for _ in range(_PASSES):
+        for _ in range(_MAX_PASSES):
             before = document.text
             document.text = tidy(characters(before), residue)
             if document.text == before:
                 return None if document.text else "empty"
-        return "markup within markup"
+        return "nested markup"
 
 
 def characters(text: str) -> str:
-    """Unicode NFC without controls and zero-width signs, full-width letters and digits narrowed, mojibake mended."""
+    """Returns Unicode NFC without controls and zero-width signs; narrows full-width letters and repairs mojibake."""
     if _MOJIBAKE.search(text):
         import ftfy
 
         text = ftfy.fix_encoding(text)
-    # Normalized last: a zero-width sign may stand between a letter and its accent.
+    # Normalised last: a zero-width sign may stand between a letter and its accent.
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").translate(_TABLE))
 
 
-def _mended_entity(match: re.Match[str]) -> str:
+def _repaired_entity(match: re.Match[str]) -> str:
     # html.unescape reads 128 to 159 as Windows-1252, as browsers do.
     return html.unescape(f"&#{match[1]};") if match[1] else '"'
 
 
 def tidy(text: str, residue: Sequence[re.Pattern[str]] = ()) -> str:
-    """The text without what surrounds it; outside of code no blanks at ends of lines, no two blank lines in a row.
+    """Strips a text; outside of code also white space at ends of lines and blank lines after a blank line.
 
-    A title that stands only in the front matter becomes a heading.
+    A title that only the front matter has becomes a heading.
     """
     text = _GUTENBERG[1].sub("", _GUTENBERG[0].sub("", text))
     if front := _FRONT_MATTER.match(text):
@@ -137,16 +137,16 @@ def tidy(text: str, residue: Sequence[re.Pattern[str]] = ()) -> str:
 
 
 def _titled(fields: str, text: str) -> str:
-    """The text under the title that its fields name, if it has no heading of its own."""
-    found = _TITLE.search(fields)
-    title = found[1].strip().strip(_QUOTES) if found else ""
+    """Returns the text under the title that its fields name, if it has no other heading."""
+    match = _TITLE.search(fields)
+    title = match[1].strip().strip(_QUOTES) if match else ""
     if not title or any(_HEADING.search(part) for part, is_code in fenced(text) if not is_code):
         return text
     return f"# {title}\n\n{text.lstrip()}"
 
 
 def _without_fields(text: str) -> str:
-    """Without the fields at the top. A dialogue repeats its speakers, a list of records goes on with more fields."""
+    """Removes the fields at the top of a text, unless names repeat or more follow, as in dialogues and lists."""
     fields = _FIELDS.match(text)
     if fields is None or _FIELDS.match(text, fields.end()):
         return text
@@ -156,9 +156,9 @@ def _without_fields(text: str) -> str:
 
 def _tidy_prose(text: str, labels: set[str], residue: Sequence[re.Pattern[str]]) -> str:
     if ("quot;" in text or " #39;" in text) and _BROKEN_ENTITIES.search(text):
-        # Such texts have others that are whole, and tags written with them.
-        text = re.sub(r"</?[A-Za-z][^<>\n]*+>", "", html.unescape(_BROKEN_ENTITY.sub(_mended_entity, text)))
-    # Up to the last end of a comment, so that no comment without an end is looked for.
+        # Such texts also have intact entities, and tags written with them.
+        text = re.sub(r"</?[A-Za-z][^<>\n]*+>", "", html.unescape(_BROKEN_ENTITY.sub(_repaired_entity, text)))
+    # Only up to the last end of a comment: a search for an end that is missing takes quadratic time.
     head, end, tail = text.rpartition("-->")
     text = _COMMENT.sub("", head + end) + tail
     if "]:" in text:
@@ -170,19 +170,19 @@ def _tidy_prose(text: str, labels: set[str], residue: Sequence[re.Pattern[str]])
         text = pattern.sub("", text)
     if "](" in text:
         text = _LINK.sub(r"\1", _IMAGE.sub("", text))
-    # The first blank of several, found as a blank and looked behind then: so the search skips to blanks.
+    # The lookbehind comes after the blank, so that the search skips to blanks.
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t](?<![ \t].)[ \t]*+(?=\n|\Z)", "", text))
 
 
 def _label(match: re.Match[str]) -> str | None:
-    """The label that a reference names; a number alone in brackets is a note or an index, and names none."""
+    """Returns the label that a reference names; a number alone in brackets is a note or an index, and names none."""
     if match[2] is None and match[1].isdecimal():
         return None
     return " ".join((match[2] or match[1]).lower().split())
 
 
 def fenced(text: str) -> Iterator[tuple[str, bool]]:
-    """The parts of a text outside (False) and inside (True) of code fences. A fence without an end is text."""
+    """Yields the parts of a text outside (False) and inside (True) of code fences. A fence without an end is text."""
     done, opening = 0, None
     for fence in _FENCE.finditer(text):
         if opening is None:

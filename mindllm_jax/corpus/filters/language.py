@@ -1,4 +1,4 @@
-"""Language and script: Chinese, English, both or another, by counting characters and small words."""
+"""Detects language and script by counting characters and stop words: Chinese, English, both or another."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.text.codepoints import codepoints, han, simplified, text_of, traditional
 
-# The hundred commonest words of English that are no common words of French, German, Spanish or Italian.
+# The hundred most frequent words of English without frequent words of French, German, Spanish or Italian.
 _ENGLISH = frozenset(
     """the of and to that it is was for on are as with his they at be this from have or by one had not but what all were
     when we there can your which their said if do will each about how up out them then she many some so these would
@@ -21,19 +21,19 @@ _ENGLISH = frozenset(
     down only way find use may long little very after words called just where most know you he""".split()
 )
 _WORD = re.compile(r"[a-z']+")
-_SAMPLE = 20_000  # characters that are looked at
+_SAMPLE = 20_000  # characters that are read
 _FEW_WORDS = 25
 
 
 class Script(NamedTuple):
-    """Shares of a text, each 0 to 1 where nothing else is said.
+    """Shares of a text, 0 to 1 each except `words`.
 
     Attributes:
-        han: Han characters among the letters (a Han character counts as two letters: that is what it takes to say).
+        han: Han characters among the letters; a Han character counts as two letters.
         other: letters neither Han nor Latin.
-        english: small words of English among the Latin words.
-        words: how many Latin words, a number.
-        traditional: characters only traditional text has, among those that differ between the two scripts.
+        english: English stop words among the Latin words.
+        words: the number of Latin words.
+        traditional: traditional characters among those that differ between the two scripts.
         kana: Japanese syllables among the letters.
     """
 
@@ -45,48 +45,48 @@ class Script(NamedTuple):
     kana: float
 
 
-class Language(Block):
-    """Notes the language as `lang` and, of Chinese, the script; drops what is neither Chinese nor English.
+class Language(CleaningFilter):
+    """Writes the language as `lang` and the Chinese script as `script`; drops other languages.
 
-    `zh` where Han characters are most of the letters, `en` where Latin words are and enough of them are small words of
-    English. Texts with a good part of both get `mixed` in the metadata and the language that a source declares, else
-    that of the larger part. Documents in the other language than their source declares are gathered in the source
+    A text is `zh` if most of its letters are Han characters, `en` if most are in Latin words and enough of these are
+    English stop words. A text with both gets `mixed` in the metadata and the language that its source declares, else
+    that of the larger part. Documents in another language than their source declares are moved to the source
     `stray_LANG`, because a source of the token store has one language.
 
     Args:
-        mixed: the least share of the smaller part of a mixed text.
-        least_english: the least share of small words in English. Running text has 0.3 to 0.5, lists and code less. Of
-            texts of less than 50 words five eighths of it are asked, of less than 25 none.
-        convert: "simplified" or "traditional" rewrites Chinese text (OpenCC, phrase by phrase); None leaves it.
-        exclusion_writer: see `Block`.
+        min_mixed: share of the smaller part of a mixed text.
+        min_english: share of stop words in English. Running text has 0.3 to 0.5, lists and code less. Texts of less
+            than 50 words need five eighths of it, of less than 25 none.
+        convert: see `CleanCorpus.convert` (OpenCC, phrase by phrase).
+        exclusion_writer: see `CleaningFilter`.
     """
 
     name = "Language"
 
     def __init__(
         self,
-        mixed: float = 0.2,
-        least_english: float = 0.08,
+        min_mixed: float = 0.2,
+        min_english: float = 0.08,
         convert: Literal["simplified", "traditional"] | None = None,
         exclusion_writer: DiskWriter | None = None,
     ) -> None:
         super().__init__(exclusion_writer)
-        self.mixed, self.least_english, self.convert = mixed, least_english, convert
+        self.min_mixed, self.min_english, self.convert = min_mixed, min_english, convert
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """Cleans the document in place; returns a drop reason or None."""
         script = script_of(document.text)
         declared = document.metadata.get("lang")
-        found = self.language(script)
-        if found == "other":
+        lang = self.language(script)
+        if lang == "other":
             return "other language"
-        if found == "mixed":
+        if lang == "mixed":
             document.metadata["mixed"] = True
-            found = declared if declared in ("zh", "en") else "zh" if script.han >= 0.5 else "en"
-        if declared not in (None, found):
-            document.metadata |= {"source": f"stray_{found}", "declared_source": document.metadata["source"]}
-        document.metadata["lang"] = found
-        if found == "zh":
+            lang = declared if declared in ("zh", "en") else "zh" if script.han >= 0.5 else "en"
+        if declared not in (None, lang):
+            document.metadata |= {"source": f"stray_{lang}", "declared_source": document.metadata["source"]}
+        document.metadata["lang"] = lang
+        if lang == "zh":
             document.metadata["script"] = "traditional" if script.traditional > 0.5 else "simplified"
             if self.convert and self.convert != document.metadata["script"]:
                 document.text = _converter(self.convert).convert(document.text)
@@ -94,24 +94,24 @@ class Language(Block):
         return None
 
     def language(self, script: Script) -> str:
-        """`zh`, `en`, `mixed` or `other`."""
+        """Returns `zh`, `en`, `mixed` or `other`."""
         # Formal Japanese is mostly Han characters, but has no sentence without a syllable.
-        if script.other > max(0.3, script.han) or script.kana > 0.1 * script.han >= 0.1 * self.mixed:
+        if script.other > max(0.3, script.han) or script.kana > 0.1 * script.han >= 0.1 * self.min_mixed:
             return "other"
-        if script.han > 1 - self.mixed:
+        if script.han > 1 - self.min_mixed:
             return "zh"
-        if script.han >= self.mixed:
-            # Names and terms in Chinese text are no English.
-            return "mixed" if script.english >= self.least_english else "zh"
-        # A handful of words may hold no small one, and a few handfuls not many.
+        if script.han >= self.min_mixed:
+            # Latin names and terms in Chinese text are not English.
+            return "mixed" if script.english >= self.min_english else "zh"
+        # Few words may have no stop word.
         if script.words < _FEW_WORDS:
             return "en" if script.words else "other"
-        least = self.least_english * (1 if script.words >= 2 * _FEW_WORDS else 0.625)
-        return "en" if script.english >= least else "other"
+        min_share = self.min_english * (1 if script.words >= 2 * _FEW_WORDS else 0.625)
+        return "en" if script.english >= min_share else "other"
 
 
 def script_of(text: str) -> Script:
-    """The shares of the beginning of a text."""
+    """Measures the beginning of a text."""
     sample = text[:_SAMPLE]
     points, counts = np.unique(codepoints(sample), return_counts=True)
     letter = np.fromiter(map(str.isalpha, text_of(points)), np.bool_)

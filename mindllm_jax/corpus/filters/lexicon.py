@@ -1,4 +1,4 @@
-"""Documents with too many words of a list of the user's."""
+"""Drops documents with too many entries of a user-supplied word list."""
 
 from __future__ import annotations
 
@@ -8,49 +8,50 @@ from pathlib import Path
 from datatrove.data import Document
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.text.codepoints import codepoints, han
 
 
-class Lexicon(Block):
-    """Drops documents that hold `count` different entries of a list.
+class Lexicon(CleaningFilter):
+    """Drops documents with at least `min_entries` different entries of a list.
 
     Args:
-        path: UTF-8, an entry a line; blank lines and lines that begin with `#` do not count. Entries without Han
-            characters are found as whole words, those with some anywhere; case does not matter.
-        count: how many different ones; one that is part of another that was found is not counted.
-        exclusion_writer: see `Block`.
+        path: UTF-8, an entry per line; blank lines and lines that begin with `#` are ignored. Entries without Han
+            characters match whole words, others match anywhere; case does not matter.
+        min_entries: different entries that drop a document; an entry within a longer one that matched does not count.
+        exclusion_writer: see `CleaningFilter`.
 
     Raises:
         OSError: there is no such file.
-        ValueError: it holds no entry.
+        ValueError: it has no entry.
     """
 
     name = "Lexicon"
 
-    def __init__(self, path: str, count: int = 3, exclusion_writer: DiskWriter | None = None) -> None:
+    def __init__(self, path: str, min_entries: int = 3, exclusion_writer: DiskWriter | None = None) -> None:
         super().__init__(exclusion_writer)
         lines = (line.strip() for line in Path(path).read_text("utf-8-sig").split("\n"))
         entries = {line.lower() for line in lines if line and not line.startswith("#")}
         if not entries:
-            raise ValueError(f"{path} holds no entry; give a file with a word or phrase a line")
-        self.entries, self.count = sorted(entries, key=lambda entry: (-len(entry), entry)), count
+            raise ValueError(f"{path} has no entry; give a file with one word or phrase per line")
+        self.entries = sorted(entries, key=lambda entry: (-len(entry), entry))
+        self.min_entries = min_entries
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """Cleans the document in place; returns a drop reason or None."""
         text = document.text.lower()
-        found: list[str] = []
+        matched: list[str] = []
         for entry in self.entries:
-            # One search for each entry: an alternation of thousands is tried anew at every character.
-            if entry in text and not any(entry in longer for longer in found) and _stands_alone(entry, text):
-                found.append(entry)
-                if len(found) >= self.count:
-                    return "lexicon"
+            # One search per entry: an alternation of thousands is tried at every character.
+            if entry in text and not any(entry in longer for longer in matched) and _is_word(entry, text):
+                matched.append(entry)
+                if len(matched) >= self.min_entries:
+                    return "lexicon entries"
         return None
 
 
-def _stands_alone(entry: str, text: str) -> bool:
-    """Whether an entry is in a text as a word; Han characters beside it are no part of a word."""
+def _is_word(entry: str, text: str) -> bool:
+    """Whether an entry occurs in a text as a word; adjacent Han characters are not part of a word."""
     if han()[codepoints(entry)].any():
         return True
     letter = r"[^\W\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]"

@@ -10,9 +10,9 @@ from typing import Any
 
 from datatrove.data import Document
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 
-# Parts of a page that surround its text. What a site repeats outside of them is found by dedup.lines.
+# Parts of a page around its text. dedup.lines removes what a site repeats elsewhere.
 _AROUND = ["nav", "header", "footer", "aside", "form", "button", "select", "[role=navigation]", "[aria-hidden=true]"]
 
 _HTML = re.compile(
@@ -21,23 +21,23 @@ _HTML = re.compile(
 _TAG = re.compile(r"</?(?:p|div|span|table|tr|td|li|ul|a|br|h[1-6]|script|style)\b[^<>]*>", re.I)
 # An article in wiki markup has links and headings, templates or bold text; text about wiki markup seldom has all.
 _WIKI = (re.compile(r"\[\[[^\[\]\n]+\]\]"), re.compile(r"^==[^=\n].*==\s*$|^\{\{|^\{\||'''|^#REDIRECT", re.M | re.I))
-# A dictionary of Python or JSON, written out: what is left when a data set was dumped carelessly.
+# A dictionary of Python or JSON as text: a data set that was dumped carelessly.
 _RECORD = re.compile(r"""\s*\{\s*['"][^'"\n]{1,40}['"]\s*:""")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Markup(Block):
-    """Makes text of HTML pages, wiki articles and written-out records; others pass as they are.
+class Markup(CleaningFilter):
+    """Extracts the text of HTML pages, wiki articles and dumped records; plain text is not changed.
 
-    Which a document is, its reader said (`format` in the metadata), or it shows. A page's text density, the share of
-    its visible characters outside of navigation, headers, footers and forms, is noted as `density` for the rules of
-    quality.
+    The kind of a document is `format` in its metadata if the reader knows it, else it is detected. A page's text
+    density, the share of its visible characters outside of navigation, headers, footers and forms, is stored as
+    `density` in the metadata.
     """
 
     name = "Markup"
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
+    def apply(self, document: Document) -> str | None:
+        """Cleans the document in place; returns a drop reason or None."""
         kind = document.metadata.get("format") or markup_of(document.text)
         if kind == "html":
             document.text, document.metadata["density"] = html_text(document.text)
@@ -45,11 +45,11 @@ class Markup(Block):
             document.text = wiki_text(document.text)
         elif kind == "record":
             document.text = record_text(document.text)
-        return None if document.text.strip() else "no text in the markup"
+        return None if document.text.strip() else "no text in markup"
 
 
 def markup_of(text: str) -> str:
-    """`html`, `wiki`, `record` or `text`."""
+    """Returns the detected kind of a text: `html`, `wiki`, `record` or `text`."""
     head = text[:20_000]
     if _RECORD.match(head):
         return "record"
@@ -61,7 +61,7 @@ def markup_of(text: str) -> str:
 
 
 def html_text(page: str) -> tuple[str, float]:
-    """The text of a page with its paragraphs and lists, and its text density, 0 to 1."""
+    """Returns the text of a page with its paragraphs and lists, and its text density, 0 to 1."""
     from resiliparse.extract.html2text import extract_plain_text
     from resiliparse.parse.html import HTMLTree
 
@@ -72,7 +72,7 @@ def html_text(page: str) -> tuple[str, float]:
 
 
 def wiki_text(markup: str) -> str:
-    """The prose of an article; nothing for a redirect."""
+    """Returns the prose of an article, "" for a redirect."""
     from mindllm_jax.corpus.filters.wikitext import parse_article
 
     if re.match(r"\s*#(redirect|重定向)", markup, re.I):
@@ -83,7 +83,7 @@ def wiki_text(markup: str) -> str:
 
 
 def record_text(record: str) -> str:
-    """The texts among the values of a record, a paragraph each, none twice; the record itself if it cannot be read."""
+    """Returns the texts in a record, one paragraph each, without copies; an unreadable record is returned as is."""
     for parse in (json.loads, ast.literal_eval):
         try:
             value = parse(record.strip())
@@ -91,14 +91,14 @@ def record_text(record: str) -> str:
             continue
         if isinstance(value, dict):
             text = "\n\n".join(dict.fromkeys(_texts(value)))
-            # Half a surrogate pair can be written as an escape, but no UTF-8 text can hold it.
+            # An escape may be half a surrogate pair, which UTF-8 cannot encode.
             return _SURROGATE.sub("", text)
         break
     return record
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts of a value and of the lists and records in it, in their order, without recursion."""
+    """Yields the texts of a value and of the lists and records in it, in order, without recursion."""
     waiting = [value]
     while waiting:
         match waiting.pop():

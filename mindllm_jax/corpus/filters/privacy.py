@@ -1,4 +1,4 @@
-"""Personal data and secrets become typed markers."""
+"""Replaces personal data and secrets by typed markers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 from datatrove.data import Document
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
+from mindllm_jax.corpus.outcomes import record
 
 
 class Pattern(NamedTuple):
-    """What is replaced by `<marker>`: matches of `regex` that `check` accepts.
+    """A kind of personal data: matches of `regex` that `check` accepts are replaced by `<marker>`.
 
-    They are looked for in texts and, where none goes over the end of a line (`lines`), in lines that hold `needs`: a
-    sure sign that is found ten times as fast.
+    Only texts for which `needs` is true are searched and, if no match spans lines (`lines`), only lines for which it is
+    true: it is a necessary condition that is ten times as fast.
     """
 
     marker: str
@@ -37,15 +38,15 @@ def is_identity_number(number: str) -> bool:
     return "10X98765432"[total % 11] == number[17].upper()
 
 
-# What cards of the great networks begin with, and their lengths: American Express; Visa, Mastercard, JCB and Discover;
-# UnionPay and debit cards of Chinese banks. A digit in ten is a right check digit by chance, most numbers are no cards.
+# Prefixes and lengths of the large networks: American Express; Visa, Mastercard, JCB and Discover; UnionPay and debit
+# cards of Chinese banks. One number in ten has a right check digit by chance, and most numbers are not cards.
 _CARD = re.compile(
     r"3[47]\d{13}|(?:4\d{3}|5[1-5]\d\d|2[2-7]\d\d|35[2-8]\d|6011|64[4-9]\d|65\d\d)\d{12}|62\d{14,17}|9558\d{15}", re.A
 )
 
 
 def is_bank_card(number: str) -> bool:
-    """Whether digits, blanks and hyphens aside, are a card's, with a right Luhn digit (ISO/IEC 7812)."""
+    """Whether digits, apart from blanks and hyphens, are a card number with a right Luhn digit (ISO/IEC 7812)."""
     digits = re.sub(r"[ -]", "", number)
     if not _CARD.fullmatch(digits) or len(set(digits)) < 4:
         return False
@@ -54,7 +55,7 @@ def is_bank_card(number: str) -> bool:
 
 
 def is_personal_address(address: str) -> bool:
-    """Not a name that stands for no one (RFC 2606), an account of no person, nor `image@2x.png` or `tty@1.service`."""
+    """Whether an email address may be a person's: no reserved name (RFC 2606), service account or `image@2x.png`."""
     return not re.search(
         r"^(?:git|hg|svn|no-?reply)@"
         r"|@(?:.*\.)?(?:example|test|invalid|localhost)(?:\.(?:com|net|org))?$"
@@ -66,17 +67,17 @@ def is_personal_address(address: str) -> bool:
 
 
 def is_public_address(address: str) -> bool:
-    """Whether a host on the internet has this address.
+    """Whether an IP address is public.
 
-    Four small numbers are more often a section or a version (`version 1.2.3.4`) or a well-known server (8.8.8.8).
+    Four small numbers are more often a section, a version (`version 1.2.3.4`) or a well-known server (8.8.8.8).
     """
     try:
-        found = ip_address(address)
+        ip = ip_address(address)
     except ValueError:
         return False
-    if found.version == 4 and (max(found.packed) < 32 or found.packed[3] == 0):
+    if ip.version == 4 and (max(ip.packed) < 32 or ip.packed[3] == 0):
         return False
-    return found.is_global and not found.is_multicast and not found.is_reserved
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 def _has_phone_digits(number: str) -> bool:
@@ -84,11 +85,11 @@ def _has_phone_digits(number: str) -> bool:
 
 
 def _is_secret(key: str) -> bool:
-    # A name of words and hyphens is none.
+    # A name of words and hyphens is not a secret.
     return any(map(str.isdigit, key)) or key.startswith("-----")
 
 
-# Signs begin with a literal or one class of characters: a search skips to the next of those.
+# These begin with a literal or one class of characters, so that a search skips to the next of them.
 _DIGITS = re.compile(r"[0-9)](?:(?<=[0-9])(?:\d{6}|[ -]\(?\d{2,6}\)?[ -]\d)|(?<=\))[ -]?\d{2})", re.A).search
 _DOTS = re.compile(r"\.\d{1,3}\.\d", re.A).search
 _COLON = re.compile(r":(?<=[23][0-9a-fA-F]{3}:)[0-9a-fA-F:]").search
@@ -116,7 +117,7 @@ PATTERNS = (
         "key",
         _has_key,
         re.compile(
-            # Up to the next five hyphens: looking further would look as far from every beginning without an end.
+            # Only up to the next five hyphens: a search for a missing end takes quadratic time.
             r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY-----(?:(?!-----).)*+-----END (?:[A-Z]+ ){0,3}PRIVATE KEY-----"
             r"|(?<![A-Za-z0-9])(?:AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|sk-[A-Za-z0-9_-]{32,200}"
             r"|xox[abprs]-[A-Za-z0-9-]{20,200}|AIza[A-Za-z0-9_-]{35}|LTAI[A-Za-z0-9]{12,20})(?![A-Za-z0-9])",
@@ -134,7 +135,7 @@ PATTERNS = (
     Pattern(
         "bank_card",
         _DIGITS,
-        # Not in a path, a hexadecimal number or a name: identifiers and times in them pass the check digit often.
+        # Not in a path, a hexadecimal number or a name: identifiers and times in them often pass the check digit.
         re.compile(
             r"(?<![\w./#-])(?:\d{4}([ -]?)\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|\d{4}([ -]?)\d{6}\2\d{5})(?![\w/-]|\.\d)",
             re.ASCII,
@@ -159,7 +160,7 @@ PATTERNS = (
         _has_address,
         re.compile(
             r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\w)"
-            # Those that may be public begin with 2 or 3: what else has colons is a time or an address of hardware.
+            # Public ones begin with 2 or 3: others with colons are times or hardware addresses.
             r"|(?<![\w.:-])[23][0-9a-f]{3}:[0-9a-f:]{1,33}[0-9a-f](?![\w:])",
             re.ASCII | re.IGNORECASE,
         ),
@@ -168,41 +169,42 @@ PATTERNS = (
 )
 
 
-class Privacy(Block):
+class Privacy(CleaningFilter):
     """Replaces personal data and secrets by `<email>`, `<phone>`, `<id_number>`, `<bank_card>`, `<ip>`, `<key>`.
 
-    Numbers with a check digit are replaced where it is right, addresses where they are public: what cannot be a
-    person's stays. Digits inside of longer numbers, words and paths stay, as in hashes, identifiers and prices. How
-    many of each were replaced is counted as `replaced|MARKER`.
+    Numbers with a check digit are replaced if it is right, IP addresses if they are public. Digits inside longer
+    numbers, words and paths are not replaced, as in hashes, identifiers and prices. It records an outcome `changed` per
+    kind of data that a document had.
     """
 
     name = "Privacy"
 
-    def judge(self, document: Document) -> str | None:
-        """See `Block`."""
-        document.text, counts = without_personal_data(document.text)
-        for marker, count in counts.items():
-            self.stat_update(f"replaced|{marker}", value=count, unit="doc")
+    def apply(self, document: Document) -> str | None:
+        """Cleans the document in place; returns a drop reason or None."""
+        document.text, replaced = without_personal_data(document.text)
+        for marker, matches in replaced.items():
+            size = sum(len(match.encode()) for match in matches)
+            record(self, document.metadata["source"], "changed", marker, bytes=size)
         return None
 
 
-def without_personal_data(text: str) -> tuple[str, dict[str, int]]:
-    """The text with markers, and how many of each."""
-    counts: dict[str, int] = {}
-    there = {needs: needs(text) for needs in {pattern.needs for pattern in PATTERNS}}
+def without_personal_data(text: str) -> tuple[str, dict[str, list[str]]]:
+    """Returns the text with markers, and by marker what they replace."""
+    replaced: dict[str, list[str]] = {}
+    possible = {needs: needs(text) for needs in {pattern.needs for pattern in PATTERNS}}
     for pattern in PATTERNS:
-        if not there[pattern.needs]:
+        if not possible[pattern.needs]:
             continue
 
-        def replaced(match: re.Match[str], pattern: Pattern = pattern) -> str:
+        def replace(match: re.Match[str], pattern: Pattern = pattern) -> str:
             if not pattern.check(match[0]):
                 return match[0]
-            counts[pattern.marker] = counts.get(pattern.marker, 0) + 1
+            replaced.setdefault(pattern.marker, []).append(match[0])
             return f"<{pattern.marker}>"
 
         if pattern.lines:
             lines = text.split("\n")
-            text = "\n".join(pattern.regex.sub(replaced, line) if pattern.needs(line) else line for line in lines)
+            text = "\n".join(pattern.regex.sub(replace, line) if pattern.needs(line) else line for line in lines)
         else:
-            text = pattern.regex.sub(replaced, text)
-    return text, counts
+            text = pattern.regex.sub(replace, text)
+    return text, replaced

@@ -1,4 +1,4 @@
-"""Wiki markup to the prose of an article."""
+"""Extracts the prose of an article from wiki markup."""
 
 import html
 import re
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mwparserfromhell.wikicode import Wikicode
 
-# Sections that list things about the article and hold no prose of it.
+# Sections that list things about the article and have no prose.
 _APPENDICES = re.compile(
     r"""(.*\ )?(references|bibliography|footnotes|endnotes|citations|links|further\ reading|see\ also)(\ and\ .*)?
     |notes|sources|gallery|publications|discography|filmography|(list\ of\ |selected\ )?works(\ cited)?""",
     re.IGNORECASE | re.VERBOSE,
 )
-# What these hold is not prose, or (references) interrupts it.
+# Their content is not prose, or (references) interrupts it.
 _DROPPED_TAGS = frozenset(
     {"gallery", "hiero", "hr", "imagemap", "ref", "references", "score", "source", "syntaxhighlight", "timeline"}
     | {"table", "td", "th", "tr"}
 )
-# Templates that a reader sees as words inside a sentence, with the parameter that holds the words.
+# Templates that render as words inside a sentence, with the parameter that has the words.
 _SHOWN_PARAMETER = {
     "abbr": 1, "angbr": 1, "angle bracket": 1, "blockquote": 1, "cquote": 1, "flag": 1, "flagcountry": 1, "ipa": 1,
     "keypress": 1, "lang": 2, "native name": 2, "nihongo": 1, "nobold": 1, "nowrap": 1, "oldstyledate": 1, "quote": 1,
@@ -32,7 +32,7 @@ _FIXED = {
     "nbsp": " ", "spaces": " ", "thinsp": " ", "ndash": "–", "mdashb": "—", "snd": " – ", "spaced ndash": " – ",
 }  # fmt: skip
 _RANGES = frozenset(["-", "–", "to", "and", "by", "x", "or", "to(-)", "and(-)"])
-# Templates beside a sentence: without them it still reads well. Every other one leaves a hole.
+# Templates that a sentence does not need. Every other one leaves a hole.
 _SILENT = re.compile(
     r"""cit(e|ation)|harv|sfn|[er]fn|refn|\#tag:ref|rp$|note|ipa|respell|audio|lang-|flagicon|coord|anchor|oclc|issn
     |isbn|\w\w\ icon|page\ needed|better\ source|clarify|whe(n|re)$|who|which|by\ whom|according|vague|dubious
@@ -41,14 +41,13 @@ _SILENT = re.compile(
     |commons|wiktionary""",
     re.VERBOSE,
 )
-# Stands where a formula or an unknown template was: a sentence around a hole teaches nothing, so its whole paragraph is
-# left out.
+# Replaces a formula or an unknown template: a sentence with a hole teaches nothing, so its paragraph is dropped.
 _HOLE = "\x00"
 
 
 @dataclass(frozen=True, slots=True)
 class ArticleSection:
-    """A heading, empty for the lead of an article, and its paragraphs, none of which holds a line break."""
+    """A heading, "" for the lead of an article, and its paragraphs, which have no line breaks."""
 
     heading: str
     paragraphs: tuple[str, ...]
@@ -81,7 +80,7 @@ def parse_article(markup: str) -> tuple[ArticleSection, ...]:
 
 
 def _text(nodes: Iterable[Any]) -> str:
-    """What a reader of these nodes sees, with line breaks where the markup has them."""
+    """Returns the rendered text of nodes, with the line breaks of the markup."""
     from mwparserfromhell import nodes as kinds
 
     shown: list[str] = []
@@ -149,9 +148,9 @@ def _template(node: Any) -> str:
 
 
 def _paragraphs(text: str) -> tuple[str, ...]:
-    """The lines that read as prose, tidied where dropped markup left its punctuation behind."""
+    """Returns the lines of prose, without the punctuation that dropped markup leaves."""
     kept = []
-    # Bold and italics: unbalanced quotes are common, so they are taken off as text and not parsed.
+    # Bold and italics: unbalanced quotes are common, so they are removed as text and not parsed.
     text = re.sub(r"'{2,}(?=s\b)", "'", text)
     text = re.sub(r"'{2,}", "", text)
     for line in html.unescape(text).splitlines():

@@ -1,1 +1,1 @@
-"""Raw files of any kind as documents: the first step of a data pipeline. Needs `pip install 'mindllm-jax[data]'`."""
+"""Reads raw files of any format as documents: the first step of a pipeline. Needs `pip install 'mindllm-jax[data]'`."""

@@ -1,4 +1,4 @@
-"""From what a person names (files, folders, globs, anywhere) to the list of files to read."""
+"""Lists the raw files that a setting names: files, folders and globs on any fsspec file system."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,21 +8,21 @@ from mindllm_jax.corpus.reading.formats import SUFFIXES, suffix
 
 
 def raw_files(inputs: Sequence[str]) -> list[str]:
-    """The files that `inputs` name, sorted, each once: local paths as they are, others as full URLs.
+    """Returns the files that `inputs` name, sorted and unique: local paths as given, others as full URLs.
 
     Args:
         inputs: files, folders (with all below them) and globs; local paths or fsspec URLs ("s3://bucket/zh/*.jsonl.gz").
 
-    Of a folder, files whose names begin with "." or "_" are left out, as Spark and Hadoop do. Files named by themselves
-    or by a glob may have any suffix.
+    Files in a folder whose names begin with "." or "_" are ignored, as Spark and Hadoop do. Files that are named
+    themselves or by a glob may have any suffix.
 
     Raises:
-        FileNotFoundError: an input names nothing.
-        ValueError: no input, no fsspec file system of this name, or folders hold files of unknown suffixes.
+        FileNotFoundError: an input matches no file.
+        ValueError: there is no input, no such fsspec file system, or a folder has files of unknown suffixes.
     """
     if not inputs:
         raise ValueError("no input files are given; name files, folders or globs")
-    found: set[str] = set()
+    paths: set[str] = set()
     unknown: list[str] = []
     for name in inputs:
         fs, path = file_system(name)
@@ -34,16 +34,18 @@ def raw_files(inputs: Sequence[str]) -> list[str]:
                 if not any(part.startswith((".", "_")) for part in file.removeprefix(root).split("/"))
             ]
             unknown += [file for file in files if suffix(file) not in SUFFIXES]
-            hint = "the folder holds no files"
+            hint = "the folder has no files"
         elif fs.exists(path):
             files, hint = [path], ""
         else:
             files = [file for file in fs.glob(path) if not fs.isdir(file)] if any(c in path for c in "*?[") else []
-            hint = "nothing matches; quote globs, and write ** for folders below" if "*" in path else "nothing is there"
+            hint = (
+                "nothing matches; quote globs, and write ** for folders below" if "*" in path else "it does not exist"
+            )
         if not files:
             raise FileNotFoundError(f"no files at {name}: {hint}")
         local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-        found.update(file if local else fs.unstrip_protocol(file) for file in files)
+        paths.update(file if local else fs.unstrip_protocol(file) for file in files)
     if unknown:
         counts = Counter(suffix(file) for file in unknown)
         kinds = ", ".join(f"{count} x {'.' + kind if kind else 'no suffix'}" for kind, count in counts.most_common(8))
@@ -51,11 +53,11 @@ def raw_files(inputs: Sequence[str]) -> list[str]:
             f"the folders hold {len(unknown)} files of unknown kinds ({kinds}), such as {min(unknown)}; move them away,"
             f" or name what to read with a glob (known are {', '.join(SUFFIXES)}, plain or compressed)"
         )
-    return sorted(found)
+    return sorted(paths)
 
 
 def file_system(name: str) -> tuple[Any, str]:
-    """The fsspec file system of a path or URL, and the path in it.
+    """Returns the fsspec file system of a path or URL, and the path in it.
 
     Raises:
         ValueError: there is no such file system.
@@ -74,9 +76,9 @@ def file_system(name: str) -> tuple[Any, str]:
 
 
 def short_names(files: Sequence[str]) -> list[str]:
-    """The files without the folders they share, but no shorter than is needed to tell them apart.
+    """Returns the last parts of the paths, as many as make them unique.
 
-    Names of documents are made of them, so they are the same on every machine.
+    Ids of documents contain them, so they are the same on every machine.
     """
     parts = [file.rstrip("/").split("/") for file in files]
     depth = 1
@@ -86,6 +88,6 @@ def short_names(files: Sequence[str]) -> list[str]:
 
 
 def sizes(files: Sequence[str]) -> list[tuple[str, int | None]]:
-    """The short name and, where a server tells, the bytes of each file: wherever they lie, the same give the same."""
+    """Returns the short name and, if the server reports it, the size of each file: the same for a copy elsewhere."""
     places = map(file_system, files)
     return [(name, fs.size(path)) for name, (fs, path) in zip(short_names(files), places, strict=True)]

@@ -1,4 +1,4 @@
-"""Which format a file has: told by its first bytes, and only where they say nothing by its name."""
+"""Detects the format of a file by its first bytes, and by its name only if these are ambiguous."""
 
 import codecs
 from typing import Literal
@@ -24,7 +24,7 @@ _ARCHIVES = {b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"7z\xbc\xaf\x27\x1c": 
 
 
 def suffix(name: str) -> str:
-    """The suffix of a file's name below that of a compression: "jsonl" of "a.b.jsonl.gz"."""
+    """Returns the suffix of a file's name without that of a compression: "jsonl" of "a.b.jsonl.gz"."""
     parts = name.rpartition("/")[2].lower().split(".")[1:]
     while parts and parts[-1] in COMPRESSED_SUFFIXES:
         parts.pop()
@@ -32,7 +32,7 @@ def suffix(name: str) -> str:
 
 
 def format_of(name: str, packed: bytes, sample: bytes) -> Format:
-    """The format of a file.
+    """Returns the format of a file.
 
     Args:
         name: its name, with suffixes.
@@ -70,5 +70,5 @@ def format_of(name: str, packed: bytes, sample: bytes) -> Format:
         return "json"
     raise BadFile(
         "unknown format",
-        "neither its first bytes nor its name say what it is; rename it to end with one of " + ", ".join(SUFFIXES),
+        "neither its first bytes nor its name identify it; rename it to end with one of " + ", ".join(SUFFIXES),
     )

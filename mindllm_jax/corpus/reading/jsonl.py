@@ -1,4 +1,4 @@
-"""JSON lines as records."""
+"""Reads JSON lines as records."""
 
 import io
 from collections.abc import Iterator
@@ -9,11 +9,10 @@ from mindllm_jax.text.json_lines import BadLine, numbered, parse
 
 
 def read_rows(stream: io.BufferedReader, *, text_field: str, id_field: str, longest: int) -> Iterator[Record | Bad]:
-    """The objects of a JSON-lines stream in UTF-8, GB18030 or Big5. Memory: a line of `longest` bytes and what JSON
-    makes of it.
+    """Reads the objects of a JSON-lines stream in UTF-8, GB18030 or Big5.
 
-    The encoding is told by the first lines that are not ASCII. Where it cannot be told, lines of ASCII are kept and the
-    others are bad.
+    The encoding is detected from the first lines that are not ASCII. If it is unknown, lines of ASCII are read and the
+    others are bad. Memory: a line of `longest` bytes and its parsed value.
     """
     encoding = None
     for number, line, size in numbered(stream, longest):

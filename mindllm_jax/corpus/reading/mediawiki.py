@@ -1,4 +1,4 @@
-"""MediaWiki XML dumps as records, in wiki markup."""
+"""Reads MediaWiki XML dumps as records in wiki markup."""
 
 import io
 import re
@@ -12,9 +12,10 @@ _OPEN, _CLOSE = b"<page>", b"</page>"
 
 
 def read_wiki(stream: io.BufferedReader, *, longest: int) -> Iterator[Record | Bad]:
-    """The articles of a `pages-articles` dump: the main namespace, no redirects. Memory: a few times `longest` bytes.
+    """Reads the articles of a `pages-articles` dump: the main namespace without redirects.
 
-    Each page is parsed by itself, so a damaged one takes no other with it, and no entity can grow.
+    Each page is parsed separately, so a damaged one does not affect others, and no entity can expand. Memory: a few
+    times `longest` bytes.
 
     Raises:
         BadFile: the dump ends before its end mark.
@@ -52,7 +53,7 @@ def read_wiki(stream: io.BufferedReader, *, longest: int) -> Iterator[Record | B
 
 
 def _pages(stream: io.BufferedReader, longest: int) -> Iterator[tuple[bytes, bytes | None, int]]:
-    """What stands before a page, the page from <page> to </page>, and its size; None for what follows the last page.
+    """Yields the text before a page, the page from <page> to </page>, and its size; at the end None for the page.
 
     Of a page longer than `longest` only the size is right.
     """
@@ -62,7 +63,7 @@ def _pages(stream: io.BufferedReader, longest: int) -> Iterator[tuple[bytes, byt
         buffer += chunk
         while (end := buffer.find(_CLOSE, searched)) >= 0:
             end += len(_CLOSE)
-            # The last <page> before the end: one that a cut left without its end is part of what stands before.
+            # The last <page> before the end: one without its end belongs to the text before.
             start = 0 if dropped else buffer.rfind(_OPEN, 0, end)
             if start >= 0:
                 yield bytes(buffer[:start]), bytes(buffer[start:end]), end - start + dropped
@@ -79,9 +80,9 @@ def _pages(stream: io.BufferedReader, longest: int) -> Iterator[tuple[bytes, byt
 
 
 def _header(head: bytes) -> dict[str, str]:
-    """The language and the address of the wiki, where the dump says them."""
-    found = {
+    """Returns the language and the address of the wiki if the dump has them."""
+    matches = {
         "lang": re.search(rb"<mediawiki[^>]*\sxml:lang=[\"']([\w-]+)", head),
         "base": re.search(rb"<base>\s*(https?://[^<\s]+)/[^<]*</base>", head),
     }
-    return {name: match[1].decode("utf-8", "replace") for name, match in found.items() if match}
+    return {name: match[1].decode("utf-8", "replace") for name, match in matches.items() if match}

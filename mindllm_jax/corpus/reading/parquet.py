@@ -1,4 +1,4 @@
-"""Parquet as records."""
+"""Reads parquet files as records."""
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -10,20 +10,20 @@ _BATCH_ROWS = 256
 
 
 def read_parquet(file: BinaryIO, *, text_field: str, id_field: str, longest: int) -> Iterator[Record | Bad]:
-    """The rows of a parquet file, the columns of strings and numbers. Memory: the pages of one row group, unpacked.
+    """Reads the rows of a parquet file, with its columns of strings and numbers.
 
-    What a damaged row group gives before the damage is kept, and so are the groups after it. A file that is cut has no
-    table of contents, and nothing of it can be read.
+    Rows before damage in a row group are kept, and so are the groups after it. A truncated file has no metadata and
+    cannot be read. Memory: the decompressed pages of one row group.
 
     Raises:
-        BadFile: the table of contents is missing or damaged, or there is no column of this name.
+        BadFile: the metadata is missing or damaged, or there is no column of this name.
     """
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise ImportError("reading parquet needs pyarrow: pip install 'mindllm-jax[data]'") from error
-    # pyarrow tells damage by any of these; an OSError with a number is of the disk or the network.
+    # pyarrow raises any of these for damage; an OSError with a number is of the disk or the network.
     damage = (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError)
     try:
         table = parquet.ParquetFile(file, page_checksum_verification=True)
@@ -35,7 +35,7 @@ def read_parquet(file: BinaryIO, *, text_field: str, id_field: str, longest: int
     except damage as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise BadFile("damaged", f"its table of contents cannot be read ({_short(error)}); fetch it again") from None
+        raise BadFile("damaged", f"its metadata cannot be read ({_short(error)}); fetch it again") from None
     if text_field not in columns:
         names = ", ".join(table.schema_arrow.names[:8]) or "none"
         raise BadFile(
@@ -63,7 +63,7 @@ def read_parquet(file: BinaryIO, *, text_field: str, id_field: str, longest: int
 
 
 def _values(batch: Any) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
-    """The rows of a batch. Parquet does not check strings, so some may be no UTF-8: these rows come as the error."""
+    """Yields the rows of a batch, or the error for a row with strings that are not UTF-8: parquet does not check."""
     try:
         yield from batch.to_pylist()
     except UnicodeDecodeError:

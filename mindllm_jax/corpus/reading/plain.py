@@ -1,4 +1,4 @@
-"""A file of plain text as one record."""
+"""Reads a file of plain text as one record."""
 
 import io
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from mindllm_jax.text.json_lines import BadLine
 
 
 def read_plain(stream: io.BufferedReader, *, longest: int) -> Iterator[Record | Bad]:
-    """The whole stream, in UTF-8, GB18030 or Big5, as one text. Memory: a few times `longest` bytes."""
+    """Reads a stream in UTF-8, GB18030 or Big5 as one text. Memory: a few times `longest` bytes."""
     content = stream.read(longest + 1)
     if len(content) > longest:
         size = len(content)

@@ -1,4 +1,4 @@
-"""The first step of a pipeline: raw files in, documents out, word of everything that was left out."""
+"""The first step of a pipeline: reads raw files as documents and reports unreadable input."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,6 +8,7 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
 
+from mindllm_jax.corpus.outcomes import record
 from mindllm_jax.corpus.reading.files import file_system, short_names
 from mindllm_jax.corpus.reading.formats import format_of
 from mindllm_jax.corpus.reading.jsonl import read_rows
@@ -20,7 +21,7 @@ from mindllm_jax.corpus.reading.warc import read_warc
 from mindllm_jax.text.documents import check_name, check_unicode
 from mindllm_jax.text.json_lines import BadLine
 
-# Of each kind of bad piece, as many of a file are logged one by one; all are counted.
+# So many unreadable pieces of a kind are logged per file; all are counted.
 _LOGGED = 10
 
 
@@ -33,18 +34,16 @@ class Reader(PipelineStep):
         lang: the language of documents that do not name one.
         text_field: the field or column of the text in JSON lines and parquet.
         id_field: the same of the id.
-        on_bad: what to do with what holds no document: raise, or count it, log it, and go on.
-        max_document_bytes: a longer line, page or file is bad. Memory is bounded by a few times this, but for parquet,
-            where it is a row group.
+        on_bad: what to do with unreadable input: "error" raises, "skip" counts and logs it.
+        max_document_bytes: a longer line, page or file is unreadable. Memory is bounded by a few times this, for
+            parquet by a row group.
 
-    A document's id is its own, or the name of its file and its number there. Its metadata are `source`, `lang` where
-    declared, `format` ("text", "html" or "wiki": the text is markup) where the file says it, `url` where known, and the
-    other strings and numbers of its row.
-
-    What is left out is counted as `bad|SOURCE|KIND`, in bytes where they are known.
+    A document without an id is named by its file and its number in it. Its metadata are `source`, `lang` if declared,
+    `format` ("text", "html" or "wiki": the text is markup) if the file declares it, `url` if known, and the other
+    strings and numbers of its row. Unreadable input is recorded as an outcome, with its bytes if they are known.
 
     Raises:
-        ValueError: (`on_bad="error"`) something is bad: the file, the place, what is wrong and what to do.
+        ValueError: (`on_bad="error"`) input is unreadable; the message names file, place, defect and remedy.
         OSError: a file cannot be opened or read.
         ImportError: a package that the format needs is not installed.
     """
@@ -78,7 +77,7 @@ class Reader(PipelineStep):
         self.longest = max_document_bytes
 
     def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        """Reads a task's files."""
+        """Reads the files of a task."""
         yield from data or ()
         for file, name in self.files[rank::world_size]:
             self.stat_update("input_files")
@@ -86,30 +85,30 @@ class Reader(PipelineStep):
 
     def _read(self, file: str, name: str) -> Iterator[Document]:
         default = self.source or name.rpartition("/")[2].lstrip(".").split(".")[0] or "unnamed"
-        told: Counter[str] = Counter()
+        unreadable: Counter[str] = Counter()
         documents = 0
         records = self._records(file, name)
         while True:
             with self.track_time():
                 try:
-                    found = next(records, None)
+                    read = next(records, None)
                 except BadFile as bad:
-                    found = Bad(bad.kind, "", str(bad), 0)
-                if isinstance(found, Record):
-                    found = self._document(found, name, default)
-            if found is None:
+                    read = Bad(bad.kind, "", str(bad), 0)
+                if isinstance(read, Record):
+                    read = self._document(read, name, default)
+            if read is None:
                 break
-            if isinstance(found, Bad):
-                self._tell(found, file, default, told)
+            if isinstance(read, Bad):
+                self._report(read, file, default, unreadable)
             else:
                 documents += 1
-                self.update_doc_stats(found)
-                yield found
-        if not documents and not told:
-            self._tell(Bad("no document", "", "it holds no document; leave it out", 0), file, default, told)
+                self.update_doc_stats(read)
+                yield read
+        if not documents and not unreadable:
+            self._report(Bad("no document", "", "it holds no document; leave it out", 0), file, default, unreadable)
         self.stat_update("documents", value=documents, unit="input_file")
-        if told:
-            counts = ", ".join(f"{count} x {kind}" for kind, count in told.most_common())
+        if unreadable:
+            counts = ", ".join(f"{count} x {kind}" for kind, count in unreadable.most_common())
             logger.warning(f"{file}: {documents} documents; left out: {counts}")
 
     def _records(self, file: str, name: str) -> Iterator[Record | Bad]:
@@ -149,11 +148,11 @@ class Reader(PipelineStep):
             return Bad(bad.kind, record.where, str(bad), record.size)
         return Document(record.text, id, metadata=metadata)
 
-    def _tell(self, bad: Bad, file: str, source: str, told: Counter[str]) -> None:
+    def _report(self, bad: Bad, file: str, source: str, unreadable: Counter[str]) -> None:
         message = f"{file}{', ' if bad.where else ''}{bad.where}: {bad.message}"
         if self.on_bad == "error":
             raise ValueError(f"{message} (or leave such things out with on_bad = 'skip')")
-        self.stat_update(f"bad|{source}|{bad.kind}", value=bad.size, unit="doc")
-        told[bad.kind] += 1
-        if told[bad.kind] <= _LOGGED:
+        record(self, source, "unreadable", bad.kind, bytes=bad.size)
+        unreadable[bad.kind] += 1
+        if unreadable[bad.kind] <= _LOGGED:
             logger.warning(f"left out: {message}")

@@ -1,4 +1,4 @@
-"""What the readers of the formats hand over: records, and word of what could not be read."""
+"""Records, and descriptions of unreadable input: the output of the readers of all formats."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,15 +8,15 @@ from mindllm_jax.text.json_lines import BadLine
 
 Scalar = str | int | float
 
-# How a text is marked up, for the step that makes prose of it.
+# The markup of a text, for the step that extracts prose.
 MARKUPS = ("text", "html", "wiki")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One text of a file. `number` tells it from the others of the file when it has no `id` of its own.
+    """One text of a file. `number` identifies it in the file if it has no `id`.
 
-    `where` is what a person looks for in the file ("line 3"); `size` is in bytes.
+    `where` is its place in the file ("line 3"); `size` is in bytes.
     """
 
     text: str
@@ -29,9 +29,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A piece of a file that holds no document, while the reading goes on.
+    """A piece of a file without a document; the pieces after it are read.
 
-    `kind` is a few words to count by, `message` says what is wrong and what to do, `size` is in bytes.
+    `kind` is a few words to count by, `message` names defect and remedy, `size` is in bytes.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class Bad:
 
 
 class BadFile(ValueError):
-    """Why nothing (more) of a file can be read. `kind` is a few words to count by, the message says what to do."""
+    """A file of which nothing (more) can be read. `kind` is a few words to count by; the message names the remedy."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class BadFile(ValueError):
 
 
 def too_long(where: str, size: int, longest: int) -> Bad:
-    """Word of a piece of `size` bytes where no more than `longest` are read."""
+    """Describes a piece of `size` bytes if no more than `longest` are read."""
     return Bad(
         "too long",
         where,
@@ -59,12 +59,12 @@ def too_long(where: str, size: int, longest: int) -> Bad:
 
 
 def from_row(row: Any, *, text_field: str, id_field: str, number: int, where: str, size: int) -> Record:
-    """The record of a row of named values. Strings and numbers besides text and id are its metadata.
+    """Returns the record of a row of named values; strings and numbers other than text and id are its metadata.
 
-    `format` is kept where it is one of MARKUPS: the later steps go by it.
+    `format` is kept if it is one of MARKUPS: later steps read it.
 
     Raises:
-        BadLine: the row holds no text, or its `source` or `lang` cannot be a name.
+        BadLine: the row has no text, or its `source` or `lang` cannot be a name.
     """
     text = text_of(row, text_field)
     id = row.get(id_field)

@@ -1,4 +1,4 @@
-"""Compressed or not, a file as one stream of bytes."""
+"""Opens a file, compressed or not, as a stream of bytes."""
 
 import bz2
 import codecs
@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from mindllm_jax.corpus.reading.records import BadFile
 
-# Read ahead: what formats and encodings are told by.
+# Bytes to detect formats and encodings by.
 SAMPLE_BYTES = 1 << 18
 _CHUNK = 1 << 16
 
@@ -39,7 +39,7 @@ class _Gzip:
 
 
 class _Zstandard:
-    """zstandard with the interface of bz2 and lzma, but for `max_length`: give it little at a time."""
+    """zstandard with the interface of bz2 and lzma, except `max_length`: its input must be small."""
 
     needs_input = True
 
@@ -66,7 +66,7 @@ class _Zstandard:
         return self._frame.unused_data
 
 
-# How each begins, and how much is fed at a time: a KiB of zstd holds up to 32 MiB of zeros.
+# First bytes of each, and how many bytes to read at a time: a KiB of zstd may have 32 MiB of zeros.
 COMPRESSIONS: dict[bytes, tuple[str, Callable[[], Any], int]] = {
     b"\x1f\x8b\x08": ("gzip", _Gzip, _CHUNK),
     b"\x28\xb5\x2f\xfd": ("zstd", _Zstandard, 1 << 10),
@@ -76,16 +76,16 @@ COMPRESSIONS: dict[bytes, tuple[str, Callable[[], Any], int]] = {
 
 
 def compression(head: bytes) -> str | None:
-    """The name of the compression of a file that begins so."""
+    """Returns the name of the compression of a file by its first bytes, or None."""
     return next((name for magic, (name, _, _) in COMPRESSIONS.items() if head.startswith(magic)), None)
 
 
 def unpacked(file: BinaryIO, head: bytes) -> io.BufferedReader:
-    """The content of an open file of which `head` was read, decompressed if this says gzip, zstd, xz or bzip2.
+    """Returns the decompressed content (gzip, zstd, xz, bzip2) of an open file of which `head` was read.
 
-    `peek()` right after this call gives its first SAMPLE_BYTES. Memory: 32 MiB and the window of the compression.
+    `peek()` right after this call returns its first SAMPLE_BYTES. Memory: 32 MiB and the window of the compression.
 
-    Reading from it raises BadFile where the compressed data is cut or damaged, after all that came before.
+    Reading from it raises BadFile at truncated or damaged data, after all bytes before it.
     """
     for magic, (name, decompressor, size) in COMPRESSIONS.items():
         if head.startswith(magic):
@@ -97,7 +97,7 @@ def unpacked(file: BinaryIO, head: bytes) -> io.BufferedReader:
 
 
 def utf16_as_utf8(stream: BinaryIO) -> io.BufferedReader:
-    """UTF-16 with a byte-order mark as UTF-8. A lone surrogate stays one, so that the line around it is told as bad."""
+    """Converts UTF-16 with a byte-order mark to UTF-8. A lone surrogate is kept, so its line is reported as bad."""
 
     def converted() -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
@@ -118,7 +118,7 @@ def _chunks(file: BinaryIO, head: bytes, size: int) -> Iterator[bytes]:
 
 
 def _decompressed(chunks: Iterator[bytes], name: str, new: Callable[[], Any]) -> Iterator[bytes]:
-    """The members of a compressed file, one after the other."""
+    """Yields the content of the members of a compressed file, one after the other."""
     decompressor, made = None, 0
     try:
         for chunk in chunks:
@@ -145,7 +145,7 @@ def _decompressed(chunks: Iterator[bytes], name: str, new: Callable[[], Any]) ->
 
 
 class _Stream(io.RawIOBase):
-    """A stream out of chunks. What they raise is raised after every byte before it was read."""
+    """A stream of chunks. An exception of theirs is raised after all bytes before it were read."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks

@@ -1,4 +1,4 @@
-"""WARC files, WET files among them, as records."""
+"""Reads WARC files, including WET files, as records."""
 
 import math
 import re
@@ -11,17 +11,17 @@ from mindllm_jax.corpus.reading.streams import compression
 from mindllm_jax.text.json_lines import BadLine
 
 _MARKUPS = {"text/html": "html", "application/xhtml+xml": "html", "text/plain": "text"}
-# Where a record begins: compressed files have a member a record.
+# First bytes of a record: compressed files have a member per record.
 _BEGINNINGS = {None: b"WARC/1.", "gzip": b"\x1f\x8b\x08", "zstd": b"\x28\xb5\x2f\xfd"}
 
 
 def read_warc(file: BinaryIO, *, longest: int) -> Iterator[Record | Bad]:
-    """The pages of a WARC file (HTML and plain text that were found, status 200) and the texts of a WET file.
+    """Reads the pages of a WARC file (HTML and plain text with status 200) and the texts of a WET file.
 
-    Memory: a few times `longest` bytes. After a damaged record reading goes on where the next one begins.
+    After a damaged record it continues at the next one. Memory: a few times `longest` bytes.
 
     Raises:
-        BadFile: it is compressed in a way that WARC files are not.
+        BadFile: it has a compression that WARC files do not use.
     """
     try:
         from fastwarc import ArchiveIterator
@@ -37,19 +37,19 @@ def read_warc(file: BinaryIO, *, longest: int) -> Iterator[Record | Bad]:
     end = file.seek(0, 2) if packed is None else math.inf
     file.seek(0)
     position = 0
-    damage: tuple[int, Exception] | None = None  # since which byte, and what was wrong there
+    damage: tuple[int, Exception] | None = None  # its first byte, and the error
     while True:
         try:
             for record in ArchiveIterator(file, parse_http=False):
                 position = int(record.stream_pos)
                 if position + record.content_length > end:
                     raise ValueError("its length reaches beyond the end of the file")
-                found = _page(record, f"record at byte {position}", longest)
+                page = _page(record, f"record at byte {position}", longest)
                 if damage is not None:
                     yield _damaged(*damage, position)
                     damage = None
-                if found is not None:
-                    yield found
+                if page is not None:
+                    yield page
             break
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
@@ -68,7 +68,7 @@ def _damaged(start: int, error: Exception, end: int) -> Bad:
 
 
 def _page(record: Any, where: str, longest: int) -> Record | Bad | None:
-    """The text of a record, if it is of a kind that has one. Raises OSError and ValueError when it is damaged."""
+    """Returns the text of a record, or None if it has none. Raises OSError and ValueError if it is damaged."""
     from fastwarc import WarcRecordType
 
     converted = record.record_type == WarcRecordType.conversion
@@ -81,7 +81,7 @@ def _page(record: Any, where: str, longest: int) -> Record | Bad | None:
         return too_long(where, length, longest)
     record.freeze()
     if record.content_length != length:
-        raise ValueError(f"{length:,} bytes announced, {record.content_length:,} there")
+        raise ValueError(f"{length:,} bytes announced, {record.content_length:,} found")
     content_type, charset = headers.get("Content-Type", ""), None
     if record.record_type == WarcRecordType.response:
         if not record.is_http:
@@ -119,7 +119,7 @@ def _page(record: Any, where: str, longest: int) -> Record | Bad | None:
 
 
 def _find(file: BinaryIO, beginning: bytes, position: int) -> int | None:
-    """Where in the file, from `position` on, a record begins."""
+    """Returns the position of the next record from `position` on."""
     file.seek(position)
     tail = b""
     while chunk := file.read(1 << 20):

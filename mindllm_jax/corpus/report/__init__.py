@@ -1,1 +1,1 @@
-"""What a corpus run did: counts by shard, the data card, borderline documents."""
+"""Reports on a corpus: counts by shard, the data card, borderline documents."""

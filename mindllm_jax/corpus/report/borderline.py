@@ -1,4 +1,4 @@
-"""What the rules of quality do at their edges: documents just kept and just dropped by each, to be read by a person."""
+"""Borderline documents of each quality rule: a page of documents just kept and just dropped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN, _CHARACTERS = 3, 500
 
 
 class _Limit(NamedTuple):
-    """One side of a bound: `side` is `least` or `most`."""
+    """One limit of a rule; `side` is `min` or `max`."""
 
     lang: str
     reason: str
@@ -24,7 +24,7 @@ class _Limit(NamedTuple):
     value: float
 
 
-class _Edge:
+class _Nearest:
     """The documents nearest to a limit, on both sides."""
 
     def __init__(self) -> None:
@@ -38,14 +38,14 @@ class _Edge:
             heapq.heappop(nearest)
 
 
-def write_thresholds(config: CleanCorpus, documents: int = 3000) -> Path:
-    """Writes `thresholds.html` into the folder of a corpus, from the first documents of each of its shards.
+def write_borderline(config: CleanCorpus, documents: int = 3000) -> Path:
+    """Writes `borderline.html` into the folder of a corpus, from the first documents of each of its shards.
 
     Args:
-        config: whose rules are shown; they may differ from those that the corpus was made with.
-        documents: about how many are looked at in all.
+        config: its rules are shown; they may differ from those that the corpus was made with.
+        documents: about how many documents are read in total.
 
-    Raises FileNotFoundError where the corpus has not come so far.
+    Returns the path of the page. Raises FileNotFoundError if the corpus has no extracted text yet.
     """
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.utils.logging import logger
@@ -53,8 +53,8 @@ def write_thresholds(config: CleanCorpus, documents: int = 3000) -> Path:
     folder = Path(config.output)
     shards = sorted((folder / "work/text").glob("*.jsonl.zst"))
     if not shards:
-        raise FileNotFoundError(f"{folder} has no text yet: run the command without --thresholds first")
-    edges: dict[_Limit, _Edge] = defaultdict(_Edge)
+        raise FileNotFoundError(f"{folder} has no text yet: run the command without --borderline first")
+    limits: dict[_Limit, _Nearest] = defaultdict(_Nearest)
     logger.disable("datatrove")
     reader = JsonlReader(str(folder / "work/text"), glob_pattern="*.jsonl.zst", limit=max(1, documents // len(shards)))
     number = count()
@@ -62,23 +62,23 @@ def write_thresholds(config: CleanCorpus, documents: int = 3000) -> Path:
         for document in reader.run(None, rank, len(shards)):
             for bound in bounds(document, config.rules):
                 label = f"{bound.value:.4g}: {document.metadata['source']} {document.id}"
-                for side, limit in (("least", bound.least), ("most", bound.most)):
-                    # No value can be on the other side of these.
-                    if limit == (0 if side == "least" else float("inf")):
+                for side, limit in (("min", bound.min), ("max", bound.max)):
+                    # No value can be beyond these.
+                    if limit == (0 if side == "min" else float("inf")):
                         continue
-                    kept = bound.value >= limit if side == "least" else bound.value <= limit
+                    kept = bound.value >= limit if side == "min" else bound.value <= limit
                     entry = (-abs(bound.value - limit), next(number), label, document.text[:_CHARACTERS])
-                    edges[_Limit(document.metadata["lang"], bound.reason, side, limit)].add(entry, kept)
-    write_page(folder / "thresholds.html", _page(edges))
-    return folder / "thresholds.html"
+                    limits[_Limit(document.metadata["lang"], bound.reason, side, limit)].add(entry, kept)
+    write_page(folder / "borderline.html", _page(limits))
+    return folder / "borderline.html"
 
 
-def _page(edges: dict[_Limit, _Edge]) -> Page:
+def _page(limits: dict[_Limit, _Nearest]) -> Page:
     sections = []
-    for limit, edge in sorted(edges.items()):
+    for limit, nearest in sorted(limits.items()):
         parts: list[Paragraph | Sample] = []
-        for title, entries in (("just kept", edge.kept), ("just dropped", edge.dropped)):
+        for title, entries in (("just kept", nearest.kept), ("just dropped", nearest.dropped)):
             parts.append(Paragraph(title if entries else f"none {title}"))
             parts += [Sample("", text, label) for _, _, label, text in sorted(entries, reverse=True)]
-        sections.append(Section(f"{limit.lang}: {limit.reason}, at {limit.side} {limit.value:g}", parts))
-    return Page("Thresholds", "Documents nearest to each rule's limit, on both sides of it", sections)
+        sections.append(Section(f"{limit.lang}: {limit.reason}, {limit.side} {limit.value:g}", parts))
+    return Page("Borderline documents", "Documents nearest to the limit of each quality rule, on both sides", sections)

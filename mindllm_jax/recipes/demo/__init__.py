@@ -1,1 +1,1 @@
-"""The demo: a corpus from pinned sources, instructions and a task made from it, and its last page."""
+"""The demo: a corpus from pinned sources, instructions and an evaluation task made from it, and a report."""

@@ -1,8 +1,8 @@
-"""A task for small models: which of four continuations follows the first half of a paragraph?
+"""The continuation task for small models: which of four continuations follows the first half of a paragraph?
 
-The wrong ones are second halves of other paragraphs of the same document, of similar length, so neither topic nor style
-nor length gives the answer away; guessing is right one time in four. The cut is in the middle, most often inside a
-sentence, so that a model that knows words and phrases, but no facts, can show it.
+The wrong ones are second halves of other paragraphs of the same document, of similar length, so topic, style and length
+do not give the answer away; guessing is right one time in four. The cut is in the middle, mostly inside a sentence, so
+that a model with words and phrases but without facts scores above chance.
 """
 
 import bisect
@@ -15,12 +15,12 @@ CHOICES = 4
 _LENGTHS = {"zh": (40, 300), "en": (120, 800)}
 # A wrong continuation is at most this much shorter or longer than the right one.
 _STRETCH = 1.5
-# The wrong ones are drawn from the nearest so many in length on either side.
+# The wrong ones are drawn from this many nearest in length on either side.
 _NEAREST = 8
 
 
 def items(document_id: str, lang: str, paragraphs: Iterable[str], seed: int = 0) -> Iterator[dict[str, Any]]:
-    """The items of one document: `{"id", "lang", "context", "choices", "answer"}`.
+    """Yields the items of one document: `{"id", "lang", "context", "choices", "answer"}`.
 
     `context + choices[answer]` is the paragraph, character for character. The right answer is the shortest, the second,
     the third or the longest of the four with equal chances. Each item is a pure function of the seed and the document.
@@ -31,7 +31,7 @@ def items(document_id: str, lang: str, paragraphs: Iterable[str], seed: int = 0)
     for index, paragraph in enumerate(paragraphs):
         if shortest <= len(paragraph) <= longest:
             first, second = _halves(paragraph, lang)
-            # A continuation of several beginnings could be right where it is called wrong: none of them is used.
+            # The same continuation of several beginnings could be a right answer marked wrong: none is used.
             cuts[second] = None if second in cuts else (index, first)
     candidates = sorted((second for second, cut in cuts.items() if cut), key=lambda text: (len(text), text))
     lengths = [len(text) for text in candidates]
@@ -51,7 +51,7 @@ def items(document_id: str, lang: str, paragraphs: Iterable[str], seed: int = 0)
 
 
 def _halves(paragraph: str, lang: str) -> tuple[str, str]:
-    """The paragraph cut in its middle; outside Chinese before the next space, where there is one."""
+    """Cuts a paragraph in its middle, other languages than Chinese before the next space if there is one."""
     middle = len(paragraph) // 2
     cut = middle if lang == "zh" else paragraph.find(" ", middle)
     return (paragraph[:cut], paragraph[cut:]) if cut > 0 else (paragraph[:middle], paragraph[middle:])

@@ -1,8 +1,7 @@
-"""The corpus of the demo: documents, instructions made from them, and a task made from the held-out ones."""
+"""Builds the corpus of the demo: documents, instructions, and the continuation task from held-out documents."""
 
 import dataclasses
 import hashlib
-import heapq
 import json
 import shutil
 import time
@@ -15,30 +14,31 @@ from typing import Any
 from mindllm_jax.checks import require_at_least, require_local, require_seed
 from mindllm_jax.files import read_json, replacing
 from mindllm_jax.recipes.demo import continuation
-from mindllm_jax.recipes.demo.sources import ATTRIBUTION, Text, own, pinned
+from mindllm_jax.recipes.demo.sources import ATTRIBUTION, Text, pinned_texts, user_texts
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.text.documents import Document, document_files, held_out, write_json_lines
+from mindllm_jax.text.sample import SmallestHashes
 
-# Grows when the same settings make another corpus, so that one made before is not taken for it.
+# Raised when the same settings build another corpus, so that an older one is not used.
 _RECIPE = 2
 
 
 @dataclass(frozen=True)
 class DemoCorpus:
-    """What the corpus is made of.
+    """Settings of the demo's corpus.
 
     Attributes:
-        directory: where it is written: `documents/SOURCE.jsonl`, `instructions/train/LANG.jsonl`,
-            `instructions/held_out/LANG.jsonl`, `continuation/LANG.jsonl`, `SOURCES.md`, `manifest.json`. It appears
-            when all of it is there; until then it is made in `DIRECTORY.partial`.
+        directory: gets `documents/SOURCE.jsonl`, `instructions/train/LANG.jsonl`, `instructions/held_out/LANG.jsonl`,
+            `continuation/LANG.jsonl`, `SOURCES.md` and `manifest.json`. It is built in `DIRECTORY.partial` and renamed
+            when it is complete.
         text: a folder of `.jsonl` or `.jsonl.gz` files to use in place of the pinned corpus.
         lang: the language of lines of `text` that do not name theirs.
-        on_bad: 'error' or 'skip': what to do with a line of `text` that holds no document.
-        held_out: the fraction of documents (by the hash of their ids) that nothing is trained on; the same number
-            belongs in the settings of the token store.
-        instructions: at most this many for each language and side of the split.
-        continuations: at most this many items of the continuation task for each language.
-        seed: of the continuation task, and of what is kept where there is more than asked for.
+        on_bad: what to do with a line of `text` without a document: 'error' or 'skip'.
+        held_out: the fraction of documents, by the hash of their ids, that no training reads; the settings of the
+            tokenizer and the token store need the same number.
+        instructions: maximum per language and side of the split.
+        continuations: maximum of items of the continuation task per language.
+        seed: of the continuation task and of the sample of instructions and items.
     """
 
     directory: str = "runs/demo/corpus"
@@ -60,108 +60,77 @@ class DemoCorpus:
             raise ValueError(f"DemoCorpus.held_out must lie between 0 and 1, not {self.held_out}")
 
 
-def build(config: DemoCorpus, tell: Callable[[str], None] = print) -> Table:
-    """Writes the corpus and returns what it holds; one that is there, made with the same settings, is left as it is.
+def build(config: DemoCorpus, log: Callable[[str], None] = print) -> Table:
+    """Builds the corpus, unless the folder has one of the same settings; returns a table of its sources.
 
     Raises:
         ConnectionError: the pinned corpus cannot be downloaded.
-        ValueError: the folder holds a corpus of other settings; a line of `text` is bad; no document was held out.
+        ValueError: the folder has a corpus of other settings, a line of `text` is bad, or no document is held out.
     """
     directory = Path(config.directory)
     settings = _settings(config)
     if directory.exists():
         manifest = _finished(directory, settings)
-        tell(f"{directory} is complete")
+        log(f"{directory} is complete")
         return _table(manifest["documents"])
     partial = directory.with_name(f"{directory.name}.partial")
-    # What an interrupted run left may be of other settings; what it downloaded is not.
+    # The files of an interrupted run may be of other settings; its downloads are not.
     for folder in ("documents", "instructions", "continuation"):
         shutil.rmtree(partial / folder, ignore_errors=True)
 
     skipped: Counter[str] = Counter()
     if config.text is None:
-        tell("statutes, a novel and encyclopaedia articles: 32 MB, fetched once")
-        sources = pinned(partial / "raw")
+        log("statutes, a novel and encyclopaedia articles: a download of 32 MB")
+        sources = pinned_texts(partial / "raw")
         with replacing(partial / "SOURCES.md") as file:
             file.write(ATTRIBUTION)
     else:
         on_bad = "skip" if config.on_bad == "skip" else "error"
-        sources = own(Path(config.text), lang=config.lang, on_bad=on_bad, skipped=skipped)
+        sources = user_texts(Path(config.text), lang=config.lang, on_bad=on_bad, skipped=skipped)
 
-    collected = _Collected(config)
+    collector = _Collector(config)
     counts: dict[str, dict[str, Any]] = {}
     for name, texts in sources.items():
         started = time.monotonic()
-        tell(f"reading {name}")
+        log(f"reading {name}")
         count = counts[name] = {"lang": "", "documents": 0, "held out": 0, "characters": 0, "bytes": 0}
         write_json_lines(
             partial / "documents" / f"{name}.jsonl",
-            (dataclasses.asdict(document) for document in collected.documents(texts, count)),
+            (dataclasses.asdict(document) for document in collector.documents(texts, count)),
         )
         count["seconds"] = round(time.monotonic() - started, 1)
     for kind, lines in skipped.items():
-        tell(f"left out {lines} lines: {kind}")
+        log(f"skipped {lines} lines: {kind}")
     if not any(count["held out"] for count in counts.values()):
         raise ValueError(
             f"no document was held out at DemoCorpus.held_out = {config.held_out}: the corpus has too few documents;"
-            " make the fraction larger, or the documents shorter"
+            " raise the fraction, or split the documents"
         )
-    made = {path: write_json_lines(partial / path, rows) for path, rows in collected.files()}
-    tell("made " + ", ".join(f"{path}: {rows}" for path, rows in made.items()))
+    made = {path: write_json_lines(partial / path, rows) for path, rows in collector.files()}
+    log("made " + ", ".join(f"{path}: {rows}" for path, rows in made.items()))
     with replacing(partial / "manifest.json") as file:
         json.dump({"settings": settings, "documents": counts, "made": made}, file, indent=2, ensure_ascii=False)
     partial.replace(directory)
     return _table(counts)
 
 
-def settings_of_text(text: Path, corpus: Path) -> dict[str, Any]:
-    """Settings of the demo that depend on whose text it is, by name: of the corpus, and once that is built in `corpus`,
-    of the languages that it has."""
-    settings: dict[str, Any] = {"DemoCorpus.text": str(text)}
-    if (corpus / "manifest.json").exists():
-        sources = _manifest(corpus)["documents"].values()
-        proportions = {"zh": 2, "en": 3}
-        settings["Mixture.weights"] = {lang: proportions.get(lang, 1) for lang in sorted({s["lang"] for s in sources})}
-        tasks = {f"continuation_{lang}": corpus / f"continuation/{lang}.jsonl" for lang in proportions}
-        settings["Evaluate.tasks"] = {task: str(file) for task, file in tasks.items() if file.exists()}
-    return settings
-
-
-class _Sample:
-    """At most `size` of the rows it is given: those with the smallest hash of the seed and the id."""
-
-    def __init__(self, size: int, seed: int) -> None:
-        self._size, self._seed = size, seed
-        self._heap: list[tuple[int, str, dict[str, Any]]] = []
-
-    def add(self, row: dict[str, Any]) -> None:
-        key = int.from_bytes(hashlib.sha256(f"{self._seed}/{row['id']}".encode()).digest()[:8])
-        heapq.heappush(self._heap, (-key, row["id"], row))
-        if len(self._heap) > self._size:
-            heapq.heappop(self._heap)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """In the order of the hash, that is shuffled."""
-        return [row for *_, row in sorted(self._heap, key=lambda entry: -entry[0])]
-
-
-class _Collected:
-    """What is made of documents while they pass: instructions, the continuation task, counts."""
+class _Collector:
+    """Collects instructions, items of the continuation task and counts from documents as they pass."""
 
     def __init__(self, config: DemoCorpus) -> None:
         self._config = config
-        self._instructions = defaultdict(lambda: _Sample(config.instructions, config.seed))
-        self._continuations = defaultdict(lambda: _Sample(config.continuations, config.seed))
+        self._instructions = defaultdict(lambda: SmallestHashes[dict[str, Any]](config.instructions))
+        self._continuations = defaultdict(lambda: SmallestHashes[dict[str, Any]](config.continuations))
 
     def documents(self, texts: Iterator[Text], count: dict[str, Any]) -> Iterator[Document]:
         for text in texts:
             document = text.document
             side = "held_out" if held_out(document.id, self._config.held_out) else "train"
             for row in text.instructions:
-                self._instructions[f"instructions/{side}/{document.lang}.jsonl"].add(row)
+                self._instructions[f"instructions/{side}/{document.lang}.jsonl"].add(self._key(row), row)
             if side == "held_out":
                 for item in continuation.items(document.id, document.lang, text.paragraphs, self._config.seed):
-                    self._continuations[f"continuation/{document.lang}.jsonl"].add(item)
+                    self._continuations[f"continuation/{document.lang}.jsonl"].add(self._key(item), item)
             count["lang"] = document.lang if count["lang"] in ("", document.lang) else "mixed"
             count["documents"] += 1
             count["held out"] += side == "held_out"
@@ -171,11 +140,14 @@ class _Collected:
 
     def files(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         for path, sample in (self._instructions | self._continuations).items():
-            yield path, sample.rows()
+            yield path, sample.items()
+
+    def _key(self, row: dict[str, Any]) -> int:
+        return int.from_bytes(hashlib.sha256(f"{self._config.seed}/{row['id']}".encode()).digest()[:8])
 
 
 def _settings(config: DemoCorpus) -> dict[str, Any]:
-    """What the corpus depends on."""
+    """Returns the settings and files that the corpus depends on."""
     settings = {"recipe": _RECIPE, **dataclasses.asdict(config)}
     del settings["directory"]
     if config.text is not None:
@@ -184,27 +156,27 @@ def _settings(config: DemoCorpus) -> dict[str, Any]:
     return settings
 
 
-def _manifest(directory: Path) -> dict[str, Any]:
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Reads the manifest of a finished corpus. Raises ValueError if it is damaged."""
     manifest = read_json(directory / "manifest.json")
     if not all(isinstance(manifest.get(part), dict) for part in ("settings", "documents")):
         raise ValueError(
-            f"{directory / 'manifest.json'}: damaged: not what the corpus of the demo has; delete {directory}"
+            f"{directory / 'manifest.json'}: damaged: settings or documents are missing; delete {directory}"
         )
     return manifest
 
 
 def _finished(directory: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of a corpus that is there, if it is the one that is asked for."""
+    """Returns the manifest of a finished corpus. Raises ValueError if its settings differ."""
     if not (directory / "manifest.json").exists():
-        raise ValueError(f"{directory} is there and holds no corpus; set another DemoCorpus.directory")
-    manifest = _manifest(directory)
-    there = manifest["settings"]
-    names = [name for name in settings | there if settings.get(name) != there.get(name)]
+        raise ValueError(f"{directory} exists and has no corpus; set another DemoCorpus.directory")
+    manifest = read_manifest(directory)
+    old = manifest["settings"]
+    names = [name for name in settings | old if settings.get(name) != old.get(name)]
     if names:
-        differences = "; ".join(f"{name} {there.get(name)} there, {settings.get(name)} now" for name in names)
+        differences = "; ".join(f"{name} was {old.get(name)} and is {settings.get(name)}" for name in names)
         raise ValueError(
-            f"{directory} holds a corpus of other settings ({differences}); delete it or set another"
-            " DemoCorpus.directory"
+            f"{directory} has a corpus of other settings ({differences}); delete it or set another DemoCorpus.directory"
         )
     return manifest
 

@@ -1,4 +1,4 @@
-"""Questions and answers about documents, made by templates: no person or model wrote an answer that is not in the text.
+"""Makes questions and answers about documents from templates; every answer is from the text.
 
 An instruction's id begins with the id of its document, and it goes to the document's side of the held-out split.
 """
@@ -12,7 +12,7 @@ from mindllm_jax.recipes.demo.wikipedia import Article
 from mindllm_jax.text.documents import Document
 from mindllm_jax.text.sentences import sentences
 
-# Answers a small model can learn to give whole, in characters.
+# Characters of an answer that a small model can learn.
 _LONGEST = {"zh": 200, "en": 400}
 
 _RECITE = (
@@ -41,7 +41,7 @@ _CONTINUE = {
 
 
 def from_law(law: Law) -> Iterator[dict[str, Any]]:
-    """One question for each short numbered article: half ask to recite it, the others where it is from."""
+    """Yields a question per short numbered article: half ask to recite it, the others for its source."""
     for article in law.articles:
         if not (article.number.startswith("第") and len(article.text) <= _LONGEST["zh"]):
             continue
@@ -58,7 +58,7 @@ def from_law(law: Law) -> Iterator[dict[str, Any]]:
 
 
 def from_article(article: Article) -> Iterator[dict[str, Any]]:
-    """The first sentence of an article and of each section as an answer, and the article's title as one."""
+    """Yields questions with the first sentence of an article or section, or with the title, as the answer."""
     for index, section in enumerate(article.sections):
         id = f"{article.id}#{index}"
         text = sentences(section.paragraphs[0], "en")[0]
@@ -73,7 +73,7 @@ def from_article(article: Article) -> Iterator[dict[str, Any]]:
 
 
 def from_document(document: Document) -> Iterator[dict[str, Any]]:
-    """For text of which nothing is known: the second sentence of a paragraph answers its first."""
+    """Yields conversations about any text: the second sentence of a paragraph answers its first."""
     lang = "zh" if document.lang == "zh" else "en"
     for index, paragraph in enumerate(document.text.splitlines()):
         first, second, *_ = [*map(str.strip, sentences(paragraph.strip(), lang)), "", ""]
@@ -84,7 +84,7 @@ def from_document(document: Document) -> Iterator[dict[str, Any]]:
 
 
 def _choose(id: str, options: Sequence[Any]) -> Any:
-    """One of the options, by other bits of the id's hash than `held_out` takes: it must not follow the split."""
+    """Selects an option by other bits of the id's hash than `held_out`, so that it does not depend on the split."""
     return options[int.from_bytes(hashlib.sha256(id.encode()).digest()[8:16]) % len(options)]
 
 

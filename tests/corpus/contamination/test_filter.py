@@ -1,4 +1,4 @@
-"""Items of benchmarks in long documents, however they are written there."""
+"""Benchmark items in long documents, in any spelling."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindllm_jax.corpus.contamination.filter import (
-    Decontaminate,
-    Decontamination,
-    WriteIndex,
-    build_index,
-    contamination,
-    read_index,
-)
+from mindllm_jax.corpus.contamination.filter import Decontaminate, contamination
+from mindllm_jax.corpus.contamination.index import WriteIndex, build_index, read_index
+from mindllm_jax.corpus.outcomes import Outcome, recorded
+from mindllm_jax.corpus.settings import Decontamination
 
 ENGLISH = (
     "A train leaves the station at noon and travels at sixty miles an hour for three hours before it stops; how far has"
@@ -59,28 +55,29 @@ def with_item(lines: list[str], item: str) -> str:
     ],
     ids=["English", "case and spaces", "width", "Chinese", "spaced", "traditional", "with letters"],
 )
-def test_an_item_is_found_and_its_line_cut(judged, folder, config, lines: list[str], item: str, name: str) -> None:
-    block = Decontaminate(folder, config)
-    reason, document = judged(block, with_item(lines, item))
+def test_an_item_is_found_and_its_line_cut(applied, folder, config, lines: list[str], item: str, name: str) -> None:
+    step = Decontaminate(folder, config)
+    reason, document = applied(step, with_item(lines, item))
     assert reason is None and document.metadata["benchmarks"] == [name]
     assert document.text == "\n".join(lines)
-    assert block.stats[f"found|{name}|s"].total == 1
+    size = len(with_item(lines, item).encode())
+    assert Outcome("Decontaminate", "s", "benchmark item", name, 1, size) in recorded(step)
 
 
-def test_an_item_over_lines(judged, folder, config) -> None:
+def test_an_item_over_lines(applied, folder, config) -> None:
     broken = ENGLISH.replace(" for", "\nfor")
-    assert judged(Decontaminate(folder, config), with_item(PROSE, broken))[1].text == "\n".join(PROSE)
+    assert applied(Decontaminate(folder, config), with_item(PROSE, broken))[1].text == "\n".join(PROSE)
 
 
-def test_dropped(judged, folder, config) -> None:
+def test_dropped(applied, folder, config) -> None:
     drop = Decontamination(benchmarks=config.benchmarks, action="drop")
-    assert judged(Decontaminate(folder, drop), with_item(LINES, CHINESE))[0] == "benchmark"
-    assert judged(Decontaminate(folder, config), CHINESE)[0] == "benchmark"
+    assert applied(Decontaminate(folder, drop), with_item(LINES, CHINESE))[0] == "benchmark item"
+    assert applied(Decontaminate(folder, config), CHINESE)[0] == "benchmark item"
 
 
 @pytest.mark.parametrize("text", ["\n".join(LINES), " \n" + "\n".join(PROSE) + "\n\n", "", "😀", CHINESE[:12], "太短"])
-def test_without_an_item_nothing_changes(judged, folder, config, text: str) -> None:
-    reason, document = judged(Decontaminate(folder, config), text)
+def test_a_text_without_an_item_is_unchanged(applied, folder, config, text: str) -> None:
+    reason, document = applied(Decontaminate(folder, config), text)
     assert (reason, document.text) == (None, text) and "benchmarks" not in document.metadata
 
 
@@ -94,15 +91,15 @@ def test_index_read_back_and_counts(config, folder) -> None:
         "exam": {"items": 2, "passages": 1, "too short": 1},
         "trains": {"items": 2, "passages": 1, "too short": 1},
     }
-    assert (np.diff(index.runs.astype(object)) > 0).all() and index.first[-1] == len(index.passages)
+    assert (np.diff(index.ngrams.astype(object)) > 0).all() and index.first[-1] == len(index.passages)
 
 
 def test_share_at_its_boundary(tmp_path: Path) -> None:
-    """Of 20 words there are 8 runs of 13; a text with the first 16 words has 4 of them."""
+    """Of 20 words there are 8 13-grams; a text with the first 16 words has 4 of them."""
     words = [f"word{n}" for n in range(20)]
     (tmp_path / "x.txt").write_text(" ".join(words))
     for held, share, found in [(16, 0.5, True), (15, 0.5, False), (16, 0.51, False), (20, 1.0, True), (19, 1.0, False)]:
-        config = Decontamination(benchmarks=str(tmp_path), share=share)
+        config = Decontamination(benchmarks=str(tmp_path), min_ngram_share=share)
         text = "before it " + " ".join(words[:held]) + " and after"
         assert bool(contamination(text, build_index(config)[0], config)[0]) == found, (held, share)
 
@@ -115,11 +112,11 @@ def test_all_too_short(tmp_path: Path) -> None:
     assert contamination(ENGLISH, index, config) == ([], set())
 
 
-def test_settings_that_make_no_sense() -> None:
+def test_invalid_settings_raise() -> None:
     with pytest.raises(ValueError, match="at least 2"):
-        Decontamination(words=1)
+        Decontamination(ngram_words=1)
     for share in (0.0, 1.5):
         with pytest.raises(ValueError, match=r"above 0 and at most 1, not"):
-            Decontamination(share=share)
+            Decontamination(min_ngram_share=share)
     with pytest.raises(ValueError, match="must be 'cut' or 'drop', not 'mark'"):
         Decontamination(action="mark")  # pyright: ignore[reportArgumentType]

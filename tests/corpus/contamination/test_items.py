@@ -1,4 +1,4 @@
-"""Raw files of benchmarks in the shapes that they are published in."""
+"""Raw files of benchmarks in their published formats."""
 
 import gzip
 import json
@@ -84,7 +84,7 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes) -> No
     assert str(path) in str(error.value)
 
 
-def test_half_a_surrogate_pair_stops_nothing(tmp_path: Path) -> None:
+def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
     assert list(items(write(tmp_path / "x.jsonl", '{"a": "\\ud83d\\ude00 b \\ud83d c"}'))) == [["😀 b \ufffd c"]]
 
 
@@ -95,8 +95,8 @@ def test_files_by_benchmark(tmp_path: Path) -> None:
     assert {name: len(files) for name, files in found.items()} == {"gsm8k": 1, "mmlu": 2, "piqa": 1}
 
 
-def test_folders_that_hold_nothing(tmp_path: Path) -> None:
+def test_empty_folders_raise(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         benchmark_files(tmp_path / "absent")
-    with pytest.raises(ValueError, match=r"holds no \.csv"):
+    with pytest.raises(ValueError, match=r"has no \.csv"):
         benchmark_files(tmp_path)

@@ -1,4 +1,4 @@
-"""Which of near-duplicates stays."""
+"""The selection among near-duplicates."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_the_best_copy_stays(tmp_path: Path) -> None:
 def test_of_a_chain_every_stretch_keeps_one(tmp_path: Path) -> None:
     """Neighbours have three quarters of their words in common, a text and the fourth after it nothing."""
     texts = [text(25 * number, 25 * number + 100) for number in range(12)]
-    gone = {number for _, number in removed(tmp_path, [[(x, "a") for x in texts]], MinHash(similarity=0.5))}
+    gone = {number for _, number in removed(tmp_path, [[(x, "a") for x in texts]], MinHash(min_similarity=0.5))}
     assert 4 <= len(gone) <= 8 and 0 not in gone
     assert all({number - 1, number + 1} - gone for number in gone)
 
@@ -61,10 +61,10 @@ def test_pairs_with_others_between_them_are_found(tmp_path: Path) -> None:
     """All texts meet in a bucket of one hash of one word; only the first and the last are alike."""
     texts = ["w0 " * 3 + text(100 * number, 100 * number + 3) for number in range(1, 6)]
     texts.append(texts[0])
-    config = MinHash(words=1, buckets=40, hashes=1, similarity=0.9)
+    config = MinHash(ngram_words=1, buckets=40, hashes_per_bucket=1, min_similarity=0.9)
     assert removed(tmp_path, [[(x, "a") for x in texts]], config) == {(0, 5)}
 
 
-def test_nothing_in_nothing_out(tmp_path: Path) -> None:
+def test_no_pairs(tmp_path: Path) -> None:
     assert removed(tmp_path / "1", [[], []], MinHash()) == set()
     assert removed(tmp_path / "2", [[("", "a"), ("…", "a"), ("", "a")]], MinHash()) == set()

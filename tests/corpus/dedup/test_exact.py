@@ -1,4 +1,4 @@
-"""Exact copies: what counts as one, and which stays."""
+"""Exact copies: their definition, and the kept copy."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Signatures: what leaves no trace in them, what they estimate, and that datatrove reads them."""
+"""Signatures: their invariances, the similarity they estimate, and their format."""
 
 from pathlib import Path
 
@@ -37,12 +37,12 @@ def test_script_width_case_and_punctuation_leave_no_trace(text: str, variant: st
 def test_a_text_without_letters_has_no_signature() -> None:
     assert Signer(MinHash()).sign("… —— !?") is None
     assert Signer(MinHash()).sign("") is None
-    assert signed("a").shape == (MinHash().buckets * MinHash().hashes,)
+    assert signed("a").shape == (MinHash().buckets * MinHash().hashes_per_bucket,)
 
 
 def test_the_share_of_equal_hashes_estimates_the_jaccard_similarity() -> None:
     """Over 40 pairs of texts of single tokens, 512 hashes each: within four standard deviations of the binomial."""
-    random, signer = np.random.default_rng(3), Signer(MinHash(words=1, buckets=64, hashes=8))
+    random, signer = np.random.default_rng(3), Signer(MinHash(ngram_words=1, buckets=64, hashes_per_bucket=8))
     equal, expected, variance = 0.0, 0.0, 0.0
     for _ in range(40):
         union, common = int(random.integers(50, 400)), float(random.uniform(0.05, 0.95))
@@ -58,7 +58,7 @@ def test_the_share_of_equal_hashes_estimates_the_jaccard_similarity() -> None:
 
 
 def test_datatrove_reads_the_buckets(tmp_path: Path) -> None:
-    random, config = np.random.default_rng(0), MinHash(buckets=3, hashes=2)
+    random, config = np.random.default_rng(0), MinHash(buckets=3, hashes_per_bucket=2)
     texts = [" ".join(f"w{n}" for n in random.integers(0, 99, 30)) for _ in range(20)]
     texts[4] = "…"
     Signatures(str(tmp_path), config).run((Document(x, "", metadata={"source": "a"}) for x in texts), rank=7)
@@ -73,8 +73,8 @@ def test_datatrove_reads_the_buckets(tmp_path: Path) -> None:
             assert signature is not None and x.sig == tuple(signature[2 * bucket : 2 * bucket + 2].tolist())
 
 
-def test_settings_that_cannot_be() -> None:
+def test_invalid_settings_raise() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        MinHash(words=0)
+        MinHash(ngram_words=0)
     with pytest.raises(ValueError, match="similarity"):
-        MinHash(similarity=1.5)
+        MinHash(min_similarity=1.5)

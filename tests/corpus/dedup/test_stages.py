@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from datatrove.executor.local import LocalPipelineExecutor
-from datatrove.pipeline.dedup.exact_dedup import ExactDedupFilter, ExactDedupSignature, ExactFindDedups
-from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets, MinhashDedupFilter
+from datatrove.pipeline.dedup.exact_dedup import ExactDedupSignature, ExactFindDedups
+from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
 
 from mindllm_jax.corpus.dedup.cluster import Cluster
-from mindllm_jax.corpus.dedup.exact import exact_config
+from mindllm_jax.corpus.dedup.exact import DropCopies, exact_config
 from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats
 from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
+from mindllm_jax.corpus.dedup.near import DropNearDuplicates
 from mindllm_jax.corpus.settings import MinHash, Repeats
 
 SHARDS = 2
@@ -39,7 +40,7 @@ def write_corpus(folder: Path) -> None:
 
 def run(folder: Path, workers: int) -> list[dict[str, str]]:
     """What is left, by shard: texts by id."""
-    repeats, minhash, exact = Repeats(site_documents=3), MinHash(buckets=8), exact_config()
+    repeats, minhash, exact = Repeats(min_site_documents=3), MinHash(buckets=8), exact_config()
 
     def execute(name: str, steps: list[Any], tasks: int = SHARDS) -> None:
         LocalPipelineExecutor(steps, tasks, workers=min(workers, tasks), logging_dir=f"{folder}/logs/{name}").run()
@@ -53,7 +54,7 @@ def run(folder: Path, workers: int) -> list[dict[str, str]]:
     write_corpus(folder / "text")
     execute("1", [read("text"), ExactDedupSignature(f"{folder}/exact", config=exact)])
     execute("2", [ExactFindDedups(f"{folder}/exact", f"{folder}/copies", config=exact)], 1)
-    execute("3", [read("text"), ExactDedupFilter(f"{folder}/copies", config=exact), write("once")])
+    execute("3", [read("text"), DropCopies(f"{folder}/copies"), write("once")])
     execute("4", [read("once"), CountLines(f"{folder}/counted", repeats)])
     execute("5", [FindRepeats(f"{folder}/counted", f"{folder}/repeats", repeats)], repeats.partitions)
     execute("6", [read("once"), DropRepeats(f"{folder}/repeats", repeats), write("lines")])
@@ -62,7 +63,7 @@ def run(folder: Path, workers: int) -> list[dict[str, str]]:
     buckets = MinhashDedupBuckets(f"{folder}/signatures", f"{folder}/pairs", config=stock)
     execute("8", [buckets], minhash.buckets)
     execute("9", [Cluster(f"{folder}/pairs", f"{folder}/signatures", f"{folder}/near", minhash)], 1)
-    execute("10", [read("lines"), MinhashDedupFilter(f"{folder}/near"), write("left")])
+    execute("10", [read("lines"), DropNearDuplicates(f"{folder}/near"), write("left")])
     files = sorted((folder / "left").glob("*.jsonl"))
     rows = [[json.loads(line) for line in file.read_text("utf-8").splitlines()] for file in files]
     return [{row["id"]: row["text"] for row in shard} for shard in rows]

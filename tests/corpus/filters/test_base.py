@@ -1,4 +1,4 @@
-"""The account that every block keeps, through datatrove's own pipeline."""
+"""The outcomes that every filter records, through datatrove's own pipeline."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,13 @@ from datatrove.pipeline.writers.jsonl import JsonlWriter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindllm_jax.corpus.filters.base import Block
+from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.corpus.filters.format import Format
 from mindllm_jax.corpus.filters.language import Language
 from mindllm_jax.corpus.filters.markup import Markup
 from mindllm_jax.corpus.filters.privacy import Privacy
 from mindllm_jax.corpus.filters.quality import Quality, QualityRules
+from mindllm_jax.corpus.outcomes import Outcome, outcomes, recorded
 
 TEXTS = {
     "laws": ["本法自公布之日起施行。", "Закон вступает в силу."],
@@ -30,20 +31,24 @@ def documents() -> list[Document]:
 
 
 def test_documents_and_bytes_by_source_and_outcome() -> None:
-    block = Language()
-    assert [d.id for d in block.run(documents())] == ["0", "2"]
-    for source, (kept, dropped) in TEXTS.items():
-        for text, outcome in ((kept, "kept"), (dropped, "other language")):
-            counted = block.stats[f"{source}|{outcome}"]
-            assert (counted.n, counted.total) == (1, len(text.encode()))
+    step = Language()
+    assert [d.id for d in step.run(documents())] == ["0", "2"]
+    expected = [
+        Outcome("Language", source, kind, reason, 1, len(text.encode()))
+        for source, texts in TEXTS.items()
+        for text, kind, reason in zip(texts, ("kept", "dropped"), ("", "other language"), strict=True)
+    ]
+    assert recorded(step) == expected
 
 
 def test_bytes_are_those_that_came_in() -> None:
-    block = Privacy()
-    (left,) = block.run([Document(text="write to someone@somewhere.org", id="1", metadata={"source": "s"})])
+    step = Privacy()
+    (left,) = step.run([Document(text="write to someone@somewhere.org", id="1", metadata={"source": "s"})])
     assert left.text == "write to <email>"
-    assert block.stats["s|kept"].total == 30
-    assert block.stats["replaced|email"].total == 1
+    assert recorded(step) == [
+        Outcome("Privacy", "s", "changed", "email", 1, 21),
+        Outcome("Privacy", "s", "kept", "", 1, 30),
+    ]
 
 
 def test_dropped_documents_are_written_with_their_reason(tmp_path: Path) -> None:
@@ -64,24 +69,26 @@ def test_dropped_documents_are_written_with_their_reason(tmp_path: Path) -> None
     ]
     assert [row["text"] for row in rows] == [TEXTS["laws"][1], TEXTS["news"][1]]
     assert len((tmp_path / "kept/00000.jsonl").read_text("utf-8").splitlines()) == 2
-    (block,) = (step for step in stats.stats if step.name.endswith("Language"))
-    assert block.stats["laws|other language"].total == len(TEXTS["laws"][1].encode())
+    (step,) = (step for step in stats.stats if step.name.endswith("Language"))
+    size = len(TEXTS["laws"][1].encode())
+    totals = {label: int(metric.total) for label, metric in step.stats.items()}
+    assert Outcome("Language", "laws", "dropped", "other language", 1, size) in outcomes("Language", totals)
 
 
-BLOCKS: list[Block] = [Markup(), Format(), Language(convert="simplified"), Quality(QualityRules()), Privacy()]
-# What the blocks look for, in any order.
+FILTERS: list[CleaningFilter] = [Markup(), Format(), Language(convert="simplified"), Quality(QualityRules()), Privacy()]
+# What the filters look for, in any order.
 WORDS = """<p> </div> <html><body> <!-- --> {{ }} [[ ]] == ' ''' {'a': ``` ~~~ --- +++ [#]: [a]: ](/x) ![ ( ) # // /* */
 @ a@b.org 138 00138000 1.2.3.4 2001:: Ã © copyright Key: *** ... • 我 們 的 word Ａ　 é \u200d 👨 \u200b \u0301"""
 PIECES = st.sampled_from([*WORDS.split(), "\n", "\n\n", " ", "\r\n", "\t", "\u0000", "\U0010ffff"])
 ANY_TEXT = st.one_of(st.text(), st.lists(PIECES, max_size=25).map("".join))
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+@pytest.mark.parametrize("step", FILTERS, ids=lambda step: step.name)
 @given(text=ANY_TEXT, lang=st.sampled_from(["zh", "en"]))
-def test_no_text_stops_a_block(block: Block, text: str, lang: str) -> None:
+def test_no_text_stops_a_filter(step: CleaningFilter, text: str, lang: str) -> None:
     for metadata in ({}, {"format": "html"}, {"format": "wiki"}, {"format": "record"}):
         document = Document(text=text, id="1", metadata={"source": "s", "lang": lang, **metadata})
-        block.filter(document)
+        step.filter(document)
         document.text.encode()
-        if block.name != "Markup":
+        if step.name != "Markup":
             break

@@ -1,4 +1,4 @@
-"""What surrounds a text goes, its characters are mended, its paragraphs stay."""
+"""Format strips boilerplate, normalises characters and keeps paragraphs."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from mindllm_jax.corpus.settings import CleanCorpus
 
 def formatted(text: str) -> tuple[str | None, str]:
     document = Document(text=text, id="1", metadata={"source": "s"})
-    return Format().judge(document), document.text
+    return Format().apply(document), document.text
 
 
 MARKS = """<!-- --> [ ](/x) ] ![ ( ) ( a 中 e ／ ［ Ã© Ã © ``` ~~~ --- # \u200b \u0301 \u2028 \r""".split()
@@ -34,8 +34,8 @@ def test_twice_is_once(text: str) -> None:
         assert formatted(once) == (None, once)
 
 
-def test_what_goes_on_and_on_is_dropped() -> None:
-    assert formatted("[" * 40 + "a" + "](/x)" * 40)[0] == "markup within markup"
+def test_endlessly_nested_markup_is_dropped() -> None:
+    assert formatted("[" * 40 + "a" + "](/x)" * 40)[0] == "nested markup"
     assert formatted("[" * 3 + "a" + "](/x)" * 3) == (None, "a")
 
 
@@ -64,7 +64,7 @@ BODY = "The first paragraph.\n\nThe second one,\nwith two lines."
         "\r\n{}   \n\n\n\n\n",
     ],
 )
-def test_what_stands_around_goes(around: str) -> None:
+def test_boilerplate_is_removed(around: str) -> None:
     assert formatted(around.format(BODY)) == (None, BODY)
 
 
@@ -101,7 +101,7 @@ def test_references_become_their_words() -> None:
         "It was a hit.[^1]\n\n[^1]: #1 in the charts of 1984.",
     ],
 )
-def test_what_only_looks_like_a_reference_stays(text: str) -> None:
+def test_lookalikes_of_references_stay(text: str) -> None:
     kept = text.split("\n", 1)[1] if text.startswith(("[1]", "[#]")) else text
     assert formatted(text) == (None, kept)
 
@@ -155,13 +155,13 @@ RESIDUE = [
 def configured() -> Format:
     """Format as configs/data/real_bilingual.gin has it."""
     golden = Path(__file__).parents[2] / "configuration/golden/data/real_bilingual.json"
-    return Format(residue=json.loads(golden.read_text("utf-8"))["PrepareData"]["corpus"]["residue"])
+    return Format(residue=json.loads(golden.read_text("utf-8"))["CleanCorpus"]["residue"])
 
 
 @pytest.mark.parametrize(("source", "text", "expected"), RESIDUE)
 def test_residue_of_the_configured_sources(configured: Format, source: str, text: str, expected: str) -> None:
     document = Document(text=text, id="1", metadata={"source": source})
-    assert configured.judge(document) is None and document.text == expected
+    assert configured.apply(document) is None and document.text == expected
 
 
 @pytest.mark.parametrize("source", [source for source, _, _ in RESIDUE])
@@ -171,16 +171,16 @@ def test_residue_of_the_configured_sources(configured: Format, source: str, text
 def test_residue_takes_no_longer_than_the_text_is(configured: Format, source: str, unit: str) -> None:
     document = Document(text="x " + unit * (300_000 // len(unit)), id="1", metadata={"source": source})
     start = time.process_time()
-    configured.judge(document)
+    configured.apply(document)
     assert time.process_time() - start < 3
 
 
 def test_residue_of_a_source() -> None:
     text = "Title is: x\nThe text.{#anchor}\n```\nTitle is: y\n```"
     document = Document(text=text, id="1", metadata={"source": "s"})
-    Format(residue=[(("s", "t"), r"^Title is:.*\n?"), (("s",), r"\{#[\w-]+\}"), (("t",), "text")]).judge(document)
+    Format(residue=[(("s", "t"), r"^Title is:.*\n?"), (("s",), r"\{#[\w-]+\}"), (("t",), "text")]).apply(document)
     assert document.text == "The text.\n```\nTitle is: y\n```"
-    with pytest.raises(ValueError, match=r"CleanCorpus\.residue: '\(' is no regular expression \(missing"):
+    with pytest.raises(ValueError, match=r"CleanCorpus\.residue: '\(' is not a regular expression \(missing"):
         CleanCorpus(residue=((("s",), "("),))
 
 
@@ -202,7 +202,7 @@ def test_residue_of_a_source() -> None:
         "👨‍👩‍👧 𠮷野家 è",
     ],
 )
-def test_what_is_text_stays(text: str) -> None:
+def test_text_stays(text: str) -> None:
     assert formatted(text) == (None, text)
 
 

@@ -1,4 +1,4 @@
-"""Which language a text is in, and what a source that declares another is called."""
+"""Language detection, and the source of documents in another language than declared."""
 
 import pytest
 
@@ -46,8 +46,8 @@ FOUND = {
 @pytest.mark.parametrize("kind", FOUND)
 def test_language(kind: str) -> None:
     expected, text = FOUND[kind]
-    block = Language()
-    assert block.language(script_of(text)) == expected
+    step = Language()
+    assert step.language(script_of(text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -62,23 +62,23 @@ def test_language(kind: str) -> None:
         ("both", None, "s", "en"),
     ],
 )
-def test_source_of_one_language(judged, kind: str, declared: str | None, source: str, lang: str) -> None:
+def test_source_of_one_language(applied, kind: str, declared: str | None, source: str, lang: str) -> None:
     metadata = {} if declared is None else {"lang": declared}
-    reason, document = judged(Language(), FOUND[kind][1], **metadata)
+    reason, document = applied(Language(), FOUND[kind][1], **metadata)
     assert (reason, document.metadata["source"], document.metadata["lang"]) == (None, source, lang)
     assert document.metadata.get("mixed", False) == (kind == "both")
 
 
-def test_other_languages_are_dropped(judged) -> None:
-    assert judged(Language(), FOUND["Russian"][1], lang="zh")[0] == "other language"
+def test_other_languages_are_dropped(applied) -> None:
+    assert applied(Language(), FOUND["Russian"][1], lang="zh")[0] == "other language"
 
 
-def test_script_and_conversion(judged) -> None:
-    _, document = judged(Language(), FOUND["traditional"][1])
+def test_script_and_conversion(applied) -> None:
+    _, document = applied(Language(), FOUND["traditional"][1])
     assert document.metadata["script"] == "traditional" and document.text == FOUND["traditional"][1]
-    _, document = judged(Language(convert="simplified"), FOUND["traditional"][1])
+    _, document = applied(Language(convert="simplified"), FOUND["traditional"][1])
     assert document.metadata["script"] == "simplified" and "新闻发布会，并说明这个计" in document.text
-    _, document = judged(Language(convert="traditional"), "头发和发展")
+    _, document = applied(Language(convert="traditional"), "头发和发展")
     assert document.text == "頭髮和發展"
-    _, document = judged(Language(convert="traditional"), FOUND["English"][1])
+    _, document = applied(Language(convert="traditional"), FOUND["English"][1])
     assert "script" not in document.metadata

@@ -1,4 +1,4 @@
-"""Documents with words of a list."""
+"""Documents with entries of a word list."""
 
 from pathlib import Path
 
@@ -27,23 +27,23 @@ def entries(tmp_path: Path) -> str:
         ("", 0),
     ],
 )
-def test_different_entries_are_counted(judged, entries: str, text: str, count: int) -> None:
-    assert judged(Lexicon(entries, count + 1), text)[0] is None
+def test_different_entries_are_counted(applied, entries: str, text: str, count: int) -> None:
+    assert applied(Lexicon(entries, count + 1), text)[0] is None
     if count:
-        assert judged(Lexicon(entries, count), text)[0] == "lexicon"
+        assert applied(Lexicon(entries, count), text)[0] == "lexicon entries"
 
 
-def test_lists_of_nothing(tmp_path: Path) -> None:
+def test_empty_lists_raise(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Lexicon(str(tmp_path / "absent"))
     (tmp_path / "empty").write_text("# nothing\n\n")
-    with pytest.raises(ValueError, match="holds no entry"):
+    with pytest.raises(ValueError, match="has no entry"):
         Lexicon(str(tmp_path / "empty"))
 
 
 @pytest.mark.parametrize("piece", ["[", " ", "casino", "casino ", "赌", "free mone", "a"])
-def test_time_grows_with_the_text(judged, tmp_path: Path, seconds_for_a_megabyte, piece: str) -> None:
+def test_time_grows_with_the_text(applied, tmp_path: Path, seconds_for_a_megabyte, piece: str) -> None:
     path = tmp_path / "many"
     path.write_text("\n".join(["casino", "赌博", *(f"word{n}" for n in range(500))]), "utf-8")
-    block = Lexicon(str(path))
-    assert seconds_for_a_megabyte(lambda text: judged(block, text), "", piece) < 4
+    step = Lexicon(str(path))
+    assert seconds_for_a_megabyte(lambda text: applied(step, text), "", piece) < 4

@@ -1,4 +1,4 @@
-"""HTML, wiki markup and written-out records as text."""
+"""HTML, wiki markup and dumped records to text."""
 
 import pytest
 
@@ -10,8 +10,8 @@ PAGE = """<!-- x --><!DOCTYPE html><html><head><title>T</title><style>p {}</styl
 <footer>All rights reserved</footer></body></html>"""
 
 
-def test_page(judged) -> None:
-    reason, document = judged(Markup(), PAGE)
+def test_page(applied) -> None:
+    reason, document = applied(Markup(), PAGE)
     assert reason is None and "The first & paragraph.\n\n第二段。" in document.text
     assert not any(word in document.text for word in ("Home", "rights", "x = 1", "p {}"))
     assert "one" in document.text and "two" in document.text
@@ -23,12 +23,12 @@ def test_density_of_a_page_without_surroundings() -> None:
     assert html_text("<html></html>") == ("", 0)
 
 
-def test_wiki(judged) -> None:
+def test_wiki(applied) -> None:
     markup = "'''A''' is a [[letter]] of the [[Latin script|Latin]] [[alphabet]].\n\n== Use ==\nIt is used in words."
-    reason, document = judged(Markup(), markup)
+    reason, document = applied(Markup(), markup)
     assert reason is None and document.text == "A is a letter of the Latin alphabet.\n\nUse\n\nIt is used in words."
     assert wiki_text("#REDIRECT [[B]]") == wiki_text(" #重定向 [[B]]") == ""
-    assert judged(Markup(), "#REDIRECT [[B]]", format="wiki")[0] == "no text in the markup"
+    assert applied(Markup(), "#REDIRECT [[B]]", format="wiki")[0] == "no text in markup"
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,15 @@ def test_record(record: str, text: str) -> None:
         "int main() { return 0; }",
     ],
 )
-def test_text_passes_as_it_is(judged, text: str) -> None:
-    assert judged(Markup(), text)[1].text == text
+def test_text_passes_as_it_is(applied, text: str) -> None:
+    assert applied(Markup(), text)[1].text == text
 
 
-def test_the_reader_knows_better(judged) -> None:
-    assert judged(Markup(), "<p>a</p>", format="html")[1].text == "a"
-    assert judged(Markup(), PAGE, format="text")[1].text == PAGE
+def test_the_reader_knows_better(applied) -> None:
+    assert applied(Markup(), "<p>a</p>", format="html")[1].text == "a"
+    assert applied(Markup(), PAGE, format="text")[1].text == PAGE
 
 
 @pytest.mark.parametrize("piece", ["<", "<!-- -->", "<!--", "<?xml ", "<div>", "<a ", "[[", "{{", "[[a]]", "'''", "=="])
-def test_time_grows_with_the_text(judged, seconds_for_a_megabyte, piece: str) -> None:
-    assert seconds_for_a_megabyte(lambda text: judged(Markup(), text), "", piece) < 4
+def test_time_grows_with_the_text(applied, seconds_for_a_megabyte, piece: str) -> None:
+    assert seconds_for_a_megabyte(lambda text: applied(Markup(), text), "", piece) < 4

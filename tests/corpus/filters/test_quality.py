@@ -1,4 +1,4 @@
-"""Each rule of quality at its bound, and prose that passes them all."""
+"""Each quality rule at its threshold, and prose that passes all rules."""
 
 from collections.abc import Iterable
 
@@ -25,20 +25,20 @@ def document(text: str, lang: str, **metadata: object) -> Document:
     return Document(text=text, id="1", metadata={"source": "s", "lang": lang, **metadata})
 
 
-def judge(text: str, lang: str, **metadata: object) -> str | None:
-    return Quality(QualityRules(short_sources=("short",))).judge(document(text, lang, **metadata))
+def reason_for(text: str, lang: str, **metadata: object) -> str | None:
+    return Quality(QualityRules(short_sources=("short",))).apply(document(text, lang, **metadata))
 
 
 @pytest.mark.parametrize(("text", "lang"), [(ENGLISH, "en"), (CHINESE, "zh")])
 def test_ordinary_prose_passes(text: str, lang: str) -> None:
     found = list(bounds(document(text, lang, density=0.9), QualityRules()))
     assert all(bound.kept for bound in found), [bound for bound in found if not bound.kept]
-    assert judge(text, lang) is None
+    assert reason_for(text, lang) is None
 
 
 def test_density() -> None:
-    assert judge(ENGLISH, "en", density=0.75) is None
-    assert judge(ENGLISH, "en", density=0.749) == "low text density"
+    assert reason_for(ENGLISH, "en", density=0.75) is None
+    assert reason_for(ENGLISH, "en", density=0.749) == "low text density"
 
 
 def numbered(line: str, numbers: Iterable[int]) -> str:
@@ -48,32 +48,35 @@ def numbered(line: str, numbers: Iterable[int]) -> str:
 SIXTY = " ".join(f"the of x{n}" for n in range(20))
 SAME = "企业技术发展经济社会。"
 ZH = {
-    "few Han characters": (CHINESE.replace("\n", "")[:112] + "。", CHINESE[:80] + "。"),
-    "lines that do not end": (f"{CHINESE}\n{'企业' * 300}", f"{CHINESE}\n{'企业' * 700}"),
-    "low share of Han": (f"{CHINESE}{'abc ' * 380}。", f"{CHINESE}{'abc ' * 900}。"),
-    "punctuation": (CHINESE + "，" * 50, CHINESE + "，" * 160),
-    "symbols": (CHINESE + "★" * 40, CHINESE + "★" * 120),
-    "few dictionary words": (CHINESE + "齉龘。" * 5, "齉爨龘麤。" * 40),
-    "repeated lines": (f"{CHINESE}\n{CHINESE.splitlines()[0]}", f"{CHINESE}\n{CHINESE}"),
-    "repeated runs": (f"{CHINESE}{CHINESE[60:110]}", f"{CHINESE}{CHINESE}".replace("\n", "")),
-    "one run again and again": (
+    "too few Han characters": (CHINESE.replace("\n", "")[:112] + "。", CHINESE[:80] + "。"),
+    "unterminated lines": (f"{CHINESE}\n{'企业' * 300}", f"{CHINESE}\n{'企业' * 700}"),
+    "low share of Han characters": (f"{CHINESE}{'abc ' * 380}。", f"{CHINESE}{'abc ' * 900}。"),
+    "share of punctuation": (CHINESE + "，" * 50, CHINESE + "，" * 160),
+    "too many symbols": (CHINESE + "★" * 40, CHINESE + "★" * 120),
+    "too few dictionary words": (CHINESE + "齉龘。" * 5, "齉爨龘麤。" * 40),
+    "duplicate lines": (f"{CHINESE}\n{CHINESE.splitlines()[0]}", f"{CHINESE}\n{CHINESE}"),
+    "duplicate n-grams": (f"{CHINESE}{CHINESE[60:110]}", f"{CHINESE}{CHINESE}".replace("\n", "")),
+    "dominant n-gram": (
         CHINESE + "".join(f"{SAME}{x}" for x in "一二三四"),
         "".join(f"经济社会{x}。" for x in CHINESE),
     ),
 }
 EN = {
-    "few words": (" ".join(ENGLISH.split()[:60]) + ".", " ".join(ENGLISH.split()[:49]) + "."),
-    "few small words": ("the " + "small words are of " * 1 + "one. " * 50, "small words are not here. " * 20),
-    "lines that do not end": (f"{ENGLISH}\n\n{'more words ' * 100}", f"{ENGLISH}\n\n{'more words ' * 400}"),
-    "word length": (ENGLISH, "the of a b c d e f. " * 10),
-    "bullets": (f"{ENGLISH}\n- one of it.", "\n".join(f"- {line}" for line in ENGLISH.split("\n") if line)),
-    "ellipses": (f"{ENGLISH}\nand so on...", "\n".join(f"{line}..." for line in ENGLISH.split("\n"))),
-    "placeholder": (f"{ENGLISH} {ENGLISH[:200]} Lorem ipsum.", f"{ENGLISH[:300]} Please enable JavaScript."),
-    "few alphabetic words": (ENGLISH + " 12" * 30, ENGLISH + " 123456" * 50),
-    "symbols": (ENGLISH + " #" * 7, ENGLISH + " #" * 15),
-    "repeated lines": (f"{ENGLISH}\n{ENGLISH.splitlines()[1]}", f"{ENGLISH}\n{ENGLISH}"),
-    "repeated runs": (f"{ENGLISH} {ENGLISH[:130]}", f"{ENGLISH} {ENGLISH}".replace("\n", " ")),
-    "one run again and again": (
+    "too few words": (" ".join(ENGLISH.split()[:60]) + ".", " ".join(ENGLISH.split()[:49]) + "."),
+    "too few stop words": ("the " + "small words are of " * 1 + "one. " * 50, "small words are not here. " * 20),
+    "unterminated lines": (f"{ENGLISH}\n\n{'more words ' * 100}", f"{ENGLISH}\n\n{'more words ' * 400}"),
+    "average word length": (ENGLISH, "the of a b c d e f. " * 10),
+    "too many bullet lines": (
+        f"{ENGLISH}\n- one of it.",
+        "\n".join(f"- {line}" for line in ENGLISH.split("\n") if line),
+    ),
+    "too many ellipsis lines": (f"{ENGLISH}\nand so on...", "\n".join(f"{line}..." for line in ENGLISH.split("\n"))),
+    "placeholder text": (f"{ENGLISH} {ENGLISH[:200]} Lorem ipsum.", f"{ENGLISH[:300]} Please enable JavaScript."),
+    "too few alphabetic words": (ENGLISH + " 12" * 30, ENGLISH + " 123456" * 50),
+    "too many symbols": (ENGLISH + " #" * 7, ENGLISH + " #" * 15),
+    "duplicate lines": (f"{ENGLISH}\n{ENGLISH.splitlines()[1]}", f"{ENGLISH}\n{ENGLISH}"),
+    "duplicate n-grams": (f"{ENGLISH} {ENGLISH[:130]}", f"{ENGLISH} {ENGLISH}".replace("\n", " ")),
+    "dominant n-gram": (
         ENGLISH + " As they say." * 3,
         " ".join(f"as they say {word}." for word in ENGLISH.split()),
     ),
@@ -87,41 +90,41 @@ def test_either_side_of_a_bound(lang: str, reason: str) -> None:
     assert value[reason].kept, value[reason]
     failed = [bound.reason for bound in bounds(document(dropped, lang), QualityRules()) if not bound.kept]
     assert reason in failed
-    assert judge(dropped, lang) == failed[0]
+    assert reason_for(dropped, lang) == failed[0]
 
 
 def test_a_rule_is_its_setting() -> None:
     """The value itself is still kept, the next on the wrong side is not."""
-    (words,) = (b for b in bounds(document(ENGLISH, "en"), QualityRules()) if b.reason == "few words")
-    for least, reason in ((words.value, None), (words.value + 1, "few words")):
-        assert Quality(QualityRules(en_words=int(least))).judge(document(ENGLISH, "en")) == reason
-    (share,) = (b for b in bounds(document(CHINESE, "zh"), QualityRules()) if b.reason == "punctuation")
-    for most, reason in ((share.value, None), (share.value - 1e-9, "punctuation")):
-        assert Quality(QualityRules(zh_most_punctuation=most)).judge(document(CHINESE, "zh")) == reason
+    (words,) = (b for b in bounds(document(ENGLISH, "en"), QualityRules()) if b.reason == "too few words")
+    for least, reason in ((words.value, None), (words.value + 1, "too few words")):
+        assert Quality(QualityRules(en_min_words=int(least))).apply(document(ENGLISH, "en")) == reason
+    (share,) = (b for b in bounds(document(CHINESE, "zh"), QualityRules()) if b.reason == "share of punctuation")
+    for most, reason in ((share.value, None), (share.value - 1e-9, "share of punctuation")):
+        assert Quality(QualityRules(zh_max_punctuation_share=most)).apply(document(CHINESE, "zh")) == reason
 
 
 def test_short_sources() -> None:
     poem = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡。"
-    assert judge(poem, "zh") == "few Han characters"
-    assert judge(poem, "zh", source="short") is None
-    assert judge("好。", "zh", source="short") == "too short"
-    assert judge("A rose is a rose.", "en", source="short") is None
-    assert judge("“学而时习之，不亦说乎？”\n　　——《论语》", "zh", source="short") is None
-    assert judge("That's no moon...\nIt's...\na space station...", "en", source="short") is None
+    assert reason_for(poem, "zh") == "too few Han characters"
+    assert reason_for(poem, "zh", source="short") is None
+    assert reason_for("好。", "zh", source="short") == "too short"
+    assert reason_for("A rose is a rose.", "en", source="short") is None
+    assert reason_for("“学而时习之，不亦说乎？”\n　　——《论语》", "zh", source="short") is None
+    assert reason_for("That's no moon...\nIt's...\na space station...", "en", source="short") is None
     refrain = "彼黍离离，彼稷之苗。\n悠悠苍天，此何人哉！\n彼黍离离，彼稷之穗。\n悠悠苍天，此何人哉！"
-    assert judge(refrain, "zh", source="short") is None
+    assert reason_for(refrain, "zh", source="short") is None
 
 
 def test_headings_are_neither_symbols_nor_words() -> None:
     headed = "\n\n".join(f"#### Part {number}\n{sentence}." for number, sentence in enumerate(ENGLISH.split(". ")))
-    assert judge(headed, "en") is None
-    assert english_features(headed).symbols == 0 < english_features("a # b #c").symbols
+    assert reason_for(headed, "en") is None
+    assert english_features(headed).hash_word_ratio == 0 < english_features("a # b #c").hash_word_ratio
 
 
 def test_items_of_a_list_say_something_without_a_full_stop() -> None:
     items = [
         f"- 修复了在某些情况下第{number}个查询返回错误结果的问题，以及统计信息没有更新的问题" for number in range(9)
     ]
-    assert judge("\n".join(items), "zh") != "lines that do not end"
-    assert judge("\n".join(item.removeprefix("- ") for item in items), "zh") == "lines that do not end"
-    assert chinese_features("- 首页\n- 关于我们\n- 联系方式").ends == 0
+    assert reason_for("\n".join(items), "zh") != "unterminated lines"
+    assert reason_for("\n".join(item.removeprefix("- ") for item in items), "zh") == "unterminated lines"
+    assert chinese_features("- 首页\n- 关于我们\n- 联系方式").terminated_share == 0

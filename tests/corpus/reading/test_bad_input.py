@@ -1,4 +1,4 @@
-"""Every way to break a file, in every format: named, counted, and nothing else lost."""
+"""Damaged files of every format: the error names the damage, and other documents are kept."""
 
 import gzip
 import io
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from mindllm_jax.corpus.outcomes import recorded
 from mindllm_jax.corpus.reading.reader import Reader
 
 FORMATS = ["jsonl", "parquet", "xml", "warc", "warc.gz", "warc.zst", "txt"]
@@ -24,8 +25,7 @@ def skipping(path: Path, **options) -> tuple[list, dict[str, tuple[int, int]]]:
     """The documents, and the bad pieces by kind as (count, bytes)."""
     reader = Reader([str(path)], on_bad="skip", **options)
     documents = list(reader())
-    bad = {name: stat for name, stat in reader.stats.stats.items() if name.startswith("bad|")}
-    return documents, {name.split("|")[2]: (stat.n, stat.total) for name, stat in bad.items()}
+    return documents, {bad.reason: (bad.documents, bad.bytes) for bad in recorded(reader) if bad.kind == "unreadable"}
 
 
 def message(path: Path, **options) -> str:
@@ -103,12 +103,12 @@ def test_archives_and_double_compression(tmp_path, makers, compressors, texts, f
         check(tmp_path / f"a.{format}.{name}.gz", packed, {"nested"}, 0, "data inside gzip data; decompress it once")
 
 
-def test_parquet_and_bzip2_are_not_where_they_cannot_be_read(tmp_path, makers, compressors, texts):
+def test_nested_compression_is_unreadable(tmp_path, makers, compressors, texts):
     check(tmp_path / "a.gz", gzip.compress(makers["parquet"](texts)), {"nested"}, 0, "parquet inside gzip data")
     check(tmp_path / "a.bz2", compressors["bz2"](makers["warc"](texts)), {"nested"}, 0, "compress it with gzip")
 
 
-def test_a_name_that_says_nothing(tmp_path, makers, texts):
+def test_an_unknown_suffix(tmp_path, makers, texts):
     check(tmp_path / "table.csv", b"a,b\n1,2\n", {"unknown format"}, 0, "neither its first bytes nor its name")
     (tmp_path / "part-0").write_bytes(makers["jsonl"](texts))
     assert len(skipping(tmp_path / "part-0")[0]) == 12
@@ -138,7 +138,7 @@ def test_a_bad_line_is_named_and_the_others_are_kept(tmp_path, kind):
     assert skipping(tmp_path / "a.jsonl", max_document_bytes=1000)[1] == {kind: (1, len(line) + 1)}
 
 
-def test_a_file_without_documents_is_told(tmp_path):
+def test_a_file_without_documents_is_reported(tmp_path):
     check(tmp_path / "a.jsonl", b"\n \n", {"no document"}, 0, "holds no document")
     check(tmp_path / "a.txt", b" \n", {"no document"}, 0, "holds no document")
     check(tmp_path / "a.xml", b"<mediawiki></mediawiki>", {"no document"}, 0, "holds no document")
@@ -230,7 +230,7 @@ def test_bad_rows_and_columns_of_parquet(tmp_path):
     check(path, table({"text": broken}), {"not UTF-8"}, 1, "row 1: a string that is not UTF-8")
 
 
-def test_a_file_that_is_gone_is_told_and_never_skipped(tmp_path):
+def test_a_missing_file_raises_and_is_never_skipped(tmp_path):
     for on_bad in ("error", "skip"):
         with pytest.raises(FileNotFoundError, match=r"gone\.jsonl"):
             list(Reader([str(tmp_path / "gone.jsonl")], on_bad=on_bad)())
@@ -238,12 +238,13 @@ def test_a_file_that_is_gone_is_told_and_never_skipped(tmp_path):
 
 LONG = """
 import gzip, resource, sys
+from mindllm_jax.corpus.outcomes import recorded
 from mindllm_jax.corpus.reading.reader import Reader
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 reader = Reader([sys.argv[1]], on_bad="skip", max_document_bytes=1 << 20)
 documents = list(reader())
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(len(documents), reader.stats.stats["bad|a|too long"].total, after - before)
+print(len(documents), recorded(reader)[0].bytes, after - before)
 """
 
 

@@ -1,9 +1,10 @@
-"""Encodings are told apart, and what cannot be told is not guessed."""
+"""Encodings are detected, and unknown ones are not guessed."""
 
 import json
 
 import pytest
 
+from mindllm_jax.corpus.outcomes import recorded
 from mindllm_jax.corpus.reading.encodings import decode, detect
 from mindllm_jax.corpus.reading.reader import Reader
 from mindllm_jax.text.json_lines import BadLine
@@ -79,7 +80,7 @@ def test_files_are_converted(tmp_path, encoding, name):
     assert found == expected
 
 
-def test_a_broken_line_of_a_converted_file_is_told_and_the_others_kept(tmp_path):
+def test_a_broken_line_of_a_converted_file_is_reported_and_the_others_kept(tmp_path):
     lines = [f'{{"text": "{line}"}}'.encode("gb18030") for line in SIMPLIFIED.splitlines()]
     lines[1:1] = [b'{"text": "\xff"}']
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
@@ -89,10 +90,12 @@ def test_a_broken_line_of_a_converted_file_is_told_and_the_others_kept(tmp_path)
         list(Reader([str(tmp_path / "a.jsonl")])())
 
 
-def test_lines_of_ascii_are_kept_where_the_encoding_cannot_be_told(tmp_path):
+def test_lines_of_ascii_are_kept_if_the_encoding_is_unknown(tmp_path):
     lines = [{"text": "ASCII"}, {"text": FRENCH}, {"text": "more"}, {"text": GERMAN}]
     content = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines).encode("cp1252")
     (tmp_path / "a.jsonl").write_bytes(content)
     reader = Reader([str(tmp_path / "a.jsonl")], on_bad="skip")
     assert [document.text for document in reader()] == ["ASCII", "more"]
-    assert reader.stats.stats["bad|a|not UTF-8"].n == 2
+    assert [(o.source, o.kind, o.reason, o.documents) for o in recorded(reader)] == [
+        ("a", "unreadable", "not UTF-8", 2)
+    ]

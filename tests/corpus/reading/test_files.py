@@ -1,4 +1,4 @@
-"""From what a person names to the files to read."""
+"""The raw files that a setting names."""
 
 import fsspec
 import pytest
@@ -32,9 +32,9 @@ def test_urls(tree):
     assert raw_files(["memory://files", "memory://files/*/*.jsonl"]) == ["memory:///files/zh/a.jsonl"]
 
 
-def test_nothing_there_is_told(tree):
+def test_a_missing_input_raises(tree):
     (tree / "empty").mkdir()
-    for name, told in [("no", "nothing is there"), ("*.gz", r"write \*\* for"), ("empty", "folder holds no files")]:
+    for name, told in [("no", "it does not exist"), ("*.gz", r"write \*\* for"), ("empty", "folder has no files")]:
         with pytest.raises(FileNotFoundError, match=f"no files at .*: .*{told}"):
             names(tree, name)
     with pytest.raises(ValueError, match="no input files are given"):
@@ -43,7 +43,7 @@ def test_nothing_there_is_told(tree):
         raw_files(["nonsense://x"])
 
 
-def test_unknown_kinds_in_a_folder_are_told_at_once(tree):
+def test_unknown_suffixes_in_a_folder_are_reported_together(tree):
     for name in ("zh/x.docx", "zh/y.docx", "zh/README"):
         (tree / name).touch()
     with pytest.raises(ValueError, match=r"3 files of unknown kinds \(2 x \.docx, 1 x no suffix\), such as .*README"):

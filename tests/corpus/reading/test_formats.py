@@ -1,4 +1,4 @@
-"""Every format, plain and compressed, gives the texts that were written."""
+"""Round trip of texts through every format, plain and compressed."""
 
 import gzip
 import io
@@ -58,7 +58,7 @@ def test_compressed_and_misnamed(tmp_path, makers, compressors, texts, format, c
         assert [(d.text, d.metadata) for d in found] == [(d.text, d.metadata) for d in plain]
 
 
-def test_what_a_row_says_of_itself(tmp_path):
+def test_fields_of_a_row(tmp_path):
     row = {"body": "text", "key": 7, "source": "web", "lang": "en", "format": "html", "url": "u", "score": 0.5}
     odd = {"body": "text", "format": "markdown", "tags": ["x"], "source": None, "key": ""}
     file = write(tmp_path / "a.jsonl", b"\xef\xbb\xbf" + f"{json.dumps(row)}\n\n{json.dumps(odd)}\n".encode())

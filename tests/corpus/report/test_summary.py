@@ -8,14 +8,8 @@ from datatrove.data import Document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindllm_jax.corpus.report.summary import (
-    SAMPLE_CHARACTERS,
-    SAMPLES,
-    SourceSummary,
-    Summary,
-    entropy,
-    read_summaries,
-)
+from mindllm_jax.corpus.report.source_summary import SAMPLES, SourceSummary
+from mindllm_jax.corpus.report.summary import SAMPLE_CHARACTERS, Summary, add, entropy, read_summaries
 
 
 def document(id: str, text: str, lang: str, **metadata: object) -> Document:
@@ -25,7 +19,7 @@ def document(id: str, text: str, lang: str, **metadata: object) -> Document:
 def test_one_document() -> None:
     summary = SourceSummary()
     text = "2008年，她在北京；1999年他在北京。电话20080101。"
-    summary.add(document("a", text, "zh", script="simplified", url="https://www.Example.com:80/x"))
+    add(summary, document("a", text, "zh", script="simplified", url="https://www.Example.com:80/x"))
     assert (summary.documents, summary.bytes, summary.characters) == (1, len(text.encode()), len(text))
     assert summary.decades == {"2000": 1, "1990": 1}
     assert summary.regions == {"北京": 2}
@@ -36,7 +30,7 @@ def test_one_document() -> None:
 
 def test_english_words_are_whole() -> None:
     summary = SourceSummary()
-    summary.add(document("a", "He and she saw the woman; then there was a human in 1850, not 18501.", "en"))
+    add(summary, document("a", "He and she saw the woman; then there was a human in 1850, not 18501.", "en"))
     assert summary.genders == {"male": 1, "female": 2}
     assert summary.decades == {"1850": 1}
 
@@ -53,7 +47,8 @@ def test_shards_together_are_the_whole(tmp_path_factory: pytest.TempPathFactory,
         assert passed == rows[rank::shards]
     whole: dict[tuple[str, str], SourceSummary] = {}
     for row in rows:
-        whole.setdefault((row.metadata["lang"], "s"), SourceSummary()).add(row)
+        add(whole.setdefault((row.metadata["lang"], "s"), SourceSummary()), row)
+
     assert read_summaries(str(folder)) == whole
 
 
@@ -61,8 +56,8 @@ def test_samples_are_few_short_and_do_not_depend_on_the_order() -> None:
     rows = [document(f"{n}", f"{n} " * 500, "en") for n in range(30)]
     one, other = SourceSummary(), SourceSummary()
     for forward, backward in zip(rows, reversed(rows), strict=True):
-        one.add(forward)
-        other.add(backward)
+        add(one, forward)
+        add(other, backward)
     assert one.samples == other.samples and len(one.samples) == SAMPLES
     assert all(len(text) == SAMPLE_CHARACTERS for _, _, text in one.samples)
 

@@ -1,4 +1,4 @@
-"""The corpus of the demo, built from small files of its three formats and from a folder of one's own."""
+"""The corpus of the demo, built from small files of its three formats and from a folder of user-supplied text."""
 
 import json
 import os
@@ -20,13 +20,13 @@ def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def quiet(_: str) -> None:
+def no_log(_: str) -> None:
     pass
 
 
 @pytest.fixture
 def pinned(tmp_path, statutes, novel, dump) -> DemoCorpus:
-    """A configuration whose downloads are there already, small."""
+    """A configuration with small files in place of the downloads."""
     raw = tmp_path / "corpus.partial" / "raw"
     raw.mkdir(parents=True)
     article = "本法第{law}号所称的第{n}种活动，是指在规定的地方和时间进行的公开活动，其第{n}种办法由有关机关规定。"
@@ -46,8 +46,8 @@ def pinned(tmp_path, statutes, novel, dump) -> DemoCorpus:
     return DemoCorpus(directory=str(tmp_path / "corpus"), held_out=FRACTION)
 
 
-def test_everything_is_there_and_split_by_document(pinned):
-    table = build(pinned, quiet)
+def test_every_file_is_written_and_split_by_document(pinned):
+    table = build(pinned, no_log)
     directory = Path(pinned.directory)
     assert [row[:3] for row in table.rows] == [
         ("laws_zh", "zh", 20),
@@ -74,17 +74,17 @@ def test_everything_is_there_and_split_by_document(pinned):
 
 
 def test_a_finished_corpus_is_left_as_it_is_and_another_is_refused(pinned):
-    first = build(pinned, quiet)
+    first = build(pinned, no_log)
     before = {path: path.stat().st_mtime_ns for path in Path(pinned.directory).rglob("*")}
-    told = []
-    assert build(pinned, told.append) == first
-    assert told == [f"{pinned.directory} is complete"]
+    messages = []
+    assert build(pinned, messages.append) == first
+    assert messages == [f"{pinned.directory} is complete"]
     assert {path: path.stat().st_mtime_ns for path in Path(pinned.directory).rglob("*")} == before
-    with pytest.raises(ValueError, match=r"holds a corpus of other settings \(seed 0 there, 1 now\); delete it or"):
-        build(DemoCorpus(directory=pinned.directory, held_out=FRACTION, seed=1), quiet)
+    with pytest.raises(ValueError, match=r"has a corpus of other settings \(seed was 0 and is 1\); delete it or"):
+        build(DemoCorpus(directory=pinned.directory, held_out=FRACTION, seed=1), no_log)
 
 
-def test_an_interrupted_build_goes_on(pinned):
+def test_an_interrupted_build_resumes(pinned):
     def interrupted(message: str) -> None:
         if "wikipedia" in message:
             raise KeyboardInterrupt
@@ -92,17 +92,17 @@ def test_an_interrupted_build_goes_on(pinned):
     with pytest.raises(KeyboardInterrupt):
         build(pinned, interrupted)
     assert not Path(pinned.directory).exists()
-    assert len(build(pinned, quiet).rows) == 3
+    assert len(build(pinned, no_log).rows) == 3
 
 
-def test_a_damaged_download_is_told(pinned):
+def test_a_damaged_download_raises(pinned):
     path = Path(f"{pinned.directory}.partial/raw") / Path(WIKIPEDIA.member).name
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"is damaged .*delete it and fetch it again"):
-        build(pinned, quiet)
+        build(pinned, no_log)
 
 
-def own(folder: Path, lines: int = 60, **fields) -> Path:
+def write_text(folder: Path, lines: int = 60, **fields) -> Path:
     folder.mkdir(exist_ok=True)
     with open(folder / "notes.jsonl", "w") as file:
         for n in range(lines):
@@ -115,55 +115,58 @@ def own(folder: Path, lines: int = 60, **fields) -> Path:
     return folder
 
 
-def test_text_of_ones_own(tmp_path):
+def test_user_supplied_text(tmp_path):
     config = DemoCorpus(
-        directory=str(tmp_path / "out"), text=str(own(tmp_path / "in", lang="en")), held_out=FRACTION, instructions=50
+        directory=str(tmp_path / "out"),
+        text=str(write_text(tmp_path / "in", lang="en")),
+        held_out=FRACTION,
+        instructions=50,
     )
-    (row,) = build(config, quiet).rows
+    (row,) = build(config, no_log).rows
     assert row[:3] == ("notes", "en", 60)
     assert len(rows(tmp_path / "out/instructions/train/en.jsonl")) == 50
     assert rows(tmp_path / "out/continuation/en.jsonl")
     assert not (tmp_path / "out/SOURCES.md").exists()
-    own(tmp_path / "in", lines=61, lang="en")
+    write_text(tmp_path / "in", lines=61, lang="en")
     with pytest.raises(ValueError, match=r"other settings .*files"):
-        build(config, quiet)
+        build(config, no_log)
 
 
-def test_bad_lines_of_ones_own(tmp_path):
-    config = DemoCorpus(directory=str(tmp_path / "out"), text=str(own(tmp_path / "in")), held_out=FRACTION)
+def test_bad_lines_of_user_supplied_text(tmp_path):
+    config = DemoCorpus(directory=str(tmp_path / "out"), text=str(write_text(tmp_path / "in")), held_out=FRACTION)
     with pytest.raises(ValueError, match=r'notes\.jsonl, line 1: no `lang`; .*\(lang = "zh"\)'):
-        build(config, quiet)
+        build(config, no_log)
     with open(tmp_path / "in/notes.jsonl", "a") as file:
         file.write("{}\n")
-    told = []
+    messages = []
     build(
         DemoCorpus(directory=config.directory, text=config.text, lang="en", on_bad="skip", held_out=FRACTION),
-        told.append,
+        messages.append,
     )
-    assert "left out 1 lines: no text" in told
+    assert "skipped 1 lines: no text" in messages
 
 
-def test_what_cannot_be_built(tmp_path):
-    folder = own(tmp_path / "in", lines=1, lang="en")
+def test_invalid_corpora_raise(tmp_path):
+    folder = write_text(tmp_path / "in", lines=1, lang="en")
     with pytest.raises(ValueError, match=r"no document was held out at DemoCorpus\.held_out = 0\.01"):
-        build(DemoCorpus(directory=str(tmp_path / "out"), text=str(folder), held_out=0.01), quiet)
-    with pytest.raises(ValueError, match="is there and holds no corpus; set another"):
-        build(DemoCorpus(directory=str(folder), text=str(folder)), quiet)
+        build(DemoCorpus(directory=str(tmp_path / "out"), text=str(folder), held_out=0.01), no_log)
+    with pytest.raises(ValueError, match="exists and has no corpus; set another"):
+        build(DemoCorpus(directory=str(folder), text=str(folder)), no_log)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
-        build(DemoCorpus(directory=str(tmp_path / "out"), text=str(tmp_path / "absent")), quiet)
+        build(DemoCorpus(directory=str(tmp_path / "out"), text=str(tmp_path / "absent")), no_log)
     (folder / "notes.jsonl.gz").touch()
     with pytest.raises(ValueError, match=r"notes\.jsonl and notes\.jsonl\.gz; keep one"):
-        build(DemoCorpus(directory=str(tmp_path / "out"), text=str(folder)), quiet)
+        build(DemoCorpus(directory=str(tmp_path / "out"), text=str(folder)), no_log)
 
 
-def test_settings_that_make_no_sense():
+def test_invalid_settings_raise():
     with pytest.raises(ValueError, match=r"DemoCorpus\.on_bad must be"):
         DemoCorpus(on_bad="ignore")
     with pytest.raises(ValueError, match=r"DemoCorpus\.held_out must lie between 0 and 1, not 5"):
         DemoCorpus(held_out=5)
 
 
-def test_the_entry_point_tells_bad_input_in_one_line(tmp_path):
+def test_the_entry_point_reports_bad_input_in_one_line(tmp_path):
     command = [sys.executable, "launch/demo_corpus.py", f"--gin.DemoCorpus.text={tmp_path / 'absent'}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)

@@ -1,11 +1,10 @@
-"""Instructions are made of what the documents say, word for word."""
+"""Instructions quote their documents word for word."""
 
 from collections import Counter
 
-from mindllm_jax.corpus.filters.wikitext import ArticleSection as Section
+from mindllm_jax.corpus.filters.wikitext import ArticleSection
+from mindllm_jax.recipes.demo import statutes, wikipedia
 from mindllm_jax.recipes.demo.instructions import from_article, from_document, from_law
-from mindllm_jax.recipes.demo.statutes import Article, Law
-from mindllm_jax.recipes.demo.wikipedia import Article as Page
 from mindllm_jax.text.documents import Document
 
 
@@ -15,9 +14,9 @@ def turns(row) -> tuple[str, str]:
 
 
 def test_a_law_is_recited_and_recognised():
-    articles = [Article("", "", f"第{n}条", f"这是条文{n}的第一句。这是条文{n}的第二句。") for n in range(200)]
-    articles += [Article("", "", "一、", "不是条。"), Article("", "", "第九百条", "太长" * 101)]
-    rows = list(from_law(Law("甲法", tuple(articles))))
+    articles = [statutes.Article("", "", f"第{n}条", f"这是条文{n}的第一句。这是条文{n}的第二句。") for n in range(200)]
+    articles += [statutes.Article("", "", "一、", "不是条。"), statutes.Article("", "", "第九百条", "太长" * 101)]
+    rows = list(from_law(statutes.Law("甲法", tuple(articles))))
     assert len(rows) == len({row["id"] for row in rows}) == 200
     kinds = Counter()
     for n, row in enumerate(rows):
@@ -38,18 +37,18 @@ def test_a_law_is_recited_and_recognised():
     assert min(kinds["article"], kinds["law"]) > 25
 
 
-def test_a_page_is_introduced_and_named():
-    page = Page(
+def test_an_article_is_introduced_and_named():
+    article = wikipedia.Article(
         "Alpha",
         7,
         (
-            Section("", ("Alpha is a letter. It is the first.",)),
-            Section("History", ("It is old. Very.",)),
-            Section("List", ("- An item.",)),
-            Section("Long", ("x" * 400 + ".",)),
+            ArticleSection("", ("Alpha is a letter. It is the first.",)),
+            ArticleSection("History", ("It is old. Very.",)),
+            ArticleSection("List", ("- An item.",)),
+            ArticleSection("Long", ("x" * 400 + ".",)),
         ),
     )
-    introduce, name, history = from_article(page)
+    introduce, name, history = from_article(article)
     assert "Alpha" in turns(introduce)[0]
     assert turns(introduce)[1] == "Alpha is a letter."
     assert "Alpha is a letter." in turns(name)[0]

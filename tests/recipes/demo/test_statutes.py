@@ -1,4 +1,4 @@
-"""Laws and articles out of the statute database."""
+"""Laws and articles from the statute database."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_superseded_versions_are_left_out(tmp_path, statutes):
     assert len({law.id for law in laws}) == len(laws)
 
 
-def test_another_file_is_told(tmp_path):
+def test_another_file_raises(tmp_path):
     path = tmp_path / "laws.db"
     path.write_text("not a database, but long enough to look at " * 30)
     with pytest.raises(ValueError, match=r"laws\.db is not the statute database .*delete it and fetch it again"):

@@ -91,7 +91,7 @@ def test_pages_of_a_dump(tmp_path, dump):
     assert list(read_articles(dump(tmp_path / "talk.bz2", {"Talk:Alpha": MARKUP}, namespace=1))) == []
 
 
-def test_a_damaged_dump_is_told(tmp_path, dump):
+def test_a_damaged_dump_raises(tmp_path, dump):
     path = dump(tmp_path / "d.bz2", {"Alpha": MARKUP})
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"d\.bz2 is damaged .*fetch it again"):

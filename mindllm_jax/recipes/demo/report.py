@@ -1,4 +1,4 @@
-"""The end of the demo: one table, a continuation in each language, answered questions, and one page with all of it."""
+"""The report of the demo: results, a continuation per language and answered questions, as text and as a page."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from mindllm_jax.store.store import TokenStore
 from mindllm_jax.training.load_run import LoadedRun, load_decoder
 
 EXPECTATION = (
-    "What to expect: a model of a few million parameters that saw a few million tokens in minutes spells, punctuates "
-    "and keeps to the kind of text it was given; it knows no facts, its answers have the form of answers, no more."
+    "What to expect: a model with a few million parameters, trained on a few million tokens in minutes, spells, "
+    "punctuates and continues the kind of text it is given. It has no facts: its answers have only the form of answers."
 )
 PROMPT_CHARACTERS = {"zh": 40, "en": 120}
 
 
-def finish_demo(directory: Path, evaluations: Mapping[str, Path]) -> Path:
-    """Prints the table and the samples of a demo in `directory` and writes `report.html` there.
+def write_report(directory: Path, evaluations: Mapping[str, Path]) -> Path:
+    """Prints the results and samples of a demo, and writes `report.html`.
 
-    evaluations: folders with an eval.json, by the label of their column.
+    Args:
+        directory: of the demo.
+        evaluations: folders with an `eval.json` by the label of their column.
+
+    Returns the path of the page.
     """
     results = {label: read_result(at / "eval.json") for label, at in evaluations.items()}
     table = results_table(results)
@@ -45,7 +49,7 @@ def finish_demo(directory: Path, evaluations: Mapping[str, Path]) -> Path:
 
 
 def _samples(directory: Path) -> list[Sample]:
-    """Held-out documents continued by the pre-trained model, and held-out questions answered by the tuned one."""
+    """Generates continuations by the pre-trained model and answers by the tuned one, from held-out text."""
     pretrained, tuned = load_decoder(directory / "pretrain"), load_decoder(directory / "tune")
     samples = []
     for language, prompt in _beginnings(TokenStore.open(directory / "store")).items():
@@ -63,20 +67,20 @@ def _generate(run: LoadedRun, prompt: str | list[int], max_tokens: int) -> str:
 
 
 def _beginnings(store: TokenStore) -> dict[str, str]:
-    """The first characters of one held-out document of each language."""
-    found = {}
+    """Returns the first characters of a held-out document per language."""
+    beginnings = {}
     for language, sources in held_out_sources(store).items():
         text = store.tokenizer.decode(store.document(sources[0], "held_out", 0))
-        found[language] = text[: PROMPT_CHARACTERS.get(language, 80)]
-    return found
+        beginnings[language] = text[: PROMPT_CHARACTERS.get(language, 80)]
+    return beginnings
 
 
 def _questions(folder: Path) -> dict[str, str]:
-    """The first held-out question of each language."""
-    found = {}
+    """Returns the first held-out question per language."""
+    questions = {}
     for path in sorted(folder.glob("*.jsonl")):
-        found[path.stem] = next(read_conversations(path)).turns[0].question
-    return found
+        questions[path.stem] = next(read_conversations(path)).turns[0].question
+    return questions
 
 
 def _page(directory: Path, table: Table, samples: list[Sample]) -> Page:

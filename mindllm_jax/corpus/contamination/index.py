@@ -1,0 +1,172 @@
+"""The index of benchmarks: the n-grams of their items, to detect the items in documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from datatrove.data import Document
+from datatrove.io import DataFolderLike, get_datafolder
+from datatrove.pipeline.base import PipelineStep
+
+from mindllm_jax.corpus.contamination.items import benchmark_files, items
+from mindllm_jax.corpus.settings import Decontamination
+from mindllm_jax.text.ngrams import Tokens, span_hashes, tokens
+
+_SIEVE_BITS = 26
+SIEVE_SHIFT = np.uint64(64 - _SIEVE_BITS)
+
+
+class Index(NamedTuple):
+    """The n-grams of all passages of all benchmarks; G n-grams, P passages.
+
+    A passage is a text of an item if that has an n-gram, else all texts of the item together.
+
+    Attributes:
+        ngrams: uint64 [G], hashes, sorted and unique.
+        first: int64 [G + 1], where the passages of each n-gram begin in `passages`.
+        passages: int32, the passages that have an n-gram.
+        sizes: int32 [P], n-grams of each passage.
+        benchmark: int16 [P], the benchmark of each passage, by its place in `names`.
+        names: of the benchmarks.
+        sieve: bool [2^26], whether some n-gram begins with these 26 bits: most n-grams of a text need no search.
+    """
+
+    ngrams: np.ndarray
+    first: np.ndarray
+    passages: np.ndarray
+    sizes: np.ndarray
+    benchmark: np.ndarray
+    names: list[str]
+    sieve: np.ndarray
+
+
+class WriteIndex(PipelineStep):
+    """Reads the raw files of the benchmarks and writes the index and the counts of `build_index`. One task."""
+
+    type = "🦠 - DECONT"
+    name = "Index of benchmarks"
+
+    def __init__(self, folder: DataFolderLike, config: Decontamination) -> None:
+        super().__init__()
+        self.folder, self.config = get_datafolder(folder), config
+
+    def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> None:
+        """Writes `index.npz` and `benchmarks.json`."""
+        with self.track_time():
+            index, counts = build_index(self.config)
+            with self.folder.open("index.npz", "wb") as file:
+                arrays = {**index._asdict(), "names": np.array(index.names)}
+                del arrays["sieve"]
+                np.savez(file, allow_pickle=False, **arrays)
+            with self.folder.open("benchmarks.json", "w") as file:
+                json.dump(counts, file, indent=1)
+
+
+def read_index(folder: DataFolderLike) -> Index:
+    """Reads the index that `WriteIndex` wrote."""
+    with get_datafolder(folder).open("index.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return Index(**{**dict(arrays), "names": arrays["names"].tolist(), "sieve": _sieve(arrays["ngrams"])})
+
+
+def build_index(config: Decontamination) -> tuple[Index, dict[str, dict[str, int]]]:
+    """Returns the index, and by benchmark its `items`, `passages` and items `too short` to have an n-gram."""
+    ngrams, passages, sizes, benchmark = [], [], [], []
+    counts: dict[str, dict[str, int]] = {}
+    files = benchmark_files(Path(config.benchmarks))
+    total = 0
+    for number, (name, paths) in enumerate(files.items()):
+        counts[name] = {"items": 0, "passages": 0, "too short": 0}
+        for path in paths:
+            rows = [texts for texts in items(path) if any(texts)]
+            part = _passages(rows, config)
+            ngrams.append(part.ngrams)
+            passages.append(np.repeat(np.arange(total, total + len(part.sizes), dtype=np.int32), part.sizes))
+            sizes.append(part.sizes)
+            total += len(part.sizes)
+            counts[name]["items"] += len(rows)
+            counts[name]["passages"] += len(part.sizes)
+            counts[name]["too short"] += part.too_short
+        benchmark.append(np.full(total - sum(map(len, benchmark)), number, np.int16))
+    all_ngrams, of_passages = np.concatenate(ngrams), np.concatenate(passages)
+    order = np.argsort(all_ngrams, kind="stable")
+    unique, first = np.unique(all_ngrams[order], return_index=True)
+    index = Index(
+        unique,
+        np.append(first, len(all_ngrams)),
+        of_passages[order],
+        np.concatenate(sizes),
+        np.concatenate(benchmark),
+        list(files),
+        _sieve(unique),
+    )
+    return index, counts
+
+
+def indexed_tokens(text: str) -> Tokens:
+    """Returns the tokens of a text without the letters before choices, which some copies of an item leave out."""
+    all_tokens = tokens(text)
+    kept = ~np.isin(all_tokens.hashes, _choice_letters())
+    return Tokens(all_tokens.hashes[kept], all_tokens.starts[kept], all_tokens.is_han[kept])
+
+
+class _Passages(NamedTuple):
+    """The n-grams of passages: uint64, unique per passage, passage after passage; int32 [P] how many; items without."""
+
+    ngrams: np.ndarray
+    sizes: np.ndarray
+    too_short: int
+
+
+def _passages(rows: list[list[str]], config: Decontamination) -> _Passages:
+    """Hashes the n-grams of all items of a file at once, because a benchmark is a hundred thousand short texts."""
+    texts = [text for row in rows for text in row]
+    ends = np.cumsum([len(text) + 1 for text in texts], dtype=np.int64)
+    joined = indexed_tokens("\n".join(texts))
+    # The tokens of text t are borders[t] to borders[t + 1].
+    borders = np.concatenate([[0], np.searchsorted(joined.starts, ends)])
+    han = np.concatenate([[0], np.cumsum(joined.is_han)])
+    spans: list[tuple[int, int, int]] = []
+    first, too_short = 0, 0
+    for row in rows:
+        last = first + len(row)
+        parts = [(int(borders[text]), int(borders[text + 1])) for text in range(first, last)]
+        lengths = [(a, b, _ngram_length(int(han[b] - han[a]), b - a, config)) for a, b in parts]
+        long = [(a, b, n) for a, b, n in lengths if b - a >= n]
+        if not long:
+            a, b = parts[0][0], parts[-1][1]
+            n = _ngram_length(int(han[b] - han[a]), b - a, config)
+            long = [(a, b, n)] if b - a >= n else []
+        too_short += not long
+        spans += long
+        first = last
+    if not spans:
+        return _Passages(np.zeros(0, np.uint64), np.zeros(0, np.int32), too_short)
+    begins, stops, n = (np.array(column, np.int64) for column in zip(*spans, strict=True))
+    counts = stops - begins - n + 1
+    starts = np.repeat(begins - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
+    ngrams = span_hashes(joined.hashes, starts, starts + np.repeat(n, counts))
+    passage = np.repeat(np.arange(len(spans)), counts)
+    order = np.lexsort((ngrams, passage))
+    ngrams, passage = ngrams[order], passage[order]
+    unique = np.concatenate([[True], (ngrams[1:] != ngrams[:-1]) | (passage[1:] != passage[:-1])])
+    return _Passages(ngrams[unique], np.bincount(passage[unique], minlength=len(spans)).astype(np.int32), too_short)
+
+
+def _sieve(ngrams: np.ndarray) -> np.ndarray:
+    sieve = np.zeros(1 << _SIEVE_BITS, np.bool_)
+    sieve[ngrams >> SIEVE_SHIFT] = True
+    return sieve
+
+
+def _ngram_length(han: int, size: int, config: Decontamination) -> int:
+    return config.ngram_chars if 2 * han >= size else config.ngram_words
+
+
+@cache
+def _choice_letters() -> np.ndarray:
+    return tokens("A B C D E F G H").hashes

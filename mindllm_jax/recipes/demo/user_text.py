@@ -1,0 +1,35 @@
+"""Settings of a demo on user-supplied text, in place of those of configs/demo/demo.gin."""
+
+from pathlib import Path
+from typing import Any
+
+from mindllm_jax.recipes.demo.corpus import read_manifest
+
+_WEIGHTS = {"zh": 2, "en": 3}
+
+
+def user_text_settings(text: Path, run: Path) -> dict[str, Any]:
+    """Returns the macros and settings that differ, by name.
+
+    Args:
+        text: folder of the text.
+        run: folder of the demo; once its corpus is built, mixture and tasks follow the languages of the corpus.
+    """
+    corpus = run / "corpus"
+    paths = {
+        "corpus": corpus,
+        "documents": corpus / "documents",
+        "instructions": corpus / "instructions/train",
+        "held_out_instructions": corpus / "instructions/held_out",
+        "tokenizer": run / "tokenizer.model",
+        "store": run / "store",
+        "pretrain": run / "pretrain",
+        "DemoCorpus.text": text,
+    }
+    settings: dict[str, Any] = {name: str(path) for name, path in paths.items()}
+    if (corpus / "manifest.json").exists():
+        sources = read_manifest(corpus)["documents"].values()
+        settings["Mixture.weights"] = {lang: _WEIGHTS.get(lang, 1) for lang in sorted({s["lang"] for s in sources})}
+        tasks = {f"continuation_{lang}": corpus / f"continuation/{lang}.jsonl" for lang in _WEIGHTS}
+        settings["Evaluate.tasks"] = {task: str(file) for task, file in tasks.items() if file.exists()}
+    return settings
