@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from mindllm_jax.batching.chat_format import encode_prompt
 from mindllm_jax.evaluation.bits_per_byte import held_out_sources
-from mindllm_jax.evaluation.evaluate import read_result, results_table
+from mindllm_jax.evaluation.evaluate import FIVE_GRAM, read_result, results_table
+from mindllm_jax.files import write_text
 from mindllm_jax.generation.engine import generate
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.reporting.page import Page, Paragraph, Part, Sample, Section, write_page
+from mindllm_jax.reporting.plots import Line, line_plot
 from mindllm_jax.reporting.run import curves, read_metrics, setup
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.store.store import TokenStore
@@ -27,7 +30,7 @@ PROMPT_CHARACTERS = {"zh": 40, "en": 120}
 
 
 def write_report(directory: Path, evaluations: Mapping[str, Path]) -> Path:
-    """Prints the results and samples of a demo, and writes `report.html`.
+    """Prints the results and samples of a demo, and writes `report.html` and `bits_per_byte.svg`.
 
     Args:
         directory: of the demo.
@@ -44,8 +47,25 @@ def write_report(directory: Path, evaluations: Mapping[str, Path]) -> Path:
         console.print(f"\n[bold]{sample.label}[/bold]\n[dim]{sample.prompt}[/dim]{sample.text}")
     console.print(f"\n{EXPECTATION}")
     write_page(directory / "report.html", _page(directory, table, samples))
+    # In a picture of its own nothing sets the text colour: grey is seen on light and dark.
+    write_text(directory / "bits_per_byte.svg", _curves(directory, results).replace("currentColor", "#777777"))
     console.print(f"report: {directory / 'report.html'}", soft_wrap=True)
     return directory / "report.html"
+
+
+def _curves(directory: Path, results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Plots the bits per byte of held-out text over pre-training, by language, beside the byte 5-gram's."""
+    metrics = read_metrics(directory / "pretrain")
+    untrained = next(iter(results.values()))["bits_per_byte"]
+    baselines = next(result["baselines"] for result in results.values() if "baselines" in result)
+    lines: dict[str, Line] = {}
+    for language, baseline in baselines.items():
+        key = f"bits_per_byte/{language}"
+        points = [(0.0, untrained[language]), *((row["step"], row[key]) for row in metrics if key in row)]
+        steps, bits = zip(*points, strict=True)
+        lines[f"{language}, model"] = steps, bits
+        lines[f"{language}, {FIVE_GRAM}"] = (steps[0], steps[-1]), (baseline[FIVE_GRAM],) * 2
+    return line_plot(lines, x_label="training step", y_label="bits per byte, held out")
 
 
 def _samples(directory: Path) -> list[Sample]:
