@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import optax
 
 from mindllm_jax.files import write_text
-from mindllm_jax.hardware.topologies import described_tpus, one_device_mesh
+from mindllm_jax.hardware.topologies import one_device_mesh, tpu_topology
 from mindllm_jax.kernels.linear_cross_entropy import linear_cross_entropy
 from mindllm_jax.reporting.tables import Table
 
@@ -120,7 +120,7 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     meshes: dict[str, jax.sharding.Mesh | None] = {jax.local_devices()[0].device_kind: None}
     if arguments.topology:
-        meshes[arguments.topology] = one_device_mesh(described_tpus(arguments.topology))
+        meshes[arguments.topology] = one_device_mesh(tpu_topology(arguments.topology))
     for device, mesh in meshes.items():
         size = sized(ON_CPU if mesh is None and jax.default_backend() == "cpu" else ON_ACCELERATOR)
         how = "measured" if mesh is None else "compiled and not run"

@@ -69,12 +69,12 @@ def model_of(preset: str, attention: str | None, remat: str, *, small: bool) -> 
 def planned(model: Model, rows: int, kind: str, chip: Chip) -> list[Way]:
     """The ways that fit into one such device by the planner's arithmetic, the fastest first."""
     from mindllm_jax.hardware.peak_rates import USABLE
-    from mindllm_jax.hardware.topologies import DescribedGpu
+    from mindllm_jax.hardware.topologies import TopologyGpu
     from mindllm_jax.planning.candidates import candidates
     from mindllm_jax.planning.roofline import REACHED
     from mindllm_jax.training.run_spec import Loop
 
-    found = candidates(model, Loop(global_batch_size=rows), model.max_seq_len, [DescribedGpu(0, kind)], chip)
+    found = candidates(model, Loop(global_batch_size=rows), model.max_seq_len, [TopologyGpu(0, kind)], chip)
     return [
         Way(candidate.grad_accum_steps, candidate.remat, needed, candidate.time.total / REACHED["gpu"])
         for candidate in found

@@ -52,12 +52,12 @@ def compile_kernel(topology: str, direction: str, tile: tuple[int, int], head_di
     import jax
     import jax.numpy as jnp
 
-    from mindllm_jax.hardware.topologies import described_tpus, one_device_mesh
+    from mindllm_jax.hardware.topologies import one_device_mesh, tpu_topology
     from mindllm_jax.kernels.flash_attention import flash_attention, tiles
 
     table = tuple(row._replace(queries=tile[0], keys=tile[1]) for row in tiles.rows())
     tiles.rows = functools.cache(lambda: table)
-    mesh = one_device_mesh(described_tpus(topology))
+    mesh = one_device_mesh(tpu_topology(topology))
     placed = jax.NamedSharding(mesh, jax.P())
     x = jax.ShapeDtypeStruct((1, length, 2, head_dim), jnp.bfloat16, sharding=placed)
     ids = jax.ShapeDtypeStruct((1, length), jnp.int32, sharding=placed)

@@ -17,7 +17,7 @@ def main() -> None:
     import jax
     import rich
 
-    from mindllm_jax.hardware.peak_rates import chip, told_memory
+    from mindllm_jax.hardware.peak_rates import chip, runtime_memory
     from mindllm_jax.kernels import flash_attention, linear_cross_entropy
     from mindllm_jax.parallel.startup import check_platforms
     from mindllm_jax.reporting.tables import Cell, Table
@@ -30,7 +30,7 @@ def main() -> None:
     rows: list[tuple[Cell, ...]] = []
     for device in jax.devices():
         known = chip(device.device_kind)
-        memory = told_memory([device]) or (known and known.memory)
+        memory = runtime_memory([device]) or (known and known.memory)
         rows.append((str(device), device.device_kind, known and known.flops / 1e12, memory and memory / 2**30))
     rich.print(Table(("device", "kind", "dense bfloat16 TFLOP/s", "memory GiB"), rows).terminal())
 
