@@ -62,7 +62,7 @@ class Model:
         """The dtype of the activations.
 
         `fastest` is bfloat16 on TPU and GPU. On a CPU it depends on the processor: entry points that train or evaluate
-        replace it by the faster one, measured (training/fastest.py); without them it is float32.
+        replace it by the faster one, measured (training/compute_dtype.py); without them it is float32.
         """
         if self.compute_dtype == "fastest":
             return jnp.dtype("float32" if target().platform == "cpu" else "bfloat16")
