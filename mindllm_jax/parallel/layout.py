@@ -51,7 +51,7 @@ class Layout:
             return balanced(x, self.sharding.spec("batch", "length", "features"))
 
     def to_token_order(self, x: jax.Array) -> jax.Array:
-        """Inverts `to_attention_order`."""
+        """Reorders x [B T ...] from attention's order into token order."""
         if self.sharding is None:
             return x
         with self.active():
