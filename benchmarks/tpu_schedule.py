@@ -6,9 +6,9 @@ python benchmarks/tpu_schedule.py [--chips v4,v5e,v5p,v6e,tpu7x] [--tiles 256x51
 It needs no TPU and measures none: libtpu compiles the kernels, and its static schedule gives the number of instruction
 bundles of a tile without a mask and of one with it; one bundle is issued per cycle. Memory stalls are not included.
 Rows are estimated by the tiles that they visit: a causal row, and packed ones with documents of mean 1,024
-(exponential). `visits` is the ratio of pairs in the visited tiles to pairs that the masks leave. Tiles are queries x keys; the best of
-each chip and direction, by the mean of both kinds of rows, belongs in kernels/flash_attention/tiles.json. Prints tables
-and JSON.
+(exponential). `visits` is the ratio of pairs in the visited tiles to pairs that the masks leave. Tiles are queries x
+keys; the best of each chip and direction, by the mean of both kinds of rows, belongs in
+kernels/flash_attention/tiles.json. Prints tables and JSON.
 """
 
 import argparse
