@@ -1,4 +1,4 @@
-"""What `attention.py` measures: problems, calls of every implementation, their errors and their time."""
+"""The problems of `attention.py`, calls of every implementation, their errors and their time."""
 
 import functools
 import hashlib
@@ -16,9 +16,9 @@ CHECKED = 512
 
 
 class Problem(NamedTuple):
-    """What is asked of all implementations."""
+    """One problem for all implementations."""
 
-    mean: int | None  # length of the documents; None: one causal document a row
+    mean: int | None  # length of the documents; None: one causal document per row
     head_dim: int
     heads: int
     kv_heads: int
@@ -26,12 +26,12 @@ class Problem(NamedTuple):
     batch: int
 
     def names(self) -> tuple[str, int, str, int]:
-        """What the table calls it: row, head, heads and length."""
+        """Returns the problem's columns of the table: row, head, heads and length."""
         row = "causal" if self.mean is None else f"packed {self.mean}"
         return row, self.head_dim, f"{self.heads}/{self.kv_heads}", self.length
 
     def segment_ids(self) -> np.ndarray:
-        """int32 [B T]; the same for all implementations and runs."""
+        """Returns int32 [B T], the same for all implementations and runs."""
         rng = np.random.default_rng(0)
         if self.mean is None:
             return np.ones((self.batch, self.length), np.int32)
@@ -39,15 +39,15 @@ class Problem(NamedTuple):
         positions = np.arange(self.length)
         return np.stack([1 + np.searchsorted(row, positions, side="right") for row in ends]).astype(np.int32)
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019  all calls of a problem get the same, whose drawing takes seconds
+    @functools.lru_cache(maxsize=2)  # noqa: B019  all calls of a problem share them, because drawing takes seconds
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """q, k, v and the gradient of the output, float32."""
+        """Returns q, k, v and the gradient of the output, float32."""
         rng = np.random.default_rng(1)
         heads = (self.heads, self.kv_heads, self.kv_heads, self.heads)
         return tuple(rng.standard_normal((self.batch, self.length, n, self.head_dim), np.float32) for n in heads)
 
     def flop(self) -> float:
-        """Of the forward pass."""
+        """Counts the FLOP of the forward pass."""
         ids = self.segment_ids()
         first = np.stack([np.searchsorted(row, row) for row in ids])  # where each position's document begins
         pairs = (np.arange(self.length) - first + 1).sum()
@@ -55,23 +55,23 @@ class Problem(NamedTuple):
 
 
 def tiles_digest() -> str:
-    """Of the table of tiles: a measurement with another table is another one."""
+    """Returns the digest of the table of tiles: measurements with another table do not count."""
     from mindllm_jax.kernels.flash_attention.tiles import PATH
 
     return hashlib.sha256(PATH.read_bytes()).hexdigest()[:12]
 
 
 class Call(NamedTuple):
-    """An implementation with a problem."""
+    """A call of an implementation with a problem."""
 
-    forward: Callable[[], Any]  # these two return at once
+    forward: Callable[[], Any]  # asynchronous, as `both`
     both: Callable[[], Any]
-    wait: Callable[[Any], Any]  # for what they returned
+    wait: Callable[[Any], Any]  # blocks until their result is ready
     results: Callable[[], list[np.ndarray]]  # output and the gradients of q, k and v, float32
 
 
 def with_jax(name: str, problem: Problem) -> Call:
-    """An implementation of `flash_attention`."""
+    """Returns a call of an implementation of `flash_attention`."""
     import jax
     import jax.numpy as jnp
 
@@ -98,11 +98,11 @@ def with_jax(name: str, problem: Problem) -> Call:
 
 
 def with_torch(problem: Problem) -> Call:
-    """PyTorch's attention, on its GPU where it has one."""
+    """Returns a call of PyTorch's attention, on a GPU if it has one."""
     import torch
 
     if problem.mean is not None:
-        raise ValueError("scaled_dot_product_attention knows no documents, only a dense mask")
+        raise ValueError("scaled_dot_product_attention has no documents, only a dense mask")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tensors = [torch.from_numpy(x).to(device, torch.bfloat16).transpose(1, 2) for x in problem.arrays()]
     q, k, v = (x.contiguous().requires_grad_() for x in tensors[:3])
@@ -126,7 +126,7 @@ def with_torch(problem: Problem) -> Call:
 
 @functools.lru_cache(maxsize=1)
 def truth(problem: Problem) -> list[np.ndarray]:
-    """What `Call.results` has to be at the last queries and keys of the first row; these queries alone see the keys."""
+    """Computes `Call.results` in float32 at the last queries of the first row and at the keys that only these see."""
     import jax
     import jax.numpy as jnp
 
@@ -151,31 +151,31 @@ def truth(problem: Problem) -> list[np.ndarray]:
 
 
 def errors(results: list[np.ndarray], expected: list[np.ndarray]) -> list[float]:
-    """Relative Frobenius errors of output and gradients at what `truth` gives."""
+    """Returns the relative Frobenius errors of output and gradients against `truth`."""
     pairs = ((x[:1, -y.shape[1] :], y) for x, y in zip(results, expected, strict=True))
     return [float(np.linalg.norm(x - y) / np.linalg.norm(y)) for x, y in pairs]
 
 
 def seconds(call: Callable[[], Any], wait: Callable[[Any], Any], *, sample: float = 0.05) -> float:
-    """Time of a call: the median of five samples, each of as many calls one after another as take about `sample`.
+    """Returns the time of a call: the median of five samples, each of consecutive calls that take about `sample`.
 
-    An accelerator works them off without waiting for the host.
+    An accelerator runs them without waiting for the host.
     """
 
-    def taken(count: int) -> float:
+    def measure(count: int) -> float:
         start = time.perf_counter()
         for _ in range(count - 1):
             call()
         wait(call())
         return (time.perf_counter() - start) / count
 
-    taken(1)  # compiles
-    count = min(100, math.ceil(sample / taken(1)))
-    return statistics.median(taken(count) for _ in range(5))
+    measure(1)  # compiles
+    count = min(100, math.ceil(sample / measure(1)))
+    return statistics.median(measure(count) for _ in range(5))
 
 
 def matrix_product_rate(dtype: Any = "bfloat16") -> float:
-    """FLOP/s of a square matrix product of random numbers: of ones a GPU, which then needs less power, is faster."""
+    """Measures the FLOP/s of a square matrix product of random numbers: with ones a GPU would be faster."""
     import jax
 
     size = 512 if jax.default_backend() == "cpu" else 8192

@@ -1,4 +1,4 @@
-"""The search for tiles behind `python benchmarks/attention.py --tune`: measured, and written into the table."""
+"""Searches the fastest tiles for `python benchmarks/attention.py --tune`, and writes them to the table."""
 
 import json
 import sys
@@ -20,8 +20,8 @@ from mindllm_jax.reporting.tables import Table
 
 
 def _triton(own: str) -> list[tuple[int, int, int, int]]:
-    """(queries, keys, warps, stages) of a kernel of which each block has one tile of its `own` side and walks along the
-    other: few of its own are too little work, eight warps have too little in a small tile, four too much in a large."""
+    """Lists (queries, keys, warps, stages) for a kernel whose blocks have one tile of their `own` side and loop over
+    the other: small tiles of their own have too little work, eight warps need a large tile, and four a small one."""
     found = []
     for mine, other, warps, stages in product((64, 128), (32, 64, 128), (4, 8), (2, 3)):
         if (warps == 4 or mine * other >= 64 * 64) and (warps == 8 or mine * other < 128 * 128):
@@ -29,7 +29,7 @@ def _triton(own: str) -> list[tuple[int, int, int, int]]:
     return found
 
 
-# Of each kernel: (queries, keys), and for Triton (warps, stages).
+# By kernel: (queries, keys), and for Triton (warps, stages).
 PALLAS = [(q, k, None, None) for q, k in product((256, 512, 1024), repeat=2)]
 KERNELS = {
     "gpu": {
@@ -38,21 +38,21 @@ KERNELS = {
         "backward_keys": _triton("keys"),
     },
     "tpu": {"forward": PALLAS, "backward": PALLAS},
-    "cpu": {"forward": PALLAS[:2]},  # no kernel there reads the table: to try the search itself
+    "cpu": {"forward": PALLAS[:2]},  # no kernel reads the table on a CPU: to test the search itself
 }
 MEAN = 1024
-"""Documents of packed rows; they count as much as causal ones."""
+"""Mean length of the documents of packed rows, which count as much as causal ones."""
 
 
 def replaced(rows: Iterable[Row], new: Row) -> tuple[Row, ...]:
-    """The table with a line more, or another in the place of the one for the same calls."""
+    """Returns the table with this row, in place of the one for the same calls."""
     kept = [row for row in rows if row[:4] != new[:4]]
     chips = list(dict.fromkeys([row.chip for row in kept] + [new.chip]))
     return tuple(sorted([*kept, new], key=lambda row: chips.index(row.chip)))
 
 
 def as_text(rows: Iterable[Row]) -> str:
-    """The table as its file has it."""
+    """Returns the table in the format of its file."""
     return "[\n" + ",\n".join(f"  {json.dumps(row._asdict())}" for row in rows) + "\n]\n"
 
 
@@ -98,7 +98,7 @@ def tune(
     path: Path | None,
     kept: Kept,
 ) -> None:
-    """Searches on the chip that is here, for the sum of the times of causal and of packed rows; prints its lines.
+    """Searches on this machine's chip for the least sum of the times of causal and of packed rows; prints its rows.
 
     path: of the table, the library's by default; where there is no such file it begins as that.
     """
@@ -114,7 +114,7 @@ def tune(
                 try:
                     call = with_jax(OURS[platform], problem)
                     taken += seconds(call.forward if row.kernel == "forward" else call.both, call.wait, sample=0.02)
-                except Exception as failure:  # too much shared memory or VMEM: the compiler's own kinds
+                except Exception as failure:  # too much shared memory or VMEM: compilers have their own exceptions
                     print(f"{row[:8]}: {failure!r:.100}", file=sys.stderr)
                     return None
         return taken
@@ -123,7 +123,7 @@ def tune(
         found = kept.measure(tuple(row[:8]), lambda: {"seconds": trial(table, row)})
         if found is None:
             raise TimeUp
-        return found.get("seconds")  # none where it ended the process
+        return found.get("seconds")  # None where it ended the process
 
     path = path or tiles.PATH
     if not path.exists():

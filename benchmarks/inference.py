@@ -1,10 +1,10 @@
-"""Generation and evaluation of a run: tokens a second.
+"""Measures tokens/s of generation and evaluation of a run.
 
 python benchmarks/inference.py --run RUN --store STORE [--batches 1,16,64] [--tokens 128]
 
-Generation is greedy, with a key-value cache, of --tokens new tokens after prompts as long taken from held-out text; no
-row ends early. Evaluation is the bits per byte of held-out text, every source once. Compilation is left out of both: a
-first call does not count. Prints a table and JSON.
+Generation is greedy, with a key-value cache: --tokens new tokens after prompts of that length from held-out text; no
+row ends early. Evaluation is the bits per byte of held-out text, every source once. Both exclude compilation: the first
+call does not count. Prints a table and JSON.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 
-def taken(call: Callable[[], Any]) -> float:
-    """Seconds of the second call."""
+def time_second_call(call: Callable[[], Any]) -> float:
+    """Returns the seconds of the second call."""
     call()
     start = time.perf_counter()
     call()
@@ -28,7 +28,7 @@ def taken(call: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--store", required=True)
@@ -58,7 +58,7 @@ def main() -> None:
         def answer(prompts: list[np.ndarray] = prompts, batch: int = batch) -> None:
             generate(loaded.decoder, loaded.tokenizer, prompts, sampling, stop_ids=(), batch_size=batch)
 
-        seconds = taken(answer)
+        seconds = time_second_call(answer)
         rows.append((f"generate, batch {batch}", batch * count / seconds, 1e3 * seconds / count))
 
     def evaluate() -> None:
@@ -66,10 +66,10 @@ def main() -> None:
             split_bits(loaded.decoder, store, source, length)
 
     tokens = sum(store.split(source, "held_out").tokens for source in sources)
-    rows.append(("evaluate, bits per byte", tokens / taken(evaluate), None))
+    rows.append(("evaluate, bits per byte", tokens / time_second_call(evaluate), None))
     caption = f"{jax.local_devices()[0].device_kind}; {arguments.run.name}, {loaded.model.layers} layers of"
     caption += f" {loaded.model.width}; {count} new tokens after {count}, {tokens:,} held-out tokens"
-    columns = ("what", "tokens/s", "ms a step")
+    columns = ("what", "tokens/s", "ms/step")
     print(Table(columns, rows, caption).markdown())
     print(json.dumps({"lines": [dict(zip(columns, row, strict=True)) for row in rows]}))
 

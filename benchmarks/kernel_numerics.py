@@ -1,12 +1,12 @@
-"""Errors of the kernels on this machine's GPU against float64: the tests of kernels, run there, in one table.
+"""Runs the numerical tests of the kernels on this machine's GPU: errors against float64, in one table.
 
 python benchmarks/kernel_numerics.py [--lines FILE] [--limit SECONDS] [--here]
 
 Triton's kernels, portable XLA, cuDNN and the loss head, forward and backward, in float32 and bfloat16, under all masks;
-each is run twice and has to give the same bits. The bound is that of tests/numerics.py: twice the error of the plain
+each runs twice and must give the same bits. The bound is that of tests/numerics.py: twice the error of the plain
 formula in the same dtype on the same machine, with a floor. --here runs a few of the tests on the CPU, Triton's in its
-interpreter. Needs pytest and hypothesis. With --lines a group of tests that has run is not run again. Prints a table
-and JSON; the status is 1 where a test failed.
+interpreter. Needs pytest and hypothesis. Groups of tests in the file of --lines do not run again. Prints a table and
+JSON; the status is 1 if a test failed.
 """
 
 import argparse
@@ -35,11 +35,11 @@ HERE = {
     "XLA and loss head": (f"{XLA}[decode-bfloat16]", LOSS_HEAD),
 }
 PROCESSES = 4
-"""Most of the time goes into compiling for the GPU, which one process does on one core."""
+"""Test processes: most of the time is compilation for the GPU, which uses one core per process."""
 
 
 def outcome(case: ElementTree.Element) -> tuple[str, str]:
-    """Whether a test passed, failed or was skipped, and why."""
+    """Returns whether a test passed, failed or was skipped, and the reason."""
     for kind in ("failure", "error", "skipped"):
         if (found := case.find(kind)) is not None:
             message = found.get("message") or found.text or ""
@@ -48,7 +48,7 @@ def outcome(case: ElementTree.Element) -> tuple[str, str]:
 
 
 def told(case: ElementTree.Element) -> dict[str, Any]:
-    """One test: its name, outcome, and the worst error it recorded by implementation."""
+    """Returns a test's name, outcome, and worst error by implementation."""
     verdict, why = outcome(case)
     recorded = {p.get("name"): p.get("value") or "" for p in case.iter("property")}
     errors = json.loads(recorded.get("errors", "{}"))
@@ -57,7 +57,7 @@ def told(case: ElementTree.Element) -> dict[str, Any]:
 
 
 def run(tests: tuple[str, ...], here: bool, seconds: float) -> list[dict[str, Any]]:
-    """Runs tests and returns what each found. Raises TimeUp after so many seconds, RuntimeError where none ran."""
+    """Runs tests and returns their results. Raises TimeUp after `limit` seconds, RuntimeError if none ran."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-o", "junit_family=xunit1"]  # has properties
     if not here and importlib.util.find_spec("xdist"):
         command += ["--numprocesses", str(PROCESSES)]
@@ -77,9 +77,9 @@ def run(tests: tuple[str, ...], here: bool, seconds: float) -> list[dict[str, An
 
 
 def main() -> None:
-    """Runs the tests and prints what they found."""
+    """Runs the tests and prints their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lines", type=Path, help="a file that keeps what was found, to resume from")
+    parser.add_argument("--lines", type=Path, help="a file of results, to resume from")
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds")
     parser.add_argument("--here", action="store_true", help="a few of them, on the CPU")
     arguments = parser.parse_args()

@@ -1,15 +1,15 @@
-"""The loss head beside the naive loss, which holds all logits: temporary memory, and time of loss with gradients.
+"""Compares the loss head with the naive loss, which holds all logits: temporary memory and time with gradients.
 
 python benchmarks/loss_head.py [--vocabs 32768,125952] [--chunks default,1024,512] [--tokens N] [--width D]
     [--topology v5e:2x2] [--markdown FILE]
 
-Both take hidden states and the float32 head; naive are whole logits and optax's cross-entropy. Temporary memory is the
-compiler's figure for the program of loss and gradients: beyond inputs, outputs and gradients.
+Both take hidden states and the float32 head; the naive loss is optax's cross-entropy of all logits. Temporary memory is
+the compiler's figure for the program of loss and gradients, without inputs, outputs and gradients.
 
 Measured on the machine's accelerator in bfloat16 with 8 x 2,048 tokens of width 2,048; on a CPU in float32 with 512
-tokens of width 256. Calls alternate, so that other work on the machine disturbs all alike. With --topology programs are
-also compiled at the accelerator's size for a TPU that is described and not there: memory as the TPU would need it, and
-no time (the compiler's own estimate of it is no guide: it can be negative). Prints tables and JSON.
+tokens of width 256. Calls alternate, so that other work on the machine affects all alike. --topology also compiles the
+programs at the accelerator's size for a TPU topology: memory, and no time (the compiler's estimate of that is useless:
+it can be negative). Prints tables and JSON.
 """
 
 import argparse
@@ -28,23 +28,23 @@ import jax.numpy as jnp
 import optax
 
 from mindllm_jax.files import write_text
-from mindllm_jax.hardware.topologies import described_tpus, one_device_mesh
+from mindllm_jax.hardware.topologies import one_device_mesh, tpu_topology
 from mindllm_jax.kernels.linear_cross_entropy import linear_cross_entropy
 from mindllm_jax.reporting.tables import Table
 
 LONGEST = 2048
-"""Tokens in a row."""
+"""Tokens per row."""
 
 
 class Size(NamedTuple):
-    """Tokens, width and the dtype of the products."""
+    """The number of tokens, the width and the dtype of the products."""
 
     tokens: int
     width: int
     dtype: Any
 
     def rows(self) -> tuple[int, int]:
-        """Batch and length."""
+        """Returns batch and length."""
         length = min(LONGEST, self.tokens)
         return self.tokens // length, length
 
@@ -54,13 +54,13 @@ ON_CPU = Size(512, 256, jnp.float32)
 
 
 def naive(hidden: jax.Array, head: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
-    """The loss with all logits at a time."""
+    """Computes the loss with all logits at a time."""
     logits = jnp.einsum("btd,dv->btv", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
     return (optax.softmax_cross_entropy_with_integer_labels(logits, targets) * weights).sum()
 
 
 def losses(chunks: list[str]) -> Iterator[tuple[str, Callable[..., jax.Array]]]:
-    """Names and functions: the naive loss first, then ours with each chunk."""
+    """Yields names and functions: the naive loss first, then ours with each chunk."""
     yield "naive", naive
     for chunk in chunks:
         size = None if chunk == "default" else int(chunk)
@@ -68,7 +68,7 @@ def losses(chunks: list[str]) -> Iterator[tuple[str, Callable[..., jax.Array]]]:
 
 
 def program(loss: Callable[..., jax.Array], vocab: int, size: Size, mesh: jax.sharding.Mesh | None = None) -> Any:
-    """Loss and gradients, compiled; for the mesh's device or for this machine's."""
+    """Compiles loss and gradients for the mesh's device, or this machine's."""
     tokens = size.rows()
     shapes = [
         ((*tokens, size.width), size.dtype),
@@ -84,7 +84,7 @@ def program(loss: Callable[..., jax.Array], vocab: int, size: Size, mesh: jax.sh
 
 
 def seconds(programs: dict[str, Any], vocab: int, size: Size) -> dict[str, float]:
-    """Median time of a call of each, of five rounds after one that does not count."""
+    """Returns the median time of a call of each, over five rounds after a warm-up."""
     keys = jax.random.split(jax.random.key(0), 3)
     hidden = jax.random.normal(keys[0], (*size.rows(), size.width), size.dtype)
     head = jax.random.normal(keys[1], (size.width, vocab)) / size.width**0.5
@@ -100,13 +100,13 @@ def seconds(programs: dict[str, Any], vocab: int, size: Size) -> dict[str, float
 
 
 def main() -> None:
-    """Compiles, measures and prints."""
+    """Compiles, measures and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocabs", default="32768,125952")
     parser.add_argument("--chunks", default="default,1024,512")
-    parser.add_argument("--tokens", type=int, help="instead of the size's own")
-    parser.add_argument("--width", type=int, help="instead of the size's own")
-    parser.add_argument("--topology", help="of a TPU to compile for, as v5e:2x2")
+    parser.add_argument("--tokens", type=int, help="instead of the default")
+    parser.add_argument("--width", type=int, help="instead of the default")
+    parser.add_argument("--topology", help="TPU to compile for, as v5e:2x2")
     parser.add_argument("--markdown", type=Path, help="a file for the tables")
     arguments = parser.parse_args()
     vocabs, chunks = list(map(int, arguments.vocabs.split(","))), arguments.chunks.split(",")
@@ -116,11 +116,11 @@ def main() -> None:
 
     columns = ("vocabulary", "loss", "temporary GiB", "of naive", "ms", "of naive's time")
     command = shlex.join(["python", "benchmarks/loss_head.py", *sys.argv[1:]])
-    text = f"# The loss head\n\nRebuilt by `{command}`, which says what the columns mean; jax {jax.__version__}.\n\n"
+    text = f"# The loss head\n\nGenerated by `{command}`, whose --help explains the columns; jax {jax.__version__}.\n\n"
     found: list[dict[str, Any]] = []
     meshes: dict[str, jax.sharding.Mesh | None] = {jax.local_devices()[0].device_kind: None}
     if arguments.topology:
-        meshes[arguments.topology] = one_device_mesh(described_tpus(arguments.topology))
+        meshes[arguments.topology] = one_device_mesh(tpu_topology(arguments.topology))
     for device, mesh in meshes.items():
         size = sized(ON_CPU if mesh is None and jax.default_backend() == "cpu" else ON_ACCELERATOR)
         how = "measured" if mesh is None else "compiled and not run"

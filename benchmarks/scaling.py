@@ -1,17 +1,17 @@
-"""MFU of the 1.3B and 3.1B presets on a GPU, beside transformers with PyTorch on the same shapes in one run.
+"""Measures the MFU of the 1.3B and 3.1B presets on a GPU, and of transformers with PyTorch, in one run.
 
 python benchmarks/scaling.py [--presets mindllm_1b3,mindllm_3b] [--rows 16] [--attention triton,xla] [--seconds 15]
     [--lines FILE] [--limit SECONDS] [--markdown FILE] [--here]
 
-Each measurement is a process of its own on the first GPU; with --lines what stands in that file is not measured again.
-Ours takes the micro-batches and the rematerialisation that the planner's arithmetic ranks first, or, where the GPU runs
-out of memory, the next that needs a tenth less; beside the step's time stands the one that the planner expects. The
-peer is LlamaForCausalLM with torch.compile, causal sdpa attention and fused AdamW under bfloat16 autocast, with the
-fewest micro-batches that fit.
+Each measurement runs in its own process on the first GPU; lines in the file of --lines are not measured again. Ours
+uses the micro-batches and the rematerialisation that the planner ranks first by arithmetic, or, where the GPU runs out
+of memory, the next that needs a tenth less; the table has the planner's expected step time too. The peer is
+LlamaForCausalLM with torch.compile, causal sdpa attention and fused AdamW under bfloat16 autocast, with the fewest
+micro-batches that fit.
 
-MFU is tokens a second times FLOPs a token (the formula is printed) over the dense bfloat16 peak of the GPU; beside it
-stands the share of what a bfloat16 product of 8,192 x 8,192 matrices reaches. Without a GPU it says so and ends; --here
-measures a small model on this machine, planned as for an H100, to try the benchmark itself. Prints a table and JSON.
+MFU is tokens/s times FLOPs/token (the formula is printed) over the dense bfloat16 peak of the GPU; another column
+is the share of the rate of a bfloat16 product of 8,192 x 8,192 matrices. Without a GPU nothing is measured; --here
+measures a small model on this machine, planned as for an H100, to test the benchmark itself. Prints a table and JSON.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-class Way(NamedTuple):
-    """How a step is run, with the memory and the seconds that the planner expects of ours."""
+class Configuration(NamedTuple):
+    """A configuration of a step, with the memory and the seconds that the planner expects for ours."""
 
     grad_accum_steps: int  # micro-batches
     remat: str
@@ -56,7 +56,7 @@ class Way(NamedTuple):
 
 
 def model_of(preset: str, attention: str | None, remat: str, *, small: bool) -> Model:
-    """A preset's shape, or a small one, in bfloat16."""
+    """Returns a preset's shape, or a small one, in bfloat16."""
     from mindllm_jax import configuration
     from mindllm_jax.training.pretrain import Pretrain
 
@@ -66,33 +66,33 @@ def model_of(preset: str, attention: str | None, remat: str, *, small: bool) -> 
     return dataclasses.replace(model, **SMALL, max_seq_len=256) if small else model
 
 
-def planned(model: Model, rows: int, kind: str, chip: Chip) -> list[Way]:
-    """The ways that fit into one such device by the planner's arithmetic, the fastest first."""
+def planned(model: Model, rows: int, kind: str, chip: Chip) -> list[Configuration]:
+    """Returns the configurations that fit into one such device by the planner's arithmetic, fastest first."""
     from mindllm_jax.hardware.peak_rates import USABLE
-    from mindllm_jax.hardware.topologies import DescribedGpu
+    from mindllm_jax.hardware.topologies import TopologyGpu
     from mindllm_jax.planning.candidates import candidates
     from mindllm_jax.planning.roofline import REACHED
     from mindllm_jax.training.run_spec import Loop
 
-    found = candidates(model, Loop(global_batch_size=rows), model.max_seq_len, [DescribedGpu(0, kind)], chip)
+    ranked = candidates(model, Loop(global_batch_size=rows), model.max_seq_len, [TopologyGpu(0, kind)], chip)
     return [
-        Way(candidate.grad_accum_steps, candidate.remat, needed, candidate.time.total / REACHED["gpu"])
-        for candidate in found
+        Configuration(candidate.grad_accum_steps, candidate.remat, needed, candidate.time.total / REACHED["gpu"])
+        for candidate in ranked
         if (needed := sum(candidate.memory.values())) <= USABLE * chip.memory
     ]
 
 
-def sparing(ways: list[Way]) -> Iterator[Way]:
-    """The first way, and then always the next that needs a tenth less memory."""
+def sparing(choices: list[Configuration]) -> Iterator[Configuration]:
+    """Yields the first configuration, and then the next that needs a tenth less memory than the last."""
     room = math.inf
-    for way in ways:
-        if way.bytes <= room:
-            yield way
-            room = 0.9 * way.bytes
+    for choice in choices:
+        if choice.bytes <= room:
+            yield choice
+            room = 0.9 * choice.bytes
 
 
 def measure(side: str, model: Model, rows: int, grad_accum_steps: int, seconds: float) -> dict[str, Any]:
-    """Median seconds of a step, of which the first two are left out, the peak of memory, and the machine's product."""
+    """Measures the median seconds of a step after the first two, the peak memory, and the rate of a matrix product."""
     if side == "peer":
         import torch
 
@@ -108,7 +108,7 @@ def measure(side: str, model: Model, rows: int, grad_accum_steps: int, seconds: 
 
 
 def child(words: list[str], limit: float) -> dict[str, Any]:
-    """`measure` in a process of its own, or why it failed. Raises TimeUp after `limit` seconds."""
+    """Runs `measure` in its own process; returns the reason if it fails. Raises TimeUp after `limit` seconds."""
     environment = os.environ | {
         "XLA_PYTHON_CLIENT_PREALLOCATE": "true",
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",
@@ -132,25 +132,27 @@ def _lacks_memory(text: str) -> bool:
     return "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
 
 
-def first_that_fits(side: str, preset: str, attention: str, ways: list[Way], common: list[str], kept: Kept) -> Any:
-    """The first of the ways that has the memory, with what was measured of it; None where the time is up."""
-    result: dict[str, Any] = {"failed": "no way has the memory by the planner's arithmetic"}
-    for way in ways[:TRIES]:
-        words = [side, preset, attention, way.remat, str(way.grad_accum_steps), *common]
+def first_that_fits(
+    side: str, preset: str, attention: str, choices: list[Configuration], common: list[str], kept: Kept
+) -> Any:
+    """Measures the first configuration that fits in memory; returns None when the time is up."""
+    result: dict[str, Any] = {"failed": "no configuration fits by the planner's arithmetic"}
+    for choice in choices[:TRIES]:
+        words = [side, preset, attention, choice.remat, str(choice.grad_accum_steps), *common]
         found = kept.measure((*words, tiles_digest()), lambda words=words: child(words, kept.left()))
         if found is None:
             return None
-        result = {"way": way, **found}
+        result = {"choice": choice, **found}
         if not found.get("memory"):
             break
     return result
 
 
 def row_of(name: str, model: Model, rows: int, found: dict[str, Any], product: float | None, known: Chip | None) -> Any:
-    """A row of the table without the preset: what was measured, and its shares of what the machine can do."""
+    """Returns a row of the table without the preset: the measurements, and their shares of the machine's rates."""
     from mindllm_jax.training.cost import flops_per_token
 
-    way: Way | None = found.get("way")
+    choice: Configuration | None = found.get("choice")
     taken, peak = found.get("seconds"), found.get("peak")
     rate = rows * model.max_seq_len / taken if taken else None
     flops = rate * flops_per_token(model, model.max_seq_len) if rate else None
@@ -158,8 +160,8 @@ def row_of(name: str, model: Model, rows: int, found: dict[str, Any], product: f
     share = 100 * flops / product if flops and product else None
     gib = peak / 2**30 if peak else None
     failed = found.get("failed", "")
-    how = (way.grad_accum_steps, way.remat) if way else (None, None)
-    expected = way.expected if way and name.startswith("ours") else None
+    how = (choice.grad_accum_steps, choice.remat) if choice else (None, None)
+    expected = choice.expected if choice and name.startswith("ours") else None
     return name, *how, rate, mfu, share, taken, expected, gib, failed
 
 
@@ -170,7 +172,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--attention", default="triton,xla")
     parser.add_argument("--seconds", type=float, default=15)
-    parser.add_argument("--lines", type=Path, help="a file that keeps what was measured, to resume from")
+    parser.add_argument("--lines", type=Path, help="a file of measurements, to resume from")
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds")
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--here", action="store_true")
@@ -182,7 +184,7 @@ def main() -> None:
         print(json.dumps(measure(side, model, int(count), int(grad_accum_steps), float(seconds))))
         return
 
-    # This process asks for names alone; what is measured gets the memory. Ours and the peer have the first GPU.
+    # This process needs the device's name alone and leaves it the memory. Ours and the peer use the first GPU.
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     import jax
@@ -194,23 +196,23 @@ def main() -> None:
 
     on_gpu = jax.default_backend() == "gpu"
     if not on_gpu and not arguments.here:
-        print("not run: there is no GPU here (--here tries the benchmark on this machine with a small model)")
+        print("not run: JAX finds no GPU (--here tests the benchmark on this machine with a small model)")
         return
     kept = Kept(arguments.lines, arguments.limit)
     kind, count = jax.devices()[0].device_kind, arguments.rows
     known = chip(kind)
     common = ["whole" if on_gpu else "small", str(count), str(arguments.seconds)]
     rows: list[tuple[Cell, ...]] = []
-    product = None  # of the machine, as the last of ours measured it
+    product = None  # its rate, as last measured
     for preset, attention in itertools.product(arguments.presets.split(","), (*arguments.attention.split(","), "none")):
         model = model_of(preset, None, "none", small=not on_gpu)
-        ways = planned(model, count, *((kind, known) if known else (PLANNED_FOR, CHIPS[PLANNED_FOR])))
-        if attention == "none":  # the peer keeps all that its backward pass needs
+        choices = planned(model, count, *((kind, known) if known else (PLANNED_FOR, CHIPS[PLANNED_FOR])))
+        if attention == "none":  # the peer does not rematerialise
             side, name = "peer", "transformers, torch.compile"
-            ways = sorted(way for way in ways if way.remat == "none")
+            choices = sorted(choice for choice in choices if choice.remat == "none")
         else:
-            side, name, ways = "ours", f"ours, {attention}", list(sparing(ways))
-        found = first_that_fits(side, preset, attention, ways, common, kept)
+            side, name, choices = "ours", f"ours, {attention}", list(sparing(choices))
+        found = first_that_fits(side, preset, attention, choices, common, kept)
         if found is None:
             continue
         product = found.get("product", product)

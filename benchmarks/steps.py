@@ -1,4 +1,4 @@
-"""One training step of this project, and one of transformers with PyTorch, on the same shapes."""
+"""A training step of this project, and one of transformers with PyTorch, on the same shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def ours(model: Model, rows: int, grad_accum_steps: int = 1) -> Callable[[], Any]:
-    """A step over all devices, parameters split over them; it returns when it is done."""
+    """Returns a step over all devices with parameters split over them; it blocks until it is done."""
     import jax
     import numpy as np
 
@@ -29,9 +29,9 @@ def ours(model: Model, rows: int, grad_accum_steps: int = 1) -> Callable[[], Any
     compiled = make_step(abstract, optimizer, grad_accum_steps=grad_accum_steps)
     shape = (rows, model.max_seq_len)
     tokens = np.random.default_rng(0).integers(0, model.vocab_size, (rows, model.max_seq_len + 1), dtype=np.int32)
-    whole = np.ones(shape, np.int32)
+    segment_ids = np.ones(shape, np.int32)
     positions = np.broadcast_to(np.arange(model.max_seq_len, dtype=np.int32), shape)
-    batch = Batch(tokens[:, :-1], tokens[:, 1:], whole.astype(np.float32), whole, positions)
+    batch = Batch(tokens[:, :-1], tokens[:, 1:], segment_ids.astype(np.float32), segment_ids, positions)
     batch = jax.device_put(batch, abstract.sharding.named("batch", "length"))
 
     def step() -> None:
@@ -44,7 +44,7 @@ def ours(model: Model, rows: int, grad_accum_steps: int = 1) -> Callable[[], Any
 def peer(
     model: Model, rows: int, *, device: str, grad_accum_steps: int = 1, compiled: bool = False
 ) -> Callable[[], Any]:
-    """LlamaForCausalLM of the same shape with sdpa attention and fused AdamW; bfloat16 is autocast.
+    """Returns a step of LlamaForCausalLM of the same shape with sdpa attention and fused AdamW; bfloat16 is autocast.
 
     grad_accum_steps: micro-batches of a step. compiled: through torch.compile.
     """
@@ -52,8 +52,8 @@ def peer(
     from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    # Under the name "sdpa" a compiled model gets a dense mask, with which PyTorch takes no flash attention. For a name
-    # that transformers does not know it makes none, and the same function is told that attention is causal.
+    # Under the name "sdpa" a compiled model gets a dense mask, which excludes PyTorch's flash attention. For an unknown
+    # name transformers builds no mask, and calls the same function with is_causal.
     AttentionInterface.register("sdpa_causal", sdpa_attention_forward)
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -90,7 +90,7 @@ def peer(
 
 
 def median_seconds(step: Callable[[], Any], seconds: float, warm: int = 1) -> float:
-    """Of the steps that fit into so many seconds, at least one, after `warm` others."""
+    """Returns the median time of the steps that fit into this many seconds, at least one, after `warm` others."""
     for _ in range(warm):
         step()
     # At least one: a step of the peer in bfloat16 takes minutes on a processor without bfloat16 products.

@@ -1,10 +1,10 @@
-"""Training steps: tokens a second and peak memory beside transformers with PyTorch, on the same shapes in the same run.
+"""Measures tokens/s and peak memory of training steps, and of transformers with PyTorch, in the same run.
 
 python benchmarks/train_step.py [--shapes small,medium,wide] [--dtypes float32,bfloat16] [--seconds 20] [--rounds 2]
 
-Each measurement is a process of its own, so that its peak memory is its own; rounds alternate. The peer is
-LlamaForCausalLM with sdpa attention and fused AdamW; bfloat16 is autocast there and `Model.compute_dtype` here. Peak
-memory is that of the whole process, compiler and libraries included. Prints a table and JSON.
+Each measurement runs in its own process, for its peak memory; rounds alternate. The peer is LlamaForCausalLM of that
+shape with sdpa attention and fused AdamW; bfloat16 is autocast for it and `Model.compute_dtype` for ours. Peak memory
+is that of the process, compiler and libraries included. Prints a table and JSON.
 """
 
 import argparse
@@ -23,7 +23,7 @@ BATCH, LENGTH = 8, 512
 
 
 class Shape(NamedTuple):
-    """A model; heads of 64, F = 3 D."""
+    """The shape of a model with head dimension 64 and F = 3 D."""
 
     layers: int
     width: int
@@ -34,7 +34,7 @@ SHAPES = {"small": Shape(6, 256, 8192), "medium": Shape(8, 512, 16384), "wide": 
 
 
 def model_of(shape: Shape, dtype: str) -> Any:
-    """Our settings of a shape."""
+    """Returns our settings of a shape."""
     from mindllm_jax.model.config import Model
 
     return Model(
@@ -50,7 +50,7 @@ def model_of(shape: Shape, dtype: str) -> Any:
 
 
 def measure(side: str, shape: Shape, dtype: str, seconds: float) -> dict[str, float]:
-    """Median tokens a second of the steps after the first, and the peak memory of this process in GB."""
+    """Measures the median tokens/s of the steps after the first, and the peak memory of this process in GB."""
     model = model_of(shape, dtype)
     step = steps.ours(model, BATCH) if side == "ours" else steps.peer(model, BATCH, device="cpu")
     taken = steps.median_seconds(step, seconds)
@@ -59,7 +59,7 @@ def measure(side: str, shape: Shape, dtype: str, seconds: float) -> dict[str, fl
 
 
 def child(*words: str) -> dict[str, float]:
-    """`measure` in a process of its own."""
+    """Runs `measure` in its own process."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, __file__, "--child", *words]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

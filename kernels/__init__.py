@@ -1,1 +1,1 @@
-"""Attention and loss-head kernels: JAX and nothing else of this project. Import as `mindllm_jax.kernels`."""
+"""Attention and loss-head kernels, which need JAX alone. Import them as `mindllm_jax.kernels`."""

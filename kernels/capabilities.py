@@ -1,4 +1,4 @@
-"""Which implementation of a kernel takes a call: decided by tables, never by silently leaving something out."""
+"""Choice of a kernel's implementation by a table of capabilities; no argument is ever ignored silently."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What one implementation can do. A call that needs more is refused."""
+    """The calls that an implementation supports. Others raise."""
 
     platforms: frozenset[str] | None  # of jax.default_backend(); None: all
     dtypes: frozenset[str]
-    features: frozenset[str]  # names of the arguments that it honours
-    requires: tuple[str, str] | None = None  # a module beyond jax, and this project's extra that brings it
+    features: frozenset[str]  # names of the arguments that it supports
+    requires: tuple[str, str] | None = None  # a module beyond jax, and the extra that installs it
 
     def obstacles(self, *, platform: str, dtype: str, features: frozenset[str]) -> list[str]:
-        """Why a call cannot be taken; empty when it can."""
-        found = []
+        """Returns the reasons why a call is not supported; empty when it is."""
+        reasons = []
         if self.platforms is not None and platform not in self.platforms:
-            found.append(f"runs on {_names(self.platforms)}, not on {platform}")
+            reasons.append(f"runs on {_names(self.platforms)}, not on {platform}")
         if dtype not in self.dtypes:
-            found.append(f"takes {_names(self.dtypes)}, not {dtype}")
+            reasons.append(f"takes {_names(self.dtypes)}, not {dtype}")
         if missing := features - self.features:
-            found.append(f"does not support {_names(missing)}")
+            reasons.append(f"does not support {_names(missing)}")
         if self.requires is not None and importlib.util.find_spec(self.requires[0]) is None:
-            found.append("needs {}: pip install 'mindllm-jax[{}]'".format(*self.requires))
-        return found
+            reasons.append("needs {}: pip install 'mindllm-jax[{}]'".format(*self.requires))
+        return reasons
 
 
 def choose(
@@ -38,25 +38,25 @@ def choose(
     dtype: str,
     features: frozenset[str],
 ) -> str:
-    """The requested implementation, or else the table's first that takes the call.
+    """Returns the requested implementation, or else the table's first that supports the call.
 
-    Raises ValueError, naming what can do it, when the requested one is unknown or cannot; or saying for each one why
-    not, when none can.
+    Raises ValueError when the requested one is unknown or does not support the call, with those that do; and when none
+    does, with the reasons of each.
     """
     obstacles = {
         name: entry.obstacles(platform=platform, dtype=dtype, features=features) for name, entry in table.items()
     }
-    able = [name for name, found in obstacles.items() if not found]
+    able = [name for name, reasons in obstacles.items() if not reasons]
     if requested is not None:
         if requested not in table:
-            raise ValueError(f"implementation={requested!r} is unknown; there are {_names(table)}")
+            raise ValueError(f"implementation={requested!r} is unknown; known are {_names(table)}")
         if obstacles[requested]:
-            here = f"{_names(able)} can" if able else "none can"
-            raise ValueError(f"implementation={requested!r} {'; '.join(obstacles[requested])}. For this call {here}.")
+            others = f"{_names(able)} can" if able else "none can"
+            raise ValueError(f"implementation={requested!r} {'; '.join(obstacles[requested])}. For this call {others}.")
         return requested
     if not able:
-        reasons = ". ".join(f"{name} {'; '.join(found)}" for name, found in obstacles.items())
-        raise ValueError(f"no implementation takes this call. {reasons}.")
+        reasons = ". ".join(f"{name} {'; '.join(why)}" for name, why in obstacles.items())
+        raise ValueError(f"no implementation supports this call. {reasons}.")
     return able[0]
 
 

@@ -1,4 +1,4 @@
-"""Reading a PartitionSpec against the current mesh: under automatic sharding a callee is told, it cannot look."""
+"""Reads a PartitionSpec against the current mesh: under automatic sharding a callee cannot inspect its arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec
 
 
 def axes_of(spec: PartitionSpec, dimension: int) -> tuple[str, ...]:
-    """Mesh axes that split one dimension of an array; () for none."""
+    """Returns the mesh axes that split one dimension of an array; () for none."""
     entry = spec[dimension] if dimension < len(spec) else None
     if entry is None:
         return ()
@@ -17,7 +17,7 @@ def axes_of(spec: PartitionSpec, dimension: int) -> tuple[str, ...]:
 
 
 def shards(axes: tuple[str, ...]) -> int:
-    """Into how many parts these axes of the current mesh split a dimension.
+    """Returns the number of parts into which these axes of the current mesh split a dimension.
 
     Raises ValueError when no mesh is set or it has no such axis.
     """
@@ -31,6 +31,6 @@ def shards(axes: tuple[str, ...]) -> int:
 
 
 def check_divisible(argument: str, size: int, axes: tuple[str, ...]) -> None:
-    """Raises ValueError naming the dimension when the mesh cannot split it evenly."""
+    """Raises ValueError that names the dimension when the mesh does not divide it."""
     if size % shards(axes):
         raise ValueError(f"{argument} = {size} is not a multiple of the {shards(axes)} shards of partition axes {axes}")

@@ -1,4 +1,4 @@
-"""For which hardware a call is traced: that of the current mesh, which need not be the machine's own."""
+"""The hardware that a call is traced for: the current mesh's, which this machine need not have."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Target(NamedTuple):
 
 
 OTHER_NAMES = {"TPU v5e": "TPU v5 lite", "TPU v5p": "TPU v5", "TPU v6e": "TPU v6 lite"}
-"""Some runtimes name a chip as its documentation does; tables have it under the name that libtpu gives."""
+"""Names of chips in their documentation, which some runtimes use, and libtpu's names, which our tables use."""
 
 
 def known_name(device_kind: str) -> str:
-    """The name under which tables have a device that JAX names `device_kind`."""
+    """Returns the name of a device in our tables."""
     return OTHER_NAMES.get(device_kind, device_kind)
 
 
 def target() -> Target:
-    """The devices of the mesh that is set (also one of described devices, for compilation ahead of time), or else the
-    default device."""
+    """Returns the hardware of the current mesh, which may be a topology's for AOT compilation, or else of the default
+    device."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     if device is not None:
         return Target(device.platform or jax.default_backend(), known_name(device.device_kind))

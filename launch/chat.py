@@ -8,7 +8,7 @@ from mindllm_jax import configuration
 
 
 def main() -> None:
-    """Loads the run and answers, or says what it would load."""
+    """Loads the run and answers; a dry run prints the model that it would load."""
     arguments = configuration.command_line(__doc__)
 
     from pathlib import Path

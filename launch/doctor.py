@@ -1,4 +1,4 @@
-"""Says what is here: versions, devices, which kernels run and why the others do not, free disk and memory.
+"""Prints an environment report: versions, devices, kernels that run and obstacles of the others, disk and memory.
 
 python launch/doctor.py
 """
@@ -7,7 +7,7 @@ from mindllm_jax import configuration
 
 
 def main() -> None:
-    """Prints four tables."""
+    """Prints the four tables."""
     configuration.command_line(__doc__)
 
     import os
@@ -17,7 +17,7 @@ def main() -> None:
     import jax
     import rich
 
-    from mindllm_jax.hardware.peak_rates import chip, told_memory
+    from mindllm_jax.hardware.peak_rates import chip, runtime_memory
     from mindllm_jax.kernels import flash_attention, linear_cross_entropy
     from mindllm_jax.parallel.startup import check_platforms
     from mindllm_jax.reporting.tables import Cell, Table
@@ -30,21 +30,21 @@ def main() -> None:
     rows: list[tuple[Cell, ...]] = []
     for device in jax.devices():
         known = chip(device.device_kind)
-        memory = told_memory([device]) or (known and known.memory)
+        memory = runtime_memory([device]) or (known and known.memory)
         rows.append((str(device), device.device_kind, known and known.flops / 1e12, memory and memory / 2**30))
     rich.print(Table(("device", "kind", "dense bfloat16 TFLOP/s", "memory GiB"), rows).terminal())
 
     rows = []
     for kernel in (flash_attention, linear_cross_entropy):
         for name, entry in kernel.IMPLEMENTATIONS.items():
-            why = entry.capabilities.obstacles(
+            obstacles = entry.capabilities.obstacles(
                 platform=jax.default_backend(), dtype="bfloat16", features=frozenset[str]()
             )
-            rows.append((kernel.__name__.rpartition(".")[2], name, not why, "; ".join(why)))
-    rich.print(Table(("kernel", "implementation", "runs here", "why not"), rows).terminal())
+            rows.append((kernel.__name__.rpartition(".")[2], name, not obstacles, "; ".join(obstacles)))
+    rich.print(Table(("kernel", "implementation", "runs", "obstacles"), rows).terminal())
 
     disk = shutil.disk_usage(".")
-    rows = [("CPUs", os.cpu_count()), ("free disk here, GiB", disk.free / 2**30)]
+    rows = [("CPUs", os.cpu_count()), ("free disk in this folder, GiB", disk.free / 2**30)]
     if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
         rows.append(("free memory, GiB", os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30))
     rich.print(Table(("machine", ""), rows).terminal())

@@ -21,7 +21,7 @@ def main() -> None:
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.parallel.together import together
     from mindllm_jax.run_records import check_records, write_records
-    from mindllm_jax.training.fastest import decided
+    from mindllm_jax.training.compute_dtype import resolve_dtype
 
     config = configuration.load(Evaluate, arguments)
     start()
@@ -40,7 +40,7 @@ def main() -> None:
             write_text(workdir / "eval.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
     try:
-        evaluate(config, keep, decided)
+        evaluate(config, keep, resolve_dtype)
     finally:
         if leader and measured:
             Console().print(results_table(measured).terminal())

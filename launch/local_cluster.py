@@ -1,4 +1,4 @@
-"""Runs a command as several processes on this machine, as a cluster would; every process sees its own CPU devices.
+"""Runs a command as several processes on this machine, like a cluster; every process has its own CPU devices.
 
 python launch/local_cluster.py --processes 2 --devices 4 -- python launch/train.py --gin FILE --workdir DIR
 """
@@ -12,7 +12,7 @@ from mindllm_jax.parallel.local_processes import run_processes
 
 
 def main() -> int:
-    """Runs the processes; the status is that of the first that fails, 127 where the command cannot be run."""
+    """Runs the processes; exits with the status of the first that fails, or 127 if the command cannot be run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=2, metavar="P")
     parser.add_argument("--devices", type=int, default=1, metavar="D", help="CPU devices of each process")

@@ -1,22 +1,22 @@
-"""What a run needs on hardware that is not here: memory, the time of a step, and the settings to take.
+"""Estimates memory, step time and mesh of a run for a target topology, by AOT compilation.
 
 python launch/plan.py --gin configs/pretrain/mindllm_3b.gin --gin configs/hardware/tpu.gin --topology v5p:4x4x4
     --gin.Loop.global_batch_size=320 [--workdir runs/plan]
-Topologies: v4, v5e, v5p, v6e or tpu7x with the shape of a slice (v5e:16x16); a100, h100 or h200 with nodes x GPUs
-(h100:8x8).
+Topologies: v4, v5e, v5p, v6e or tpu7x with the shape of a slice (v5e:16x16); a100, h100 or h200 with nodes x GPUs per
+node (h100:8x8).
 """
 
 from mindllm_jax import configuration
 
 
 def main() -> None:
-    """Prints the ranking and the best way's run, and writes its settings."""
-    topology = configuration.Flag("topology", "slice or nodes to plan for", "Planner.topology")
+    """Prints the ranking and the details of the best configuration, and writes its settings."""
+    topology = configuration.Flag("topology", "topology to plan for", "Planner.topology")
     arguments = configuration.command_line(__doc__, flags=(topology,))
 
     import os
 
-    # The host's own accelerators, if there are any, are neither asked nor taken.
+    # Leaves this machine's accelerators, if any, alone.
     os.environ["JAX_PLATFORMS"] = "cpu"
     import rich
 
@@ -24,11 +24,11 @@ def main() -> None:
     from mindllm_jax.planning.planner import Planner, make_plan
 
     config = configuration.load(Planner, arguments, {"Mixture.store": "(none)"})
-    plan = make_plan(config, say=lambda line: print(line, flush=True))
+    plan = make_plan(config, log=lambda line: print(line, flush=True))
     rich.print(plan.ranking().terminal())
-    for way in plan.ways:
-        if way.compiled or way == plan.best:
-            rich.print(plan.details(way).terminal())
+    for estimate in plan.estimates:
+        if estimate.compiled or estimate == plan.best:
+            rich.print(plan.details(estimate).terminal())
     if arguments.workdir:
         path = arguments.workdir / "plan.gin"
         arguments.workdir.mkdir(parents=True, exist_ok=True)

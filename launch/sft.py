@@ -18,16 +18,16 @@ def main() -> None:
     from mindllm_jax.instruct.tune import Tune, tune
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.reporting.run import run_report
-    from mindllm_jax.training.fastest import decided
+    from mindllm_jax.training.compute_dtype import resolve_dtype
     from mindllm_jax.training.run_folder import run_folder
 
     config = configuration.load(Tune, arguments, {"Instructions.inputs": ()} if arguments.dry_run else {})
     start()
     if arguments.dry_run:
-        rich.print(config.spec(partial(decided, measuring=False)).cost.table().terminal())
+        rich.print(config.spec(partial(resolve_dtype, measuring=False)).cost.table().terminal())
         return
     with run_folder(config, arguments) as (workdir, accept):
-        tune(config, workdir, accept, decided)
+        tune(config, workdir, accept, resolve_dtype)
         if jax.process_index() == 0:
             print(f"report: {run_report(workdir)}")
 

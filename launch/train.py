@@ -24,7 +24,7 @@ def main() -> None:
     from mindllm_jax.parallel.together import require_same, together
     from mindllm_jax.reporting.run import run_report
     from mindllm_jax.store.store import TokenStore
-    from mindllm_jax.training.fastest import decided
+    from mindllm_jax.training.compute_dtype import resolve_dtype
     from mindllm_jax.training.loop import Periodic
     from mindllm_jax.training.pretrain import Pretrain, pretrain
     from mindllm_jax.training.run_folder import run_folder
@@ -32,7 +32,7 @@ def main() -> None:
     config = configuration.load(Pretrain, arguments, {"Mixture.store": "(none)"} if arguments.dry_run else {})
     start()
     if arguments.dry_run:
-        rich.print(config.spec(partial(decided, measuring=False)).cost.table().terminal())
+        rich.print(config.spec(partial(resolve_dtype, measuring=False)).cost.table().terminal())
         return
     store = together(lambda: TokenStore.open(config.data.store))
     if "print_schedule" in arguments.switches:
@@ -45,7 +45,7 @@ def main() -> None:
     require_same(f"the token store {store.url}", store.manifest.to_json())
     held_out = Periodic(config.loop.evaluate_every, held_out_bits(config.data, store))
     with run_folder(config, arguments) as (workdir, accept):
-        pretrain(config, store, workdir, periodic=[held_out], accept=accept, decide=decided)
+        pretrain(config, store, workdir, periodic=[held_out], accept=accept, decide=resolve_dtype)
         if jax.process_index() == 0:
             print(f"report: {run_report(workdir)}")
 

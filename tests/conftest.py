@@ -36,16 +36,16 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 import hypothesis
 import jax
 
-from mindllm_jax.training import remembered
+from mindllm_jax.training import dtype_cache
 
 # Eight devices in this process, for sharded tests. A process that a test starts has one, unless it asks for more.
 jax.config.update("jax_num_cpu_devices", 8)
 
 # What entry points take for `Model.compute_dtype = 'fastest'`: float32, whatever the processor.
-remembered.remember(
-    Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / remembered.FILE,
-    remembered.key(),
-    remembered.Measured(float32=1.0, bfloat16=2.0, date="2026-01-01"),
+dtype_cache.add_to_cache(
+    Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / dtype_cache.FILE,
+    dtype_cache.key(),
+    dtype_cache.Measured(float32=1.0, bfloat16=2.0, date="2026-01-01"),
 )
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

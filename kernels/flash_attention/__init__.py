@@ -1,4 +1,4 @@
-"""Attention without its matrix: one entry, several implementations."""
+"""Attention without a [T S] matrix of scores: one function, several implementations."""
 
 from mindllm_jax.kernels.block_ranges import BlockRanges, block_ranges
 from mindllm_jax.kernels.flash_attention.api import IMPLEMENTATIONS, RESIDUAL_NAME, flash_attention

@@ -1,4 +1,4 @@
-"""The entry: checks of the arguments, choice of the implementation, sharding and differentiation."""
+"""`flash_attention`: checks of the arguments, choice of the implementation, sharding and differentiation."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mindllm_jax.kernels.partition import axes_of, check_divisible
 from mindllm_jax.kernels.target import target
 
 RESIDUAL_NAME = "attention_out"
-"""What a rematerialisation policy calls the outputs and log-sum-exps, to keep them."""
+"""The name of the outputs and log-sum-exps in remat policies."""
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """Two functions, with the signatures of `reference`, and what they can do."""
+    """Two functions, with the signatures of `reference`, and their capabilities."""
 
     forward: Callable[..., tuple[jax.Array, jax.Array]]
     backward: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
@@ -34,14 +34,14 @@ class Implementation:
 
 @dataclass(frozen=True)
 class Peer:
-    """A function of a library that gives the output alone and is differentiable by itself, and what it can do."""
+    """A differentiable function of another library that returns the output alone, and its capabilities."""
 
     attend: Callable[..., jax.Array]
     capabilities: Capabilities
 
 
-OF_PEERS = frozenset(["grouped heads", "causal=False", "window"])
-FEATURES = OF_PEERS | {
+COMMON = frozenset(["grouped heads", "causal=False", "window"])
+FEATURES = COMMON | {
     "segment_ids", "block_ranges", "keys apart from queries", "q_offset", "logit_cap", "partition", "return_lse"
 }  # fmt: skip
 FLOATS = frozenset(["bfloat16", "float32", "float64"])
@@ -51,20 +51,20 @@ GPU, TPU = frozenset(["gpu"]), frozenset(["tpu"])
 IMPLEMENTATIONS: dict[str, Implementation | Peer] = {
     "tpu": Implementation(tpu.forward, tpu.backward, Capabilities(TPU, FLOATS - {"float64"}, FEATURES)),
     "xla": Implementation(xla.forward, xla.backward, Capabilities(None, FLOATS, FEATURES)),
-    # Behind xla until it has run on a GPU.
+    # After xla until it has run on a GPU.
     "triton": Implementation(
         triton.forward,
         triton.backward,
         Capabilities(GPU, FLOATS - {"float64"}, FEATURES, requires=("jax_triton", "gpu")),
     ),
     "reference": Implementation(reference.forward, reference.backward, Capabilities(None, FLOATS, FEATURES)),
-    # Peers come last: xla takes every call before them. In float32 some of their products round to bfloat16.
-    "cudnn": Peer(peers.cudnn, Capabilities(GPU, NARROW, OF_PEERS)),
-    "tokamax": Peer(peers.tokamax, Capabilities(GPU, NARROW, OF_PEERS | {"logit_cap"}, requires=("tokamax", "peers"))),
-    # It may ignore the ranges, which only say what can be skipped.
-    "splash": Peer(peers.splash, Capabilities(TPU, NARROW, OF_PEERS | {"logit_cap", "segment_ids", "block_ranges"})),
+    # Peers come last, where xla precedes them for every call. In float32 some of their products round to bfloat16.
+    "cudnn": Peer(peers.cudnn, Capabilities(GPU, NARROW, COMMON)),
+    "tokamax": Peer(peers.tokamax, Capabilities(GPU, NARROW, COMMON | {"logit_cap"}, requires=("tokamax", "peers"))),
+    # It may ignore the ranges, which only allow to skip.
+    "splash": Peer(peers.splash, Capabilities(TPU, NARROW, COMMON | {"logit_cap", "segment_ids", "block_ranges"})),
 }
-"""In order of preference."""
+"""Implementations by name, in order of preference."""
 
 
 def flash_attention(
@@ -83,32 +83,32 @@ def flash_attention(
     return_lse: bool = False,
     implementation: str | None = None,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
-    """Softmax attention with grouped heads, without a [B N T S] buffer; differentiable in q, k and v.
+    """Computes softmax attention with grouped heads without a [B N T S] buffer; differentiable in q, k and v.
 
     Args:
         q: [B T N H], bfloat16, float32 or float64; k and v the same.
         k: [B S K H]. Head n of q reads head n // (N / K).
         v: [B S K H].
-        segment_ids: integer [B T] when T == S, or a pair ([B T], [B S]); not negative. Only equal ids meet; 0 is
-            padding and meets nothing.
+        segment_ids: integer [B T] when T == S, or a pair ([B T], [B S]); not negative. Only equal ids see each other;
+            0 is padding, which sees and is seen by nothing.
         block_ranges: from `block_ranges(segment_ids)`, computed once for all layers; given together with segment_ids.
         q_offset: absolute position of the first query, a Python or traced integer; keys begin at 0.
         causal: the query at position p sees the keys up to p.
         window: the query at position p sees keys after p - window. Needs causal.
         scale: factor on the scores; H ** -0.5 by default.
         logit_cap: scores become logit_cap * tanh(scores / logit_cap) (Gemma 2, section 2).
-        partition: PartitionSpec of q over the current mesh. It splits batch, length and heads, of k and v as well.
-            Where it splits the length, the rows of q, k, v and segment_ids are in the order of `balanced`, and
-            block_ranges are those of the natural order.
+        partition: PartitionSpec of q over the current mesh; it splits batch, length and heads, also of k and v. Where
+            it splits the length, the rows of q, k, v and segment_ids are in the order of `balanced`, and block_ranges
+            are those of the natural order.
         return_lse: also return the log-sum-exp of each query's scores, [B T N] in float32 or wider; differentiable.
-        implementation: a name from IMPLEMENTATIONS; None takes the first that can do the call.
+        implementation: a name in IMPLEMENTATIONS; None takes the first that supports the call.
 
     Returns:
-        [B T N H] in q's dtype, and the log-sum-exp if asked. A query that no key meets
-        gives 0 and -inf, and gradient 0.
+        [B T N H] in q's dtype, and the log-sum-exp if requested. A query without keys has output 0, log-sum-exp -inf
+        and gradient 0.
 
     Raises:
-        ValueError: an argument that does not fit, or an implementation that cannot do what is asked.
+        ValueError: an argument does not fit, or the implementation does not support the call.
     """
     _check_arrays(q, k, v)
     _check_settings(causal, window, logit_cap)
@@ -116,7 +116,7 @@ def flash_attention(
     _check_ranges(block_ranges, q, q_segments)
     if partition is not None:
         _check_partition(partition, q, k)
-    wanted = {
+    used = {
         "grouped heads": q.shape[2] != k.shape[2],
         "segment_ids": segment_ids is not None,
         "block_ranges": block_ranges is not None,
@@ -133,14 +133,14 @@ def flash_attention(
         implementation,
         platform=target().platform,
         dtype=q.dtype.name,
-        features=frozenset(feature for feature, is_wanted in wanted.items() if is_wanted),
+        features=frozenset(feature for feature, is_used in used.items() if is_used),
     )
     settings = Settings(causal, window, q.shape[-1] ** -0.5 if scale is None else scale, logit_cap)
     masking = Masking(jnp.asarray(q_offset, jnp.int32), q_segments, kv_segments, block_ranges)
     entry = IMPLEMENTATIONS[name]
     if isinstance(entry, Peer):
         return entry.attend(q, k, v, masking, settings)
-    out, lse = _attend(_Call(entry, settings, partition), q, k, v, masking)
+    out, lse = _attend_with_gradients(_Call(entry, settings, partition), q, k, v, masking)
     return (out, lse) if return_lse else out
 
 
@@ -151,7 +151,7 @@ class _Call:
     partition: PartitionSpec | None
 
     def sharded(self, function: Callable[..., Any], in_specs: str) -> Callable[..., Any]:
-        """Maps a function over the shards that `partition` makes; in_specs has a letter for each argument.
+        """Maps a function over the shards of `partition`; in_specs has a letter for each argument.
 
         "h" is an array [B, T or S, heads, ...] and "m" the masking; all results are of the first kind.
         """
@@ -166,34 +166,34 @@ class _Call:
         return jax.shard_map(function, in_specs=tuple(specs[x] for x in in_specs), out_specs=heads, check_vma=False)
 
 
-def _attended(call: _Call, q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
-    def attend(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
+def _attend(call: _Call, q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
+    def attend_shard(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking) -> tuple[jax.Array, jax.Array]:
         return call.implementation.forward(q, k, v, masking, call.settings)
 
     length = context.splitting_axes(call.partition)
-    forward = partial(context.forward, attend, length) if length else attend
+    forward = partial(context.forward, attend_shard, length) if length else attend_shard
     return call.sharded(forward, "hhhm")(q, k, v, masking)
 
 
-def _attended_forward(call: _Call, *args: Any) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
-    out, lse = checkpoint_name(_attended(call, *args), RESIDUAL_NAME)
+def _attend_forward(call: _Call, *args: Any) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
+    out, lse = checkpoint_name(_attend(call, *args), RESIDUAL_NAME)
     return (out, lse), (*args, out, lse)
 
 
-def _attended_backward(call: _Call, residuals: tuple[Any, ...], gradients: tuple[jax.Array, jax.Array]) -> Any:
-    def attend_backward(
+def _attend_backward(call: _Call, residuals: tuple[Any, ...], gradients: tuple[jax.Array, jax.Array]) -> Any:
+    def attend_shard_backward(
         q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, *results: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         return call.implementation.backward(q, k, v, masking, call.settings, *results)
 
     length = context.splitting_axes(call.partition)
-    backward = partial(context.backward, attend_backward, length) if length else attend_backward
+    backward = partial(context.backward, attend_shard_backward, length) if length else attend_shard_backward
     return (*call.sharded(backward, "hhhmhhhh")(*residuals, *gradients), None)
 
 
-# Differentiation is outside of the shard_map: both directions are mapped functions, and nothing is summed over shards.
-_attend = jax.custom_vjp(_attended, nondiff_argnums=(0,))
-_attend.defvjp(_attended_forward, _attended_backward)
+# Differentiation is outside the shard_map: both directions are mapped functions, and nothing is summed over shards.
+_attend_with_gradients = jax.custom_vjp(_attend, nondiff_argnums=(0,))
+_attend_with_gradients.defvjp(_attend_forward, _attend_backward)
 
 
 def _check_arrays(q: jax.Array, k: jax.Array, v: jax.Array) -> None:
@@ -222,7 +222,7 @@ def _check_settings(causal: bool, window: int | None, logit_cap: float | None) -
 def _segments(
     segment_ids: SegmentIds | None, q: jax.Array, k: jax.Array
 ) -> tuple[jax.Array, jax.Array] | tuple[None, None]:
-    """The ids of queries and of keys."""
+    """Returns the ids of queries and of keys."""
     if segment_ids is None:
         return None, None
     if not isinstance(segment_ids, tuple) and q.shape[1] != k.shape[1]:

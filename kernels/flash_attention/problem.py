@@ -1,4 +1,4 @@
-"""What every implementation of attention is given besides queries, keys and values."""
+"""The arguments of attention's implementations besides queries, keys and values."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import jax.numpy as jnp
 
 from mindllm_jax.kernels.block_ranges import BlockRanges
 
-# The score of a forbidden pair, and the least that a running maximum can be: so far apart that exp(their difference)
-# is exactly zero, so that a query with no key at all needs no case of its own, and yet far from overflow.
+# The score of a masked pair, and the least running maximum: so far apart that exp(their difference) is exactly zero, so
+# that a query without keys needs no special case, and yet far from overflow.
 FORBIDDEN = -2e38
 LEAST_MAXIMUM = -1e38
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The part that is known when the call is traced."""
+    """The arguments that are static when a call is traced."""
 
     causal: bool
     window: int | None
@@ -27,7 +27,7 @@ class Settings:
 
 
 class Masking(NamedTuple):
-    """The part that is data. Segment ids come with both or neither; ranges only with segment ids."""
+    """The arguments that are arrays. Segment ids are both given or both None; ranges only with segment ids."""
 
     q_offset: jax.Array  # int32 scalar
     q_segments: jax.Array | None  # int32 [B T]
@@ -38,10 +38,10 @@ class Masking(NamedTuple):
 def backward_statistics(
     out: jax.Array, lse: jax.Array, d_out: jax.Array, d_lse: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The two numbers [B T N] of each query that tiles of the backward pass need.
+    """Returns the two numbers per query [B T N] that the tiles of the backward pass need.
 
-    With P the weights, dS = P * (dP - rowsum(dO * O) + dLSE): the last two terms; and the log-sum-exp, which for a
-    query with no key is so large that all its weights become zero.
+    With P the weights, dS = P * (dP - rowsum(dO * O) + dLSE): the sum of the last two terms; and the log-sum-exp, for a
+    query without keys so large that all its weights become zero.
     """
     empty = lse == -jnp.inf
     shift = d_lse - jnp.einsum("btnh,btnh->btn", out, d_out, preferred_element_type=lse.dtype)

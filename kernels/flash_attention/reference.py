@@ -1,7 +1,7 @@
-"""Attention as its formula says, with the whole [B N T S] matrix: the truth that the others are held against.
+"""Attention by its formula, with the full [B N T S] matrix: the reference for the other implementations.
 
 Vaswani et al. 2017, section 3.2.1. Scores, softmax and sums are float32 (float64 for float64 input); the two products
-take their operands in the input's dtype, as every implementation does.
+take their operands in the input's dtype, as in every implementation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mindllm_jax.kernels.flash_attention.problem import Masking, Settings
 def forward(
     q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings: Settings
 ) -> tuple[jax.Array, jax.Array]:
-    """Output [B T N H] in q's dtype and log-sum-exp [B T N]."""
+    """Returns the output [B T N H] in q's dtype and the log-sum-exp [B T N]."""
     batch, length, heads, head_dim = q.shape
     kv_heads = k.shape[2]
     wide = jnp.promote_types(q.dtype, jnp.float32)
@@ -47,13 +47,13 @@ def backward(
     d_out: jax.Array,
     d_lse: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Gradients of q, k and v, by automatic differentiation of `forward`."""
+    """Returns the gradients of q, k and v, by automatic differentiation of `forward`."""
     del out, lse
     return jax.vjp(lambda q, k, v: forward(q, k, v, masking, settings), q, k, v)[1]((d_out, d_lse))
 
 
 def _allowed(length: int, kv_length: int, masking: Masking, settings: Settings) -> jax.Array:
-    """Which pairs may meet, broadcastable to [B 1 1 T S]. Ranges only say what may be skipped: nothing is here."""
+    """Returns the mask, broadcastable to [B 1 1 T S]; ranges only allow to skip, and nothing is skipped."""
     distance = masking.q_offset + jnp.arange(length)[:, None] - jnp.arange(kv_length)
     allowed = jnp.ones((1, 1, 1, length, kv_length), bool)
     if settings.causal:

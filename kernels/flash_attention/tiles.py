@@ -1,6 +1,6 @@
-"""The table of tiles, `tiles.json`: a line for each chip, kernel, head dimension and length.
+"""The table of tile sizes, `tiles.json`: a row for each chip, kernel, head dimension and length.
 
-`python benchmarks/attention.py --tune` measures on the chip that it runs on and rewrites that chip's lines.
+`python benchmarks/attention.py --tune` measures on the chip that it runs on and rewrites that chip's rows.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ PATH = Path(__file__).with_name("tiles.json")
 
 
 class Row(NamedTuple):
-    """A line of the table; its keys are these names."""
+    """A row of the table; its keys are these names."""
 
-    chip: str  # with which the device's name begins
+    chip: str  # a prefix of the device's name
     kernel: str
     head_dim: int
-    length: int | None  # of keys, up to which it holds; None: any
+    length: int | None  # the largest number of keys that it is for; None: any
     queries: int  # positions in a tile
     keys: int
-    warps: int | None  # Triton's settings; None elsewhere
+    warps: int | None  # of Triton; None elsewhere
     stages: int | None
-    source: str  # where the tile comes from
+    source: str  # of the tile sizes
 
 
 @functools.cache
 def rows() -> tuple[Row, ...]:
-    """The whole table."""
+    """Returns all rows of the table."""
     return tuple(Row(**line) for line in json.loads(PATH.read_text(encoding="utf-8")))
 
 
 def row(kernel: str, head_dim: int, length: int, *, otherwise: str) -> Row:
-    """The line for a call on the chip it is traced for.
+    """Returns the row for a call on the chip that it is traced for.
 
-    A line for the smallest head dimension that is not smaller than the call's, of the chip if it has one, or else of
-    the chip `otherwise`; where neither has one, the line for the largest. Of several lengths it is the shortest that is
-    not shorter than the call's, or else the longest.
+    It is the row of the smallest head dimension that is not smaller than the call's, of the chip if it has one, or else
+    of the chip `otherwise`; where neither has one, the row of the largest. Of several lengths it is the shortest that
+    is not shorter than the call's, or else the longest.
     """
     of_kernel = [row for row in rows() if row.kernel == kernel]
     kind = target().device_kind

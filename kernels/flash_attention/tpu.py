@@ -1,16 +1,16 @@
-"""Attention on TPU: Pallas kernels that visit only the tiles in which the masks leave anything.
+"""Attention on TPU: Pallas kernels that visit only the tiles that the masks leave.
 
-The keys and values of a row (or a long span of it) lie in VMEM while all tiles of queries pass over them, so the loop
-over tiles of keys is a loop inside the kernel whose bounds are data, carried by scalar prefetch: a skipped tile costs
-nothing, and what packed documents leave is what is paid. Tiles without a mask inside are computed without one.
+The keys and values of a row (or a long span of it) stay in VMEM while all tiles of queries pass over them, so the loop
+over tiles of keys is inside the kernel, with bounds that are data, passed by scalar prefetch: a skipped tile costs
+nothing, and the cost is that of the visited tiles. Tiles that need no mask are computed without one.
 
 Forward: softmax in one pass with a running maximum (Dao et al. 2022, algorithm 1), exponentials to the base 2.
 Backward: one kernel for all three gradients, five products a tile. It works on transposed scores [S T], so that the
 log-sum-exp is a row and three of the five products need no transpose; the gradients of keys and values are summed in
-VMEM in float32 over the queries, and of several spans each gives its part of the queries' gradient. Nothing is atomic:
-sums run in a fixed order.
+VMEM in float32 over the queries, and each of several spans returns its part of the queries' gradient. Sums run in a
+fixed order, without atomics.
 
-In the shapes here T and S are the queries and keys of a tile.
+In the shapes below, T and S are the queries and keys of a tile.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TN = (((0,), (0,)), ((), ()))
 
 
 class Shape(NamedTuple):
-    """Sizes of one call that the kernels need, and its tile."""
+    """The sizes of one call, and its tile."""
 
     batch: int
     heads: int
@@ -57,12 +57,12 @@ class Shape(NamedTuple):
 
     @property
     def group(self) -> int:
-        """Query heads for each head of keys."""
+        """Query heads per key-value head."""
         return self.heads // self.kv_heads
 
 
 class Scalars(NamedTuple):
-    """What is prefetched into scalar memory."""
+    """The arrays that are prefetched into scalar memory."""
 
     offset: Any  # [1]
     start: Any  # [B, query tiles]: tiles of keys to visit
@@ -74,13 +74,13 @@ class Scalars(NamedTuple):
 def forward(
     q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings: Settings
 ) -> tuple[jax.Array, jax.Array]:
-    """Output [B T N H] in q's dtype and log-sum-exp [B T N]."""
+    """Returns the output [B T N H] in q's dtype and the log-sum-exp [B T N]."""
     shape = _shape(q, k, tile_sizes("forward", q.dtype, q.shape, k.shape))
     tile, dims, length = shape.tile, shape.head_dim, q.shape[1]
     scalars, segments = _masks(masking, settings, shape)
 
     def keys_block(b: Any, n: Any, i: Any, span: Any, scalars: Scalars) -> tuple[Any, ...]:
-        # A span that is not visited is not fetched: the block of the step before it, or after it, stays.
+        # A span that is not visited is not fetched: the index stays at a neighbouring one.
         tiles = tile.span // tile.keys
         last = jnp.maximum(scalars.stop[b, i] - 1, 0) // tiles
         return b, n // shape.group, jnp.clip(span, jnp.minimum(scalars.start[b, i] // tiles, last), last), 0
@@ -135,7 +135,7 @@ def _forward_kernel(shape: Shape, settings: Settings, scalars: Scalars, *refs: A
                 allowed &= _column(segments[0][0]) == segments[1][0, :, keys]
             scores = jnp.where(allowed, scores, FORBIDDEN)
         # Statistics of a query fill a row of lanes: copies of the maximum, and parts of the total, added up at the end.
-        # Reductions and broadcasts across lanes are what the forward pass would otherwise wait for.
+        # Reductions and broadcasts across lanes would otherwise dominate the forward pass.
         before = highest_ref[...]
         highest = jnp.maximum(before, scores.max(axis=1, keepdims=True))
         weights = jnp.exp2(scores - _across(highest, tile.keys))
@@ -170,7 +170,7 @@ def backward(
     d_out: jax.Array,
     d_lse: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Gradients of q, k and v."""
+    """Returns the gradients of q, k and v."""
     shape = _shape(q, k, tile_sizes("backward", q.dtype, q.shape, k.shape))
     tile, dims, length = shape.tile, shape.head_dim, q.shape[1]
     scalars, segments = _masks(masking, settings, shape)
@@ -266,7 +266,7 @@ def _for_each_visit(
     span: jax.Array,
     add_keys: Callable[[jax.Array, Any, bool], None],
 ) -> None:
-    """Calls `add_keys(tile of keys, its place in the span, whether a mask is needed)` for the tiles to be visited."""
+    """Calls `add_keys(tile of keys, its slice of the span, whether a mask is needed)` for the tiles to visit."""
     tile = shape.tile
     tiles = tile.span // tile.keys
 
@@ -284,7 +284,7 @@ def _for_each_visit(
 def _without_mask(
     shape: Shape, settings: Settings, scalars: Scalars, b: jax.Array, i: jax.Array, j: jax.Array
 ) -> jax.Array:
-    """Whether every query of tile i may meet every key of tile j."""
+    """Returns whether the mask allows all pairs of query tile i and key tile j."""
     tile = shape.tile
     first_query, first_key = scalars.offset[0] + i * tile.queries, j * tile.keys
     whole = first_key + tile.keys <= shape.keys
@@ -300,7 +300,7 @@ def _without_mask(
 def _allowed(
     shape: Shape, settings: Settings, scalars: Scalars, i: jax.Array, j: jax.Array, *, transposed: bool
 ) -> jax.Array:
-    """Which pairs of a tile may meet, documents aside: [T S], or [S T]."""
+    """Returns the mask of a tile without documents: [T S], or [S T]."""
     tile = shape.tile
     size, q_axis, k_axis = ((tile.keys, tile.queries), 1, 0) if transposed else ((tile.queries, tile.keys), 0, 1)
     key = j * tile.keys + lax.broadcasted_iota(jnp.int32, size, k_axis)
@@ -320,7 +320,7 @@ def _product(x: jax.Array, y: jax.Array, dimensions: Any = (((1,), (0,)), ((), (
 
 
 def _base(settings: Settings) -> float:
-    """The factor on the products that leaves scores to the base 2, where no cap comes in between."""
+    """Returns the factor on the products: to the base 2 without a cap, else that inside the cap's tanh."""
     return settings.scale * LOG2_E if settings.logit_cap is None else settings.scale / settings.logit_cap
 
 
@@ -329,12 +329,12 @@ def _capped(scores: jax.Array, settings: Settings) -> jax.Array:
 
 
 def _across(x: jax.Array, width: int) -> jax.Array:
-    """[n, LANES] with equal lanes to [n, width]."""
+    """Broadcasts [n, LANES] with equal lanes to [n, width]."""
     return jnp.concatenate([x] * -(-width // LANES), axis=1)[:, :width]
 
 
 def _column(row: jax.Array) -> jax.Array:
-    """[1, n] to [n, 1]."""
+    """Transposes [1, n] to [n, 1]."""
     return jnp.broadcast_to(row, (LANES, row.shape[1])).T[:, :1]
 
 
@@ -346,7 +346,7 @@ def _shape(q: jax.Array, k: jax.Array, tile: Tile) -> Shape:
 
 
 def _masks(masking: Masking, settings: Settings, shape: Shape) -> tuple[Scalars, list[jax.Array]]:
-    """Scalars, and the segment ids [B 1 T] and [B 1 S] of the padded rows: none, or both."""
+    """Returns the scalars, and the segment ids [B 1 T] and [B 1 S] of the padded rows, or none."""
     tile = shape.tile
     visited = visits(
         masking,
@@ -366,17 +366,17 @@ def _masks(masking: Masking, settings: Settings, shape: Shape) -> tuple[Scalars,
     kv_ids = padded(masking.kv_segments, shape.k_tiles, tile.keys)
     q_documents = documents(q_ids, shape.q_tiles, tile.queries, -1)
     scalars = Scalars(offset, *visited, q_documents, documents(kv_ids, shape.k_tiles, tile.keys, -2))
-    # Padding meets nothing: -1 among the keys and 0 among the queries.
+    # Padding is -1 among the keys and 0 among the queries, which never match.
     return scalars, [q_ids[:, None], jnp.where(kv_ids == 0, -1, kv_ids)[:, None]]
 
 
 def _heads_first(x: jax.Array, length: int) -> jax.Array:
-    """[B T N H] to [B N `length` H]."""
+    """Pads and transposes [B T N H] to [B N `length` H]."""
     return jnp.pad(x, ((0, 0), (0, length - x.shape[1]), (0, 0), (0, 0))).transpose(0, 2, 1, 3)
 
 
 def _rows_first(x: jax.Array, length: int) -> jax.Array:
-    """[B T N] to [B N 1 `length`]."""
+    """Pads and transposes [B T N] to [B N 1 `length`]."""
     return jnp.pad(x, ((0, 0), (0, length - x.shape[1]), (0, 0))).transpose(0, 2, 1)[:, :, None]
 
 
@@ -399,20 +399,20 @@ def _call(
     cost: pl.CostEstimate,
     name: str,
 ) -> list[jax.Array]:
-    """Runs a kernel `(scalars, *refs)`; of in_blocks as many count as there are arrays."""
-    given = [x for x in scalars if x is not None]
+    """Runs a kernel `(scalars, *refs)`; in_blocks beyond the number of arrays are ignored."""
+    present = [x for x in scalars if x is not None]
 
     def as_scalars(refs: tuple[Any, ...]) -> Scalars:
-        return Scalars(*refs, *([None] * (len(scalars) - len(given))))
+        return Scalars(*refs, *([None] * (len(scalars) - len(present))))
 
     def spec(block: _Block) -> pl.BlockSpec:
         count = len(grid)
         return pl.BlockSpec(block.size, lambda *args: block.index(*args[:count], as_scalars(args[count:])))
 
     return pl.pallas_call(
-        lambda *refs: kernel(as_scalars(refs[: len(given)]), *refs[len(given) :]),
+        lambda *refs: kernel(as_scalars(refs[: len(present)]), *refs[len(present) :]),
         grid_spec=pltpu.PrefetchScalarGridSpec(
-            num_scalar_prefetch=len(given),
+            num_scalar_prefetch=len(present),
             grid=grid,
             in_specs=[spec(block) for block in in_blocks[: len(arrays)]],
             out_specs=[spec(block) for block in out_blocks],
@@ -422,11 +422,11 @@ def _call(
         compiler_params=pltpu.CompilerParams(dimension_semantics=semantics, vmem_limit_bytes=vmem()),
         cost_estimate=cost,
         name=name,
-    )(*given, *arrays)
+    )(*present, *arrays)
 
 
 def _cost(shape: Shape, *, products: int, arrays: int, dtype: Any) -> pl.CostEstimate:
-    """What the compiler schedules by: a causal row without documents."""
+    """Estimates the cost for the compiler's scheduler: that of causal rows without documents."""
     pairs = shape.batch * shape.heads * shape.q_tiles * shape.tile.queries * shape.keys // 2
     size = shape.batch * shape.heads * shape.q_tiles * shape.tile.queries * shape.head_dim
     return pl.CostEstimate(

@@ -1,4 +1,4 @@
-"""Tiles of the TPU kernels: the table's, and what the chip's VMEM leaves of rows."""
+"""Tile sizes of the TPU kernels, by the table and the chip's VMEM."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mindllm_jax.kernels.target import target
 
 
 class Tile(NamedTuple):
-    """Positions in a tile of queries, in one of keys, and keys that lie in VMEM at a time (a multiple of `keys`)."""
+    """Positions in a tile of queries, in one of keys, and keys in VMEM at a time (a multiple of `keys`)."""
 
     queries: int
     keys: int
@@ -27,32 +27,32 @@ VMEM = {
     "TPU v6 lite": 100 * MIB,
     "TPU7x": 50 * MIB,
 }
-"""Bytes of it that the kernels may use on one core."""
+"""Bytes of VMEM that the kernels may use on one core."""
 SMALLEST = "TPU v4"
-"""Stands for chips that are not known, and in the interpreter."""
+"""Used for unknown chips and in the interpreter."""
 
 
 def vmem() -> int:
-    """What the kernels may use on the chip that the call is for."""
+    """Returns the bytes of VMEM that the kernels may use on the target chip."""
     kind = target().device_kind
     return VMEM[max((name for name in VMEM if kind.startswith(name)), key=len, default=SMALLEST)]
 
 
 def tile_sizes(direction: str, dtype: Any, q_shape: tuple[int, ...], k_shape: tuple[int, ...]) -> Tile:
-    """Tiles of a call: the table's, shorter for shorter rows, and as long a span of keys as the VMEM holds."""
+    """Returns the table's tile, smaller for shorter rows, with the longest span of keys that fits in VMEM."""
     row = tiles.row(direction, q_shape[3], k_shape[1], otherwise=SMALLEST)
-    queries, keys = min(row.queries, _rounded(q_shape[1], BLOCK)), min(row.keys, _rounded(k_shape[1], BLOCK))
-    # Of a position of a span: keys and values twice, because the next ones are fetched meanwhile; backward also their
-    # gradients, twice, and the float32 sums of these. Lanes are filled up to 128.
-    lanes = _rounded(q_shape[3], 128)
+    queries, keys = min(row.queries, _round_up(q_shape[1], BLOCK)), min(row.keys, _round_up(k_shape[1], BLOCK))
+    # Per position of a span: keys and values twice, because the next ones are prefetched; backward also their
+    # gradients, twice, and the float32 sums of these. Lanes are padded to 128.
+    lanes = _round_up(q_shape[3], 128)
     size = jnp.dtype(dtype).itemsize
-    bytes_a_key = lanes * (4 * size if direction == "forward" else 8 * size + 8)
-    # Of the tile: queries, outputs and the tensors of scores that live at one time.
+    bytes_per_key = lanes * (4 * size if direction == "forward" else 8 * size + 8)
+    # Per tile: queries, outputs and the tensors of scores that are live at a time.
     working = queries * lanes * (8 * size + 8) + 6 * 4 * queries * keys
-    longest = max(keys, (vmem() - working) // bytes_a_key // keys * keys)
+    longest = max(keys, (vmem() - working) // bytes_per_key // keys * keys)
     spans = -(-k_shape[1] // longest)
-    return Tile(queries, keys, _rounded(-(-k_shape[1] // spans), keys))
+    return Tile(queries, keys, _round_up(-(-k_shape[1] // spans), keys))
 
 
-def _rounded(size: int, multiple: int) -> int:
+def _round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple

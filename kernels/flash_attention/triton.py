@@ -1,7 +1,7 @@
-"""Attention on GPUs: what the Triton kernels are launched with, and the launch from JAX.
+"""Attention on GPUs: the launches of the Triton kernels, and launching them from JAX.
 
-A `Launch` names everything but the launcher, so that torch can run the same (tests and benchmarks do). The launch from
-JAX is jax-triton's, whose interface changes with its version: all that is known of that stands in `_run`.
+A `Launch` holds everything but the launcher, so that torch can run the same kernels (tests and benchmarks do). From JAX
+jax-triton launches them; `_run` alone depends on its version.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mindllm_jax.kernels.target import target
 
 LOG2_E = math.log2(math.e)
 JAX_TRITON = {"0.3.1": "out_shape", "0.4.1": "out_type"}
-"""Versions of jax-triton with which the kernels were seen to lower, and what each calls the shapes of outputs."""
+"""Versions of jax-triton that lower the kernels in our tests, and their names of the argument for output shapes."""
 COMPUTE_CAPABILITY = {
     "NVIDIA A100": 80,
     "NVIDIA H100": 90,
@@ -40,7 +40,7 @@ class Tile(NamedTuple):
 
 
 class Launch(NamedTuple):
-    """One launch of a kernel, which takes the arrays, the scalars, the outputs and the constants, in this order."""
+    """One launch of a kernel with its arrays, scalars, outputs and constants, in this order."""
 
     kernel: str  # in triton_kernels
     arrays: tuple[jax.Array, ...]
@@ -52,7 +52,7 @@ class Launch(NamedTuple):
 
 
 def tile_sizes(kernel: str, dtype: Any, head_dim: int, length: int) -> Tile:
-    """The table's tile for keys of this length; float32, which is for correctness, has one of its own."""
+    """Returns the table's tile for this number of keys; float32, which is for tests, has a tile of its own."""
     if dtype == jnp.float32:
         return Tile(32, 32, 8, 1)
     row = tiles.row(kernel, head_dim, length, otherwise="GPU")
@@ -63,7 +63,7 @@ def tile_sizes(kernel: str, dtype: Any, head_dim: int, length: int) -> Tile:
 def forward(
     q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings: Settings
 ) -> tuple[jax.Array, jax.Array]:
-    """Output [B T N H] in q's dtype and log-sum-exp [B T N]."""
+    """Returns the output [B T N H] in q's dtype and the log-sum-exp [B T N]."""
     out, lse = _run(forward_launch(q, k, v, masking, settings))
     return out, lse
 
@@ -79,14 +79,14 @@ def backward(
     d_out: jax.Array,
     d_lse: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Gradients of q, k and v."""
-    of_queries, of_keys = backward_launches(q, k, v, masking, settings, out, lse, d_out, d_lse)
-    (dq,), (dk, dv) = _run(of_queries), _run(of_keys)
+    """Returns the gradients of q, k and v."""
+    query_launch, key_launch = backward_launches(q, k, v, masking, settings, out, lse, d_out, d_lse)
+    (dq,), (dk, dv) = _run(query_launch), _run(key_launch)
     return dq, dk, dv
 
 
 def forward_launch(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings: Settings) -> Launch:
-    """The forward pass: outputs are the output and the log-sum-exp."""
+    """Returns the launch of the forward pass, for the output and the log-sum-exp."""
     batch, length, heads, _ = q.shape
     tile = tile_sizes("forward", q.dtype, q.shape[3], k.shape[1])
     outputs = (jax.ShapeDtypeStruct(q.shape, q.dtype), jax.ShapeDtypeStruct((batch, length, heads), jnp.float32))
@@ -108,7 +108,7 @@ def backward_launches(
     d_out: jax.Array,
     d_lse: jax.Array,
 ) -> tuple[Launch, Launch]:
-    """The backward pass: the gradient of q, and those of k and v."""
+    """Returns the launches of the backward pass, for the gradient of q and for those of k and v."""
     batch, length, heads, _ = q.shape
     shift, lse = backward_statistics(out, lse, d_out, d_lse)
     lse *= LOG2_E  # exponentials are to the base 2
@@ -116,7 +116,7 @@ def backward_launches(
 
     tile = tile_sizes("backward_queries", q.dtype, q.shape[3], k.shape[1])
     meet, whole = _tables(q, k, masking, settings, tile)
-    of_queries = Launch(
+    query_launch = Launch(
         "backward_queries_kernel",
         (*before, bounds(meet, whole), *after),
         (length, k.shape[1]),
@@ -127,7 +127,7 @@ def backward_launches(
     )
     tile = tile_sizes("backward_keys", q.dtype, q.shape[3], k.shape[1])
     meet, whole = _tables(q, k, masking, settings, tile)
-    of_keys = Launch(
+    key_launch = Launch(
         "backward_keys_kernel",
         (*before, bounds(meet.swapaxes(1, 2), whole.swapaxes(1, 2)), *after),
         (length, k.shape[1]),
@@ -136,13 +136,13 @@ def backward_launches(
         _constants(q, k, masking, settings, tile),
         tile,
     )
-    return of_queries, of_keys
+    return query_launch, key_launch
 
 
 def _tables(
     q: jax.Array, k: jax.Array, masking: Masking, settings: Settings, tile: Tile
 ) -> tuple[jax.Array, jax.Array]:
-    """Which tiles meet, and which of them need no mask: bool [B, query tiles, key tiles]."""
+    """Returns the pairs of tiles to visit, and those that need no mask: bool [B, query tiles, key tiles]."""
     queries = (-(-q.shape[1] // tile.queries), tile.queries)
     keys = (-(-k.shape[1] // tile.keys), tile.keys)
     start, stop = visits(masking, settings, batch=q.shape[0], queries=queries, keys=keys)
@@ -153,10 +153,10 @@ def _tables(
 
 
 def _segments(masking: Masking) -> tuple[jax.Array, jax.Array]:
-    """Segment ids; where there are none, something to point at."""
+    """Returns the segment ids, or arrays that the kernels do not read."""
     if masking.q_segments is None or masking.kv_segments is None:
-        nothing = jnp.zeros((1,), jnp.int32)
-        return nothing, nothing
+        unused = jnp.zeros((1,), jnp.int32)
+        return unused, unused
     return masking.q_segments, masking.kv_segments
 
 
@@ -179,11 +179,11 @@ def _constants(q: jax.Array, k: jax.Array, masking: Masking, settings: Settings,
 
 
 def _run(launch: Launch) -> tuple[jax.Array, ...]:
-    """Launches through jax-triton. Raises ImportError where it is of a version that was not seen to work."""
+    """Launches through jax-triton. Raises ImportError for an untested version of it."""
     version = importlib.metadata.version("jax-triton")
     if version not in JAX_TRITON:
         raise ImportError(
-            f"implementation='triton' was seen to work with jax-triton {', '.join(JAX_TRITON)}; {version} is installed"
+            f"implementation='triton' is tested with jax-triton {', '.join(JAX_TRITON)}; {version} is installed"
         )
     import jax_triton
     from jax_triton import triton_lib
@@ -191,12 +191,12 @@ def _run(launch: Launch) -> tuple[jax.Array, ...]:
     from mindllm_jax.kernels.flash_attention import triton_kernels
 
     if version == "0.4.1":
-        # Its rule for dead code takes an argument too few for jax 0.12; without one of its own JAX's does, anywhere.
+        # Its rule for dead code lacks an argument of jax 0.12; without it JAX's default applies.
         triton_lib.pe.dce_rules.pop(triton_lib.triton_kernel_call_p, None)
     kind = target().device_kind
-    # None: jax-triton asks the GPU, which a described one cannot answer.
+    # None: jax-triton queries the GPU, which fails for a topology.
     capability = next((number for name, number in COMPUTE_CAPABILITY.items() if kind.startswith(name)), None)
-    found = jax_triton.triton_call(
+    outputs = jax_triton.triton_call(
         *launch.arrays,
         *launch.scalars,
         kernel=getattr(triton_kernels, launch.kernel),
@@ -207,4 +207,4 @@ def _run(launch: Launch) -> tuple[jax.Array, ...]:
         **{JAX_TRITON[version]: launch.outputs},
         **launch.constants,
     )
-    return tuple(found) if isinstance(found, list | tuple) else (found,)
+    return tuple(outputs) if isinstance(outputs, list | tuple) else (outputs,)

@@ -1,11 +1,11 @@
-"""Attention in Triton: the kernels alone, plain `@triton.jit` functions that jax-triton or torch can launch.
+"""Attention kernels in Triton: plain `@triton.jit` functions that jax-triton or torch can launch.
 
 Tensors are as in `api.py`, contiguous: q, out and their gradients [B T N H], k and v [B S K H], log-sum-exp and shift
-[B T N], segment ids [B T] and [B S]. `tiles` says for each row and tile which tiles of the other side it meets, as
-`visits.bounds` makes them: [B tiles 4] with start, whole_start, whole_stop, stop. Between the second and the third no
-mask is needed. The exponentials are to the base 2. Sums run in a fixed order; nothing is atomic.
+[B T N], segment ids [B T] and [B S]. `tiles` has, for each row and tile, the range of tiles to visit on the other side,
+as `visits.bounds` returns it: [B tiles 4] with start, whole_start, whole_stop, stop. Between the second and the third
+no mask is needed. Exponentials are to the base 2. Sums run in a fixed order, without atomics.
 
-Names in capitals are known when a kernel is compiled. N and K are the heads, H the head dimension, D the same rounded
+Names in capitals are compile-time constants. N and K are the heads, H the head dimension, D the same rounded
 up to a power of 2; Q and S are the positions of a tile.
 """
 

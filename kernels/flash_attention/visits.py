@@ -1,4 +1,4 @@
-"""Which tiles of keys each tile of queries has to visit, for masks of any kind."""
+"""Ranges of key tiles that each tile of queries visits, for every kind of mask."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Visits(NamedTuple):
 def visits(
     masking: Masking, settings: Settings, *, batch: int, queries: tuple[int, int], keys: tuple[int, int]
 ) -> Visits:
-    """Visits from what is known of the mask: causality, window, offset and documents.
+    """Returns the visits by the mask: causality, window, offset and documents.
 
-    queries and keys: how many tiles, and positions in a tile: a multiple of BLOCK or a divisor of it, or anything less
-    where there is one tile.
+    queries and keys: the number of tiles, and positions in a tile: a multiple or a divisor of BLOCK, or any smaller
+    number for a single tile.
     """
     (q_tiles, q_tile), (k_tiles, k_tile) = queries, keys
-    # int32 also in 64-bit mode, where arange alone would give int64 and the bounds of loops would differ in type.
+    # int32 also in 64-bit mode, where arange returns int64 and the bounds of loops would differ in dtype.
     first = masking.q_offset + jnp.arange(q_tiles, dtype=jnp.int32) * q_tile
     stop = jnp.full((batch, q_tiles), k_tiles, jnp.int32)
     start = jnp.zeros_like(stop)
@@ -38,11 +38,11 @@ def visits(
     if masking.q_segments is not None and masking.kv_segments is not None:
         ranges = masking.ranges or block_ranges((masking.q_segments, masking.kv_segments))
         # A tile is several blocks, or a block several tiles.
-        again, blocks = max(1, BLOCK // q_tile), max(1, q_tile // BLOCK)
-        missing = ((0, 0), (0, max(0, q_tiles * blocks - ranges.start.shape[1] * again)))
+        repeats, blocks = max(1, BLOCK // q_tile), max(1, q_tile // BLOCK)
+        missing = ((0, 0), (0, max(0, q_tiles * blocks - ranges.start.shape[1] * repeats)))
 
-        def of_tiles(of_blocks: jax.Array, nothing: int) -> jax.Array:
-            padded = jnp.pad(jnp.repeat(of_blocks, again, axis=1), missing, constant_values=nothing)
+        def of_tiles(of_blocks: jax.Array, fill: int) -> jax.Array:
+            padded = jnp.pad(jnp.repeat(of_blocks, repeats, axis=1), missing, constant_values=fill)
             return padded[:, : q_tiles * blocks].reshape(batch, q_tiles, blocks)
 
         starts, stops = of_tiles(ranges.start, k_tiles * k_tile // BLOCK + 1), of_tiles(ranges.stop, 0)
@@ -52,11 +52,11 @@ def visits(
 
 
 def bounds(meet: jax.Array, whole: jax.Array) -> jax.Array:
-    """Loop bounds for kernels with a loop of their own for tiles that need no mask: int32 [B X 4].
+    """Returns the loop bounds of kernels with a separate loop for tiles that need no mask: int32 [B X 4].
 
-    meet and whole [B X Y]: whether tile x of one side has to visit tile y of the other, and whether all pairs of the
-    two may meet. Each row of the result is start <= whole_start <= whole_stop <= stop: what has to be visited lies
-    between the first and the last, and all from the second to the third is whole.
+    meet and whole [B X Y]: whether tile x of one side has to visit tile y of the other, and whether the mask allows all
+    pairs of the two. A row of the result is start <= whole_start <= whole_stop <= stop: all tiles to visit lie between
+    the first and the last, and all tiles from the second to the third are whole.
     """
     y = jnp.arange(meet.shape[-1], dtype=jnp.int32)
     last = jnp.int32(meet.shape[-1])
@@ -77,7 +77,7 @@ def whole_tiles(
     keys: tuple[int, int],
     kv_length: int,
 ) -> jax.Array:
-    """Whether every query of a tile may meet every key of another: bool [B, query tiles, key tiles]."""
+    """Returns whether the mask allows all pairs of two tiles: bool [B, query tiles, key tiles]."""
     (q_tiles, q_tile), (k_tiles, k_tile) = queries, keys
     first_query = (masking.q_offset + jnp.arange(q_tiles, dtype=jnp.int32) * q_tile)[:, None]
     first_key = jnp.arange(k_tiles, dtype=jnp.int32) * k_tile
@@ -93,6 +93,6 @@ def whole_tiles(
 
 
 def documents(ids: jax.Array, tiles: int, tile: int, otherwise: int) -> jax.Array:
-    """The document of each tile that lies in one, and `otherwise` of the others, [B tiles]."""
+    """Returns the document of each tile that lies within one, `otherwise` for other tiles: [B tiles]."""
     ids = jnp.pad(ids, ((0, 0), (0, tiles * tile - ids.shape[1]))).reshape(ids.shape[0], tiles, tile)
     return jnp.where((ids == ids[:, :, :1]).all(-1) & (ids[:, :, 0] != 0), ids[:, :, 0], otherwise)

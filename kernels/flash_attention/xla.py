@@ -1,11 +1,11 @@
-"""Attention over tiles, in plain XLA: no [B N T S] buffer, and only the tiles in which the masks leave anything.
+"""Attention over tiles, in plain XLA: no [B N T S] buffer, and only the tiles that the masks leave.
 
 Softmax in one pass over the keys with a running maximum (Milakov and Gimelshein 2018), tile by tile, and a backward
-that computes the weights again from the saved log-sum-exp (Dao et al. 2022, algorithms 1 and 4). Both directions are
+that recomputes the weights from the saved log-sum-exp (Dao et al. 2022, algorithms 1 and 4). Both directions are
 three loops: groups of rows, tiles of queries, tiles of keys. The bounds of the innermost are data, so causal, windowed,
 packed and offset masks cost what they leave. Sums run in a fixed order.
 
-In the shapes here R is the rows of a group, T and S are a tile's queries and keys, and G = N / K.
+In the shapes below, R is the rows of a group, T and S are a tile's queries and keys, and G = N / K.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mindllm_jax.kernels.target import target
 
 
 class Tile(NamedTuple):
-    """How many rows of the batch, queries and keys."""
+    """The number of rows of the batch, queries and keys in a tile."""
 
     rows: int
     queries: int
@@ -37,7 +37,7 @@ class Tile(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Some rows of the batch; stacked along a leading axis, all of them."""
+    """A group of rows of the batch; all groups are stacked along a leading axis."""
 
     q: jax.Array  # [R, T of all tiles, K, G, H]
     k: jax.Array  # [R, S of all tiles, K, H]
@@ -49,10 +49,10 @@ class Group(NamedTuple):
 
 
 def tile_sizes(batch: int, heads: int, length: int, kv_length: int) -> Tile:
-    """A block of queries and one of keys, and as many rows as leave the scores in a CPU's cache.
+    """Returns a block of queries and one of keys, and the most rows whose scores fit in a CPU's cache.
 
-    Rows of a group visit the same tiles, which costs more the longer packed rows are: they get smaller groups. An
-    accelerator gets longer and more products at a time, for there it is the number of steps that costs.
+    Rows of a group visit the same tiles, which costs more for longer packed rows: they get smaller groups. An
+    accelerator gets longer tiles and more rows, because there the number of steps dominates.
     """
     scores, longest = (min(2**18, 2**27 // length), BLOCK) if target().platform == "cpu" else (2**25, 8 * BLOCK)
     queries, keys = min(length, BLOCK), min(kv_length, longest)
@@ -64,7 +64,7 @@ def tile_sizes(batch: int, heads: int, length: int, kv_length: int) -> Tile:
 def forward(
     q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings: Settings
 ) -> tuple[jax.Array, jax.Array]:
-    """Output [B T N H] in q's dtype and log-sum-exp [B T N]."""
+    """Returns the output [B T N H] in q's dtype and the log-sum-exp [B T N]."""
     batch, length, heads, head_dim = q.shape
     tile = tile_sizes(batch, heads, length, k.shape[1])
     wide = jnp.promote_types(q.dtype, jnp.float32)
@@ -84,15 +84,15 @@ def forward(
                 more = jnp.einsum("rkgts,rksh->rkgth", weights.astype(v.dtype), v_tile, preferred_element_type=wide)
                 return new_highest, total * shrink + weights.sum(-1), out * shrink[..., None] + more
 
-            nothing = jnp.zeros(q_tile.shape[:-1], wide)
-            state = (nothing + LEAST_MAXIMUM, nothing, jnp.zeros(q_tile.shape, wide))
+            zeros = jnp.zeros(q_tile.shape[:-1], wide)
+            state = (zeros + LEAST_MAXIMUM, zeros, jnp.zeros(q_tile.shape, wide))
             highest, total, out = lax.fori_loop(group.start[i], group.stop[i], add_keys, state)
             out = out / jnp.where(total == 0, 1, total)[..., None]
             lse = jnp.where(total == 0, -jnp.inf, highest + jnp.log(total))
-            return _as_given(out).astype(q.dtype), _as_given(lse)
+            return _heads_last(out).astype(q.dtype), _heads_last(lse)
 
         out, lse = lax.map(of_queries, jnp.arange(group.start.shape[0]))
-        return _joined(out), _joined(lse)
+        return _join_tiles(out), _join_tiles(lse)
 
     out, lse = lax.map(of_group, _groups(q, k, v, masking, settings, tile))
     return out.reshape(batch, -1, heads, head_dim)[:, :length], lse.reshape(batch, -1, heads)[:, :length]
@@ -109,7 +109,7 @@ def backward(
     d_out: jax.Array,
     d_lse: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Gradients of q, k and v."""
+    """Returns the gradients of q, k and v."""
     batch, length, heads, head_dim = q.shape
     tile = tile_sizes(batch, heads, length, k.shape[1])
     wide = jnp.promote_types(q.dtype, jnp.float32)
@@ -151,19 +151,19 @@ def backward(
 
             state = (jnp.zeros(q_tile.shape, wide), *sums)
             dq, dk, dv = lax.fori_loop(group.start[i], group.stop[i], add_keys, state)
-            return (dk, dv), _as_given(dq * settings.scale).astype(q.dtype)
+            return (dk, dv), _heads_last(dq * settings.scale).astype(q.dtype)
 
-        nothing = jnp.zeros_like(group.k, wide).transpose(0, 2, 3, 1)
-        (dk, dv), dq = lax.scan(of_queries, (nothing, nothing), jnp.arange(group.start.shape[0]))
+        zeros = jnp.zeros_like(group.k, wide).transpose(0, 2, 3, 1)
+        (dk, dv), dq = lax.scan(of_queries, (zeros, zeros), jnp.arange(group.start.shape[0]))
         dk, dv = (dk * settings.scale).transpose(0, 3, 1, 2), dv.transpose(0, 3, 1, 2)
-        return _joined(dq), dk.astype(k.dtype), dv.astype(v.dtype)
+        return _join_tiles(dq), dk.astype(k.dtype), dv.astype(v.dtype)
 
     dq, dk, dv = lax.map(of_group, groups)
     return dq.reshape(batch, -1, heads, head_dim)[:, :length], dk.reshape(k.shape), dv.reshape(v.shape)
 
 
 def _query_groups(x: jax.Array, kv_heads: int, tile: Tile, fill: float = 0) -> jax.Array:
-    """[B T N ...] to [B / R, R, T of all tiles, K, G, ...]."""
+    """Reshapes [B T N ...] to [B / R, R, T of all tiles, K, G, ...]."""
     batch, length, heads, *rest = x.shape
     padding = ((0, 0), (0, -length % tile.queries)) + ((0, 0),) * (x.ndim - 2)
     x = jnp.pad(x, padding, constant_values=fill)
@@ -171,7 +171,7 @@ def _query_groups(x: jax.Array, kv_heads: int, tile: Tile, fill: float = 0) -> j
 
 
 def _groups(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings: Settings, tile: Tile) -> Group:
-    """The whole batch, and which tiles are to be visited."""
+    """Splits the batch into groups, with the tiles to visit."""
     batch, kv_length, kv_heads, _ = k.shape
     count = batch // tile.rows
     q = _query_groups(q, kv_heads, tile)
@@ -182,7 +182,7 @@ def _groups(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings
 
     q_segments, kv_segments = masking.q_segments, masking.kv_segments
     if q_segments is not None and kv_segments is not None:
-        # Padding meets nothing: -1 among the keys and 0 among the queries.
+        # Padding is -1 among the keys and 0 among the queries, which never match.
         kv_segments = jnp.where(kv_segments == 0, -1, kv_segments).reshape(count, tile.rows, -1)
         q_segments = jnp.pad(q_segments, ((0, 0), (0, -q_segments.shape[1] % tile.queries)))
         q_segments = q_segments.reshape(count, tile.rows, -1)
@@ -192,36 +192,36 @@ def _groups(q: jax.Array, k: jax.Array, v: jax.Array, masking: Masking, settings
 
 
 def _queries(x: jax.Array, i: jax.Array, tile: Tile) -> jax.Array:
-    """Tile i [R K G T ...] of [R, T of all tiles, K, G, ...]."""
+    """Returns tile i [R K G T ...] of [R, T of all tiles, K, G, ...]."""
     x = lax.dynamic_slice_in_dim(x, i * tile.queries, tile.queries, axis=1)
     return jnp.moveaxis(x, 1, 3)
 
 
 def _keys(x: jax.Array, j: jax.Array, tile: Tile) -> jax.Array:
-    """Tile j [R K S H] of [R, S of all tiles, K, H]; the last begins earlier if it would reach over the end."""
+    """Returns tile j [R K S H] of [R, S of all tiles, K, H]; the last begins earlier if it would exceed the end."""
     x = lax.dynamic_slice_in_dim(x, j * tile.keys, tile.keys, axis=1)
     return jnp.moveaxis(x, 1, 2)
 
 
-def _as_given(x: jax.Array) -> jax.Array:
-    """[R K G T ...] to [R T K G ...]."""
+def _heads_last(x: jax.Array) -> jax.Array:
+    """Moves the heads of [R K G T ...] back: [R T K G ...]."""
     return jnp.moveaxis(x, 3, 1)
 
 
 def _add(total: jax.Array, j: jax.Array, part: jax.Array, tile: Tile) -> jax.Array:
-    """Adds to tile j of [R, K, H, S of all tiles]."""
+    """Adds a part to tile j of [R, K, H, S of all tiles]."""
     old = lax.dynamic_slice_in_dim(total, j * tile.keys, tile.keys, axis=3)
     return lax.dynamic_update_slice_in_dim(total, old + part, j * tile.keys, axis=3)
 
 
-def _joined(tiles: jax.Array) -> jax.Array:
-    """[tiles, R, T, ...] to [R, T of all tiles, ...]."""
+def _join_tiles(tiles: jax.Array) -> jax.Array:
+    """Concatenates the tiles [tiles, R, T, ...] to [R, T of all tiles, ...]."""
     tiles = jnp.moveaxis(tiles, 0, 1)
     return tiles.reshape(tiles.shape[0], -1, *tiles.shape[3:])
 
 
 def _scores(q: jax.Array, k: jax.Array, settings: Settings) -> jax.Array:
-    """Scaled and capped products [R K G T S]."""
+    """Returns the scaled and capped products [R K G T S]."""
     wide = jnp.promote_types(q.dtype, jnp.float32)
     scores = jnp.einsum("rkgth,rksh->rkgts", q, k, preferred_element_type=wide) * settings.scale
     return scores if settings.logit_cap is None else settings.logit_cap * jnp.tanh(scores / settings.logit_cap)
@@ -230,13 +230,13 @@ def _scores(q: jax.Array, k: jax.Array, settings: Settings) -> jax.Array:
 def _allowed(
     group: Group, i: jax.Array, j: jax.Array, tile: Tile, q_offset: jax.Array, settings: Settings
 ) -> jax.Array:
-    """Which pairs of a tile may meet, broadcastable to [R K G T S]."""
+    """Returns the mask of a tile, broadcastable to [R K G T S]."""
     kv_length = group.k.shape[1]
     query = q_offset + i * tile.queries + jnp.arange(tile.queries)[:, None]
     key = jnp.minimum(j * tile.keys, kv_length - tile.keys) + jnp.arange(tile.keys)
     allowed = jnp.ones((1, 1), bool)
     if kv_length % tile.keys:
-        allowed &= key >= j * tile.keys  # the last tile does not visit again what it shares with the one before
+        allowed &= key >= j * tile.keys  # the last tile skips the keys that it shares with the one before
     if settings.causal:
         allowed &= query >= key
     if settings.window is not None:

@@ -1,4 +1,4 @@
-"""Cross-entropy of a linear layer without its logits: one entry, several implementations."""
+"""Cross-entropy of a linear layer without a [B T V] buffer: one function, several implementations."""
 
 from mindllm_jax.kernels.linear_cross_entropy.api import IMPLEMENTATIONS, linear_cross_entropy
 from mindllm_jax.kernels.linear_cross_entropy.problem import LossSums

@@ -1,4 +1,4 @@
-"""The entry: checks of the arguments, choice of the implementation, sharding and differentiation."""
+"""`linear_cross_entropy`: checks of the arguments, choice of the implementation, sharding and differentiation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mindllm_jax.kernels.target import target
 
 @dataclass(frozen=True)
 class Implementation:
-    """Two functions, with the signatures of `xla`, and what they can do."""
+    """Two functions, with the signatures of `xla`, and their capabilities."""
 
     forward: Callable[..., LossSums]
     forward_and_gradients: Callable[..., tuple[LossSums, Gradients]]
@@ -33,7 +33,7 @@ FLOATS = frozenset(["bfloat16", "float32", "float64"])
 IMPLEMENTATIONS = {
     "xla": Implementation(xla.forward, xla.forward_and_gradients, Capabilities(None, FLOATS, FEATURES)),
 }
-"""In order of preference."""
+"""Implementations by name, in order of preference."""
 
 
 def linear_cross_entropy(
@@ -49,29 +49,29 @@ def linear_cross_entropy(
     partition: PartitionSpec | tuple[PartitionSpec, PartitionSpec] | None = None,
     implementation: str | None = None,
 ) -> LossSums:
-    """Cross-entropy of the logits `hidden @ head`, without ever holding [B T V].
+    """Computes the cross-entropy of the logits `hidden @ head`, without a [B T V] buffer.
 
-    Differentiable in hidden, head and weights, through `loss` and `weight`; `correct` counts as a constant. The
-    gradients are formed with the loss whenever it is differentiated, their sums over tokens in float32.
+    Differentiable in hidden, head and weights, through `loss` and `weight`; `correct` is a constant. When it
+    is differentiated, the gradients are computed together with the loss, their sums over tokens in float32.
 
     Args:
-        hidden: [B T D], bfloat16, float32 or float64: the dtype of the matrix products; their
-            sums are float32 or wider.
-        head: [D V], in hidden's dtype or in float32; its gradient comes in the same. Prefer to give the float32
-            parameter: it is rounded here, and its gradient is not.
+        hidden: [B T D], bfloat16, float32 or float64: the dtype of the matrix products; their sums are float32 or
+            wider.
+        head: [D V], in hidden's dtype or in float32, the dtype of its gradient too. Prefer the float32 parameter: it is
+            rounded for the products, and its gradient is not.
         targets: [B T], integers below vocab_size.
-        weights: [B T], floats. A token of weight 0 counts for nothing, whatever its hidden state: also where its loss
-            is not finite. The gradient of its weight is its loss, or 0 where that is not finite.
+        weights: [B T], floats. A token of weight 0 is ignored, even where its loss is not finite. The gradient of its
+            weight is its loss, or 0 where that is not finite.
         z_loss: adds z_loss * log(sum(exp(logits)))**2 to each loss (PaLM, section 5).
         logit_cap: logits become logit_cap * tanh(logits / logit_cap) (Gemma 2, section 2).
-        chunk: tokens whose logits are held at a time; by default D, at least 256.
-        vocab_size: number of real columns when head's V is padded; those behind it get no probability.
+        chunk: tokens whose logits are in memory at a time; by default D, at least 256.
+        vocab_size: number of real columns when head's V is padded; the others get no probability.
         partition: PartitionSpec of hidden over the current mesh, which may split B and T; or a pair with that of
             head, which may split V over other axes, and D over axes that split B or T too (as FSDP does).
-        implementation: a name from IMPLEMENTATIONS; None takes the first that can do the call.
+        implementation: a name in IMPLEMENTATIONS; None takes the first that supports the call.
 
     Raises:
-        ValueError: an argument that does not fit, or an implementation that cannot do what is asked.
+        ValueError: an argument does not fit, or the implementation does not support the call.
     """
     _check_arrays(hidden, head, targets, weights)
     if vocab_size is not None and not 1 <= vocab_size <= head.shape[1]:
@@ -80,7 +80,7 @@ def linear_cross_entropy(
         raise ValueError(f"chunk = {chunk}; it must be at least 1 token")
     if logit_cap is not None and logit_cap <= 0:
         raise ValueError(f"logit_cap = {logit_cap}; it must be positive")
-    wanted = {
+    used = {
         "z_loss": z_loss != 0,
         "logit_cap": logit_cap is not None,
         "vocab_size": vocab_size is not None,
@@ -91,15 +91,15 @@ def linear_cross_entropy(
         implementation,
         platform=target().platform,
         dtype=hidden.dtype.name,
-        features=frozenset(feature for feature, is_wanted in wanted.items() if is_wanted),
+        features=frozenset(feature for feature, is_used in used.items() if is_used),
     )
     settings = Settings(z_loss, logit_cap, chunk, vocab_size)
     specs = None
     if partition is not None:
         specs = partition if isinstance(partition, tuple) else (partition, PartitionSpec())
-        settings = _partitioned(settings, *specs, hidden, head)
+        settings = _partition_settings(settings, *specs, hidden, head)
     call = _Call(name, settings, specs, (hidden.dtype, head.dtype, weights.dtype))
-    return _loss_sums(call, hidden, head, targets, weights)
+    return _loss_sums_with_gradients(call, hidden, head, targets, weights)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Call:
     dtypes: tuple[jnp.dtype, jnp.dtype, jnp.dtype]  # of hidden, head and weights
 
     def sharded(self, function: Callable[..., Any], *, gradients: bool) -> Callable[..., Any]:
-        """Maps a function of (hidden, head, targets, weights) over the shards that the partition makes."""
+        """Maps a function of (hidden, head, targets, weights) over the shards of the partition."""
         if self.specs is None:
             return function
         hidden, head = self.specs
@@ -125,17 +125,17 @@ class _Call:
         )
 
 
-def _sums(call: _Call, hidden: jax.Array, head: jax.Array, targets: jax.Array, weights: jax.Array) -> LossSums:
+def _loss_sums(call: _Call, hidden: jax.Array, head: jax.Array, targets: jax.Array, weights: jax.Array) -> LossSums:
     function = partial(IMPLEMENTATIONS[call.implementation].forward, settings=call.settings)
     return call.sharded(function, gradients=False)(hidden, head, targets, weights)
 
 
-def _sums_forward(call: _Call, *args: jax.Array) -> tuple[LossSums, Gradients]:
+def _loss_sums_forward(call: _Call, *args: jax.Array) -> tuple[LossSums, Gradients]:
     function = partial(IMPLEMENTATIONS[call.implementation].forward_and_gradients, settings=call.settings)
     return call.sharded(function, gradients=True)(*args)
 
 
-def _sums_backward(call: _Call, gradients: Gradients, factors: LossSums) -> tuple[jax.Array | None, ...]:
+def _loss_sums_backward(call: _Call, gradients: Gradients, factors: LossSums) -> tuple[jax.Array | None, ...]:
     hidden, head, weights = call.dtypes
     return (
         (gradients.hidden * factors.loss).astype(hidden),
@@ -145,15 +145,15 @@ def _sums_backward(call: _Call, gradients: Gradients, factors: LossSums) -> tupl
     )
 
 
-# Differentiation is outside of the shard_map: gradients are summed over shards where the implementation says, once.
-_loss_sums = jax.custom_vjp(_sums, nondiff_argnums=(0,))
-_loss_sums.defvjp(_sums_forward, _sums_backward)
+# Differentiation is outside the shard_map: the implementation sums gradients over shards, once.
+_loss_sums_with_gradients = jax.custom_vjp(_loss_sums, nondiff_argnums=(0,))
+_loss_sums_with_gradients.defvjp(_loss_sums_forward, _loss_sums_backward)
 
 
-def _partitioned(
+def _partition_settings(
     settings: Settings, hidden_spec: PartitionSpec, head_spec: PartitionSpec, hidden: jax.Array, head: jax.Array
 ) -> Settings:
-    """The settings with the mesh axes. Raises ValueError for a partition that cannot be."""
+    """Returns the settings with the mesh axes. Raises ValueError for an unsupported partition."""
     if axes_of(hidden_spec, 2):
         raise ValueError(f"partition = {hidden_spec} splits the width of hidden; it may split batch and length only")
     rows = axes_of(hidden_spec, 0) + axes_of(hidden_spec, 1)

@@ -1,4 +1,4 @@
-"""What every implementation of the loss head is given besides arrays, and what it gives."""
+"""The static arguments and the results of the loss head's implementations."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class LossSums(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Of the summed loss, in float32 or wider."""
+    """The gradients of the summed loss, in float32 or wider."""
 
     hidden: jax.Array  # [B T D]
     head: jax.Array  # [D V]
-    weights: jax.Array  # [B T]; these are the losses themselves, 0 where one of weight 0 is not finite
+    weights: jax.Array  # [B T]: the losses themselves, 0 where the loss of a token of weight 0 is not finite
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is known when the call is traced. The axes are those of the mesh that split arrays inside a shard_map."""
+    """The arguments that are static when a call is traced. The axes are those of the current mesh."""
 
     z_loss: float
     logit_cap: float | None
     chunk: int | None
-    vocab_size: int | None  # columns of the whole head that are tokens; None: all
+    vocab_size: int | None  # columns of the unsplit head that are tokens; None: all
     row_axes: tuple[str, ...] = ()  # split the tokens
-    width_axes: tuple[str, ...] = ()  # split the head's rows; they split the tokens too
+    width_axes: tuple[str, ...] = ()  # split the head's rows, and the tokens too
     vocab_axes: tuple[str, ...] = ()  # split the head's columns

@@ -1,7 +1,7 @@
-"""The loss head over chunks of tokens, in plain XLA: [C V] logits live at a time, never [B T V].
+"""The loss head over chunks of tokens, in plain XLA: [C V] logits are in memory at a time, never [B T V].
 
-The gradients of a sum of cross-entropies do not depend on what comes after the sum, but for one factor, so they are
-formed while the loss is computed: three matrix products, where computing the logits again would take four.
+The gradients of a sum of cross-entropies depend on later operations only through one factor, so they are computed
+together with the loss: three matrix products, where recomputing the logits would take four.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SMALLEST_CHUNK = 256
 
 
 class Tokens(NamedTuple):
-    """Some tokens: hidden [C D], targets [C], weights [C]."""
+    """A chunk of tokens: hidden [C D], targets [C], weights [C]."""
 
     hidden: jax.Array
     targets: jax.Array
@@ -29,7 +29,7 @@ class Tokens(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What the losses of some tokens are made of."""
+    """The losses of a chunk of tokens, and their intermediate values."""
 
     capped: jax.Array  # logits [C V] after the cap
     logits: jax.Array  # and after the mask
@@ -40,50 +40,51 @@ class Terms(NamedTuple):
 
 
 def forward(hidden: jax.Array, head: jax.Array, targets: jax.Array, weights: jax.Array, settings: Settings) -> LossSums:
-    """The sums alone."""
-    matrix = _whole_width(head.astype(hidden.dtype), settings)
+    """Returns the sums without gradients."""
+    matrix = _gather_width(head.astype(hidden.dtype), settings)
 
     def of_chunk(_: None, tokens: Tokens) -> tuple[None, tuple[jax.Array, jax.Array]]:
         terms = _terms(tokens, matrix, settings)
         return None, (terms.losses, terms.correct)
 
     _, (losses, correct) = lax.scan(of_chunk, None, _chunks(hidden, targets, weights, settings))
-    return _sums(_in_rows(losses, targets), _in_rows(correct, targets), weights, settings)
+    return _sums(_to_rows(losses, targets), _to_rows(correct, targets), weights, settings)
 
 
 def forward_and_gradients(
     hidden: jax.Array, head: jax.Array, targets: jax.Array, weights: jax.Array, settings: Settings
 ) -> tuple[LossSums, Gradients]:
-    """The sums, and the gradients of `loss`."""
-    matrix = _whole_width(head.astype(hidden.dtype), settings)
+    """Returns the sums, and the gradients of `loss`."""
+    matrix = _gather_width(head.astype(hidden.dtype), settings)
     wide = jnp.promote_types(hidden.dtype, jnp.float32)
 
     def of_chunk(d_head: jax.Array, tokens: Tokens) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         terms = _terms(tokens, matrix, settings)
         d_logits = _d_logits(terms, tokens.weights, settings).astype(hidden.dtype)
         d_hidden = jnp.einsum("cv,dv->cd", d_logits, matrix, preferred_element_type=wide)
-        # XLA multiplies a transposed left operand at half speed on a CPU: the barrier makes it a copy first. Without an
-        # axis of one XLA would fold it in all the same, once the barrier is gone, and widen operands in bfloat16.
+        # XLA multiplies a transposed left operand at half speed on a CPU: the barrier makes it copy first. Without the
+        # axis of size one XLA would still fold the transpose in after the barrier, and widen operands in bfloat16.
         transposed = lax.optimization_barrier(_where_weighted(tokens.weights[:, None], tokens.hidden).T[None])[0]
         d_head += jnp.einsum("dc,cv->dv", transposed, d_logits, preferred_element_type=wide)
         return d_head, (terms.losses, terms.correct, d_hidden)
 
     chunks = _chunks(hidden, targets, weights, settings)
     d_head, (losses, correct, d_hidden) = lax.scan(of_chunk, jnp.zeros(matrix.shape, wide), chunks)
-    losses = _in_rows(losses, targets)
+    losses = _to_rows(losses, targets)
     gradients = Gradients(
-        hidden=lax.psum(_in_rows(d_hidden, targets), settings.vocab_axes),
-        head=_summed_over_rows(d_head, settings),
+        hidden=lax.psum(_to_rows(d_hidden, targets), settings.vocab_axes),
+        head=_sum_over_rows(d_head, settings),
         weights=jnp.where((weights != 0) | jnp.isfinite(losses), losses, 0),
     )
-    return _sums(losses, _in_rows(correct, targets), weights, settings), gradients
+    return _sums(losses, _to_rows(correct, targets), weights, settings), gradients
 
 
 def _chunks(hidden: jax.Array, targets: jax.Array, weights: jax.Array, settings: Settings) -> Tokens:
-    """All tokens in equal chunks along a new leading axis, the last one filled up with tokens of weight 0.
+    """Splits all tokens into equal chunks along a new leading axis, the last one padded with tokens of weight 0.
 
-    By default a chunk has D tokens, so that its logits [D V] are as large as the head. With fewer, most of the traffic
-    would be the head and its gradient, which every chunk passes over; more was not faster and takes more memory.
+    By default a chunk has D tokens, so that its logits [D V] are as large as the head. With smaller chunks, most of the
+    traffic would be the head and its gradient, which every chunk reads; larger ones take more memory and were not
+    faster.
     """
     width = hidden.shape[-1]
     size = settings.chunk or max(width, SMALLEST_CHUNK)
@@ -94,8 +95,8 @@ def _chunks(hidden: jax.Array, targets: jax.Array, weights: jax.Array, settings:
     return Tokens(hidden.reshape(count, -1, width), targets.reshape(count, -1), weights.reshape(count, -1))
 
 
-def _in_rows(x: jax.Array, targets: jax.Array) -> jax.Array:
-    """[chunks, C, ...] to [B T ...], without the tokens that filled the last chunk."""
+def _to_rows(x: jax.Array, targets: jax.Array) -> jax.Array:
+    """Reshapes [chunks, C, ...] to [B T ...], without the padding of the last chunk."""
     return x.reshape(-1, *x.shape[2:])[: targets.size].reshape(*targets.shape, *x.shape[2:])
 
 
@@ -111,9 +112,9 @@ def _terms(tokens: Tokens, head: jax.Array, settings: Settings) -> Terms:
         logits = jnp.where(columns < settings.vocab_size, capped, FORBIDDEN)
 
     is_target = columns == tokens.targets[:, None]
-    here = jnp.where(tokens.targets < shard, head.shape[1], tokens.targets - shard)  # or behind the end
-    own = jnp.take_along_axis(logits, here[:, None], axis=1, mode="fill", fill_value=0)
-    target = lax.psum(own[:, 0], settings.vocab_axes)
+    local = jnp.where(tokens.targets < shard, head.shape[1], tokens.targets - shard)  # or out of range
+    local_logits = jnp.take_along_axis(logits, local[:, None], axis=1, mode="fill", fill_value=0)
+    target = lax.psum(local_logits[:, 0], settings.vocab_axes)
     others = lax.pmax(jnp.where(is_target, FORBIDDEN, logits).max(-1), settings.vocab_axes)
     highest = jnp.maximum(others, target)
     lse = highest + jnp.log(lax.psum(jnp.exp(logits - highest[:, None]).sum(-1), settings.vocab_axes))
@@ -122,7 +123,7 @@ def _terms(tokens: Tokens, head: jax.Array, settings: Settings) -> Terms:
 
 
 def _d_logits(terms: Terms, weights: jax.Array, settings: Settings) -> jax.Array:
-    """Gradient of the weighted losses with respect to the logits before the cap, [C V]."""
+    """Returns the gradient of the weighted losses in the logits before the cap, [C V]."""
     probabilities = jnp.exp(terms.logits - terms.lse[:, None])
     d_logits = probabilities * (1 + 2 * settings.z_loss * terms.lse[:, None]) - terms.is_target
     if settings.logit_cap is not None:
@@ -131,7 +132,7 @@ def _d_logits(terms: Terms, weights: jax.Array, settings: Settings) -> jax.Array
 
 
 def _where_weighted(weights: jax.Array, x: jax.Array) -> jax.Array:
-    """x with zeros for tokens of weight 0, whose hidden states may be of any value: 0 times infinity is not 0."""
+    """Replaces x by zeros for tokens of weight 0, whose hidden states may be infinite: 0 times infinity is not 0."""
     return jnp.where(weights != 0, x, 0)
 
 
@@ -141,13 +142,13 @@ def _sums(losses: jax.Array, correct: jax.Array, weights: jax.Array, settings: S
     return lax.psum(LossSums(loss, weights.sum(), (correct * weights).sum()), settings.row_axes)
 
 
-def _whole_width(head: jax.Array, settings: Settings) -> jax.Array:
-    """[D V / shards] from the shard of it that lies here."""
+def _gather_width(head: jax.Array, settings: Settings) -> jax.Array:
+    """All-gathers the width of this device's shard of the head: [D, V / shards]."""
     return lax.all_gather(head, settings.width_axes, axis=0, tiled=True) if settings.width_axes else head
 
 
-def _summed_over_rows(d_head: jax.Array, settings: Settings) -> jax.Array:
-    """The head's gradient over all tokens, of which each device keeps what it has of the head: once, not each chunk."""
+def _sum_over_rows(d_head: jax.Array, settings: Settings) -> jax.Array:
+    """Sums the head's gradient over all tokens, once for all chunks; each device keeps its shard."""
     if settings.width_axes:
         d_head = lax.psum_scatter(d_head, settings.width_axes, scatter_dimension=0, tiled=True)
     return lax.psum(d_head, tuple(axis for axis in settings.row_axes if axis not in settings.width_axes))

@@ -1,1 +1,1 @@
-"""Decoding with a key-value cache: one engine under evaluation, chat and serving."""
+"""Decoding with a key-value cache: one engine for evaluation, chat and serving."""

@@ -1,4 +1,4 @@
-"""Talking to a run: one answer, or a terminal chat that streams."""
+"""Chat with a run: one answer, or a conversation in the terminal, streamed."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mindllm_jax.generation.engine import stream
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.training.load_run import LoadedRun
 
-HELP = "/reset forgets the conversation, /quit (or Ctrl-D) leaves, Ctrl-C stops an answer"
+HELP = "/reset starts a new conversation, /quit (or Ctrl-D) exits, Ctrl-C stops an answer"
 
 
 @dataclass(frozen=True)
 class Chat:
-    """Whom to talk to, and how."""
+    """The run to chat with, and the mode."""
 
-    run: str  # folder of a tuned run, or of a pre-trained one to continue texts with
+    run: str  # folder of a tuned run, or of a pre-trained one to continue texts
     mode: Literal["chat", "continue"] = "chat"  # answer questions in the chat format, or continue a document
-    prompt: str | None = None  # answer this and stop; None: a chat in the terminal
+    prompt: str | None = None  # answer this and exit; None: chat in the terminal
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
@@ -31,18 +31,18 @@ class Chat:
 
 
 class Session:
-    """A conversation with a model, or, in the mode `continue`, texts that it continues one by one."""
+    """A conversation with a model; in the mode `continue`, independent continuations of texts."""
 
     def __init__(self, run: LoadedRun, config: Chat):
         self.turns: list[Turn] = []
-        self.forgotten = 0  # turns from the beginning that no longer fit
+        self.dropped = 0  # first turns that no longer fit
         self._run, self._config = run, config
 
     def reply(self, text: str) -> Iterator[str]:
-        """Yields the answer in pieces and remembers the turn, also one of which not all pieces were taken.
+        """Yields the answer in pieces and appends the turn to the conversation, even if it is interrupted.
 
-        The first turns are forgotten when the conversation outgrows Model.max_seq_len. Raises ValueError when the text
-        alone does.
+        Drops the first turns when the conversation exceeds Model.max_seq_len. Raises ValueError when the text alone
+        does.
         """
         decoder, _, tokenizer, *_ = self._run
         sampling = self._config.sampling
@@ -52,7 +52,7 @@ class Session:
         prompt = encode_prompt(tokenizer, self.turns, text)
         while self.turns and len(prompt) + sampling.max_tokens > decoder.config.max_seq_len:
             del self.turns[0]
-            self.forgotten += 1
+            self.dropped += 1
             prompt = encode_prompt(tokenizer, self.turns, text)
         pieces: list[str] = []
         try:
@@ -64,15 +64,15 @@ class Session:
                 self.turns.append(Turn(text, "".join(pieces).strip()))
 
     def reset(self) -> None:
-        """Begins a new conversation."""
+        """Starts a new conversation."""
         self.turns.clear()
-        self.forgotten = 0
+        self.dropped = 0
 
 
 def talk(session: Session, lines: Iterable[str], write: Callable[[str], None]) -> None:
-    """Answers line by line until the lines end, `/quit`, or an interruption while it waits for one.
+    """Answers line by line until the lines end, `/quit`, or an interruption between answers.
 
-    An interruption while it answers ends the answer; what a model cannot be asked is told, and the chat goes on.
+    An interruption within an answer stops the answer. A line that the model cannot take is answered by its error.
     """
     write(f"{HELP}\n")
     try:
@@ -92,7 +92,7 @@ def talk(session: Session, lines: Iterable[str], write: Callable[[str], None]) -
 
 
 def _answer(session: Session, text: str, write: Callable[[str], None]) -> None:
-    before = session.forgotten
+    before = session.dropped
     try:
         for piece in session.reply(text):
             write(piece)
@@ -101,18 +101,18 @@ def _answer(session: Session, text: str, write: Callable[[str], None]) -> None:
     except ValueError as error:
         write(f"[{error}]")
     write("\n")
-    if session.forgotten > before:
-        write(f"[the first {session.forgotten} turns no longer fit in Model.max_seq_len and are forgotten]\n")
+    if session.dropped > before:
+        write(f"[the first {session.dropped} turns no longer fit in Model.max_seq_len and were dropped]\n")
 
 
 def strip_control_chars(text: str) -> str:
-    """The text without what a terminal would obey: a model may say any byte, escape sequences included."""
+    """Replaces control characters by spaces: a model's output may contain escape sequences of the terminal."""
     return "".join(" " if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
 
 def read_input(prompt: str) -> Iterator[str]:
-    """What is typed, line by line, until Ctrl-D."""
-    with contextlib.suppress(ImportError):  # not everywhere
+    """Yields the lines typed at the prompt, until Ctrl-D."""
+    with contextlib.suppress(ImportError):  # not on every platform
         import readline  # noqa: F401  arrow keys and history for input()
     while True:
         try:

@@ -1,8 +1,8 @@
 """Batched generation with a key-value cache.
 
 Prompts of a batch are padded on the left to one length, so that all rows write the same slot of the cache. Lengths and
-rows are rounded up to powers of two: XLA compiles a program for each shape it meets, and these are few. Tokens are
-decoded in chunks by a loop on the device; between chunks the host looks for stop strings and hands out text.
+rows are rounded up to powers of two, because XLA compiles a program for each shape. A loop on the device decodes tokens
+in chunks; between chunks the host looks for stop strings and yields text.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from flax import nnx
 from mindllm_jax.generation.detokenizer import IncrementalDetokenizer
 from mindllm_jax.generation.sampling import Sampling, sample
 from mindllm_jax.model.decoder import Cache, Decoder
+from mindllm_jax.shapes import FloatBV, IntB, IntBT, KeyB
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
-BATCH_CHUNK = 32  # tokens between two looks of the host, when nobody waits for them
-STREAM_CHUNK = 4  # and when somebody reads along
-SMALLEST_LENGTH = 32  # shorter prompts and caches are padded to it
+BATCH_CHUNK = 32  # tokens per chunk of a batch
+STREAM_CHUNK = 4  # tokens per chunk of a stream
+SMALLEST_LENGTH = 32  # prompts and caches are padded to it
 NO_TOKEN = -1
 
-Prompt = str | Sequence[int] | np.ndarray  # token ids, or a text: the beginning of a document
-Finish = Literal["end", "stop", "length"]  # an end token, a stop string, or max_tokens was met
+Prompt = str | Sequence[int] | np.ndarray  # token ids, or the beginning of a document as text
+Finish = Literal["end", "stop", "length"]  # by an end token, a stop string, or max_tokens
 
 
 class Completion(NamedTuple):
-    """What was generated after one prompt."""
+    """The continuation of one prompt."""
 
     tokens: list[int]  # without the end token; they may reach past a stop string
     text: str  # up to the stop string
     finish: Finish
-    cut: int  # tokens of the prompt that were left out on its left
+    cut: int  # tokens cut from the left of the prompt
 
 
 def generate(
@@ -50,16 +51,16 @@ def generate(
     truncate: bool = False,
     batch_size: int = 16,
 ) -> list[Completion]:
-    """Continues each prompt; what a prompt gets does not depend on the others, nor on `batch_size`.
+    """Continues each prompt; a continuation depends neither on the other prompts nor on `batch_size`.
 
     Args:
         decoder: the model, in one process, on one device or a mesh.
         tokenizer: its tokenizer.
-        prompts: token ids, or a text, which stands for the beginning of a document.
-        sampling: how tokens are chosen.
+        prompts: token ids, or the beginning of a document as text.
+        sampling: temperature, top-k, max_tokens and seed.
         stop_ids: tokens that end a row; `<doc>` by default.
-        stop_strings: texts that end a row and are no part of it.
-        truncate: cut what is too long of a prompt on its left, instead of refusing it.
+        stop_strings: texts that end a row; they are not part of it.
+        truncate: cut a prompt that is too long on its left, instead of raising.
         batch_size: prompts decoded at a time.
 
     Raises ValueError for an empty prompt, one too long for Model.max_seq_len, or a token outside the vocabulary.
@@ -68,11 +69,11 @@ def generate(
         _Row(number, prompt, decoder, tokenizer, sampling, stop_strings, truncate)
         for number, prompt in enumerate(prompts)
     ]
-    # Prompts of like length are padded least; with the longest first, a batch too large for the memory fails at once.
+    # Prompts of similar length need the least padding; longest first, so that running out of memory happens at once.
     by_length = sorted(rows, key=lambda row: -len(row.prompt))
     for start in range(0, len(rows), batch_size):
         batch = by_length[start : start + batch_size]
-        for _ in _grow(decoder, tokenizer, batch, sampling, stop_ids, BATCH_CHUNK):
+        for _ in _decode_rows(decoder, tokenizer, batch, sampling, stop_ids, BATCH_CHUNK):
             pass
     return [row.completion() for row in rows]
 
@@ -86,15 +87,15 @@ def stream(
     stop_ids: Sequence[int] | None = None,
     stop_strings: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Yields the text that `generate` gives for the one prompt, piece by piece. Raises as it does."""
+    """Yields the text that `generate` returns for one prompt, piece by piece. Raises as it does."""
     row = _Row(0, prompt, decoder, tokenizer, sampling, stop_strings)
-    for (piece,) in _grow(decoder, tokenizer, [row], sampling, stop_ids, STREAM_CHUNK):
+    for (piece,) in _decode_rows(decoder, tokenizer, [row], sampling, stop_ids, STREAM_CHUNK):
         if piece:
             yield piece
 
 
 class _Row:
-    """One prompt and what has followed it so far."""
+    """One prompt and its continuation so far."""
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class _Row:
                 f"{longest}: ask for fewer tokens"
             )
         if not len(ids):
-            raise ValueError(f"prompt {number} is empty; the beginning of a document is the one token <doc>")
+            raise ValueError(f"prompt {number} is empty; start a document with the token <doc>")
         if min(ids) < 0 or max(ids) >= tokenizer.vocab_size:
             raise ValueError(f"prompt {number} has a token outside the vocabulary of {tokenizer.vocab_size}")
         if len(ids) > room and not truncate:
@@ -129,22 +130,22 @@ class _Row:
         self.finish: Finish | None = None
         self._tokens: list[int] = []
         self._max_tokens = sampling.max_tokens
-        self._growing = IncrementalDetokenizer(tokenizer, stop_strings)
+        self._detokenizer = IncrementalDetokenizer(tokenizer, stop_strings)
         self._text = ""
 
     def add(self, ids: list[int], stop_ids: Sequence[int]) -> str:
-        """Takes the tokens of one chunk and returns the text that they settle."""
+        """Adds the tokens of one chunk and returns the text that becomes final."""
         if self.finish is not None:
             return ""
         ended = ids[-1] in stop_ids
         ids = ids[:-1] if ended else ids
         self._tokens += ids
-        piece = self._growing.add(ids)
-        if self._growing.stopped:
+        piece = self._detokenizer.add(ids)
+        if self._detokenizer.stopped:
             self.finish = "stop"
         elif ended or len(self._tokens) == self._max_tokens:
             self.finish = "end" if ended else "length"
-            piece += self._growing.finish()
+            piece += self._detokenizer.finish()
         self._text += piece
         return piece
 
@@ -154,15 +155,15 @@ class _Row:
 
 
 class _State(NamedTuple):
-    """What lies on the device between two chunks."""
+    """The state on the device between two chunks."""
 
     cache: Cache
-    logits: jax.Array  # [B V] float32, of the next token
-    positions: jax.Array  # [B] int32, of the next token
-    keys: jax.Array  # [B], one for each prompt
+    logits: FloatBV  # float32, of the next token
+    positions: IntB  # of the next token
+    keys: KeyB  # one per prompt
 
 
-def _grow(
+def _decode_rows(
     decoder: Decoder,
     tokenizer: Tokenizer,
     rows: Sequence[_Row],
@@ -170,20 +171,20 @@ def _grow(
     stop_ids: Sequence[int] | None,
     chunk: int,
 ) -> Iterator[list[str]]:
-    """Decodes until every row is finished; yields, after each chunk, the text that it added to each row."""
+    """Decodes until every row is finished; yields, after each chunk, the text that it adds to each row."""
     stop_ids = (tokenizer.doc_id,) if stop_ids is None else tuple(stop_ids)
     longest = decoder.config.max_seq_len
     length = _rounded(max(len(row.prompt) for row in rows), longest - sampling.max_tokens)
     capacity = _rounded(length + sampling.max_tokens, longest)
     count = decoder.layout.placement.even_rows(_power_of_two(len(rows)))
-    tokens, segment_ids, numbers = _padded(rows, count, length, tokenizer.pad_id)
-    spare = [True] * (len(tokens) - len(rows))
+    tokens, segment_ids, numbers = _pad(rows, count, length, tokenizer.pad_id)
+    padding = [True] * (len(tokens) - len(rows))
 
     definition, params = nnx.split(decoder)
     ends, (temperature, top_k), vocab_size = np.array(stop_ids, np.int32), sampling.choice, tokenizer.vocab_size
     state = _prefill(definition, params, tokens, segment_ids, numbers, sampling.seed, capacity)
     for decoded in range(0, sampling.max_tokens, chunk):
-        done = np.array([row.finish is not None for row in rows] + spare)
+        done = np.array([row.finish is not None for row in rows] + padding)
         if done.all():
             return
         limit = min(chunk, sampling.max_tokens - decoded)
@@ -196,13 +197,13 @@ def _grow(
 def _prefill(
     definition: nnx.GraphDef[Decoder],
     params: nnx.State,
-    tokens: jax.Array,
-    segment_ids: jax.Array,
-    numbers: jax.Array,
+    tokens: IntBT,
+    segment_ids: IntBT,
+    numbers: IntB,
     seed: int,
     capacity: int,
 ) -> _State:
-    """Fills the cache with the prompts [B T], whose padding has segment id 0."""
+    """Fills the cache with the prompts [B T]; padding has segment id 0."""
     decoder = nnx.merge(definition, params)
     positions = jnp.maximum(jnp.cumsum(segment_ids, axis=1) - 1, 0)
     cache = decoder.new_cache(len(tokens), capacity)
@@ -228,9 +229,9 @@ def _decode(
     chunk: int,
     vocab_size: int,
 ) -> tuple[_State, jax.Array]:
-    """Decodes `limit` <= `chunk` tokens of each row, fewer when all rows are `done` or have met one of `ends`.
+    """Decodes `limit` <= `chunk` tokens of each row, or fewer when all rows are `done` or reached one of `ends`.
 
-    Returns the new tokens [B chunk], NO_TOKEN where there are none.
+    Returns the new state and the new tokens [B chunk], NO_TOKEN after a row's last.
     """
     decoder = nnx.merge(definition, params)
 
@@ -242,9 +243,9 @@ def _decode(
         carry: tuple[jax.Array, _State, jax.Array, jax.Array],
     ) -> tuple[jax.Array, _State, jax.Array, jax.Array]:
         index, state, done, out = carry
-        # A row's position, unlike its slot in the cache, does not depend on the rows beside it.
+        # A row's position, unlike its slot in the cache, does not depend on the other rows.
         keys = jax.vmap(jax.random.fold_in)(state.keys, state.positions)
-        # The model may have more rows than the tokenizer has pieces.
+        # The model's vocabulary may be padded beyond the tokenizer's.
         token = sample(state.logits[:, :vocab_size], keys, temperature, top_k)
         out = out.at[:, index].set(jnp.where(done, NO_TOKEN, token))
         hidden, cache = decoder.decode(
@@ -258,8 +259,8 @@ def _decode(
     return state, out
 
 
-def _padded(rows: Sequence[_Row], count: int, length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Prompts as tokens and segment ids [`count` `length`], and their numbers [`count`]."""
+def _pad(rows: Sequence[_Row], count: int, length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pads prompts to tokens and segment ids [count, length], and their numbers to [count]."""
     tokens, segment_ids = np.full((count, length), pad_id, np.int32), np.zeros((count, length), np.int32)
     numbers = np.zeros(count, np.int32)
     for index, row in enumerate(rows):

@@ -1,1 +1,1 @@
-"""What accelerators can do, and accelerators that are described and not there, for AOT compilation."""
+"""Peak rates of accelerators, and device topologies for AOT compilation."""

@@ -1,9 +1,9 @@
-"""What accelerators can do at most: the one table of peak rates.
+"""Peak rates of accelerators: the one table.
 
 Sources. TPU: the pages of each version in Google's Cloud TPU documentation (peak bfloat16 compute, capacity and
 bandwidth of the memory, bidirectional interconnect bandwidth of a chip, of which a link has a sixth on a 3D torus and a
 fourth on a 2D one, and a direction half of that; network of the data centre). NVIDIA: the data sheet of each board:
-dense bfloat16 with float32 sums, which is half of what they give "with sparsity"; capacity in GiB; NVLink, or PCIe
+dense bfloat16 with float32 sums, half of the rate "with sparsity"; capacity in GiB; NVLink, or PCIe
 where a board has no switch; the power limit. A node's network is counted as one 400 Gb/s adapter for each GPU (200 Gb/s
 for A100 and A800).
 """
@@ -26,7 +26,7 @@ GIB = 2.0**30
 
 @dataclass(frozen=True)
 class Chip:
-    """Peak rates of what JAX calls a device, in FLOP/s, bytes and bytes/s."""
+    """Peak rates of one JAX device, in FLOP/s, bytes and bytes/s."""
 
     flops: float  # dense bfloat16
     memory: float
@@ -48,7 +48,7 @@ CHIPS = {
     "TPU v5 lite": Chip(197e12, 16 * GIB, 819 * GB, 50 * GB, 3.1 * GB, 2),  # v5e
     "TPU v5": Chip(459e12, 95 * GIB, 2765 * GB, 100 * GB, 6.25 * GB, 3),  # v5p
     "TPU v6 lite": Chip(918e12, 32 * GIB, 1638 * GB, 100 * GB, 12.5 * GB, 2),  # v6e
-    # Two devices a chip, which share its links.
+    # Two devices per chip, which share its links.
     "TPU7x": Chip(2307e12 / 2, 96 * GIB, 7380 * GB / 2, 50 * GB, 6.25 * GB, 3),
     "NVIDIA A100-SXM4-40GB": replace(A100, memory=40 * GIB, bandwidth=1555 * GB),
     "NVIDIA A100-SXM4-80GB": A100,
@@ -73,20 +73,20 @@ CHIPS = {
     "NVIDIA L40S": Chip(362e12, 48 * GIB, 864 * GB, 32 * GB, 50 * GB, 0, 350),
     "NVIDIA GeForce RTX 4090": Chip(165e12, 24 * GIB, 1008 * GB, 32 * GB, 50 * GB, 0, 450),
 }
-"""By the whole name that JAX gives a device: boards whose names begin alike differ by half in compute and memory, and a
-slice of a card (MIG) is named like the card with more behind it."""
+"""By the full name that JAX gives a device: boards whose names begin alike differ by half in compute and memory, and a
+MIG slice of a card has the card's name with a suffix."""
 
 
 def chip(device_kind: str) -> Chip | None:
-    """The chip with JAX's name for its devices; None for what the table does not have, as CPUs and slices of cards."""
+    """Returns the chip with JAX's name for its devices; None for what the table lacks, as CPUs and MIG slices."""
     return CHIPS.get(known_name(device_kind))
 
 
-def told_memory(devices: Iterable[Any]) -> float | None:
-    """Bytes that the runtime lets a program take on the least of the devices of this process; None where none tells.
+def runtime_memory(devices: Iterable[Any]) -> float | None:
+    """Returns the bytes that the runtime lets a program take on the smallest device of this process, or None.
 
-    CPUs tell nothing, and devices that are described or in another process cannot be asked.
+    CPUs report nothing; devices of a topology and of other processes cannot be asked.
     """
-    here = set(jax.local_devices())
-    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in devices if device in here]
+    local = set(jax.local_devices())
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in devices if device in local]
     return min(filter(None, limits), default=None)

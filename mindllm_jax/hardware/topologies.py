@@ -1,4 +1,4 @@
-"""Accelerators that are described and not there: what programs are compiled for ahead of time."""
+"""Device topologies for AOT compilation: devices that this machine need not have."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ GPUS = {"a100": "NVIDIA A100-SXM4-80GB", "h100": "NVIDIA H100 80GB HBM3", "h200"
 
 
 @dataclass(frozen=True)
-class DescribedGpu:
-    """A GPU by its place, for arithmetic where the CUDA compiler is not installed."""
+class TopologyGpu:
+    """A GPU of a topology by its place, for arithmetic where the CUDA compiler is not installed."""
 
     id: int
     device_kind: str
@@ -33,33 +33,33 @@ class DescribedGpu:
     platform: str = "gpu"
 
 
-def described(topology: str) -> Sequence[Any]:
-    """The devices of a TPU slice, as "v5e:16x16", or of GPU nodes, as "h100:16x8" (nodes x GPUs of each).
+def topology_devices(topology: str) -> Sequence[Any]:
+    """Returns the devices of a TPU slice, as "v5e:16x16", or of GPU nodes, as "h100:16x8" (nodes x GPUs per node).
 
     TPUs come from libtpu, which needs no TPU to compile for one. GPUs come from JAX's CUDA plugin, which needs no GPU;
-    where it is not installed, and for A100s, they are `DescribedGpu`, for which nothing can be compiled.
+    where it is not installed, and for A100s, they are `TopologyGpu`, for which nothing can be compiled.
 
     Raises:
         ImportError: libtpu is not installed.
-        ValueError: there is no such topology.
+        ValueError: the topology is unknown.
     """
     family, _, shape = topology.partition(":")
     if family in GPUS:
         sizes = re.fullmatch(r"([1-9]\d*)x([1-8])", shape)
         if sizes is None:
-            raise ValueError(f"{topology!r}: write nodes x GPUs of each, as {family}:16x8; a node has at most 8")
+            raise ValueError(f"{topology!r}: write nodes x GPUs per node, as {family}:16x8; a node has at most 8")
         return _gpus(family, int(sizes.group(1)), int(sizes.group(2)))
     if family not in TPUS:
         names = ", ".join([*TPUS, *GPUS])
-        raise ValueError(f"there is no hardware {family!r}: there are {names}, as v5p:4x4x4 or h100:1x8")
-    return described_tpus(topology)
+        raise ValueError(f"unknown hardware {family!r}: known are {names}, as v5p:4x4x4 or h100:1x8")
+    return tpu_topology(topology)
 
 
-def described_tpus(topology: str) -> Sequence[Any]:
-    """The devices of a TPU slice; see `described`."""
+def tpu_topology(topology: str) -> Sequence[Any]:
+    """Returns the devices of a TPU slice; see `topology_devices`."""
     if importlib.util.find_spec("libtpu") is None and "TPU_LIBRARY_PATH" not in os.environ:
         raise ImportError("compiling for a TPU needs libtpu: pip install 'mindllm-jax[tpu]'")
-    # Read when libtpu is loaded: there is no machine to ask about its TPUs, and nobody to share them with.
+    # Read when libtpu is loaded: no metadata server to ask about TPUs, and no other process to share them with.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
@@ -69,15 +69,15 @@ def described_tpus(topology: str) -> Sequence[Any]:
     except (RuntimeError, ValueError, NotImplementedError) as error:
         family = topology.partition(":")[0]
         raise ValueError(
-            f"libtpu describes no topology {topology!r} ({str(error).splitlines()[0]}); {family} has "
+            f"libtpu has no topology {topology!r} ({str(error).splitlines()[0]}); {family} has "
             f"{TPUS.get(family, 'none')}"
         ) from None
 
 
 def _gpus(family: str, nodes: int, each: int) -> Sequence[Any]:
-    described_only = [DescribedGpu(number, GPUS[family], number // each) for number in range(nodes * each)]
+    gpus = [TopologyGpu(number, GPUS[family], number // each) for number in range(nodes * each)]
     if family not in MEMORY:
-        return described_only
+        return gpus
     try:
         return topologies.get_topology_desc(
             platform="cuda",
@@ -86,11 +86,11 @@ def _gpus(family: str, nodes: int, each: int) -> Sequence[Any]:
             target_config=f'{SXM_TARGET} {MEMORY[family]} }} device_description_str: "{GPUS[family]}"',
         ).devices
     except NotImplementedError:
-        return described_only
+        return gpus
 
 
 def one_device_mesh(devices: Sequence[Any]) -> jax.sharding.Mesh:
-    """A mesh of the first device, with the axis "device"."""
+    """Returns a mesh of the first device, with the axis "device"."""
     return jax.sharding.Mesh(np.array(devices[:1]), ("device",), axis_types=(jax.sharding.AxisType.Auto,))
 
 

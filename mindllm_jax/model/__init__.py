@@ -1,1 +1,1 @@
-"""The decoder and its parts in Flax NNX; names logical axes only, knows no data and no mesh."""
+"""The decoder and its parts in Flax NNX: logical axes only, no data and no mesh."""

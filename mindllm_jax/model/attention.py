@@ -13,21 +13,20 @@ from mindllm_jax.kernels.flash_attention import flash_attention
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import matrix
 from mindllm_jax.model.linear import GradientSums, matmul
-from mindllm_jax.model.positions import rotate
+from mindllm_jax.model.positions import Angles, rotate
 from mindllm_jax.model.residual import residual_scheme
-
-Angles = tuple[jax.Array, jax.Array]
+from mindllm_jax.shapes import FloatBSKH, FloatBTD, FloatBTKH, FloatBTNH, IntBS, IntBT
 
 
 class LayerCache(NamedTuple):
     """Keys and values of one layer, [B S K H], of which those before the cache's length are filled."""
 
-    keys: jax.Array
-    values: jax.Array
+    keys: FloatBSKH
+    values: FloatBSKH
 
 
 class Attention(nnx.Module):
-    """Causal attention; documents of a packed row do not see each other. Maps [B T D] to [B T D]."""
+    """Causal attention from [B T D] to [B T D]; documents of a packed row do not see each other."""
 
     def __init__(self, config: Model, *, rngs: nnx.Rngs, partition: PartitionSpec | None = None):
         width, heads, kv_heads, head_dim = config.width, config.heads, config.key_heads, config.head_dim
@@ -39,22 +38,14 @@ class Attention(nnx.Module):
         self.out = matrix(config, rngs, ("heads", "head_dim", "width"), (heads, head_dim, width), inputs=2, gain=gain)
         self.window = config.window
         self.implementation = config.attention
-        self.sums: GradientSums = config.gradient_sums
+        self.gradient_sums: GradientSums = config.gradient_sums
         self.partition = partition
 
-    def _project(self, x: jax.Array, angles: Angles | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-        query = matmul(x, self.query[...], sums=self.sums)
-        key = matmul(x, self.key[...], sums=self.sums)
-        value = matmul(x, self.value[...], sums=self.sums)
-        if angles is not None:
-            query, key = rotate(query, angles), rotate(key, angles)
-        return query, key, value
-
     def __call__(
-        self, x: jax.Array, segment_ids: jax.Array | None, ranges: BlockRanges | None, angles: Angles | None
-    ) -> jax.Array:
+        self, x: FloatBTD, segment_ids: IntBT | None, ranges: BlockRanges | None, angles: Angles | None
+    ) -> FloatBTD:
         query, key, value = self._project(x, angles)
-        attended = flash_attention(
+        out = flash_attention(
             query,
             key,
             value,
@@ -64,25 +55,25 @@ class Attention(nnx.Module):
             partition=self.partition,
             implementation=self.implementation,
         )
-        assert isinstance(attended, jax.Array)  # and no log-sum-exp
-        return matmul(attended, self.out[...], 2, sums=self.sums)
+        assert isinstance(out, jax.Array)  # and no log-sum-exp
+        return matmul(out, self.out[...], 2, gradient_sums=self.gradient_sums)
 
     def decode(
         self,
-        x: jax.Array,
+        x: FloatBTD,
         cache: LayerCache,
         offset: jax.Array,
-        segment_ids: tuple[jax.Array, jax.Array],
+        segment_ids: tuple[IntBT, IntBS],
         angles: Angles | None,
-    ) -> tuple[jax.Array, LayerCache]:
-        """As `__call__` for T new tokens that stand behind `offset` cached ones.
+    ) -> tuple[FloatBTD, LayerCache]:
+        """Attends from T new tokens to themselves and to `offset` cached ones before them; also returns the new cache.
 
-        segment_ids: of the new tokens [B T] and of the whole cache [B S], 0 where nothing is to be seen.
+        segment_ids: of the new tokens [B T] and of all slots of the cache [B S]; 0 is padding.
         """
         query, key, value = self._project(x, angles)
         keys = jax.lax.dynamic_update_slice_in_dim(cache.keys, key, offset, axis=1)
         values = jax.lax.dynamic_update_slice_in_dim(cache.values, value, offset, axis=1)
-        attended = flash_attention(
+        out = flash_attention(
             query,
             keys,
             values,
@@ -92,5 +83,13 @@ class Attention(nnx.Module):
             partition=self.partition,
             implementation=self.implementation,
         )
-        assert isinstance(attended, jax.Array)
-        return matmul(attended, self.out[...], 2, sums=self.sums), LayerCache(keys, values)
+        assert isinstance(out, jax.Array)
+        return matmul(out, self.out[...], 2, gradient_sums=self.gradient_sums), LayerCache(keys, values)
+
+    def _project(self, x: FloatBTD, angles: Angles | None) -> tuple[FloatBTNH, FloatBTKH, FloatBTKH]:
+        query = matmul(x, self.query[...], gradient_sums=self.gradient_sums)
+        key = matmul(x, self.key[...], gradient_sums=self.gradient_sums)
+        value = matmul(x, self.value[...], gradient_sums=self.gradient_sums)
+        if angles is not None:
+            query, key = rotate(query, angles), rotate(key, angles)
+        return query, key, value

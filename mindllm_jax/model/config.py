@@ -1,4 +1,4 @@
-"""Shape and named choices of the decoder."""
+"""The settings of the decoder: its shape, and a named choice for each part."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mindllm_jax.model.linear import GradientSums
 
 @dataclass(frozen=True)
 class Model:
-    """Shape of one decoder and the choice made for each of its parts.
+    """The shape of a decoder, and a named choice for each of its parts.
 
-    Defaults are the design of MindLLM-3B as far as the paper tells it (RoPE, RMSNorm, DeepNorm, GeGLU; arXiv
-    2310.15777) at a laptop's size. Raises ValueError when the numbers do not fit together.
+    Defaults are the design of MindLLM-3B as far as the paper describes it (RoPE, RMSNorm, DeepNorm, GeGLU; arXiv
+    2310.15777) at a laptop's size. Raises ValueError for a number out of range or numbers that do not fit together.
     """
 
     vocab_size: int = 8192
@@ -35,11 +35,11 @@ class Model:
     residual: Literal["deepnorm", "pre_norm", "post_norm"] = "deepnorm"
     mlp: Literal["geglu", "swiglu", "gelu"] = "geglu"
     window: int | None = None  # tokens that a query sees, itself included; None: all before it
-    tied: bool = False  # the loss head is the transposed embedding
-    attention: str | None = None  # implementation of flash_attention; None: the best that runs here
-    remat: Literal["none", "full", "dots", "attention"] = "none"  # what the backward pass may keep: see `decoder.REMAT`
+    tied: bool = False  # whether the loss head is the transposed embedding
+    attention: str | None = None  # implementation of flash_attention; None: the best on this machine
+    remat: Literal["none", "full", "dots", "attention"] = "none"  # see `decoder.REMAT`
     compute_dtype: Literal["fastest", "float32", "bfloat16", "float64"] = "fastest"  # see `dtype`
-    gradient_sums: GradientSums = "compute"  # dtype of the blocks' gradients between devices: see `gradient_dtype`
+    gradient_sums: GradientSums = "compute"  # see `gradient_dtype`
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "layers", "width", "heads", "head_dim", "mlp_dim", "max_seq_len")
@@ -47,32 +47,37 @@ class Model:
         if self.heads % self.key_heads:
             raise ValueError(f"Model.heads = {self.heads} is not a multiple of Model.kv_heads = {self.kv_heads}")
         if self.positions == "rope" and self.head_dim % 2:
-            raise ValueError(f"Model.head_dim = {self.head_dim}: RoPE turns pairs, so it must be even")
+            raise ValueError(f"Model.head_dim = {self.head_dim}: RoPE rotates pairs, so it must be even")
         for name in ("rope_theta", "norm_epsilon"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Model.{name} = {getattr(self, name)}: must be greater than 0")
 
     @property
     def key_heads(self) -> int:
-        """Number of key-value heads, K."""
+        """The number of key-value heads, K."""
         return self.heads if self.kv_heads is None else self.kv_heads
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Type of the activations. `fastest` is bfloat16 on TPU and GPU, and float32 on a CPU, where it depends on the
-        processor: entry points that train or evaluate replace it there by what was measured (training/fastest.py)."""
+        """The dtype of the activations.
+
+        `fastest` is bfloat16 on TPU and GPU. On a CPU it depends on the processor: entry points that train or evaluate
+        replace it by the faster one, measured (training/compute_dtype.py); without them it is float32.
+        """
         if self.compute_dtype == "fastest":
             return jnp.dtype("float32" if target().platform == "cpu" else "bfloat16")
         return jnp.dtype(self.compute_dtype)
 
     @property
     def gradient_dtype(self) -> jnp.dtype:
-        """Type in which gradients of the blocks' matrices are summed over devices: with `compute` that of the
-        activations, the default, because they are most of what devices exchange; with `float32` twice the bytes of
-        bfloat16, and none of its rounding. All other gradients are summed in float32."""
+        """The dtype in which gradients of the blocks' matrices are summed over devices.
+
+        `compute`, the default, is the activations': these gradients are most of what devices exchange. `float32` has
+        twice the bytes of bfloat16 and none of its rounding. All other gradients are summed in float32.
+        """
         return jnp.promote_types(self.dtype, jnp.float32) if self.gradient_sums == "float32" else self.dtype
 
     @property
     def param_dtype(self) -> jnp.dtype:
-        """Type of the parameters: float32, and float64 only where everything is computed in float64."""
+        """The dtype of the parameters: float32, or float64 where everything is computed in float64."""
         return jnp.dtype("float64" if self.compute_dtype == "float64" else "float32")

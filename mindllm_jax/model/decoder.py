@@ -1,4 +1,4 @@
-"""The decoder: embedding, a scan over equal blocks, and the loss head's matrix."""
+"""The decoder: an embedding, a scan over equal blocks, and the loss head's matrix."""
 
 from __future__ import annotations
 
@@ -9,74 +9,75 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mindllm_jax.kernels.block_ranges import BlockRanges, block_ranges
-from mindllm_jax.model.attention import Angles, Attention, LayerCache
+from mindllm_jax.model.attention import Attention, LayerCache
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import EMBEDDING_STDDEV, normal
 from mindllm_jax.model.mlp import MLP
 from mindllm_jax.model.norms import NORMS
-from mindllm_jax.model.positions import rope_angles
+from mindllm_jax.model.positions import Angles, rope_angles
 from mindllm_jax.model.residual import add_branch, residual_scheme
 from mindllm_jax.parallel.layout import Layout
 from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.shapes import FloatBTD, FloatBTV, FloatDV, IntBS, IntBT
 
 policies = jax.checkpoint_policies
 REMAT = {
-    "full": policies.nothing_saveable,  # keep the input of each block, compute the rest again
-    "dots": policies.dots_with_no_batch_dims_saveable,  # keep the products with weights; elementwise work again
-    "attention": policies.save_only_these_names("attention_out"),  # keep the attention's output as well as the inputs
+    "full": policies.nothing_saveable,  # keep each block's input, recompute the rest
+    "dots": policies.dots_with_no_batch_dims_saveable,  # keep products with weights, recompute elementwise work
+    "attention": policies.save_only_these_names("attention_out"),  # keep each block's input and attention's output
 }
-"""What the backward pass may keep of a block, by the name in `Model.remat`; "none" there keeps everything."""
+"""Remat policies by their name in `Model.remat`, where "none" keeps everything for the backward pass."""
 
 
 class Cache(NamedTuple):
-    """Keys and values of all layers [L B S K H], segment ids [B S] (0: empty or padding) and the filled length."""
+    """Keys and values of all layers [L B S K H], segment ids (0: empty or padding), and the filled length."""
 
     layers: LayerCache
-    segment_ids: jax.Array
+    segment_ids: IntBS
     length: jax.Array
 
 
 class Block(nnx.Module):
-    """Attention and feed-forward, each added to the stream by the residual scheme. Maps [B T D] to [B T D]."""
+    """Attention and feed-forward from [B T D] to [B T D], each added to the residual stream by the scheme."""
 
     def __init__(self, config: Model, *, rngs: nnx.Rngs, layout: Layout):
-        self.attention = Attention(config, rngs=rngs, partition=layout.heads())
+        self.attention = Attention(config, rngs=rngs, partition=layout.attention_partition())
         self.mlp = MLP(config, rngs=rngs)
         self.attention_norm = NORMS[config.norm](config)
         self.mlp_norm = NORMS[config.norm](config)
         self.scheme = residual_scheme(config)
 
     def __call__(
-        self, x: jax.Array, segment_ids: jax.Array | None, ranges: BlockRanges | None, angles: Angles | None
-    ) -> jax.Array:
+        self, x: FloatBTD, segment_ids: IntBT | None, ranges: BlockRanges | None, angles: Angles | None
+    ) -> FloatBTD:
         x = add_branch(self.scheme, self.attention_norm, lambda h: self.attention(h, segment_ids, ranges, angles), x)
         return add_branch(self.scheme, self.mlp_norm, self.mlp, x)
 
     def decode(
         self,
-        x: jax.Array,
+        x: FloatBTD,
         cache: LayerCache,
         offset: jax.Array,
-        segment_ids: tuple[jax.Array, jax.Array],
+        segment_ids: tuple[IntBT, IntBS],
         angles: Angles | None,
-    ) -> tuple[jax.Array, LayerCache]:
-        """As `__call__`, for new tokens behind those of the cache."""
-        written: list[LayerCache] = []
+    ) -> tuple[FloatBTD, LayerCache]:
+        """Applies the block to T new tokens after `offset` cached ones; see `Attention.decode`."""
+        new_cache = cache
 
-        def attend(h: jax.Array) -> jax.Array:
-            out, new = self.attention.decode(h, cache, offset, segment_ids, angles)
-            written.append(new)
+        def attend(h: FloatBTD) -> FloatBTD:
+            nonlocal new_cache
+            out, new_cache = self.attention.decode(h, cache, offset, segment_ids, angles)
             return out
 
         x = add_branch(self.scheme, self.attention_norm, attend, x)
-        return add_branch(self.scheme, self.mlp_norm, self.mlp, x), written[0]
+        return add_branch(self.scheme, self.mlp_norm, self.mlp, x), new_cache
 
 
 class Decoder(nnx.Module):
     """Decoder-only language model.
 
-    The blocks' parameters are stacked on a leading axis L, so that a compiled step holds one block whatever the depth.
-    `sharding` places activations over a mesh; None leaves that to the compiler (one device).
+    The blocks' parameters are stacked on a leading axis L, so that a compiled step holds one block at any depth.
+    `sharding` places parameters and activations on a mesh; None: one device.
     """
 
     def __init__(self, config: Model, *, rngs: nnx.Rngs, sharding: Sharding | None = None):
@@ -102,77 +103,74 @@ class Decoder(nnx.Module):
         self.layout = layout
 
     @property
-    def head(self) -> jax.Array:
+    def head(self) -> FloatDV:
         """The loss head's matrix [D V] in the parameters' dtype."""
         return self.embedding[...].T if self.head_kernel is None else self.head_kernel[...]
 
-    def __call__(
-        self, tokens: jax.Array, *, segment_ids: jax.Array | None = None, positions: jax.Array | None = None
-    ) -> jax.Array:
-        """Hidden states [B T D] after the last norm.
+    def __call__(self, tokens: IntBT, *, segment_ids: IntBT | None = None, positions: IntBT | None = None) -> FloatBTD:
+        """Returns the hidden states [B T D] after the last norm.
 
-        tokens [B T] int32; segment_ids [B T] (equal ids see each other, 0 is padding; None: one document a row);
-        positions [B T] inside the document (None: 0, 1, 2, …). Raises ValueError for rows longer than max_seq_len.
+        segment_ids: tokens with equal ids see each other, 0 is padding; None: one document per row. positions: within
+        the document; None: 0, 1, 2, …. Raises ValueError for rows longer than max_seq_len.
         """
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
         ranges = None if segment_ids is None else block_ranges(segment_ids)
         layout = self.layout
-        x, angles = self._embed(layout.enter(tokens), layout.enter(positions))
-        segment_ids = None if segment_ids is None else layout.enter(segment_ids)
+        x, angles = self._embed(layout.to_attention_order(tokens), layout.to_attention_order(positions))
+        segment_ids = None if segment_ids is None else layout.to_attention_order(segment_ids)
         definition, stacked = nnx.split(self.blocks)
 
-        def apply(x: jax.Array, block: nnx.State) -> tuple[jax.Array, None]:
+        def apply(x: FloatBTD, block: nnx.State) -> tuple[FloatBTD, None]:
             x = nnx.merge(definition, block)(x, segment_ids, ranges, angles)
             return layout.constrain(x), None
 
         if self.config.remat != "none":
             apply = jax.checkpoint(apply, policy=REMAT[self.config.remat], prevent_cse=False)
-        with self.layout.mesh():
+        with layout.active():
             x, _ = jax.lax.scan(apply, x, stacked)
-        x = layout.leave(x)
+        x = layout.to_token_order(x)
         return x if self.final_norm is None else self.final_norm(x)
 
-    def decode(
-        self, tokens: jax.Array, cache: Cache, *, segment_ids: jax.Array, positions: jax.Array
-    ) -> tuple[jax.Array, Cache]:
-        """Hidden states [B T D] of T new tokens behind those in the cache, and the cache with them.
+    def logits(self, hidden: FloatBTD) -> FloatBTV:
+        """Returns the logits [B T V] of hidden states [B T D], accumulated in float32."""
+        wide = jnp.promote_types(hidden.dtype, jnp.float32)
+        return jnp.einsum("btd,dv->btv", hidden, self.head.astype(hidden.dtype), preferred_element_type=wide)
 
-        segment_ids [B T]: 1, or 0 for padding on the left of a shorter prompt; positions [B T] of the new tokens.
+    def decode(self, tokens: IntBT, cache: Cache, *, segment_ids: IntBT, positions: IntBT) -> tuple[FloatBTD, Cache]:
+        """Returns the hidden states [B T D] of T new tokens after those in the cache, and the cache with them.
+
+        segment_ids: of the new tokens, 1, or 0 for padding on the left of a shorter prompt; positions: of them.
         """
         x, angles = self._embed(tokens, positions)
-        seen = jax.lax.dynamic_update_slice_in_dim(cache.segment_ids, segment_ids, cache.length, axis=1)
+        cache_ids = jax.lax.dynamic_update_slice_in_dim(cache.segment_ids, segment_ids, cache.length, axis=1)
         definition, stacked = nnx.split(self.blocks)
 
-        def apply(x: jax.Array, inputs: tuple[nnx.State, LayerCache]) -> tuple[jax.Array, LayerCache]:
+        def apply(x: FloatBTD, inputs: tuple[nnx.State, LayerCache]) -> tuple[FloatBTD, LayerCache]:
             block, layer = inputs
-            return nnx.merge(definition, block).decode(x, layer, cache.length, (segment_ids, seen), angles)
+            return nnx.merge(definition, block).decode(x, layer, cache.length, (segment_ids, cache_ids), angles)
 
-        with self.layout.mesh():
+        with self.layout.active():
             x, layers = jax.lax.scan(apply, x, (stacked, cache.layers))
         x = x if self.final_norm is None else self.final_norm(x)
-        return x, Cache(layers, seen, cache.length + tokens.shape[1])
+        return x, Cache(layers, cache_ids, cache.length + tokens.shape[1])
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
-        """An empty cache for `batch` rows of `capacity` tokens. Raises ValueError beyond max_seq_len and on a mesh that
-        splits rows: they grow by a token at a time."""
+        """Returns an empty cache for `batch` rows of `capacity` tokens.
+
+        Raises ValueError for more than max_seq_len, and on a mesh that splits rows.
+        """
         self._check_length(capacity)
-        if self.layout.splits_rows:
-            raise ValueError("generation cannot split rows over devices: set MeshAxes.context = 1")
+        self.layout.require_whole_rows()
         config = self.config
         shape = (config.layers, batch, capacity, config.key_heads, config.head_dim)
         layers = LayerCache(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))
         return Cache(layers, jnp.zeros((batch, capacity), jnp.int32), jnp.zeros((), jnp.int32))
 
-    def logits(self, hidden: jax.Array) -> jax.Array:
-        """Logits [B T V] of hidden states [B T D], accumulated in float32."""
-        wide = jnp.promote_types(hidden.dtype, jnp.float32)
-        return jnp.einsum("btd,dv->btv", hidden, self.head.astype(hidden.dtype), preferred_element_type=wide)
-
-    def _embed(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, Angles | None]:
+    def _embed(self, tokens: IntBT, positions: IntBT) -> tuple[FloatBTD, Angles | None]:
         self._check_length(tokens.shape[1])
         config = self.config
-        x = self.layout.rows(self.embedding[...], tokens, config.dtype)
+        x = self.layout.lookup(self.embedding[...], tokens, config.dtype)
         if self.positions is not None:
             return self.layout.constrain(x + self.positions[...][positions].astype(config.dtype)), None
         return self.layout.constrain(x), rope_angles(positions, config.head_dim, config.rope_theta, config.dtype)

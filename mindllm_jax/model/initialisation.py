@@ -16,7 +16,7 @@ EMBEDDING_STDDEV = 0.02
 def matrix(
     config: Model, rngs: nnx.Rngs, axes: Sequence[str], shape: Sequence[int], *, inputs: int, gain: float = 1.0
 ) -> nnx.Param[jax.Array]:
-    """A weight with Xavier-normal values times `gain`; the first `inputs` axes of `shape` are contracted.
+    """Returns a weight with Xavier-normal values times `gain`; the first `inputs` axes of `shape` are contracted.
 
     The standard deviation is gain * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010), as DeepNorm asks for.
     """
@@ -27,6 +27,6 @@ def matrix(
 def normal(
     config: Model, rngs: nnx.Rngs, axes: Sequence[str], shape: Sequence[int], *, stddev: float
 ) -> nnx.Param[jax.Array]:
-    """A weight with normal values of the given standard deviation."""
+    """Returns a weight with normal values of the given standard deviation. axes: logical names, one per axis."""
     values = stddev * jax.random.normal(rngs.params(), shape, config.param_dtype)
     return nnx.Param(values, axes=tuple(axes))

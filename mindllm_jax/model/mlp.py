@@ -1,4 +1,4 @@
-"""Feed-forward layers."""
+"""The feed-forward layer of a block."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import matrix
 from mindllm_jax.model.linear import GradientSums, matmul
 from mindllm_jax.model.residual import residual_scheme
+from mindllm_jax.shapes import FloatBTD
 
 
 class MLP(nnx.Module):
-    """GeGLU or SwiGLU (Shazeer 2020), gate * up then down, or a plain two-layer GELU network; no biases.
+    """GeGLU or SwiGLU (Shazeer 2020), or two layers with GELU, from [B T D] over [B T F] to [B T D]; no biases.
 
-    Maps [B T D] to [B T D]. GELU is the tanh approximation (GPT-2's "gelu_new"). The gate starts at gain 1 whatever the
-    residual scheme: DeepNorm names two feed-forward matrices, and scaling all three would shrink the branch by beta^3.
+    GELU is the tanh approximation (GPT-2's "gelu_new"). The gate starts at gain 1 under every residual scheme: DeepNorm
+    scales two feed-forward matrices, and scaling all three would shrink the branch by beta^3.
     """
 
     def __init__(self, config: Model, *, rngs: nnx.Rngs):
@@ -24,17 +25,17 @@ class MLP(nnx.Module):
         self.up = matrix(config, rngs, into, (width, hidden), inputs=1, gain=gain)
         self.down = matrix(config, rngs, out, (hidden, width), inputs=1, gain=gain)
         self.gate = None if config.mlp == "gelu" else matrix(config, rngs, into, (width, hidden), inputs=1)
-        self.sums: GradientSums = config.gradient_sums
+        self.gradient_sums: GradientSums = config.gradient_sums
         self.activation = jax.nn.silu if config.mlp == "swiglu" else jax.nn.gelu
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        up = matmul(x, self.up[...], sums=self.sums)
-        gate = None if self.gate is None else matmul(x, self.gate[...], sums=self.sums)
+    def __call__(self, x: FloatBTD) -> FloatBTD:
+        up = matmul(x, self.up[...], gradient_sums=self.gradient_sums)
+        gate = None if self.gate is None else matmul(x, self.gate[...], gradient_sums=self.gradient_sums)
 
-        # Cheap to compute again: the backward pass keeps `up` and `gate`, not the six tensors between them and `down`.
+        # Cheap to recompute: the backward pass keeps `up` and `gate`, not the six tensors between them and `down`.
         @jax.checkpoint
         def out(up: jax.Array, gate: jax.Array | None, down: jax.Array) -> jax.Array:
             hidden = self.activation(up) if gate is None else self.activation(gate) * up
-            return matmul(hidden, down, sums=self.sums)
+            return matmul(hidden, down, gradient_sums=self.gradient_sums)
 
         return out(up, gate, self.down[...])

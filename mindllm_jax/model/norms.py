@@ -1,7 +1,7 @@
 """Normalisation over the width, computed in float32.
 
-A norm maps [... D] to [... D] in the dtype of its input; the statistics are float32 (float64 for float64 parameters).
-Its parameters are not decayed.
+A norm maps [... D] to [... D] in the dtype of its input; its statistics are float32 (float64 for float64 parameters).
+Its parameters have `decay=False`: weight decay leaves them out.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class LayerNorm(nnx.Module):
 
 
 NORMS = {"rmsnorm": RMSNorm, "layernorm": LayerNorm}
-"""By the name in `Model.norm`."""
+"""Norms by their name in `Model.norm`."""
 
 
-# Their backward passes keep the input alone and compute the statistics again.
+# Their backward passes keep the input alone and recompute the statistics.
 @partial(jax.checkpoint, static_argnums=2)
 def _rms(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
     wide = x.astype(scale.dtype)

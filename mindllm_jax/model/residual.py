@@ -1,14 +1,14 @@
-"""Residual schemes: where the norm stands, and how strongly a branch starts."""
+"""Residual schemes: the place of the norm, and the scale of a branch at the start."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 from flax import nnx
 
 from mindllm_jax.model.config import Model
+from mindllm_jax.shapes import FloatBTD
 
 
 class Residual(NamedTuple):
@@ -23,7 +23,7 @@ class Residual(NamedTuple):
 
 
 def residual_scheme(config: Model) -> Residual:
-    """Returns the scheme that `config.residual` names.
+    """Returns the scheme named by `config.residual`.
 
     `deepnorm` takes the constants of a decoder-only model, alpha = (2L)^(1/4) and beta = (8L)^(-1/4) (DeepNet, Wang et
     al. 2022, table 1); `post_norm` is the plain x <- norm(x + f(x)); `pre_norm` is x <- x + f(norm(x)) with branches
@@ -37,8 +37,8 @@ def residual_scheme(config: Model) -> Residual:
     return Residual(1.0, (2 * layers) ** -0.5, norm_first=True)
 
 
-def add_branch(scheme: Residual, norm: nnx.Module, branch: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """Adds one branch (attention or feed-forward) to the stream x [B T D]."""
+def add_branch(scheme: Residual, norm: nnx.Module, branch: Callable[[FloatBTD], FloatBTD], x: FloatBTD) -> FloatBTD:
+    """Adds one branch (attention or feed-forward) to the residual stream x [B T D]."""
     if scheme.norm_first:
         return x + branch(norm(x))  # pyright: ignore[reportCallIssue]  nnx.Module declares no __call__
     return norm(scheme.alpha * x + branch(x))  # pyright: ignore[reportCallIssue]

@@ -1,1 +1,1 @@
-"""Mesh, sharding rules, and start-up of several processes."""
+"""The device mesh, the sharding table, and the startup of several processes."""

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 def check_compiler_options(options: dict[str, Any], mesh: jax.sharding.Mesh) -> None:
     """Compiles a constant for the mesh with these options.
 
-    Raises ValueError that names an option which the compiler of these devices does not know, or whose value it does not
-    take. Options are the compiler's own: those of `configs/hardware/tpu.gin` are unknown on a CPU.
+    Raises ValueError that names an option or a value that the compiler of these devices rejects. Options belong to a
+    compiler: those of `configs/hardware/tpu.gin` are unknown on a CPU.
     """
     if not options:
         return
@@ -21,4 +21,4 @@ def check_compiler_options(options: dict[str, Any], mesh: jax.sharding.Mesh) -> 
         constant.lower().compile(options)
     except jax.errors.JaxRuntimeError as error:
         kind, reason = mesh.devices.flat[0].device_kind, str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")
-        raise ValueError(f"Loop.compiler_options: the compiler for {kind} says: {reason}") from None
+        raise ValueError(f"Loop.compiler_options: rejected by the compiler for {kind}: {reason}") from None

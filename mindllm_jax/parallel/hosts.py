@@ -1,4 +1,4 @@
-"""Which processes a run has, as its launcher tells it: our own variables, Slurm, Kubernetes or a TPU pod."""
+"""Finds the processes of a run from its launcher: our own variables, Slurm, Kubernetes or a TPU pod."""
 
 from __future__ import annotations
 
@@ -14,64 +14,66 @@ from dataclasses import dataclass
 from pathlib import Path
 
 COORDINATOR, PROCESSES, PROCESS = "MINDLLM_COORDINATOR", "MINDLLM_PROCESSES", "MINDLLM_PROCESS"
-POD_INDEX = "JOB_COMPLETION_INDEX"  # Kubernetes gives it to every pod of an indexed job
-TPU_PORT = 8482  # jax's own choice, which firewalls of TPU pods let through
+POD_INDEX = "JOB_COMPLETION_INDEX"  # set by Kubernetes in every pod of an indexed job
+TPU_PORT = 8482  # jax's default, open in the firewalls of TPU pods
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes of a run, as one of them knows them before they meet."""
+    """The processes of a run, as one of them knows them before the rendezvous."""
 
     address: str  # host:port where process 0 waits for the others
     index: int  # of this process
-    hosts: tuple[str, ...]  # of each process; "" where it is not known before they meet
+    hosts: tuple[str, ...]  # of each process; "" where it is unknown before the rendezvous
 
 
 def find_processes() -> ProcessGroup | None:
-    """The processes that were started together with this one; None where it is alone.
+    """Returns the processes that were launched together with this one, or None where it is alone.
 
-    Raises ValueError for a variable that is missing or makes no sense, OSError when a TPU machine cannot learn its pod.
+    Raises ValueError for a variable that is missing or invalid, OSError when a TPU machine cannot find its pod.
     """
-    group = _told(os.environ) or _slurm(os.environ) or _tpu(os.environ)
+    group = _own_variables(os.environ) or _slurm(os.environ) or _tpu(os.environ)
     if group is None or len(group.hosts) == 1:
         return None
     if not 0 <= group.index < len(group.hosts):
-        raise ValueError(f"this is process {group.index} of {len(group.hosts)}: numbers go from 0 to one less than all")
+        raise ValueError(
+            f"this is process {group.index} of {len(group.hosts)}: processes are numbered 0 to {len(group.hosts) - 1}"
+        )
     return group
 
 
-def _told(told: Mapping[str, str]) -> ProcessGroup | None:
-    """Our own variables, as `launch/local_cluster.py` and the JobSets set them."""
-    if COORDINATOR not in told:
+def _own_variables(environ: Mapping[str, str]) -> ProcessGroup | None:
+    """Reads our own variables, as `launch/local_cluster.py` and the JobSets set them."""
+    if COORDINATOR not in environ:
         return None
-    address, count = told[COORDINATOR], _number(told, PROCESSES)
+    address, count = environ[COORDINATOR], _number(environ, PROCESSES)
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal()):
         raise ValueError(f"environment variable {COORDINATOR} = {address}: give it as host:port")
-    if PROCESS not in told and POD_INDEX in told:
+    if PROCESS not in environ and POD_INDEX in environ:
         # Pods are named by their number: mindllm-worker-0-0.mindllm is the first.
         pod = host.partition(".")[0].removesuffix("0")
-        return ProcessGroup(address, _number(told, POD_INDEX), tuple(f"{pod}{index}" for index in range(count)))
-    here = socket.gethostname() if host in ("127.0.0.1", "localhost") else ""
-    return ProcessGroup(address, _number(told, PROCESS), (here,) * count)
+        return ProcessGroup(address, _number(environ, POD_INDEX), tuple(f"{pod}{index}" for index in range(count)))
+    local = socket.gethostname() if host in ("127.0.0.1", "localhost") else ""
+    return ProcessGroup(address, _number(environ, PROCESS), (local,) * count)
 
 
-def _slurm(told: Mapping[str, str]) -> ProcessGroup | None:
-    """A step that `srun` started; in the batch script itself there is none, and a process is alone."""
-    if "SLURM_STEP_NODELIST" not in told:
+def _slurm(environ: Mapping[str, str]) -> ProcessGroup | None:
+    """Reads the variables of a step that `srun` started; a batch script itself has none, and is alone."""
+    if "SLURM_STEP_NODELIST" not in environ:
         return None
-    nodes = expand_nodes(told["SLURM_STEP_NODELIST"])
-    tasks = _repeated(told["SLURM_STEP_TASKS_PER_NODE"])
+    nodes = expand_nodes(environ["SLURM_STEP_NODELIST"])
+    tasks = _repeated(environ["SLURM_STEP_TASKS_PER_NODE"])
     hosts = tuple(itertools.chain.from_iterable((node,) * n for node, n in zip(nodes, tasks, strict=True)))
-    port = 61440 + _number(told, "SLURM_JOB_ID") % 4096
-    return ProcessGroup(f"{nodes[0]}:{port}", _number(told, "SLURM_PROCID"), hosts)
+    port = 61440 + _number(environ, "SLURM_JOB_ID") % 4096
+    return ProcessGroup(f"{nodes[0]}:{port}", _number(environ, "SLURM_PROCID"), hosts)
 
 
 def expand_nodes(text: str) -> list[str]:
-    """Slurm's short form of host names: `a[1-2,07],b` -> a1, a2, a07, b."""
+    """Expands Slurm's short form of host names: `a[1-2,07],b` to a1, a2, a07, b."""
     names = []
     for item in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
-        # Plain text and bracketed lists take turns.
+        # Plain text and bracketed lists alternate.
         parts = re.split(r"\[([^\]]*)\]", item)
         choices = [list(_numbers(part)) if place % 2 else [part] for place, part in enumerate(parts)]
         names += ["".join(chosen) for chosen in itertools.product(*choices)]
@@ -86,36 +88,36 @@ def _numbers(text: str) -> Iterator[str]:
 
 
 def _repeated(text: str) -> list[int]:
-    """Slurm's short form of counts: `2(x3),1` -> 2, 2, 2, 1."""
+    """Expands Slurm's short form of counts: `2(x3),1` to 2, 2, 2, 1."""
     counts = (re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", item) for item in text.split(","))
     return [int(match[1]) for match in counts if match for _ in range(int(match[2] or 1))]
 
 
-def _tpu(told: Mapping[str, str]) -> ProcessGroup | None:
-    """Hosts of a TPU slice, or of several: Kubernetes tells them in variables, TPU machines by the metadata server."""
-    facts = told if "TPU_WORKER_HOSTNAMES" in told else _metadata(told)
+def _tpu(environ: Mapping[str, str]) -> ProcessGroup | None:
+    """Returns the hosts of one or several TPU slices, from Kubernetes' variables or from the metadata server."""
+    facts = environ if "TPU_WORKER_HOSTNAMES" in environ else _metadata(environ)
     if facts is None:
         return None
     workers = facts["TPU_WORKER_HOSTNAMES"].split(",")
-    slices, own = int(facts.get("MEGASCALE_NUM_SLICES") or 1), int(facts.get("MEGASCALE_SLICE_ID") or 0)
+    slices, slice_id = int(facts.get("MEGASCALE_NUM_SLICES") or 1), int(facts.get("MEGASCALE_SLICE_ID") or 0)
     hosts = [""] * (len(workers) * slices)
-    hosts[own * len(workers) : (own + 1) * len(workers)] = workers
+    hosts[slice_id * len(workers) : (slice_id + 1) * len(workers)] = workers
     first = (facts.get("MEGASCALE_COORDINATOR_ADDRESS") or workers[0]).partition(":")[0]
-    return ProcessGroup(f"{first}:{TPU_PORT}", own * len(workers) + _number(facts, "TPU_WORKER_ID"), tuple(hosts))
+    return ProcessGroup(f"{first}:{TPU_PORT}", slice_id * len(workers) + _number(facts, "TPU_WORKER_ID"), tuple(hosts))
 
 
-def _metadata(told: Mapping[str, str]) -> dict[str, str] | None:
-    """What the metadata server tells a TPU machine of its slice, under the names of Kubernetes' variables."""
-    if "TPU_SKIP_MDS_QUERY" in told or not _has_chips():
+def _metadata(environ: Mapping[str, str]) -> dict[str, str] | None:
+    """Reads a TPU machine's slice from the metadata server, under the names of Kubernetes' variables."""
+    if "TPU_SKIP_MDS_QUERY" in environ or not _has_chips():
         return None
-    server = told.get("GCE_METADATA_IP", "metadata.google.internal")
+    server = environ.get("GCE_METADATA_IP", "metadata.google.internal")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def attribute(name: str) -> str:
         url = f"http://{server}/computeMetadata/v1/instance/attributes/{name}"
         request = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})
-        with opener.open(request, timeout=10) as answer:
-            return answer.read().decode()
+        with opener.open(request, timeout=10) as response:
+            return response.read().decode()
 
     try:
         # A worker is listed by its name, or in an older form as name:id:address.
@@ -126,18 +128,18 @@ def _metadata(told: Mapping[str, str]) -> dict[str, str] | None:
         return None  # a TPU machine that is not part of a slice has no such attributes
     except OSError as error:
         raise OSError(
-            f"this machine has TPUs, but the metadata server ({server}) does not tell of which pod: {error}; "
+            f"this machine has TPUs, but its pod is unknown, because the metadata server ({server}) failed: {error}; "
             "TPU_SKIP_MDS_QUERY=1 uses this machine alone"
         ) from None
 
 
 def _has_chips() -> bool:
-    """Whether this machine has TPUs and what runs them; other machines are spared the question to the network."""
+    """Returns whether this machine has TPUs and libtpu; other machines do not query the network."""
     devices = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]
     return bool(devices) and importlib.util.find_spec("libtpu") is not None
 
 
-def _number(told: Mapping[str, str], name: str) -> int:
-    if not re.fullmatch(r"\d+", told.get(name, "")):
-        raise ValueError(f"environment variable {name} = {told.get(name, '(not set)')}: a number is needed here")
-    return int(told[name])
+def _number(environ: Mapping[str, str], name: str) -> int:
+    if not re.fullmatch(r"\d+", environ.get(name, "")):
+        raise ValueError(f"environment variable {name} = {environ.get(name, '(not set)')}: it must be a number")
+    return int(environ[name])

@@ -1,4 +1,4 @@
-"""How a decoder's arrays lie on the mesh: all that its code has to know of several devices."""
+"""The placement of a decoder's arrays on the mesh: the decoder's only view of several devices."""
 
 from __future__ import annotations
 
@@ -12,51 +12,53 @@ from jax.sharding import PartitionSpec
 from mindllm_jax.kernels.flash_attention import balanced, natural
 from mindllm_jax.parallel.embedding_lookup import lookup
 from mindllm_jax.parallel.mesh import MeshAxes
-from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.parallel.sharding import Sharding, mesh_settings
+from mindllm_jax.shapes import FloatBTD, FloatVD, IntBT
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A mesh with its rules, or one device: without a sharding every method gives its argument back."""
+    """A sharding, or None for one device, where every method returns its argument."""
 
     sharding: Sharding | None = None
 
     @property
     def placement(self) -> Sharding:
-        """Where rows are placed: by the sharding, or on one device of this process where there is none."""
+        """The sharding of batches: the layout's, or one over a device of this process."""
         return self.sharding or Sharding(MeshAxes().build(jax.local_devices()[:1]))
 
-    @property
-    def splits_rows(self) -> bool:
-        """Whether a row lies on several devices."""
-        return self.sharding is not None and self.sharding.shards("length") > 1
-
-    def mesh(self) -> AbstractContextManager[object]:
-        """Makes the mesh the current one while a function is traced."""
+    def active(self) -> AbstractContextManager[object]:
+        """Makes the mesh current while a function is traced."""
         return self.sharding.active() if self.sharding else nullcontext()
 
-    def heads(self) -> PartitionSpec | None:
-        """The partition of [B T N H] that attention is told; None on one device."""
+    def attention_partition(self) -> PartitionSpec | None:
+        """Returns the partition of queries [B T N H] for `flash_attention`; None on one device."""
         return self.sharding.partition("batch", "length", "heads", "head_dim") if self.sharding else None
 
-    def rows(self, table: jax.Array, tokens: jax.Array, dtype: jnp.dtype) -> jax.Array:
-        """Rows [B T D] in `dtype` of a table [V D] at tokens int32 [B T]; see `embedding.lookup`."""
+    def lookup(self, table: FloatVD, tokens: IntBT, dtype: jnp.dtype) -> FloatBTD:
+        """Returns the rows [B T D] in `dtype` of an embedding table [V D]."""
         return lookup(table, tokens, dtype, self.sharding)
 
-    def constrain(self, x: jax.Array) -> jax.Array:
-        """Tells the compiler how x [B T D] is split."""
+    def constrain(self, x: FloatBTD) -> FloatBTD:
+        """Constrains the sharding of x [B T D]."""
         return self.sharding.constrain(x, "batch", "length", "features") if self.sharding else x
 
-    def enter(self, x: jax.Array) -> jax.Array:
-        """Brings x [B T ...] from token order into the one that attention wants where the mesh splits rows."""
+    def to_attention_order(self, x: jax.Array) -> jax.Array:
+        """Reorders x [B T ...] from token order into the balanced order that attention takes over split rows."""
         if self.sharding is None:
             return x
-        with self.mesh():
+        with self.active():
             return balanced(x, self.sharding.spec("batch", "length", "features"))
 
-    def leave(self, x: jax.Array) -> jax.Array:
-        """The inverse of `enter`."""
+    def to_token_order(self, x: jax.Array) -> jax.Array:
+        """Reorders x [B T ...] from attention's order into token order."""
         if self.sharding is None:
             return x
-        with self.mesh():
+        with self.active():
             return natural(x, self.sharding.spec("batch", "length", "features"))
+
+    def require_whole_rows(self) -> None:
+        """Raises ValueError on a mesh that splits rows, which generation cannot: they grow by a token at a time."""
+        if self.sharding is not None and self.sharding.shards("length") > 1:
+            settings = " and ".join(mesh_settings("length"))
+            raise ValueError(f"generation cannot split rows over devices: set {settings} = 1")

@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-GRACE = 5.0  # seconds that the others have after one failed
-STOP_GRACE = 60.0  # seconds that all have, to save, after SIGTERM or Ctrl-C
+GRACE = 5.0  # seconds that the others get after one failed
+STOP_GRACE = 60.0  # seconds that all get to save after SIGTERM or Ctrl-C
 
 
 def end_with_parent() -> None:
-    """As `preexec_fn` of a new process: lets Linux send it SIGTERM when its parent is killed."""
+    """Makes Linux send this process SIGTERM when its parent is killed: the `preexec_fn` of a new process."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
@@ -24,16 +24,16 @@ def end_with_parent() -> None:
 def run_processes(command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> int:
     """Runs the command once in each environment and returns the status of the first that failed, or 0.
 
-    SIGTERM and SIGINT are forwarded to all processes; what then lasts longer than STOP_GRACE, or beyond a second
-    signal, is killed. When one process fails the others, who may wait for it for ever, are killed after GRACE. On Linux
-    all get SIGTERM when this process is killed.
+    SIGTERM and SIGINT are forwarded to all processes; those that run longer than STOP_GRACE after it, or get a second
+    signal, are killed. When one process fails the others, which may wait for it forever, are killed after GRACE. On
+    Linux all get SIGTERM when this process is killed.
 
-    Raises OSError where the command cannot be run.
+    Raises OSError when the command cannot be run.
     """
     signals = list[int]()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: signals.append(number))
-    # In groups of their own Ctrl-C does not reach them: every signal comes from here, once.
+    # In process groups of their own, so that Ctrl-C does not reach them: every signal is forwarded once.
     running = [
         subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=end_with_parent
@@ -45,7 +45,7 @@ def run_processes(command: Sequence[str], environments: Sequence[Mapping[str, st
 
 
 def _wait(running: list[subprocess.Popen[bytes]], signals: list[int]) -> int:
-    status, kill_at, passed_on = 0, math.inf, 0
+    status, kill_at, forwarded = 0, math.inf, 0
     while alive := [process for process in running if process.poll() is None]:
         failed = [number for number, process in enumerate(running) if process.returncode]
         if failed and not status:
@@ -53,9 +53,9 @@ def _wait(running: list[subprocess.Popen[bytes]], signals: list[int]) -> int:
             if not signals:
                 kill_at = time.monotonic() + GRACE
                 print(f"process {failed[0]} failed; the others are stopped in {GRACE:.0f} s", file=sys.stderr)
-        for number in signals[passed_on:]:
-            kill_at = time.monotonic() + (0 if passed_on else STOP_GRACE)
-            passed_on += 1
+        for number in signals[forwarded:]:
+            kill_at = time.monotonic() + (0 if forwarded else STOP_GRACE)
+            forwarded += 1
             _send(alive, number)
         if time.monotonic() > kill_at:
             _send(alive, signal.SIGKILL)
@@ -64,6 +64,6 @@ def _wait(running: list[subprocess.Popen[bytes]], signals: list[int]) -> int:
 
 
 def _send(processes: list[subprocess.Popen[bytes]], number: int) -> None:
-    """Sends a signal to the processes and what they have started."""
+    """Sends a signal to the processes and their children."""
     for process in processes:
         os.killpg(process.pid, number)

@@ -1,6 +1,6 @@
-"""The first barrier: processes meet over plain TCP, so that whoever is missing can be named.
+"""Rendezvous: all processes of a run meet over plain TCP, so that missing ones can be named.
 
-jax.distributed alone cannot do it: its client ends the process from C++ with a stack trace that names nobody.
+jax.distributed cannot name them: its client ends the process from C++ with a stack trace.
 """
 
 from __future__ import annotations
@@ -12,64 +12,64 @@ import socket
 
 from mindllm_jax.parallel.hosts import ProcessGroup
 
-GRACE = 5.0  # seconds by which the others outwait process 0, who alone knows all
-RETRY = 0.2  # seconds between attempts to reach process 0
+GRACE = 5.0  # seconds by which the others outwait process 0, which alone knows all of them
+RETRY = 0.2  # seconds between attempts to connect to process 0
 SHOWN = 16  # processes that a message lists
 LONGEST = 2**24  # bytes of the list of all processes
-ADVICE = "Look at the log of what is missing and at the launcher's; MINDLLM_START_LIMIT=SECONDS waits longer"
+ADVICE = "See the logs of the missing processes and of the launcher; MINDLLM_START_LIMIT=SECONDS waits longer"
 
 
 def rendezvous(group: ProcessGroup, limit: float) -> None:
-    """Returns when all processes of the run have come.
+    """Returns when all processes of the run have joined.
 
-    limit: seconds that process 0 waits for the others, and the others for process 0. The port is free again afterwards.
+    limit: seconds that process 0 waits for the others, and they for process 0. The port is free again afterwards.
 
-    Raises TimeoutError, in every process that did come, with the processes and hosts that did not; OSError when process
+    Raises TimeoutError, in every process that did join, with the processes and hosts that did not; OSError when process
     0 cannot open its port.
     """
-    asyncio.run(_wait_for_all(group, limit) if group.index == 0 else _come(group, limit))
+    asyncio.run(_wait_for_all(group, limit) if group.index == 0 else _join(group, limit))
 
 
 async def _wait_for_all(group: ProcessGroup, limit: float) -> None:
-    """Process 0: waits, then tells everybody who is here."""
-    here, others = {0: socket.gethostname()}, dict[int, asyncio.StreamWriter]()
+    """Process 0: waits for the others, then sends all of them the list of those that joined."""
+    joined, others = {0: socket.gethostname()}, dict[int, asyncio.StreamWriter]()
     complete = asyncio.Event()
 
-    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ValueError, KeyError, TypeError, OSError):  # a stranger at the door
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ValueError, KeyError, TypeError, OSError):  # an unrelated connection
             hello = json.loads(await reader.readline())
             index = int(hello["process"])
-            if index in here or not 0 < index < len(group.hosts):
+            if index in joined or not 0 < index < len(group.hosts):
                 raise ValueError
-            here[index], others[index] = str(hello["host"]), writer
-            if len(here) == len(group.hosts):
+            joined[index], others[index] = str(hello["host"]), writer
+            if len(joined) == len(group.hosts):
                 complete.set()
             try:
                 await reader.read()
             finally:
-                # Who leaves before all are here has not come.
+                # A process that disconnects before all have joined has not joined.
                 if not complete.is_set():
-                    del here[index], others[index]
+                    del joined[index], others[index]
         writer.close()
 
     port = int(group.address.rpartition(":")[2])
-    server = await asyncio.start_server(meet, sock=_listening(port))
+    server = await asyncio.start_server(accept, sock=_listen(port))
     try:
         await asyncio.wait_for(complete.wait(), limit)
     except TimeoutError:
-        raise TimeoutError(_missing(group, here, limit)) from None
+        raise TimeoutError(_missing(group, joined, limit)) from None
     finally:
-        # Closed before the others hear that they may go on: they come back to this port through jax.
+        # Closed before the others continue: they connect to this port again, through jax.
         server.close()
-        known = json.dumps(list(here.items())).encode() + b"\n"
+        message = json.dumps(list(joined.items())).encode() + b"\n"
         for writer in list(others.values()):
-            writer.write(known)
+            writer.write(message)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
 
-def _listening(port: int) -> socket.socket:
+def _listen(port: int) -> socket.socket:
     both = socket.has_dualstack_ipv6()
     try:
         return socket.create_server(
@@ -77,21 +77,22 @@ def _listening(port: int) -> socket.socket:
         )
     except OSError as error:
         raise OSError(
-            f"process 0 cannot wait for the others at port {port} of {socket.gethostname()}: {error.strerror}; "
-            "is another run of it still alive here?"
+            f"process 0 cannot open port {port} of {socket.gethostname()} for the others: {error.strerror}; is another "
+            "run of it still alive on this machine?"
         ) from None
 
 
-async def _come(group: ProcessGroup, limit: float) -> None:
-    """The others: say who they are and wait for what process 0 tells."""
+async def _join(group: ProcessGroup, limit: float) -> None:
+    """The other processes: connect to process 0 and wait for its list of those that joined."""
     name = socket.gethostname()
     started = asyncio.get_running_loop().time()
+    first = f"process 0{_in_brackets(group.hosts[0])} of {len(group.hosts)}"
     try:
-        reader, writer = await asyncio.wait_for(_reach(group.address), limit)
+        reader, writer = await asyncio.wait_for(_connect(group.address), limit)
     except TimeoutError:
         raise TimeoutError(
-            f"process 0{_in_brackets(group.hosts[0])} of {len(group.hosts)} has not come within {limit:g} s: nothing "
-            f"answers at {group.address}. This is {group.index} ({name}). {ADVICE}"
+            f"{first} did not join within {limit:g} s: no connection to {group.address}. This is process "
+            f"{group.index} ({name}). {ADVICE}"
         ) from None
     line = b""
     with contextlib.suppress(TimeoutError, OSError):
@@ -101,15 +102,15 @@ async def _come(group: ProcessGroup, limit: float) -> None:
     writer.close()
     if not line:
         raise TimeoutError(
-            f"process 0{_in_brackets(group.hosts[0])} of {len(group.hosts)} was there at {group.address} and then gave "
-            f"no answer. This is {group.index} ({name}). {ADVICE}"
+            f"{first} accepted a connection at {group.address} and did not answer. This is process {group.index} "
+            f"({name}). {ADVICE}"
         )
-    here = dict[int, str](json.loads(line))
-    if len(here) < len(group.hosts):
-        raise TimeoutError(_missing(group, here, limit))
+    joined = dict[int, str](json.loads(line))
+    if len(joined) < len(group.hosts):
+        raise TimeoutError(_missing(group, joined, limit))
 
 
-async def _reach(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     host, _, port = address.rpartition(":")
     while True:
         with contextlib.suppress(OSError):
@@ -117,17 +118,17 @@ async def _reach(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWrit
         await asyncio.sleep(RETRY)
 
 
-def _missing(group: ProcessGroup, here: dict[int, str], limit: float) -> str:
-    gone = {index: host for index, host in enumerate(group.hosts) if index not in here}
-    subject, verb = ("process", "has") if len(gone) == 1 else ("processes", "have")
+def _missing(group: ProcessGroup, joined: dict[int, str], limit: float) -> str:
+    missing = {index: host for index, host in enumerate(group.hosts) if index not in joined}
+    subject = "process" if len(missing) == 1 else "processes"
     return (
-        f"{subject} {_listed(gone)} of {len(group.hosts)} {verb} not come within {limit:g} s. Here: {_listed(here)}. "
-        f"{ADVICE}"
+        f"{subject} {_listed(missing)} of {len(group.hosts)} did not join within {limit:g} s. Joined: "
+        f"{_listed(joined)}. {ADVICE}"
     )
 
 
 def _listed(processes: dict[int, str]) -> str:
-    """`2 (node-c), 3 (node-d) and 12 more`."""
+    """Lists processes with their hosts: `2 (node-c), 3 (node-d) and 12 more`."""
     names = [f"{index}{_in_brackets(host)}" for index, host in sorted(processes.items())]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

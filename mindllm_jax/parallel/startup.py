@@ -1,4 +1,4 @@
-"""Start of a process: joining the others, devices, the persistent compilation cache, quiet libraries."""
+"""Startup of a process: rendezvous, devices, the persistent compilation cache, quiet libraries."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ DEFAULT_LIMIT = 45.0  # seconds; with the imports before it, a start fails withi
 
 
 def start() -> None:
-    """Call once, before anything touches a device.
+    """Starts this process; call it once, before anything touches a device.
 
-    Joins the other processes of the run where there are any (`find_processes`), in $MINDLLM_START_LIMIT seconds (45),
-    and keeps compiled programs in `$XDG_CACHE_HOME/mindllm-jax` (JAX_COMPILATION_CACHE_DIR chooses another place), so
-    that a second start is fast; where no such folder can be written one line says so. Of Orbax, which logs a traceback
-    for each of its threads around an error that we tell in one line, nothing is logged unless MINDLLM_TRACEBACK=1.
+    Joins the other processes of the run, if any (`find_processes`), within $MINDLLM_START_LIMIT seconds (45). Keeps
+    compiled programs in `$XDG_CACHE_HOME/mindllm-jax` (or JAX_COMPILATION_CACHE_DIR), so that a second start is fast;
+    prints one line where that folder cannot be written. Silences Orbax, which logs a traceback per thread for an error
+    that this program reports in one line, unless MINDLLM_TRACEBACK=1.
 
-    Raises TimeoutError that names the processes and hosts that did not come, ValueError or OSError where the launcher's
-    description of the run makes no sense or JAX_PLATFORMS names a device that is not there.
+    Raises TimeoutError that names the processes and hosts that did not join; ValueError or OSError where the launcher's
+    variables are invalid or JAX_PLATFORMS names a platform that this machine lacks.
     """
     logging.getLogger("absl").disabled = not os.environ.get("MINDLLM_TRACEBACK")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         try:
             jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
         except (RuntimeError, OSError) as error:  # RuntimeError: no HOME, and no such user
-            hint = "set JAX_COMPILATION_CACHE_DIR to a folder that can be written to keep them"
+            hint = "set JAX_COMPILATION_CACHE_DIR to a writable folder to keep them"
             print(f"compiled programs are not kept ({error}); {hint}", file=sys.stderr)
     if group := find_processes():
         limit = _limit()
@@ -44,31 +44,31 @@ def start() -> None:
             len(group.hosts),
             group.index,
             initialization_timeout=round(limit) + 1,
-            # A process takes all devices that it sees; under Slurm jax would take one of them.
+            # A process takes all devices that it sees; under Slurm jax would take one.
             cluster_detection_method="deactivate",
         )
     check_platforms()
 
 
 def check_platforms() -> None:
-    """Raises ValueError, with the platforms there are, where JAX cannot use those that JAX_PLATFORMS asks for."""
-    asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]  made at import
+    """Raises ValueError, with the available platforms, when JAX cannot use those in JAX_PLATFORMS."""
+    requested = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]  made at import
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # AssertionError, without a text: cuda without a GPU
-        if not asked:
+        if not requested:
             raise ValueError(f"JAX cannot use this machine's devices: {error}") from None
         jax.config.update("jax_platforms", "")
-        there = ", ".join(jax.extend.backend.backends())
+        available = ", ".join(jax.extend.backend.backends())
         reason = str(error).partition(" (set JAX_PLATFORMS")[0]
         raise ValueError(
-            f"JAX_PLATFORMS={asked}: JAX finds no such device here{reason and f' ({reason})'}; it finds {there}. Set "
-            "JAX_PLATFORMS to one of these, or unset it to take the fastest"
+            f"JAX_PLATFORMS={requested}: JAX finds no such device{reason and f' ({reason})'}; it finds {available}. "
+            "Set JAX_PLATFORMS to one of these, or unset it to take the fastest"
         ) from None
 
 
 def _cache_folder() -> Path:
-    """Where compiled programs are kept. Raises RuntimeError without a home, OSError where nothing can be written."""
+    """Returns the folder of compiled programs. Raises RuntimeError without a home, OSError when it is not writable."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = home / "mindllm-jax"
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,14 +77,13 @@ def _cache_folder() -> Path:
 
 
 def cache_folder() -> Path | None:
-    """Where this process keeps compiled programs, and other files that save the next start time; None: nowhere, or not
-    in a folder of a file system."""
-    kept: str | None = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    return None if not kept or "://" in kept else Path(kept)
+    """Returns the folder of compiled programs and of what else speeds up the next start; None without a local one."""
+    folder: str | None = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    return None if not folder or "://" in folder else Path(folder)
 
 
 def layout(mesh: jax.sharding.Mesh) -> str:
-    """`4 hosts x 8 devices (TPU v5p): data 4 x fsdp 8`: one line that says on what a run goes."""
+    """Describes the devices of a run in one line: `4 hosts x 8 devices (TPU v5p): data 4 x fsdp 8`."""
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1) or "one device"
     hosts, devices = jax.process_count(), jax.local_device_count()
     return f"{hosts} hosts x {devices} devices ({jax.devices()[0].device_kind}): {axes}"

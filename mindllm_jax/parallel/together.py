@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 
 T = TypeVar("T")
 
-_BYTES = 2048  # of what one process says to the others
+_BYTES = 2048  # of a text that one process sends to the others
 
 
 def together(act: Callable[[], T]) -> T:
@@ -21,8 +21,8 @@ def together(act: Callable[[], T]) -> T:
 
     A process that raised alone would leave the others waiting for it in their next collective operation.
 
-    Raises OSError, ValueError or ImportError of `act` where it failed here; elsewhere a ValueError that names the
-    processes and hosts in which it failed, with the message of the first.
+    Raises the OSError, ValueError or ImportError of `act` in the process where it failed; in the others a ValueError
+    that names the processes and hosts in which it failed, with the message of the first.
     """
     if jax.process_count() == 1:
         return act()
@@ -31,41 +31,41 @@ def together(act: Callable[[], T]) -> T:
         result = act()
     except (OSError, ValueError, ImportError) as error:
         failure = error
-    said = gather("" if failure is None else f"{socket.gethostname()}\n{failure or type(failure).__name__}")
+    texts = gather("" if failure is None else f"{socket.gethostname()}\n{failure or type(failure).__name__}")
     if failure is not None:
         raise failure
-    failed = [index for index, text in enumerate(said) if text]
+    failed = [index for index, text in enumerate(texts) if text]
     if failed:
-        hosts = ", ".join(f"{index} ({said[index].partition(chr(10))[0]})" for index in failed)
+        hosts = ", ".join(f"{index} ({texts[index].partition(chr(10))[0]})" for index in failed)
         raise ValueError(
-            f"{len(failed)} of {len(said)} processes cannot start: {hosts}: {said[failed[0]].partition(chr(10))[2]}"
+            f"{len(failed)} of {len(texts)} processes cannot start: {hosts}: {texts[failed[0]].partition(chr(10))[2]}"
         )
     return result  # pyright: ignore[reportReturnType]  None only if act returns it
 
 
 def require_same(what: str, content: bytes) -> None:
-    """Raises ValueError, in every process, that names the hosts whose `content` is not that of process 0.
+    """Raises ValueError, in every process, that names the hosts whose `content` differs from process 0's.
 
-    what: for the message, as "the token store DIR".
+    what: the subject of the message, as "the token store DIR".
     """
-    said = gather(f"{socket.gethostname()}\n{hashlib.sha256(content).hexdigest()}")
-    others = [text.partition("\n")[0] for text in said if text.partition("\n")[2] != said[0].partition("\n")[2]]
+    texts = gather(f"{socket.gethostname()}\n{hashlib.sha256(content).hexdigest()}")
+    others = [text.partition("\n")[0] for text in texts if text.partition("\n")[2] != texts[0].partition("\n")[2]]
     if others:
         raise ValueError(
-            f"{what} is not the same on all hosts: it differs from that of {said[0].partition(chr(10))[0]} on "
+            f"{what} is not the same on all hosts: it differs from that of {texts[0].partition(chr(10))[0]} on "
             f"{', '.join(sorted(set(others)))}; put one copy where all hosts see it, or the same copy on each"
         )
 
 
 def from_first(text: str) -> str:
-    """Returns in every process what process 0 gave."""
+    """Returns process 0's text in every process."""
     return gather(text)[0]
 
 
 def gather(text: str) -> list[str]:
-    """Returns what each process said, in their order; texts are cut to 2048 bytes."""
+    """Returns the texts of all processes, in their order, each cut to 2048 bytes."""
     if jax.process_count() == 1:
         return [text]
     content = text.encode()[:_BYTES]
-    said = multihost_utils.process_allgather(np.frombuffer(content.ljust(_BYTES, b"\0"), np.uint8))
-    return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in np.asarray(said)]
+    texts = multihost_utils.process_allgather(np.frombuffer(content.ljust(_BYTES, b"\0"), np.uint8))
+    return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in np.asarray(texts)]

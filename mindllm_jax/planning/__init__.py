@@ -1,1 +1,1 @@
-"""What a run needs on hardware that is not here: memory by part, the time of a step, the choice of a mesh."""
+"""The AOT planner: memory by part, step time and mesh of a run for a target topology."""

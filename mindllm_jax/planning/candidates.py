@@ -1,4 +1,4 @@
-"""Meshes, rematerialisation and micro-batches for a run, ranked by arithmetic before anything is compiled."""
+"""Candidate configurations of a run (mesh, rematerialisation, micro-batches), ranked by arithmetic before compiling."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from mindllm_jax.hardware.peak_rates import Chip
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
-from mindllm_jax.parallel.sharding import shard_count
+from mindllm_jax.parallel.sharding import RULES, replica_axes, shard_count, token_shards
 from mindllm_jax.planning.hlo import Collective
 from mindllm_jax.planning.links import Grid, group_along, spans
 from mindllm_jax.planning.roofline import StepTime, step_time
@@ -26,9 +27,9 @@ TRAFFIC = 190
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run, with estimates for its fullest device."""
+    """One configuration, with estimates for its fullest device."""
 
-    sizes: Mapping[str, int]  # of the mesh
+    sizes: Mapping[str, int]  # of the mesh, by axis
     grad_accum_steps: int
     remat: str
     memory: Mapping[str, float]  # bytes by part
@@ -36,62 +37,75 @@ class Candidate:
 
     @property
     def mesh(self) -> MeshAxes:
-        """As a setting."""
+        """The mesh as settings."""
         return MeshAxes(**self.sizes)
 
     def axes(self) -> str:
-        """For people: the axes that are split."""
+        """Describes the axes that are split, as `data 4, fsdp 8`."""
         return ", ".join(f"{axis} {size}" for axis, size in self.sizes.items() if size > 1) or "one device"
 
     def name(self) -> str:
-        """For people: the axes that are split, the micro-batches and the policy."""
+        """Describes the axes that are split, the micro-batches and the remat policy."""
         return f"{self.axes()}; {self.grad_accum_steps} micro-batches; remat {self.remat}"
 
 
 def candidates(model: Model, loop: Loop, length: int, devices: Sequence[Any], chip: Chip) -> list[Candidate]:
-    """All ways to run steps of `loop` over the devices, the fastest first; also those with too little memory.
+    """Returns all candidates for steps of `loop` over the devices, fastest first, those that do not fit included.
 
-    Raises ValueError when the batch or the model's sizes can be split in no way.
+    Raises ValueError when no mesh splits the batch and the model's sizes.
     """
-    found = [
+    estimates = [
         estimate(dataclasses.replace(model, remat=remat), loop, length, sizes, grad_accum_steps, devices, chip)
         for sizes in _meshes(model, length, devices, chip)
         for grad_accum_steps in (1, 2, 4, 8, 16, 32)
         if loop.global_batch_size % (grad_accum_steps * shard_count("batch", sizes)) == 0
         for remat in ("none", "dots", "attention", "full")
     ]
-    if not found:
+    if not estimates:
         meshes = _meshes(model, length, devices, chip)
         multiple = min((shard_count("batch", sizes) for sizes in meshes), default=len(devices))
         raise ValueError(
             f"no mesh over {len(devices)} devices splits Loop.global_batch_size = {loop.global_batch_size} and the "
             f"model's sizes: take a multiple of {multiple} rows"
         )
-    return sorted(found, key=lambda candidate: (candidate.time.total, candidate.time.beside))
+    return sorted(estimates, key=lambda candidate: (candidate.time.total, candidate.time.overlapped_comm))
 
 
 def _meshes(model: Model, length: int, devices: Sequence[Any], chip: Chip) -> Iterator[dict[str, int]]:
-    """Sizes of meshes that the model's sizes allow."""
-    count = len(devices)
+    """Yields the sizes of the meshes over all devices that divide the model's sizes and the rows."""
+    outer, *inner = dataclasses.fields(MeshAxes)
     slices = len({getattr(device, "slice_index", None) for device in devices})
-    slices_choices = {slices} if chip.dimensions else {1, len({device.process_index for device in devices})}
-    splits = [size for size in range(1, count + 1) if count % size == 0]
-    for slices, fsdp, context, tensor in itertools.product(slices_choices, splits, (1, 2, 4, 8, 16), (1, 2, 4, 8)):
-        inner = fsdp * context * tensor * slices
+    nodes = len({device.process_index for device in devices})
+    choices: dict[str, Sequence[int]] = {outer.name: [slices] if chip.dimensions else sorted({1, nodes})}
+    for axis in inner:
+        choices[axis.name] = [0] if axis.default == -1 else _sizes_to_try(axis.name, len(devices))
+    widths = {
+        "width": model.width,
+        "heads": model.heads,
+        "kv_heads": model.key_heads,
+        "mlp_dim": model.mlp_dim,
+        "vocab": model.vocab_size,
+    }
+    for product in itertools.product(*choices.values()):
+        fixed = math.prod(size for size in product if size)
+        if len(devices) % fixed:
+            continue
+        sizes = dict(zip(choices, (size or len(devices) // fixed for size in product), strict=True))
+        parts = shard_count("length", sizes)
         if (
-            count % inner == 0
-            and model.width % (fsdp * context) == 0
-            and math.gcd(model.heads, model.key_heads, model.mlp_dim, model.vocab_size) % tensor == 0
+            not any(width % shard_count(name, sizes) for name, width in widths.items())
             # Shorter chunks would leave attention's tiles half empty.
-            and (context == 1 or length % (2 * context * 1024) == 0)
+            and (parts == 1 or length % (2 * parts * 1024) == 0)
         ):
-            yield {
-                "slices": slices,
-                "data": count // inner,
-                "fsdp": fsdp,
-                "context": context,
-                "tensor": tensor,
-            }
+            yield sizes
+
+
+def _sizes_to_try(axis: str, devices: int) -> Sequence[int]:
+    """Any divisor for an axis that costs nothing but gathering parameters; small powers of 2 for one within rows or
+    products."""
+    if axis in RULES["batch"]:
+        return [size for size in range(1, devices + 1) if devices % size == 0]
+    return (1, 2, 4, 8, 16) if axis in RULES["length"] else (1, 2, 4, 8)
 
 
 def estimate(
@@ -103,39 +117,40 @@ def estimate(
     devices: Sequence[Any],
     chip: Chip,
 ) -> Candidate:
-    """One way to run, by arithmetic. sizes: of the mesh, of every axis."""
-    split = shard_count("width", sizes) * shard_count("vocab", sizes)
-    blocks, tables = model.layers * block_weights(model), model.width * model.vocab_size * (1 if model.tied else 2)
-    held = 4 * (blocks + tables) / split
+    """Estimates one configuration by arithmetic. sizes: of every axis of the mesh."""
+    blocks = model.layers * block_weights(model, sizes)
+    tables = model.width * model.vocab_size * (1 if model.tied else 2) / shard_count("vocab", sizes)
+    params = 4 * (blocks + tables) / shard_count("width", sizes)
     memory = memory_parts(
         model,
         sizes,
         rows=loop.global_batch_size,
         length=length,
         grad_accum_steps=grad_accum_steps,
-        params=held,
-        moments=2 * held,
+        params=params,
+        opt_state=2 * params,
     )
     tokens = loop.global_batch_size * length
-    own = tokens * sizes["tensor"] // len(devices)
-    traffic = _traffic(model, sizes, grad_accum_steps, own, held)
+    device_tokens = tokens // token_shards(sizes)
+    traffic = _traffic(model, sizes, grad_accum_steps, device_tokens, params)
     grid = _grid(tuple(sizes.items()), tuple(devices), chip)
-    collectives = _collectives(model, sizes, grad_accum_steps, own, loop, grid, chip)
+    collectives = _collectives(model, sizes, grad_accum_steps, device_tokens, loop, grid, chip)
     time = step_time(matmul_flops(model, tokens, length) / len(devices), traffic, collectives, grid, chip)
     return Candidate(sizes, grad_accum_steps, model.remat, memory, time)
 
 
-def _traffic(model: Model, sizes: dict[str, int], grad_accum_steps: int, tokens: int, held: float) -> float:
-    """Bytes through the memory of a device with `tokens` a step: blocks, their weights, the loss head, the update."""
-    size, tensor = model.dtype.itemsize, sizes["tensor"]
+def _traffic(model: Model, sizes: dict[str, int], grad_accum_steps: int, tokens: int, params: float) -> float:
+    """Bytes per step through the memory of a device with `tokens`: blocks, their weights, the loss head, the update."""
+    size = model.dtype.itemsize
     micro = tokens / grad_accum_steps
-    columns, chunks = model.vocab_size / tensor, math.ceil(micro / max(model.width, 256))
+    columns = model.vocab_size / shard_count("vocab", sizes)
+    chunks = math.ceil(micro / max(model.width, 256))
     # A chunk reads the head twice, and reads and writes its float32 gradient; logits and theirs go to and fro.
     head = chunks * (2 * size + 2 * 4) * model.width * columns + 5 * 4 * micro * columns
-    weights = 4 * size * model.layers * block_weights(model) / tensor  # written and read, forward and backward
-    sums = 3 * held if grad_accum_steps > 1 else 0.0
-    blocks = size * TRAFFIC * model.width * model.layers * tokens / tensor
-    return blocks + grad_accum_steps * (head + weights + sums) + 7 * held
+    weights = 4 * size * model.layers * block_weights(model, sizes)  # written and read, forward and backward
+    gradient_sums = 3 * params if grad_accum_steps > 1 else 0.0
+    blocks = size * TRAFFIC * model.width * model.layers * tokens / shard_count("mlp_dim", sizes)
+    return blocks + grad_accum_steps * (head + weights + gradient_sums) + 7 * params
 
 
 @functools.lru_cache(maxsize=1024)
@@ -146,38 +161,44 @@ def _grid(sizes: tuple[tuple[str, int], ...], devices: tuple[Any, ...], chip: Ch
 def _collectives(
     model: Model, sizes: dict[str, int], grad_accum_steps: int, tokens: int, loop: Loop, grid: Grid, chip: Chip
 ) -> list[Collective]:
-    """What fully sharded, tensor and context parallel training exchanges in a step, with `tokens` a device."""
+    """Returns the collectives of a step with `tokens` per device: of fully sharded, tensor and context parallelism."""
     axes, shape = list(sizes), list(sizes.values())
-    tensor, copies, width = sizes["tensor"], ("slices", "data"), ("fsdp", "context")
-    overlapped = not chip.dimensions or any("async" in option for option in loop.compiler_options)
-    block, gradient = (dtype.itemsize * block_weights(model) / tensor for dtype in (model.dtype, model.gradient_dtype))
-    head = model.width * model.vocab_size / tensor
+    width, copies, context = RULES["width"], replica_axes(), RULES["length"]
+    gathered = shard_count("width", sizes)
+    overlaps = not chip.dimensions or any("async" in option for option in loop.compiler_options)
+    block, gradient = (dtype.itemsize * block_weights(model, sizes) for dtype in (model.dtype, model.gradient_dtype))
+    head = model.width * model.vocab_size / shard_count("vocab", sizes)
     micro, each = tokens / grad_accum_steps, model.layers * grad_accum_steps
     again, attention_again = model.remat in ("full", "attention"), model.remat in ("full", "dots")
     stream = model.dtype.itemsize * micro * model.width
-    keys = 2 * micro * sizes["context"] * model.key_heads * model.head_dim / tensor
-    plan = [
+    key_width = model.key_heads * model.head_dim / shard_count("kv_heads", sizes)
+    keys = 2 * micro * shard_count("length", sizes) * key_width
+    # Products over heads and over the feed-forward width, forward and backward; over equal axes they count as one.
+    summed = Counter[tuple[str, ...]]()
+    for name in ("heads", "mlp_dim"):
+        summed[RULES[name]] += 2 + again
+    collectives = [
         ("all-gather", width, block, 2 * each),
         ("reduce-scatter", width, gradient, each),
         ("all-gather", width, model.dtype.itemsize * head, grad_accum_steps),
         ("reduce-scatter", width, 4 * head, grad_accum_steps),
         ("all-to-all", width, stream, 2 * grad_accum_steps),
-        ("all-reduce", copies, gradient / shard_count("width", sizes), each),
-        ("all-reduce", copies, 2 * 4 * head / shard_count("width", sizes), grad_accum_steps),
-        ("all-reduce", ("tensor",), stream, (4 + 2 * again) * each),
-        ("all-gather", ("context",), model.dtype.itemsize * keys, (2 + attention_again) * each),
-        ("reduce-scatter", ("context",), 4 * keys, each),
+        ("all-reduce", copies, gradient / gathered, each),
+        ("all-reduce", copies, 2 * 4 * head / gathered, grad_accum_steps),
+        *(("all-reduce", names, stream, times * each) for names, times in summed.items()),
+        ("all-gather", context, model.dtype.itemsize * keys, (2 + attention_again) * each),
+        ("reduce-scatter", context, 4 * keys, each),
     ]
 
-    found = []
-    for kind, names, size, times in plan:
+    result = []
+    for kind, names, size, times in collectives:
         group = group_along(shape, [axes.index(name) for name in names])
-        # libtpu makes a sum of the whole out of both over all three axes of a torus, and out of a scattering of
-        # what is no whole tile of bfloat16 for each device.
-        whole = chip.dimensions == 3 and kind != "all-to-all" and spans([grid.devices[i] for i in group]) == 3
+        # libtpu replaces gathers and scatters by all-reduces over all three axes of a torus, and a scatter of less
+        # than a tile of bfloat16 per device.
+        spans_torus = chip.dimensions == 3 and kind != "all-to-all" and spans([grid.devices[i] for i in group]) == 3
         ragged = chip.dimensions and kind == "reduce-scatter" and model.width % (16 * len(group))
-        if whole or ragged:
+        if spans_torus or ragged:
             kind = "all-reduce"
-        beside = overlapped and (kind == "all-gather" or not chip.dimensions)
-        found.append(Collective(kind, size, group, times, beside))
-    return found
+        overlapped = overlaps and (kind == "all-gather" or not chip.dimensions)
+        result.append(Collective(kind, size, group, times, overlapped))
+    return result

@@ -1,4 +1,4 @@
-"""The project's own training step, compiled for devices that need not be here."""
+"""AOT compilation of a run's training step for the devices of a topology."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from mindllm_jax.training.run_spec import run_spec
 
 
 class Compiled(NamedTuple):
-    """What the compiler says of a step, on each device."""
+    """A compiled step with its memory on each device."""
 
-    state: float  # bytes of parameters, optimizer and batch
-    temporary: float  # bytes of all that lives during the step
+    state: float  # bytes of parameters, opt_state and batch
+    temporary: float  # bytes of everything else that lives during the step
     program: hlo.Program
     text: str  # the optimised HLO
-    seconds: float  # that the compilation took
+    seconds: float  # of the compilation
 
 
 def with_candidate(run: Pretrain, candidate: Candidate) -> Pretrain:
-    """The run's settings with a candidate's."""
+    """Returns the run with a candidate's settings."""
     return dataclasses.replace(
         run,
         model=dataclasses.replace(run.model, remat=candidate.remat),
@@ -38,10 +38,10 @@ def with_candidate(run: Pretrain, candidate: Candidate) -> Pretrain:
 
 
 def compile_step(run: Pretrain, devices: Sequence[Any]) -> Compiled:
-    """Compiles the step of a run for `devices`. Raises jax.errors.JaxRuntimeError where it needs too much memory."""
+    """Compiles the step of a run for `devices`. Raises jax.errors.JaxRuntimeError when out of memory."""
     started = time.perf_counter()
-    planned = run_spec(run.model, run.loop, run.optimizer, run.mesh, run.data.sequence_length, devices)
-    compiled = planned.compiled_step()
+    spec = run_spec(run.model, run.loop, run.optimizer, run.mesh, run.data.sequence_length, devices)
+    compiled = spec.compiled_step()
     memory, text = compiled.memory_analysis(), compiled.as_text() or ""
     # The new state takes the place of the old one.
     state = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -49,9 +49,9 @@ def compile_step(run: Pretrain, devices: Sequence[Any]) -> Compiled:
     return Compiled(state, temporary, hlo.read(text), text, time.perf_counter() - started)
 
 
-def predicted(run: Pretrain, compiled: Compiled, devices: Sequence[Any], chip: Chip) -> StepTime:
-    """The time of a compiled step."""
+def predicted_time(run: Pretrain, compiled: Compiled, devices: Sequence[Any], chip: Chip) -> StepTime:
+    """Returns the roofline time of a compiled step."""
     grid = Grid.of(list(run.mesh.build(devices).devices.flat), chip)
     tokens = run.loop.global_batch_size * run.data.sequence_length
-    products = matmul_flops(run.model, tokens, run.data.sequence_length) / len(devices)
-    return step_time(products, compiled.program.memory_traffic, compiled.program.collectives, grid, chip)
+    flops = matmul_flops(run.model, tokens, run.data.sequence_length) / len(devices)
+    return step_time(flops, compiled.program.memory_traffic, compiled.program.collectives, grid, chip)

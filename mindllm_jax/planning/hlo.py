@@ -1,7 +1,7 @@
-"""Reading a compiled step: its collectives, and the bytes it moves through memory.
+"""Reads a compiled step's optimised HLO: its collectives, and the bytes it moves through memory.
 
-XLA's own cost analysis counts the body of a loop once. Here the text of the optimised program is read: which
-computation is the body of which loop, and how often the loop runs, by the constant that its condition compares with.
+XLA's own cost analysis counts the body of a loop once. This one multiplies it by the loop's trip count, which the
+compiler states or the constant in the loop's condition gives.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHAPE = re.compile(r"(\w+)\[([\d,]*)\]")
 
 
 class Instruction(NamedTuple):
-    """One line: `name = shape operation(operands), attributes`."""
+    """One line of HLO: `name = shape operation(operands), attributes`."""
 
     name: str
     shape: str
@@ -32,32 +32,32 @@ class Instruction(NamedTuple):
 
     @property
     def operands(self) -> list[str]:
-        """Names of the operands."""
+        """The names of the operands."""
         return re.findall(r"%([\w.\-]+)", self.rest.split("), ")[0])
 
     def attribute(self, name: str) -> str | None:
-        """The computation that an attribute names."""
-        found = re.search(rf"{name}=%?([\w.\-]+)", self.rest)
-        return found and found.group(1)
+        """Returns the computation that an attribute names, or None."""
+        match = re.search(rf"{name}=%?([\w.\-]+)", self.rest)
+        return match and match.group(1)
 
 
 @dataclass(frozen=True)
 class Collective:
     """One collective of the program on one device."""
 
-    kind: str  # one of COLLECTIVES; a sum of which each device keeps its part is a reduce-scatter
-    bytes: float  # of the whole: what is there after gathering, or before scattering
+    kind: str  # one of COLLECTIVES; an all-reduce of which each device keeps a slice is a reduce-scatter
+    bytes: float  # of the full array: after gathering, or before scattering
     group: tuple[int, ...]  # positions of the devices of the first group in the mesh, flattened
-    times: int  # in a step
-    overlapped: bool  # it has a start and an end, with work between them
+    times: int  # executions per step
+    overlapped: bool  # whether work runs between its start and its end
 
 
 class Program(NamedTuple):
-    """What a step does besides matrix products."""
+    """The collectives and memory traffic of a step, on one device."""
 
     collectives: list[Collective]
-    memory_traffic: float  # bytes read and written in a step, on one device
-    unknown_loops: int  # how many loops run a number of times that the program does not tell; their body counts once
+    memory_traffic: float  # bytes read and written per step
+    unknown_loops: int  # loops without a known trip count; their bodies count once
 
 
 def read(text: str) -> Program:
@@ -70,10 +70,10 @@ def read(text: str) -> Program:
         body = computations[name]
         shapes = {instruction.name: instruction.shape for instruction in body}
         for instruction in body:
-            found = _collective(instruction, computations, shapes, count)
-            if found is not None:
-                # One that runs beside products is written as a chain of fusions, which share a channel.
-                channel, collective = found
+            parsed = _collective(instruction, computations, shapes, count)
+            if parsed is not None:
+                # An overlapped one is a chain of fusions, which share a channel.
+                channel, collective = parsed
                 first = collectives.setdefault((name, channel), collective)
                 if collective.overlapped:
                     collectives[name, channel] = replace(first, overlapped=True)
@@ -83,28 +83,28 @@ def read(text: str) -> Program:
 
 
 def _computations(text: str) -> dict[str, list[Instruction]]:
-    found: dict[str, list[Instruction]] = {}
+    computations: dict[str, list[Instruction]] = {}
     current: list[Instruction] = []
     for line in re.sub(r"/\*.*?\*/", "", text).splitlines():
         if header := _COMPUTATION.match(line):
-            current = found.setdefault(header.group(1), [])
+            current = computations.setdefault(header.group(1), [])
         elif instruction := _INSTRUCTION.match(line):
             current.append(Instruction(*instruction.groups()))
-    return found
+    return computations
 
 
 def _times(text: str, computations: dict[str, list[Instruction]]) -> tuple[dict[str, tuple[int, int]], int]:
-    """How often the entry, each loop's body and what they call run in a step, and in one run of the loop around them;
-    and how many loops do not tell how often they run.
+    """Returns, by computation, its executions per step and the trip count of the loop around it; and the number of
+    loops without a known trip count.
 
-    Computations inside of fusions are not listed.
+    Computations inside fusions are not listed.
     """
     entry = re.search(r"^ENTRY %?([\w.\-]+) ", text, re.MULTILINE)
     if entry is None:
-        raise ValueError("this is no optimised HLO: it has no ENTRY computation")
-    times, waiting, unknown = {entry.group(1): (1, 1)}, [entry.group(1)], 0
-    while waiting:
-        name = waiting.pop()
+        raise ValueError("the text is not optimised HLO: it has no ENTRY computation")
+    times, queue, unknown = {entry.group(1): (1, 1)}, [entry.group(1)], 0
+    while queue:
+        name = queue.pop()
         count, around = times[name]
         for instruction in computations[name]:
             if instruction.operation == "while":
@@ -114,7 +114,7 @@ def _times(text: str, computations: dict[str, list[Instruction]]) -> tuple[dict[
                 unknown += trips is None
                 inner, runs = [body], (count * (trips or 1), trips or 1)
             elif instruction.operation in ("call", "conditional", "async-start"):
-                # Of the branches of a condition all are counted: at the most.
+                # All branches of a conditional are counted: an upper bound.
                 inner, runs = (
                     [x for x in re.findall(r"%([\w.\-]+)", instruction.rest) if x in computations],
                     (count, around),
@@ -122,19 +122,19 @@ def _times(text: str, computations: dict[str, list[Instruction]]) -> tuple[dict[
             else:
                 continue
             times |= dict.fromkeys(inner, runs)
-            waiting += inner
+            queue += inner
     return times, unknown
 
 
 def _trips(loop: Instruction, condition: list[Instruction], computations: dict[str, list[Instruction]]) -> int | None:
-    """How often a loop runs: as the compiler says, or the largest constant that its condition compares with."""
+    """Returns a loop's trip count, as stated by the compiler or else the largest constant in its condition."""
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest):
         return int(known.group(1))
     inner = [computations[called] for x in condition if (called := x.attribute("calls"))]
     constants = [
-        int(found.group(1))
+        int(match.group(1))
         for instruction in [*condition, *(x for body in inner for x in body)]
-        if instruction.operation == "constant" and (found := re.match(r"(\d+)\)", instruction.rest))
+        if instruction.operation == "constant" and (match := re.match(r"(\d+)\)", instruction.rest))
     ]
     return max(constants, default=None)
 
@@ -142,49 +142,49 @@ def _trips(loop: Instruction, condition: list[Instruction], computations: dict[s
 def _collective(
     instruction: Instruction, computations: dict[str, list[Instruction]], shapes: dict[str, str], times: int
 ) -> tuple[str, Collective] | None:
-    """The collective that an instruction is or holds, and its channel."""
+    """Returns the collective that an instruction is or contains, with its channel, or None."""
     overlapped = instruction.operation.endswith("-start")
     kind = instruction.operation.removesuffix("-start")
     inner = instruction
     if kind == "fusion":
         called = instruction.attribute("calls") or ""
-        found = [x for x in computations.get(called, []) if x.operation in COLLECTIVES]
-        if not found:
+        fused = [x for x in computations.get(called, []) if x.operation in COLLECTIVES]
+        if not fused:
             return None
-        inner, overlapped = found[0], called.startswith("async_collective")
-        # A TPU's reduce-scatter is a sum over devices together with the slice that each of them keeps.
+        inner, overlapped = fused[0], called.startswith("async_collective")
+        # A TPU's reduce-scatter is an all-reduce fused with the slice that each device keeps.
         kind = "reduce-scatter" if "all-reduce-scatter" in called else inner.operation
     elif kind not in COLLECTIVES:
         return None
     operands = sum(_bytes(shapes.get(name, "")) for name in instruction.operands)
-    whole = _bytes(inner.shape)
+    size = _bytes(inner.shape)
     if instruction.operation.endswith("-start"):
-        # Operands and results stand there together; of a sum the results alone.
-        whole = whole if kind == "all-reduce" else whole - operands
+        # The shape holds operands and results; of an all-reduce the results alone.
+        size = size if kind == "all-reduce" else size - operands
     if instruction.operation.startswith("reduce-scatter"):
-        whole = operands
+        size = operands
     channel = re.search(r"channel_id=(\d+)", inner.rest)
     name = channel.group(1) if channel and instruction.operation == "fusion" else instruction.name
-    return name, Collective(kind, whole, _group(inner.rest), times, overlapped)
+    return name, Collective(kind, size, _group(inner.rest), times, overlapped)
 
 
 def _group(attributes: str) -> tuple[int, ...]:
-    """The first group, from any of the ways in which HLO writes groups; of a permutation the first pair that moves."""
+    """Returns the first group, in any of HLO's notations; of a permutation the first pair that moves."""
     if "source_target_pairs" in attributes:
         pairs = re.findall(r"\{(\d+),(\d+)\}", attributes)
-        return next(((int(here), int(there)) for here, there in pairs if here != there), ())
-    if found := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
-        return tuple(map(int, found.group(1).split(",")))
-    if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes):
-        order = _iota(found.group(3), found.group(4))
-        return tuple(order[: int(found.group(2))])
-    if found := re.search(
+        return next(((int(source), int(target)) for source, target in pairs if source != target), ())
+    if match := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
+        return tuple(map(int, match.group(1).split(",")))
+    if match := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes):
+        order = _iota(match.group(3), match.group(4))
+        return tuple(order[: int(match.group(2))])
+    if match := re.search(
         r"replica_groups=mesh\[([^\]]+)\](?:, device_ids=\(\[([\d,]+)\]T\(([\d,]+)\)\))? \{([^}]*)\}", attributes
     ):
-        axes = re.findall(r"'(\w+)'=(\d+)", found.group(1))
+        axes = re.findall(r"'(\w+)'=(\d+)", match.group(1))
         sizes = [int(size) for _, size in axes]
-        order = _iota(found.group(2), found.group(3)) if found.group(2) else range(math.prod(sizes))
-        chosen = set(re.findall(r"'(\w+)'", found.group(4)))
+        order = _iota(match.group(2), match.group(3)) if match.group(2) else range(math.prod(sizes))
+        chosen = set(re.findall(r"'(\w+)'", match.group(4)))
         strides = [math.prod(sizes[index + 1 :]) for index in range(len(sizes))]
         members = [0]
         for (name, _), size, stride in zip(axes, sizes, strides, strict=True):
@@ -195,7 +195,7 @@ def _group(attributes: str) -> tuple[int, ...]:
 
 
 def _iota(sizes: str, permutation: str | None) -> list[int]:
-    """The numbers 0, 1, … reshaped to `sizes`, transposed, and flattened again."""
+    """Returns the numbers 0, 1, … reshaped to `sizes`, transposed, and flattened again."""
     dims = [int(size) for size in sizes.split(",")]
     axes = [int(axis) for axis in permutation.split(",")] if permutation else list(range(len(dims)))
     strides = [math.prod(dims[index + 1 :]) for index in range(len(dims))]
@@ -206,11 +206,11 @@ def _iota(sizes: str, permutation: str | None) -> list[int]:
 
 
 def _traffic(instruction: Instruction, shapes: dict[str, str], trips: int) -> float:
-    """Bytes that an instruction moves through memory in one trip of a loop of so many.
+    """Returns the bytes that an instruction moves through memory in one trip of the loop around it.
 
-    An array with as many parts as the loop has trips is a stack, as of the layers' parameters: a trip uses one part.
-    What a TPU keeps beside its units (a memory space other than 0) is not in memory, and what a step of an overlapped
-    collective only hands on does not move.
+    An array whose leading axis has the length of the loop is a stack, as of the layers' parameters: a trip uses one
+    part. Arrays in a TPU's other memory spaces do not count, nor arrays that a step of an overlapped collective only
+    passes on.
     """
     results = _in_memory(instruction.shape)
     operands = Counter[str]()
@@ -219,7 +219,7 @@ def _traffic(instruction: Instruction, shapes: dict[str, str], trips: int) -> fl
     if (instruction.attribute("calls") or "").startswith("async_collective"):
         results, operands = results - operands, operands - results
     if instruction.operation.endswith("-start"):
-        results -= operands  # which stand among its results until it is done
+        results -= operands  # which are among its results until it is done
     total = 0.0
     for array, count in (results + operands).items():
         stacked = array.partition("[")[2].startswith(f"{trips},") and trips > 1
@@ -228,13 +228,13 @@ def _traffic(instruction: Instruction, shapes: dict[str, str], trips: int) -> fl
 
 
 def _in_memory(shape: str) -> Counter[str]:
-    """The arrays of a shape, as `bf16[8,128]`, without those that a TPU's layout puts elsewhere."""
+    """Returns the arrays of a shape, as `bf16[8,128]`, without those in a TPU's other memory spaces."""
     arrays = re.findall(r"(\w+\[[\d,]*\])(\{[^}]*\})?", shape)
     return Counter(array for array, layout in arrays if not ("T(" in layout and "S(" in layout))
 
 
 def _bytes(shape: str) -> float:
-    """Bytes of all arrays of a shape. A type's name holds its bits (bf16, f8e4m3fn, u32); pred has a byte."""
+    """Returns the bytes of all arrays of a shape: a type's name holds its bits (bf16, f8e4m3fn); pred is a byte."""
     total = 0
     for dtype, sizes in _SHAPE.findall(shape):
         bits = re.search(r"\d+", dtype)

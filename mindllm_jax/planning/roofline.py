@@ -1,8 +1,8 @@
-"""The time of a step: a stated model, with its parts.
+"""The time of a step by a roofline model, with its parts.
 
-The matrix units, the memory and the links are each taken at their peak rate (hardware/peak_rates.py). Products and
-memory traffic run beside each other, so the slower of them counts. A collective that runs beside products counts where
-it is longer than they are; any other one is added. What published runs lose on top of that is in `REACHED`.
+The matrix units, the memory and the links each run at their peak rate (hardware/peak_rates.py). Matrix products and
+memory traffic overlap, so the slower of them counts. Overlapped communication counts where it is longer than they are;
+exposed communication is added. `REACHED` is the share of this roofline that published runs reach.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ spread that docs/results/planner.md shows."""
 class StepTime:
     """Seconds of one step by part, on each device."""
 
-    products: float
+    matmul: float
     memory: float
-    waiting: dict[str, float]  # for collectives that nothing runs beside, by kind
-    beside: float  # collectives that run beside products
+    exposed_comm: dict[str, float]  # collectives that overlap with nothing, by kind
+    overlapped_comm: float  # collectives that overlap with matrix products
 
     @property
     def total(self) -> float:
         """Seconds of the step."""
-        working = max(self.products, self.memory)
-        return max(working, self.beside) + sum(self.waiting.values())
+        busy = max(self.matmul, self.memory)
+        return max(busy, self.overlapped_comm) + sum(self.exposed_comm.values())
 
     @property
     def communication(self) -> float:
         """The share of the step in which nothing but collectives runs."""
-        return 1 - max(self.products, self.memory) / self.total
+        return 1 - max(self.matmul, self.memory) / self.total
 
 
-def step_time(products: float, traffic: float, collectives: Iterable[Collective], grid: Grid, chip: Chip) -> StepTime:
-    """From FLOPs and bytes of one device, and its collectives."""
-    waiting: dict[str, float] = {}
-    beside = 0.0
+def step_time(flops: float, traffic: float, collectives: Iterable[Collective], grid: Grid, chip: Chip) -> StepTime:
+    """Returns the time of a step with these FLOPs, bytes of memory traffic and collectives on one device."""
+    exposed: dict[str, float] = {}
+    overlapped = 0.0
     for collective in collectives:
         time = collective.times * seconds(collective, grid, chip)
         if collective.overlapped:
-            beside += time
+            overlapped += time
         else:
-            waiting[collective.kind] = waiting.get(collective.kind, 0.0) + time
-    return StepTime(products / chip.flops, traffic / chip.bandwidth, waiting, beside)
+            exposed[collective.kind] = exposed.get(collective.kind, 0.0) + time
+    return StepTime(flops / chip.flops, traffic / chip.bandwidth, exposed, overlapped)

@@ -1,1 +1,1 @@
-"""Optimizer, step, loop, checkpoints, metrics and the arithmetic of cost; knows no benchmark."""
+"""Optimizer, step, loop, checkpoints, metrics and the arithmetic of cost; no benchmarks."""

@@ -1,4 +1,4 @@
-"""Asynchronous, atomic checkpoints through Orbax, with checksums."""
+"""Asynchronous and atomic checkpoints through Orbax, with checksums."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ from mindllm_jax.training.state import Params, TrainState
 log = logging.getLogger(__name__)
 
 SAVED = "latest_checkpoint.json"
-"""The step of the latest checkpoint, so that a run whose checkpoints were deleted is refused and not started anew."""
+"""Holds the step of the latest checkpoint, so that a run whose checkpoints were deleted does not start over."""
 
-_SAME = ("tokenizer_sha256", "data", "seed", "base")  # of what a run says, with what it is resumed
+_SAME = ("tokenizer_sha256", "data", "seed", "base")  # of a run's identity: must not change on resume
 _SHOWN = 8  # differences that a message lists
 
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """When checkpoints are written and how many are kept."""
+    """The interval of checkpoints, and how many are kept."""
 
-    every_steps: int = 200  # besides those before each evaluation and at the end
-    keep: int = 2  # the newest; older ones are removed
+    every_steps: int = 200  # another one is written before each evaluation and at the end
+    keep: int = 2  # the latest; older ones are removed
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "every_steps", "keep")
 
 
 class Restored(NamedTuple):
-    """What a run resumes from."""
+    """The contents of the checkpoint from which a run resumes."""
 
     state: TrainState
     position: Position
-    identity: dict[str, Any]  # as `read_identity` gives it
+    identity: dict[str, Any]  # as `read_identity` returns it
     folder: Path
 
 
 class Checkpoints:
     """The checkpoints of one run, in `workdir/checkpoints/STEP`.
 
-    `identity` (resolved configuration, seed, tokenizer and data) is stored with each and compared with the stored one
-    on restore. A checkpoint appears under its name only when it is complete, checksums included.
+    `identity` (resolved configuration, seed, tokenizer and data) is stored with each, and compared on restore. A
+    checkpoint gets its name when it is complete, checksums included.
 
-    Raises ValueError for a workdir in whose path Orbax would look for a pattern.
+    Raises ValueError for a workdir whose path Orbax would take for a pattern.
     """
 
     def __init__(self, workdir: Path, settings: Checkpointing, identity: dict[str, Any]):
@@ -66,13 +66,13 @@ class Checkpoints:
         self.identity = identity
         self._workdir, self._settings = workdir, settings
         self._manager: ocp.CheckpointManager | None = None
-        self._writing: tuple[int, dict[str, Any]] | None = None  # the step, and the shapes to be found on disk
-        # Orbax joins what its processes wrote through a glob of the unescaped path, and joins nothing if that fails.
+        self._writing: tuple[int, dict[str, Any]] | None = None  # the step, and the shapes expected on disk
+        # Orbax merges the files of its processes through a glob of the unescaped path, and merges none if that fails.
         if odd := sorted(set("*?[]\\").intersection(str(self.directory))):
             raise ValueError(
-                f"--workdir {workdir}: the path {self.directory.parent} has {' '.join(odd)} in it, which Orbax takes "
-                "for a pattern, so that the checkpoints could never be read again: take another name, or a link to the "
-                "folder whose path has none of * ? [ ] \\"
+                f"--workdir {workdir}: the path {self.directory.parent} contains {' '.join(odd)}, which Orbax takes "
+                "for a pattern, so that its checkpoints could not be read: use another name, or a link whose path has "
+                "none of * ? [ ] \\"
             )
 
     def latest(self) -> int | None:
@@ -80,12 +80,12 @@ class Checkpoints:
         return max(steps_of(self._workdir), default=None)
 
     def restore(self, abstract: TrainState) -> Restored | None:
-        """Returns the latest state, placed as `abstract` says (shapes, dtypes, shardings), or None for a new run.
+        """Returns the latest state with the shapes, dtypes and shardings of `abstract`, or None for a new run.
 
         Raises ValueError when the checkpoint is damaged, of another model or of other data, and when the run's
-        checkpoints are gone.
+        checkpoints are missing.
         """
-        # As process 0 sees the folder: on a file system of the network another host may be behind for a moment.
+        # As process 0 sees the folder: on a network file system another host may lag for a moment.
         step = from_first(str(together(self.latest) or ""))
         if not step:
             together(self._require_new)
@@ -98,8 +98,8 @@ class Checkpoints:
             more = f"\n  and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
             listing = "\n  ".join(changed[:_SHOWN]) + more
             raise ValueError(
-                f"{folder}: the run was started from something else:\n  {listing}\n"
-                "use the data, tokenizer, base and seed of that run, or another --workdir"
+                f"{folder}: the checkpoint does not match this run:\n  {listing}\n"
+                "use its data, tokenizer, base and seed, or another --workdir"
             )
         params = restore_params(folder, abstract.params)
         rest = _restore(folder / "training", _without_params(abstract))
@@ -110,7 +110,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._settings.keep,
             cleanup_tmp_directories=True,
-            # Created by a thread, a folder that cannot be created is waited for five minutes.
+            # A thread would wait five minutes for a folder that cannot be created.
             async_options=ocp.AsyncOptions(
                 post_finalization_callback=self._seal, create_directories_asynchronously=False
             ),
@@ -121,14 +121,14 @@ class Checkpoints:
             raise self._not_saved(error) from error
 
     def save(self, state: TrainState, position: Position, fingerprint: str) -> None:
-        """Starts to write the state; returns once it was copied. Raises OSError when this or the last write failed."""
+        """Starts to write the state; returns once it is copied. Raises OSError when this or the last write failed."""
         assert self._manager is not None, "start() comes first"
         step = int(state.step)
-        says = {**self.identity, "step": step, "position": position._asdict(), "fingerprint": fingerprint}
+        record = {**self.identity, "step": step, "position": position._asdict(), "fingerprint": fingerprint}
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(state.params),  # pyright: ignore[reportCallIssue]  a dataclass pyright cannot see
             training=ocp.args.StandardSave(_without_params(state)),  # pyright: ignore[reportCallIssue]
-            run=ocp.args.JsonSave(says),  # pyright: ignore[reportCallIssue]
+            run=ocp.args.JsonSave(record),  # pyright: ignore[reportCallIssue]
         )
         self.wait()
         self._writing = step, _shapes(state.params)
@@ -148,7 +148,7 @@ class Checkpoints:
         if self._writing is not None and jax.process_index() == 0:
             try:
                 write_text(self._workdir / SAVED, json.dumps({"step": self._writing[0]}) + "\n")
-            except OSError as error:  # the checkpoint itself is there
+            except OSError as error:  # the checkpoint itself exists
                 log.warning("%s cannot be written: %s", self._workdir / SAVED, error.strerror)
         self._writing = None
 
@@ -160,25 +160,25 @@ class Checkpoints:
     ) -> None:
         if self._manager is None:
             return
-        # The error that ended the run stands; a later one of the last write is suppressed.
+        # The error that ended the run is raised; one of the last write after it is suppressed.
         with contextlib.suppress(Exception) if error else contextlib.nullcontext():
             self._manager.close()
 
     def _seal(self) -> None:
-        """Runs in Orbax's thread, in process 0, after the data was written and before the folder takes its name."""
+        """Runs in Orbax's thread, in process 0, after the data is written and before the folder gets its name."""
         assert self._writing is not None
         step, shapes = self._writing
         folder = self.directory / f"{step}.orbax-checkpoint-tmp"
         if _stored_shapes(folder / "params") != shapes:
-            raise OSError(f"what was written to {folder} is not what can be read from it")
+            raise OSError(f"{folder} is incomplete: its shapes are not those of the parameters")
         write_checksums(folder)
 
     def _require_new(self) -> None:
         path = self._workdir / SAVED
         if path.is_file():
             raise ValueError(
-                f"{path} says that this run has saved a checkpoint, but there is none in {self.directory}: put it "
-                f"back, or remove {path} to start the run from the beginning"
+                f"{path} records a checkpoint of this run, but {self.directory} has none: put it back, or remove "
+                f"{path} to start the run from the beginning"
             )
 
     def _not_saved(self, error: BaseException) -> OSError:
@@ -186,7 +186,7 @@ class Checkpoints:
         with contextlib.suppress(ValueError):  # a folder with an odd name
             kept = self.latest()
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        advice = "make room and run it again" if _lacks_room(error) else "run it again when the cause is removed"
+        advice = "free some space and rerun" if _is_out_of_space(error) else "fix the cause and rerun"
         return OSError(
             f"the checkpoint could not be written to {self.directory}: {text}. "
             f"The latest complete one is {'none' if kept is None else f'step {kept}'}; {advice}"
@@ -196,15 +196,15 @@ class Checkpoints:
 def steps_of(run: Path) -> list[int]:
     """Returns the steps of a run's complete checkpoints, in order.
 
-    Raises ValueError for a folder of digits whose name is not the one that a checkpoint of that step has.
+    Raises ValueError for a folder of digits that is not named as the checkpoint of its step.
     """
-    found = []
+    steps = []
     for path in _folders(run / "checkpoints"):
         if path.name.isascii() and path.name.isdecimal():
             if path.name != str(int(path.name)):
                 raise ValueError(f"{path}: a checkpoint of that step is named {int(path.name)}; rename or move it")
-            found.append(int(path.name))
-    return sorted(found)
+            steps.append(int(path.name))
+    return sorted(steps)
 
 
 def _folders(folder: Path) -> Iterator[Path]:
@@ -221,23 +221,23 @@ def latest_checkpoint(run: Path) -> Path:
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
-    """Returns what was stored beside the arrays: settings, seed, tokenizer_sha256, data, step, position, fingerprint.
+    """Returns the metadata of a checkpoint: settings, seed, tokenizer_sha256, data, step, position, fingerprint.
 
-    Raises ValueError when it is damaged, or of a step that is not the folder's name.
+    Raises ValueError when it is damaged, or when its step is not the folder's name.
     """
     path = folder / "run" / "metadata"
     identity = read_json(path)
     step, position = identity.get("step"), identity.get("position")
-    same_fields = isinstance(position, dict) and {*position} == {*Position._fields}
-    if not same_fields or not {"step", "fingerprint"} <= identity.keys():
-        raise ValueError(f"{path}: the checkpoint was written by another version of this program, or is damaged")
+    has_position = isinstance(position, dict) and {*position} == {*Position._fields}
+    if not has_position or not {"step", "fingerprint"} <= identity.keys():
+        raise ValueError(f"{path}: the checkpoint is damaged, or of another version of this program")
     if folder.name != str(step):
-        raise ValueError(f"{folder} holds the checkpoint of step {step}: name it {step}, or move it away")
+        raise ValueError(f"{folder} contains the checkpoint of step {step}: name it {step}, or move it away")
     return identity
 
 
 def restore_params(folder: Path, abstract: Params) -> Params:
-    """Returns the parameters of a checkpoint, placed as `abstract` says. Raises ValueError that names a difference."""
+    """Returns the parameters of a checkpoint, sharded as `abstract`. Raises ValueError that names a difference."""
     return _restore(folder / "params", abstract)
 
 
@@ -246,13 +246,13 @@ def _without_params(state: TrainState) -> dict[str, Any]:
 
 
 def _restore(folder: Path, abstract: Any) -> Any:
-    stored, wanted = _stored_shapes(folder), _shapes(abstract)
-    for name in sorted(set(stored) | set(wanted)):
-        there, here = stored.get(name, "nothing"), wanted.get(name, "nothing")
-        if there != here:
+    stored, requested = _stored_shapes(folder), _shapes(abstract)
+    for name in sorted(set(stored) | set(requested)):
+        shapes = stored.get(name, "missing"), requested.get(name, "missing")
+        if shapes[0] != shapes[1]:
             raise ValueError(
-                f"{folder}: the checkpoint is of another model: {name} is {there} there and {here} here; "
-                "give the settings of that run (its operative_config.gin), or another --workdir"
+                f"{folder}: the checkpoint is of another model: {name} is {shapes[0]} in it and {shapes[1]} in this "
+                "run; use the settings of that run (its operative_config.gin), or another --workdir"
             )
     with ocp.StandardCheckpointer() as reader:
         return reader.restore(folder, abstract)
@@ -270,7 +270,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _lacks_room(error: BaseException | None) -> bool:
+def _is_out_of_space(error: BaseException | None) -> bool:
     while error is not None:
         number = error.errno if isinstance(error, OSError) else None
         if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error) or "quota" in str(error).lower():

@@ -14,9 +14,9 @@ from mindllm_jax.parallel.together import together
 
 CHECKSUMS = "checksums.json"
 ITEMS = ("params", "training", "run")
-"""Items of a checkpoint, each a folder: parameters; optimizer state and counters; metadata of the run."""
+"""The items of a checkpoint, each a folder: parameters; opt_state and counters; metadata of the run."""
 PARAMETERS = ("params", "run")
-"""What evaluation, generation and tuning read of it: a third of its bytes."""
+"""The items that evaluation, generation and tuning read: a third of the bytes."""
 
 
 def write_checksums(folder: Path) -> None:
@@ -28,27 +28,27 @@ def write_checksums(folder: Path) -> None:
 def verify(folder: Path, items: Collection[str] = ITEMS) -> None:
     """Compares the files of a checkpoint's items with its checksums; each process of a run reads its share.
 
-    Raises ValueError, in every process, that names a file which is missing, damaged or not in the list, or the list.
+    Raises ValueError, in every process, that names a missing, damaged or unlisted file, or a damaged list.
     """
     together(lambda: compare(folder, items, jax.process_index(), jax.process_count()))
 
 
 def compare(folder: Path, items: Collection[str] = ITEMS, share: int = 0, shares: int = 1) -> None:
-    """Compares a share of the files of a checkpoint's items with its checksums, and the list with all of them.
+    """Compares the names of all files with the list of checksums, and the contents of every `shares`-th one.
 
     Raises ValueError as `verify` does, but in this process alone.
     """
     listed = {name: digest for name, digest in _listed(folder).items() if name.partition("/")[0] in items}
-    found = _files(folder, items)
-    for name in sorted({*listed, *found}):
-        if name not in found:
+    files = _files(folder, items)
+    for name in sorted({*listed, *files}):
+        if name not in files:
             raise _damaged(folder, f"{folder / name} is missing")
         if name not in listed:
             raise _damaged(folder, f"{folder / name} is not in {CHECKSUMS}")
     for item in items:
         if not any(name.startswith(f"{item}/") for name in listed):
             raise _damaged(folder, f"{folder / CHECKSUMS} lists no file of {item}")
-    for name in found[share::shares]:
+    for name in files[share::shares]:
         if sha256(folder / name) != listed[name]:
             raise _damaged(folder, f"{folder / name} does not match its checksum")
 
@@ -67,12 +67,12 @@ def _listed(folder: Path) -> dict[str, str]:
     return files
 
 
-def _damaged(folder: Path, what: str) -> ValueError:
-    return ValueError(f"{what}: the checkpoint is damaged. Remove {folder} to resume from an older one")
+def _damaged(folder: Path, reason: str) -> ValueError:
+    return ValueError(f"{reason}: the checkpoint is damaged. Remove {folder} to resume from an older one")
 
 
 def _files(folder: Path, items: Collection[str]) -> list[str]:
-    """Data files by their path inside the checkpoint, in order."""
+    """Lists the data files by their path inside the checkpoint, in order."""
     paths = [path for item in items for path in (folder / item).rglob("*") if path.is_file()]
     return sorted(path.relative_to(folder).as_posix() for path in paths if path.name != "commit_success.txt")
 

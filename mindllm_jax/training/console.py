@@ -1,4 +1,4 @@
-"""What a run prints while it trains."""
+"""The console output of a training run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from rich.console import Console
 
 
 class RunConsole:
-    """Prints to stdout in the process that is active, and keeps the error once stdout cannot be written.
+    """Prints to stdout in the active process, and keeps the error once stdout cannot be written.
 
-    So a run whose output ends, as that of `train.py | head`, can be saved before it ends.
+    A run whose output ends, as that of `train.py | head`, can then be saved before it ends.
 
     Attributes:
-        failure: what keeps stdout from being written; None while all is well.
+        failure: the error of writing to stdout; None without one.
     """
 
     def __init__(self, *, active: bool):
@@ -26,7 +26,7 @@ class RunConsole:
             return
         try:
             self._console.print(content)
-        except SystemExit:  # rich's answer to a pipe that nobody reads any more
+        except SystemExit:  # raised by rich for a closed pipe
             self.failure = BrokenPipeError("stdout is closed")
         except OSError as error:
             self.failure = OSError(f"stdout cannot be written: {error.strerror}")

@@ -1,4 +1,4 @@
-"""Stopping a run at the end of a step instead of in the middle of one."""
+"""Stops a run at the end of a step instead of within one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jax.experimental import multihost_utils
 
 
 class StopSignal:
-    """While active, the first SIGINT or SIGTERM only requests a stop; a second SIGINT interrupts at once.
+    """While active, the first SIGINT or SIGTERM requests a stop; a second SIGINT interrupts at once.
 
     Clusters announce preemption by SIGTERM. Outside the main thread, where Python allows no handlers, it does nothing.
-    With several processes jax listens for SIGTERM, in all that get it, and makes them agree on the step.
+    With several processes jax handles SIGTERM, in all that get it, and makes them agree on the step.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class StopSignal:
         self.requested = True
 
     def at(self, step: int) -> bool:
-        """Whether to save and stop after this step: the same answer in all processes, which must all ask at it."""
+        """Returns whether to save and stop after this step, the same in all processes; all must call it."""
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
         return self.requested

@@ -1,4 +1,4 @@
-"""Numbers of a run: metrics.jsonl for machines, TensorBoard events for people."""
+"""The metrics of a run: metrics.jsonl, and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ log = logging.getLogger(__name__)
 
 
 class MetricsWriter:
-    """Appends one line of numbers a call to `workdir/metrics.jsonl` and the same to TensorBoard.
+    """Appends one line per call to `workdir/metrics.jsonl`, and the same values to TensorBoard.
 
     `start_step`: lines of later steps, left by a run that died after its latest checkpoint, are removed first, so that
-    every step stands there once. A writer that is not active, on all hosts but the first, writes nothing. Numbers that
-    are not finite, which JSON does not have, are null. TensorBoard's files are an extra: what keeps them from being
-    written is a warning.
+    every step has one line. A writer that is not active, on all hosts but the first, writes nothing. Numbers that are
+    not finite become null, as JSON lacks them. TensorBoard is optional: errors of its files are logged as a warning.
 
     Attributes:
-        failure: what keeps metrics.jsonl from being written, with the file's name; None while all is well. It is not
-            raised by `write`, so that the run can be saved before it ends.
+        failure: the error of writing metrics.jsonl, with the file's name; None without one. `write` does not raise it,
+            so that the run can be saved before it ends.
 
     Raises OSError when metrics.jsonl cannot be opened, ValueError when a line of it is damaged.
     """
@@ -99,10 +98,10 @@ class _Events:
         from tensorboardX.proto import event_pb2, summary_pb2
 
         folder.mkdir(parents=True, exist_ok=True)
-        # Made by protoc when they are imported: type checkers know nothing of their contents.
+        # Generated at import by protoc: type checkers do not know their contents.
         self._messages: tuple[Any, Any] = event_pb2, summary_pb2
         self._writer = EventsWriter(str(folder / "events"))
-        # TensorBoard drops what an earlier process wrote of this step and later ones.
+        # TensorBoard drops the events of an earlier process from this step on.
         session = self._messages[0].SessionLog(status=self._messages[0].SessionLog.START)
         self._write(start_step + 1, session_log=session)
 
@@ -117,7 +116,7 @@ class _Events:
         self._writer.flush()
 
     def close(self) -> None:
-        """Closes the file; all of it is written already."""
+        """Closes the file, which is already written."""
         try:
             self._writer.close()
         except OSError as error:
@@ -125,7 +124,7 @@ class _Events:
 
 
 def evaluated_steps(workdir: Path) -> set[int]:
-    """Returns the steps whose evaluations stand in the run's metrics.jsonl, which are the lines without a loss.
+    """Returns the steps that have an evaluation in the run's metrics.jsonl: its lines without a loss.
 
     Raises ValueError that names a damaged line, which MetricsWriter would refuse.
     """

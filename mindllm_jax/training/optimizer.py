@@ -16,7 +16,7 @@ from mindllm_jax.training.muon import scale_by_muon
 
 
 class Role(NamedTuple):
-    """What the optimizer has to know of a parameter."""
+    """The facts of a parameter that decide its update rule."""
 
     axes: tuple[str, ...]  # logical names; `layers` first where blocks are stacked
     decay: bool  # whether weight decay shrinks it
@@ -27,12 +27,12 @@ Roles = Any  # a tree of `Role`, in the structure of the parameters
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Update rule and learning rate. The paper's own table was not found (docs/paper.md): these values are ours."""
+    """Update rule and learning rate. The paper's table was not available (docs/paper.md): these values are ours."""
 
     name: Literal["adamw", "muon"] = "adamw"  # muon: the blocks' matrices by Muon, the rest by AdamW
     peak_learning_rate: float = 3e-4
     warmup_steps: int = 100  # linear from peak / warmup_steps
-    final_fraction: float = 0.1  # the cosine ends at this share of the peak
+    final_fraction: float = 0.1  # of the peak, where the cosine ends
     beta1: float = 0.9  # Adam's
     beta2: float = 0.95  # Adam's
     momentum: float = 0.95  # Muon's
@@ -52,9 +52,9 @@ class Optimizer:
             raise ValueError(f"Optimizer.final_fraction = {self.final_fraction}: must lie between 0 and 1")
 
     def schedule(self, steps: int) -> optax.Schedule:
-        """Learning rate as a function of the number of updates made, for a run of `steps`.
+        """Returns the learning rate as a function of the number of updates, for a run of `steps`.
 
-        A run shorter than the warm-up warms up over its first half, so that a trial run of a few steps still learns.
+        A run of fewer than twice the warm-up's steps warms up over its first half, so that a short trial run learns.
         """
         warmup = min(self.warmup_steps, steps // 2)
         return optax.warmup_cosine_decay_schedule(
@@ -66,22 +66,22 @@ class Optimizer:
         )
 
     def build(self, steps: int, roles: Roles) -> optax.GradientTransformation:
-        """The gradient transformation for parameters with these roles (see `roles_of`)."""
-        direction = optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
+        """Returns the gradient transformation for parameters with these roles (see `roles_of`)."""
+        rule = optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
         if self.name == "muon":
             dimensions = _map(_muon_dimensions, roles)
             muon = scale_by_muon(dimensions, momentum=self.momentum, epsilon=self.epsilon)
-            direction = optax.partition({"muon": muon, "adam": direction}, _map(_group, roles))
+            rule = optax.partition({"muon": muon, "adam": rule}, _map(_group, roles))
         return optax.chain(
             optax.clip_by_global_norm(self.clip_norm),
-            direction,
+            rule,
             optax.add_decayed_weights(self.weight_decay, _map(lambda role: role.decay, roles)),
             optax.scale_by_learning_rate(self.schedule(steps)),
         )
 
 
 def roles_of(params: nnx.State) -> Roles:
-    """The role of every parameter, in the structure that `nnx.to_pure_dict` gives `params`."""
+    """Returns the role of every parameter, in the structure of `nnx.to_pure_dict(params)`."""
 
     def role(variable: nnx.Variable[jax.Array]) -> nnx.Variable[Role]:
         return variable.replace(Role(logical_axes(variable), variable.get_metadata().get("decay", True)))
@@ -95,12 +95,12 @@ def _map(function: Callable[[Role], Any], roles: Roles) -> Any:
 
 
 def _group(role: Role) -> Literal["muon", "adam"]:
-    """Muon takes the blocks' matrices; tables, the head and what is not decayed, vectors, are Adam's."""
+    """Muon updates the blocks' matrices; Adam the tables, the head and parameters without decay, which are vectors."""
     return "muon" if role.axes[0] == "layers" and role.decay else "adam"
 
 
 def _muon_dimensions(role: Role) -> optax.contrib.MuonDimensionNumbers | optax.MaskedNode:
-    """Which axes a block's matrix contracts and which it makes."""
+    """Splits the axes of a block's matrix into those of its input and those of its output."""
     if _group(role) != "muon":
         return optax.MaskedNode()
     split = 2 if role.axes[1] == "width" else len(role.axes) - 1

@@ -51,7 +51,7 @@ def pretrain(
     """Trains, or resumes training, in `workdir`; `accept` as in `train`, called with the compute dtype.
 
     decide: what is trained of the configured model, which alone is recorded, so that the run may resume on another
-    machine: `fastest.decided` for the compute dtype that is faster here.
+    machine: `compute_dtype.resolve_dtype` for the compute dtype that is faster here.
 
     Raises ValueError when store and model do not fit together, and as `train` does.
     """

@@ -1,4 +1,4 @@
-"""A profiler trace of some steps of a run."""
+"""A profiler trace of a range of steps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import jax
 
 
 class ProfileWindow:
-    """Traces the steps `window[0]` to `window[1]`, both included, into a folder; without a window it does nothing.
+    """Traces the steps `window[0]` to `window[1]`, both included, into a folder; does nothing without a window.
 
-    A run that resumes inside the window traces the rest of it; one that ends inside it keeps what it has.
+    A run that resumes inside the window traces its remaining steps; one that ends inside it keeps its trace.
     """
 
     def __init__(self, window: tuple[int, int] | None, folder: Path):
@@ -21,13 +21,13 @@ class ProfileWindow:
         self._running = False
 
     def before(self, step: int) -> None:
-        """Starts the trace where `step`, which is about to run, lies in the window."""
+        """Starts the trace if `step`, which is about to run, lies in the window."""
         if self._window and not self._running and self._window[0] <= step <= self._window[1]:
             jax.profiler.start_trace(str(self._folder))
             self._running = True
 
     def after(self, step: int, results: Any) -> None:
-        """Ends the trace after the window's last step, once its `results` are there."""
+        """Ends the trace after the window's last step, once its `results` are ready."""
         if self._running and self._window and step >= self._window[1]:
             jax.block_until_ready(results)
             self._stop()

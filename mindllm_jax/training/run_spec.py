@@ -1,4 +1,4 @@
-"""A run's settings and shapes: everything but its values."""
+"""The settings and abstract shapes of a run: everything but its values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flax import nnx
 from mindllm_jax.checks import require_at_least, require_seed
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
-from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.parallel.sharding import RULES, Sharding, mesh_settings
 from mindllm_jax.store.rows import Batch
 from mindllm_jax.training.cost import Cost, run_cost
 from mindllm_jax.training.optimizer import Optimizer
@@ -24,15 +24,15 @@ from mindllm_jax.training.step import make_step
 
 @dataclass(frozen=True)
 class Loop:
-    """How long a run is, how large its steps are, and what happens once in a while."""
+    """The length of a run, the size of its steps, and the intervals of logs and evaluations."""
 
     steps: int = 1000
-    global_batch_size: int = 8  # rows of one step over all devices
-    grad_accum_steps: int = 1  # micro-batches of one step
+    global_batch_size: int = 8  # rows of a step over all devices
+    grad_accum_steps: int = 1  # micro-batches of a step
     z_loss: float = 0.0  # weight of the squared log-normalizer (PaLM, section 5)
     log_every: int = 10
     evaluate_every: int = 200
-    max_skipped: int = 20  # steps in a row without a finite loss after which the run stops
+    max_skipped: int = 20  # the run stops after more steps in a row without a finite loss
     compiler_options: dict[str, bool | int | str] = field(default_factory=dict)  # XLA's: see configs/hardware
     profile_steps: tuple[int, int] | None = None  # first and last step of a profiler trace, both included
     seed: int = 0  # of the initial parameters
@@ -43,7 +43,7 @@ class Loop:
         require_seed(self, "seed")
         if self.profile_steps and not 1 <= self.profile_steps[0] <= self.profile_steps[1] <= self.steps:
             raise ValueError(
-                f"Loop.profile_steps = {self.profile_steps}: must be the first and the last step of a range inside of "
+                f"Loop.profile_steps = {self.profile_steps}: must be the first and the last step of a range within "
                 f"1 to Loop.steps = {self.steps}"
             )
         if self.global_batch_size % self.grad_accum_steps:
@@ -54,7 +54,7 @@ class Loop:
 
 
 class RunSpec(NamedTuple):
-    """The settings of a run and its model and state on abstract shapes, with what it costs."""
+    """The settings of a run, its model and state on abstract shapes, and its cost."""
 
     model: Model
     loop: Loop
@@ -65,11 +65,11 @@ class RunSpec(NamedTuple):
     cost: Cost
 
     def transformation(self) -> optax.GradientTransformation:
-        """The optimizer's update."""
+        """Builds the optimizer for this run."""
         return self.optimizer.build(self.loop.steps, self.abstract_model.roles)
 
     def compiled_step(self) -> Any:
-        """Compiles the training step (see `make_step`) from the run's shapes."""
+        """Compiles the training step (see `make_step`) for the run's shapes."""
         step = make_step(
             self.abstract_model,
             self.transformation(),
@@ -93,7 +93,7 @@ def run_spec(
 ) -> RunSpec:
     """Builds the run on abstract shapes for rows of `length` tokens; allocates and compiles nothing.
 
-    devices: all that are here by default; or described ones, to compile for hardware that is not here.
+    devices: by default those of all processes; or those of a topology, for AOT compilation.
 
     Raises ValueError where model, rows, batch and mesh do not fit together.
     """
@@ -102,13 +102,14 @@ def run_spec(
     if loop.global_batch_size // loop.grad_accum_steps % shares:
         raise ValueError(
             f"Loop.global_batch_size = {loop.global_batch_size} in {loop.grad_accum_steps} micro-batches cannot be "
-            "split over "
-            f"{shares} devices (slices x data x fsdp): take a multiple of {loop.grad_accum_steps * shares}"
+            f"split over {shares} devices ({' x '.join(RULES['batch'])}): take a multiple of "
+            f"{loop.grad_accum_steps * shares}"
         )
-    if length % (2 * sharding.shards("length")) and sharding.shards("length") > 1:
+    chunks = 2 * sharding.shards("length")
+    if length % chunks and chunks > 2:
         raise ValueError(
-            f"rows of {length} tokens cannot be split into two chunks for each of MeshAxes.context = "
-            f"{sharding.shards('length')} devices: take a multiple of {2 * sharding.shards('length')}"
+            f"rows of {length} tokens cannot be split into two chunks for each of "
+            f"{' x '.join(mesh_settings('length'))} = {chunks // 2} devices: take a multiple of {chunks}"
         )
     if length > model.max_seq_len:
         raise ValueError(
@@ -122,7 +123,7 @@ def run_spec(
     cost = run_cost(
         model,
         state.params,
-        state.optimizer,
+        state.opt_state,
         rows=loop.global_batch_size,
         length=length,
         grad_accum_steps=loop.grad_accum_steps,

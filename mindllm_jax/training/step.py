@@ -1,4 +1,4 @@
-"""The compiled training step."""
+"""The training step under jit: loss, gradients, update."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from mindllm_jax.training.state import AbstractModel, Params, TrainState, state_
 class Metrics(NamedTuple):
     """Scalars of one step, on the device until they are logged."""
 
-    loss: jax.Array  # mean over the weighted targets, z-loss included
-    accuracy: jax.Array  # share of the weighted targets that were the most probable token
+    loss: jax.Array  # weighted mean over the targets, z-loss included
+    accuracy: jax.Array  # weighted share of the targets that were the most probable token
     gradient_norm: jax.Array
     tokens: jax.Array  # sum of the loss weights
-    skipped: jax.Array  # so far
-    skipped_in_a_row: jax.Array  # up to now
+    skipped: jax.Array  # steps skipped so far
+    skipped_in_a_row: jax.Array  # of them, those since the last step that changed something
 
 
 def loss_sums(decoder: Decoder, batch: Batch, z_loss: float = 0.0) -> LossSums:
-    """Weighted sum of the losses of a batch [B T], the sum of weights, and the weighted count of correct targets."""
+    """Returns the weighted sum of the losses [B T], the sum of weights and the weighted count of correct targets."""
     tokens, targets, weights, segment_ids, positions = map(jnp.asarray, batch)
     hidden = decoder(tokens, segment_ids=segment_ids, positions=positions)
     sharding, partition = decoder.layout.sharding, None
@@ -46,14 +46,14 @@ def make_step(
     z_loss: float = 0.0,
     compiler_options: dict[str, bool | int | str] | None = None,
 ) -> Any:
-    """One training step under jit, (TrainState, Batch) to (TrainState, Metrics); the old state's buffers are given up.
+    """Returns the training step under jit: (TrainState, Batch) to (TrainState, Metrics), donating the old state.
 
-    The batch [B T] is cut into `grad_accum_steps` micro-batches, whose gradients are summed in float32; over devices
-    those of the blocks' matrices are summed in the type that `Model.gradient_sums` says, all others in float32. Losses
-    are divided by the weights of the whole batch, so accumulation and padding change the order of summation alone. A
-    step whose loss or gradient norm is not finite leaves parameters and optimizer as they were and is counted.
+    The batch [B T] is split into `grad_accum_steps` micro-batches, whose gradients are summed in float32; over devices
+    those of the blocks' matrices are summed in the dtype of `Model.gradient_sums`, all others in float32. Losses are
+    divided by the weights of the global batch, so accumulation and padding change only the order of summation. A step
+    whose loss or gradient norm is not finite changes neither parameters nor opt_state, and is counted.
 
-    Raises ValueError that names a compiler option which the mesh's compiler does not take.
+    Raises ValueError that names a compiler option which the mesh's compiler does not accept.
     """
     check_compiler_options(compiler_options or {}, abstract.sharding.mesh)
 
@@ -65,12 +65,12 @@ def make_step(
         grads, sums = jax.grad(loss, has_aux=True)(params)
         return sums, grads
 
-    def accumulated(params: Params, batch: Batch) -> tuple[LossSums, Params]:
+    def accumulate_gradients(params: Params, batch: Batch) -> tuple[LossSums, Params]:
         if grad_accum_steps == 1:
             return gradients(params, batch)
 
         def split(x: jax.Array) -> jax.Array:
-            # Rows of one device stay on it: each micro-batch takes every grad_accum_steps-th row.
+            # Rows stay on their device: each micro-batch takes every grad_accum_steps-th row.
             x = x.reshape(x.shape[0] // grad_accum_steps, grad_accum_steps, *x.shape[1:]).swapaxes(0, 1)
             return jax.lax.with_sharding_constraint(x, jax.NamedSharding(abstract.sharding.mesh, micro_batch))
 
@@ -83,13 +83,13 @@ def make_step(
         return jax.lax.scan(add, zeros, jax.tree.map(split, batch))[0]
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        with abstract.sharding.active():  # the backward pass of a kernel is traced here, not where it was called
-            sums, grads = accumulated(state.params, batch)
+        with abstract.sharding.active():  # the backward pass of a kernel is traced in this block
+            sums, grads = accumulate_gradients(state.params, batch)
         weight = jnp.maximum(sums.weight, 1.0)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
         norm = optax.global_norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(sums.loss)
-        updates, moments = optimizer.update(grads, state.optimizer, state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
 
         def keep(new: jax.Array, old: jax.Array) -> jax.Array:
@@ -102,7 +102,7 @@ def make_step(
             skipped,
             in_a_row,
             jax.tree.map(keep, params, state.params),
-            jax.tree.map(keep, moments, state.optimizer),
+            jax.tree.map(keep, opt_state, state.opt_state),
         )
         return new, Metrics(sums.loss / weight, sums.correct / weight, norm, sums.weight, skipped, in_a_row)
 

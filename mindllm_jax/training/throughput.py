@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 
 class Throughput:
-    """Counts steps and the seconds that they took since the last `rate`.
+    """Counts steps and their seconds since the last `rate`.
 
-    Steps run on the device while the host goes ahead, so whoever pauses waits for them first.
+    Steps run asynchronously on the device, so wait for them before a pause.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
@@ -34,7 +34,7 @@ class Throughput:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves out the seconds of the block."""
+        """Excludes the seconds of the block."""
         if self._since is not None:
             self._seconds += self._clock() - self._since
         self._since = None

@@ -1,4 +1,4 @@
-"""The page of the planner: what is expected of a roofline is what published runs reach, and failures are told."""
+"""The planner's page: the expected share of the roofline is that of published runs, and failures are shown."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mindllm_jax.planning.roofline import REACHED
 ROOT = Path(__file__).parents[2]
 
 
-def test_gpus_are_expected_to_reach_the_median_of_published_runs() -> None:
+def test_expected_gpu_share_is_the_median_of_published_runs() -> None:
     assert benchmark.median_of_last(benchmark.nanotron()) == pytest.approx(REACHED["gpu"], abs=0.01)
 
 
-def test_tpus_are_expected_to_reach_the_median_of_published_runs(libtpu: dict[str, str]) -> None:
-    """In a process of its own: once loaded, libtpu stays."""
+def test_expected_tpu_share_is_the_median_of_published_runs(libtpu: dict[str, str]) -> None:
+    """Runs in its own process, because libtpu stays loaded."""
     script = "import sys; sys.path.insert(0, 'benchmarks'); import planner as p; print(p.median_of_last(p.published()))"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env=libtpu, capture_output=True, text=True, check=False
@@ -31,12 +31,12 @@ def test_tpus_are_expected_to_reach_the_median_of_published_runs(libtpu: dict[st
     assert float(done.stdout.splitlines()[-1]) == pytest.approx(REACHED["tpu"], abs=0.01)
 
 
-def test_plans_that_failed_or_were_not_made_say_so(tmp_path: Path) -> None:
+def test_failed_and_missing_plans_are_shown(tmp_path: Path) -> None:
     way = {
         "mesh": "fsdp 256", "micro": 4, "remat": "none", "compiled": True, "fits": True, "gib": 14.1,
-        "estimated_gib": 14.0, "products": 1.5, "memory": 1.4, "beside": 0.1, "waiting": {"all-reduce": 0.3},
-        "roofline": 1.9, "expected": 2.3, "mfu": 0.5, "tokens_per_second": 1e6, "compile_seconds": 182.4,
-        "peak_gb": 2.2, "commit": "abc1234",
+        "estimated_gib": 14.0, "matmul": 1.5, "memory": 1.4, "overlapped_comm": 0.1,
+        "exposed_comm": {"all-reduce": 0.3}, "roofline": 1.9, "expected": 2.3, "mfu": 0.5,
+        "tokens_per_second": 1e6, "compile_seconds": 182.4, "peak_gb": 2.2, "commit": "abc1234",
     }  # fmt: skip
     (tmp_path / "3b-v5e-16x16.json").write_text(json.dumps([way]))
     (tmp_path / "3b-v6e-16x16.json").write_text(json.dumps({"failed": "error: nothing fits"}))

@@ -19,7 +19,7 @@ def run(*words: str) -> str:
 
 
 def test_without_a_gpu_nothing_is_measured() -> None:
-    assert run() == "not run: there is no GPU here (--here tries the benchmark on this machine with a small model)\n"
+    assert run() == "not run: JAX finds no GPU (--here tests the benchmark on this machine with a small model)\n"
 
 
 @pytest.mark.slow

@@ -52,11 +52,11 @@ def test_a_document_is_continued(run: LoadedRun, decoder: Decoder, tokenizer: To
     assert session.turns == []
 
 
-def test_the_first_turns_are_forgotten(session: Session) -> None:
+def test_the_first_turns_are_dropped(session: Session) -> None:
     written = said(session, ["one two three four"] * 4)
-    assert session.forgotten > 0
-    assert len(session.turns) == 4 - session.forgotten
-    assert "turns no longer fit in Model.max_seq_len and are forgotten]" in written
+    assert session.dropped > 0
+    assert len(session.turns) == 4 - session.dropped
+    assert "turns no longer fit in Model.max_seq_len and were dropped]" in written
 
 
 def test_a_question_that_does_not_fit_is_told_and_the_chat_goes_on(session: Session) -> None:

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from mindllm_jax.hardware import peak_rates
-from mindllm_jax.hardware.peak_rates import chip, told_memory
+from mindllm_jax.hardware.peak_rates import chip, runtime_memory
 from mindllm_jax.hardware.topologies import GPUS
 
 
@@ -79,10 +79,10 @@ def test_described_gpus_are_known(name: str) -> None:
 def test_memory_is_what_the_least_device_here_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     here = [Device(30), Device(20), Device(None)]
     monkeypatch.setattr(peak_rates.jax, "local_devices", lambda: here)
-    assert told_memory(here) == 20
-    assert told_memory([here[2]]) is None
-    assert told_memory([Device(10)]) is None, "one that is not here cannot be asked"
+    assert runtime_memory(here) == 20
+    assert runtime_memory([here[2]]) is None
+    assert runtime_memory([Device(10)]) is None, "one that is not here cannot be asked"
 
 
 def test_cpus_tell_nothing() -> None:
-    assert told_memory(jax.devices()) is None
+    assert runtime_memory(jax.devices()) is None

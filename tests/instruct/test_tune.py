@@ -202,7 +202,7 @@ def test_going_on_with_other_data_is_refused(
     other = replace(config.instructions, inputs=(str(write(*ROWS[:30])),))
     with pytest.raises(
         ValueError,
-        match=r"checkpoints/8: the run was started from something else:\n  data\.files\.train: was .*rows\.jsonl",
+        match=r"checkpoints/8: the checkpoint does not match this run:\n  data\.files\.train: was .*rows\.jsonl",
     ):
         tune(replace(config, instructions=other), tmp_path / "run")
 
@@ -222,5 +222,5 @@ def test_a_base_that_trained_further_is_the_same_base_and_one_of_another_seed_is
         tune(replace(config, base=str(further)), tmp_path / "run")
 
     resume(identity["seed"])
-    with pytest.raises(ValueError, match=r"started from something else:\n  base\.seed: was 0, is now 5"):
+    with pytest.raises(ValueError, match=r"does not match this run:\n  base\.seed: was 0, is now 5"):
         resume(5)

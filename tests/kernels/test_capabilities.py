@@ -31,7 +31,7 @@ def test_requested() -> None:
 @pytest.mark.parametrize(
     ("requested", "dtype", "features", "message"),
     [
-        ("quick", "float32", [], r"implementation='quick' is unknown; there are fast, plain, small"),
+        ("quick", "float32", [], r"implementation='quick' is unknown; known are fast, plain, small"),
         (
             "fast",
             "float32",
@@ -40,7 +40,12 @@ def test_requested() -> None:
         ),
         ("small", "float32", ["window", "logit_cap"], r"'small' does not support logit_cap, window. .* plain can"),
         ("fast", "float16", [], r"'fast' runs on tpu.* For this call none can"),
-        (None, "float16", [], r"no implementation takes this call. fast runs on .* small takes bfloat16, float32, not"),
+        (
+            None,
+            "float16",
+            [],
+            r"no implementation supports this call. fast runs on .* small takes .*float32, not",
+        ),
     ],
 )
 def test_refusals_name_what_can(requested: str | None, dtype: str, features: list[str], message: str) -> None:

@@ -270,7 +270,7 @@ def test_head_gradient_is_summed_over_devices_once() -> None:
         ({"vocab_size": 41}, r"vocab_size = 41; it must be 1 to the 40 columns of head"),
         ({"chunk": 0}, r"chunk = 0; it must be at least 1 token"),
         ({"logit_cap": -1.0}, r"logit_cap = -1.0; it must be positive"),
-        ({"implementation": "quick"}, r"implementation='quick' is unknown; there are xla"),
+        ({"implementation": "quick"}, r"implementation='quick' is unknown; known are xla"),
         ({"partition": P("data")}, r"no mesh is set"),
     ],
 )

@@ -16,9 +16,9 @@ COMPILE = """
 import sys
 import jax, jax.numpy as jnp
 from mindllm_jax.kernels.flash_attention import block_ranges, flash_attention
-from mindllm_jax.hardware.topologies import described_tpus, one_device_mesh
+from mindllm_jax.hardware.topologies import tpu_topology, one_device_mesh
 
-mesh = one_device_mesh(described_tpus(sys.argv[1]))
+mesh = one_device_mesh(tpu_topology(sys.argv[1]))
 placed = jax.NamedSharding(mesh, jax.P())
 
 def loss(q, k, v, ids, **options):

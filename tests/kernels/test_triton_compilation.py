@@ -124,7 +124,7 @@ print(lowered.as_text().count("triton_kernel_call"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax_triton") is None, reason="jax-triton is not installed")
-def test_jax_lowers_the_three_kernels_for_a_described_gpu() -> None:
+def test_jax_lowers_the_three_kernels_for_a_topology() -> None:
     assert last_line(LOWER) == "3"
 
 
@@ -132,5 +132,5 @@ def test_a_version_of_jax_triton_that_is_not_known_is_refused(monkeypatch: pytes
     q = jnp.zeros((1, 32, 1, 16))
     masking, settings = Masking(jnp.int32(0), None, None, None), Settings(True, None, 1.0, None)
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "9.9")
-    with pytest.raises(ImportError, match=r"seen to work with jax-triton 0\.3\.1, 0\.4\.1; 9\.9 is installed"):
+    with pytest.raises(ImportError, match=r"is tested with jax-triton 0\.3\.1, 0\.4\.1; 9\.9 is installed"):
         triton.forward(q, q, q, masking, settings)

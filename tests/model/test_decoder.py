@@ -263,7 +263,7 @@ def test_rows_longer_than_the_positions_are_refused():
     [
         ({"layers": 0}, r"Model\.layers = 0: must be at least 1"),
         ({"heads": 4, "kv_heads": 3}, r"Model\.heads = 4 is not a multiple of Model\.kv_heads = 3"),
-        ({"head_dim": 7}, r"Model\.head_dim = 7: RoPE turns pairs"),
+        ({"head_dim": 7}, r"Model\.head_dim = 7: RoPE rotates pairs"),
         ({"window": 0}, r"Model\.window = 0: must be at least 1"),
     ],
 )

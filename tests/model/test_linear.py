@@ -79,7 +79,7 @@ def test_a_gradient_in_float32_is_nearer_to_the_truth(sums: Any, least: float, m
 
     @jax.jit
     def gradient(weight: jax.Array, x: jax.Array, dy: jax.Array) -> jax.Array:
-        return jax.vjp(lambda weight: matmul(x, weight, sums=sums), weight)[1](dy)[0]
+        return jax.vjp(lambda weight: matmul(x, weight, gradient_sums=sums), weight)[1](dy)[0]
 
     found = gradient(jnp.asarray(weight, jnp.float32), jax.device_put(x, rows), jax.device_put(dy, rows))
     assert found.dtype == jnp.float32

@@ -1,4 +1,4 @@
-"""Options of the compiler that it does not take are told by name before anything long is compiled."""
+"""Options that the compiler rejects are named before anything long is compiled."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from mindllm_jax.training.run_spec import Loop, run_spec
     [
         (
             {"xla_nonsense": True},
-            r"Loop\.compiler_options: the compiler for cpu says: No such compile option: 'xla_nons",
+            r"Loop\.compiler_options: rejected by the compiler for cpu: No such compile option: 'xla_nons",
         ),
         ({"xla_cpu_enable_fast_math": "perhaps"}, r"setting option xla_cpu_enable_fast_math, 'perhaps' is not a valid"),
     ],

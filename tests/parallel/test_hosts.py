@@ -1,4 +1,4 @@
-"""What the launchers' variables and the metadata server say of a run."""
+"""The processes of a run, from the launchers' variables and the metadata server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> ProcessGroup | N
     return find_processes()
 
 
-def test_nothing_told_is_one_process() -> None:
+def test_without_variables_there_is_one_process() -> None:
     assert find_processes() is None
 
 
@@ -131,26 +131,29 @@ def test_a_tpu_machine_without_a_pod_is_alone(tpu_machine: dict[str, str]) -> No
 
 def test_a_metadata_server_that_is_silent(tpu_machine: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GCE_METADATA_IP", "127.0.0.1:9")
-    with pytest.raises(OSError, match=r"does not tell of which pod: .*; TPU_SKIP_MDS_QUERY=1 uses this machine alone"):
+    with pytest.raises(OSError, match=r"its pod is unknown, because .*; TPU_SKIP_MDS_QUERY=1 uses this machine alone"):
         find_processes()
 
 
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"MINDLLM_COORDINATOR": "a:1"}, r"MINDLLM_PROCESSES = \(not set\): a number is needed"),
-        ({"MINDLLM_COORDINATOR": "a:1", "MINDLLM_PROCESSES": "2"}, r"MINDLLM_PROCESS = \(not set\): a number"),
+        ({"MINDLLM_COORDINATOR": "a:1"}, r"MINDLLM_PROCESSES = \(not set\): it must be a number"),
+        (
+            {"MINDLLM_COORDINATOR": "a:1", "MINDLLM_PROCESSES": "2"},
+            r"MINDLLM_PROCESS = \(not set\): it must be a number",
+        ),
         (
             {"MINDLLM_COORDINATOR": "a:1", "MINDLLM_PROCESSES": "2", "MINDLLM_PROCESS": "2"},
-            "this is process 2 of 2: numbers go from 0 to one less than all",
+            "this is process 2 of 2: processes are numbered 0 to 1",
         ),
         (
             {"MINDLLM_COORDINATOR": "a", "MINDLLM_PROCESSES": "2", "MINDLLM_PROCESS": "0"},
             "MINDLLM_COORDINATOR = a: give",
         ),
-        ({"TPU_WORKER_HOSTNAMES": "a,b"}, r"TPU_WORKER_ID = \(not set\): a number is needed"),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, r"TPU_WORKER_ID = \(not set\): it must be a number"),
     ],
 )
-def test_variables_that_make_no_sense(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str) -> None:
+def test_invalid_variables_raise(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         given(monkeypatch, **variables)

@@ -16,7 +16,7 @@ if os.environ["MINDLLM_PROCESS"] == "1":
     sys.exit(3)
 time.sleep(600)
 """
-# Training saves when it is told to stop. A process that does not listen stands for one that hangs.
+# Training saves when it gets a signal. A process that ignores it stands for one that hangs.
 SAVING = """
 import os, signal, sys, time
 def say(text):

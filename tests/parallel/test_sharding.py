@@ -12,7 +12,7 @@ from flax import nnx
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
-from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.parallel.sharding import RULES, Sharding
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.run_spec import Loop, run_spec
 
@@ -39,13 +39,21 @@ def planned(mesh: MeshAxes, length: int = 32, **changes: Any) -> None:
         (
             MeshAxes(data=1, fsdp=4, context=2),
             {"width": 12, "vocab_size": 64},
-            r"width\) = 12 is not divisible by fsdp=4 x context=2: change Model\.width, or MeshAxes",
+            r"width\) = 12 is not divisible by fsdp=4 x context=2: .*Model\.width, MeshAxes\.fsdp or MeshAxes\.context",
         ),
     ],
 )
 def test_an_axis_that_does_not_divide_a_parameter(mesh: MeshAxes, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         planned(mesh, **changes)
+
+
+def test_an_axis_without_a_setting_of_its_own_does_not_divide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RULES, "norm", ("tensor",))
+    with pytest.raises(
+        ValueError, match=r"norm\) = 12 is not divisible by tensor=8: change this size or MeshAxes\.tensor"
+    ):
+        planned(MeshAxes(data=1, tensor=8), width=12, heads=8, vocab_size=64)
 
 
 def test_rows_that_cannot_be_split_in_balanced_chunks() -> None:
@@ -56,7 +64,7 @@ def test_rows_that_cannot_be_split_in_balanced_chunks() -> None:
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"data": 3}, r"'data': 3, .* wants 3 devices; there are 8"),
+        ({"data": 3}, r"'data': 3, .* needs 3 devices; there are 8"),
         ({"data": -1, "fsdp": -1}, r"at most one may be -1"),
         ({"tensor": 0}, r"sizes are at least 1"),
     ],

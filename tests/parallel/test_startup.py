@@ -1,4 +1,4 @@
-"""Start-up of several real processes: all come, one never comes, the launchers' variables."""
+"""Startup of several real processes: all join, one never joins, the launchers' variables."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def processes(
     return ended
 
 
-def told(port: int, count: int, index: int, **more: str) -> dict[str, str]:
+def variables(port: int, count: int, index: int, **more: str) -> dict[str, str]:
     names = ("MINDLLM_COORDINATOR", "MINDLLM_PROCESSES", "MINDLLM_PROCESS")
     return dict(zip(names, (f"127.0.0.1:{port}", str(count), str(index)), strict=True)) | more
 
@@ -86,33 +86,33 @@ def test_alone_nothing_happens() -> None:
 
 
 @pytest.mark.long
-def test_four_processes_meet_though_the_first_comes_last() -> None:
+def test_four_processes_meet_when_the_first_is_last() -> None:
     port = free_port()
-    ended = processes([told(port, 4, index) for index in range(4)], late=2.0)
+    ended = processes([variables(port, 4, index) for index in range(4)], late=2.0)
     for index, (done, _) in enumerate(ended):
         assert (done.returncode, done.stdout) == (0, f"process {index} of 4 with 4 devices\n"), done.stderr
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("limit", [6, pytest.param(45, marks=pytest.mark.slow, id="default")])
-def test_one_of_four_never_comes_and_three_name_it(limit: int) -> None:
+def test_one_of_four_never_joins_and_three_name_it(limit: int) -> None:
     changed = {"MINDLLM_START_LIMIT": str(limit)} if limit != 45 else {}
     ended = processes([slurm(index, **changed) for index in (0, 1, 2)])
     here = socket.gethostname()
     for done, seconds in ended:
         assert done.returncode == 2
-        assert done.stderr.startswith(f"error: process 3 (127.0.0.4) of 4 has not come within {limit} s.")
-        assert f"Here: 0 ({here}), 1 ({here}), 2 ({here})." in done.stderr
+        assert done.stderr.startswith(f"error: process 3 (127.0.0.4) of 4 did not join within {limit} s.")
+        assert f"Joined: 0 ({here}), 1 ({here}), 2 ({here})." in done.stderr
         assert "Traceback" not in done.stderr
         assert seconds < limit + 15, "what comes before the limit are the imports"
 
 
 @pytest.mark.long
-def test_the_first_of_four_never_comes_and_three_name_it() -> None:
+def test_the_first_of_four_never_joins_and_three_name_it() -> None:
     ended = processes([slurm(index, MINDLLM_START_LIMIT="2") for index in (1, 2, 3)])
     for done, seconds in ended:
         assert done.returncode == 2
-        assert done.stderr.startswith("error: process 0 (127.0.0.1) of 4 has not come within 2 s: nothing answers at")
+        assert done.stderr.startswith("error: process 0 (127.0.0.1) of 4 did not join within 2 s: no connection to")
         assert "Traceback" not in done.stderr
         assert seconds < 2 + 15
 
@@ -125,17 +125,17 @@ def test_process_0_that_dies_while_others_wait_is_named() -> None:
 
         threading.Thread(target=die, daemon=True).start()
         address = f"127.0.0.1:{first.getsockname()[1]}"
-        with pytest.raises(TimeoutError, match=rf"process 0 \(a\) of 2 was there at {address} and then gave no answer"):
+        with pytest.raises(TimeoutError, match=rf"process 0 \(a\) of 2 accepted a connection at {address} and did not"):
             rendezvous(ProcessGroup(address, 1, ("a", "b")), 5.0)
 
 
 @pytest.mark.long
-def test_a_stranger_at_the_port_disturbs_nobody() -> None:
+def test_unrelated_connections_are_ignored() -> None:
     """Scanners connect and send whatever they like."""
     port = free_port()
     first = subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | told(port, 2, 0),
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | variables(port, 2, 0),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -148,28 +148,28 @@ def test_a_stranger_at_the_port_disturbs_nobody() -> None:
         deadline = time.monotonic() + 30
         while True:
             try:
-                with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:
-                    stranger.sendall(sent)
-                    assert stranger.recv(100) == b"", "a stranger is told nothing"
+                with socket.create_connection(("127.0.0.1", port), timeout=10) as unrelated:
+                    unrelated.sendall(sent)
+                    assert unrelated.recv(100) == b"", "an unrelated connection gets no answer"
                 break
             except ConnectionRefusedError:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-    ((second, _),) = processes([told(port, 2, 1)])
+    ((second, _),) = processes([variables(port, 2, 1)])
     assert second.returncode == 0, second.stderr
     assert first.communicate(timeout=60)[0] == "process 0 of 2 with 2 devices\n"
 
 
-def test_a_port_that_is_taken_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with socket.create_server(("", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(OSError, match=f"process 0 cannot wait for the others at port {port}"):
+        with pytest.raises(OSError, match=f"process 0 cannot open port {port} of"):
             rendezvous(ProcessGroup(f"127.0.0.1:{port}", 0, ("", "")), 5.0)
 
 
 @pytest.mark.parametrize("limit", ["soon", "0", "-3", "inf", "nan"])
-def test_a_limit_that_is_none(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
-    for name, value in told(1, 2, 0, MINDLLM_START_LIMIT=limit).items():
+def test_invalid_limits_raise(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    for name, value in variables(1, 2, 0, MINDLLM_START_LIMIT=limit).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=f"MINDLLM_START_LIMIT = {limit}: give the seconds"):
         start()
@@ -180,7 +180,7 @@ def test_a_long_list_is_cut(count: int) -> None:
     hosts = tuple(f"n{index}" for index in range(count))
     with pytest.raises(TimeoutError, match="n1") as raised:
         rendezvous(ProcessGroup(f"127.0.0.1:{free_port()}", 0, hosts), 0.1)
-    assert ("and 23 more of 40 have not come" in str(raised.value)) == (count == 40)
+    assert ("and 23 more of 40 did not join" in str(raised.value)) == (count == 40)
 
 
 @pytest.fixture
@@ -239,10 +239,10 @@ def test_tracebacks_of_orbax_are_seen_only_when_asked_for(
 
 
 @pytest.mark.parametrize("platform", ["cuda", "cudo"])
-def test_a_platform_that_is_not_there_is_named(platform: str) -> None:
+def test_a_missing_platform_is_named(platform: str) -> None:
     if platform == "cuda" and glob.glob("/dev/nvidia*"):
         pytest.skip("there is a GPU here")
     ((done, _),) = processes([{"JAX_PLATFORMS": platform}])
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"error: JAX_PLATFORMS={platform}: JAX finds no such device here")
+    assert done.stderr.startswith(f"error: JAX_PLATFORMS={platform}: JAX finds no such device")
     assert "; it finds cpu" in done.stderr

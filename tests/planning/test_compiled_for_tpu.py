@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 COMPILE = """
 import json, sys
 from mindllm_jax.configuration import command_line, load
-from mindllm_jax.hardware.topologies import described
+from mindllm_jax.hardware.topologies import topology_devices
 from mindllm_jax.hardware.peak_rates import chip
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.planning.compiled import compile_step
@@ -26,7 +26,7 @@ shape = ["layers=8", "width=1024", "heads=8", "mlp_dim=2816", f"vocab_size={sys.
 words = [*settings, *(f"Model.{x}" for x in shape), *(f"MeshAxes.{x}" for x in sys.argv[3:])]
 gin = ["--gin", "configs/model/mindllm_3b.gin", "--gin", "configs/hardware/tpu.gin"]
 run = load(Pretrain, command_line("", [*gin, *(f"--gin.{x}" for x in words)]))
-compiled = compile_step(run, described(sys.argv[2]))
+compiled = compile_step(run, topology_devices(sys.argv[2]))
 assert compiled.text.count("tpu_custom_call") >= 2, "attention is the TPU's kernel"
 print(json.dumps([[c.kind, c.bytes, len(c.group), c.times, c.overlapped] for c in compiled.program.collectives]))
 """

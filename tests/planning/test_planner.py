@@ -1,4 +1,4 @@
-"""Plans: what is ranked, written and refused. GPUs by arithmetic need nothing installed."""
+"""The planner ranks, writes and refuses. GPUs by arithmetic need nothing installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mindllm_jax.hardware.peak_rates import USABLE
-from mindllm_jax.hardware.topologies import described
+from mindllm_jax.hardware.topologies import topology_devices
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.config import Model
 from mindllm_jax.planning.planner import Planner, make_plan
@@ -24,16 +24,16 @@ RUN = Pretrain(Mixture("none", sequence_length=2048), SHAPE, loop=Loop(global_ba
 
 
 def plan_of(run: Pretrain, topology: str):
-    return make_plan(Planner(run, topology, compile=0), say=lambda _: None)
+    return make_plan(Planner(run, topology, compile=0), log=lambda _: None)
 
 
-def test_ways_are_ranked_fit_and_use_every_device() -> None:
+def test_estimates_are_ranked_fit_and_use_every_device() -> None:
     plan = plan_of(RUN, "h100:2x8")
-    times = [way.time.total for way in plan.ways]
-    assert times == sorted(times) and len(plan.ways) == 6
-    for way in plan.ways:
-        assert math.prod(way.candidate.sizes.values()) == 16
-        assert way.bytes == sum(way.candidate.memory.values()) <= USABLE * 80 * 2**30
+    times = [estimate.time.total for estimate in plan.estimates]
+    assert times == sorted(times) and len(plan.estimates) == 6
+    for estimate in plan.estimates:
+        assert math.prod(estimate.candidate.sizes.values()) == 16
+        assert estimate.bytes == sum(estimate.candidate.memory.values()) <= USABLE * 80 * 2**30
     assert 0.3 < plan.mfu(plan.best) < 0.6
     assert plan.rate(plan.best) == pytest.approx(256 * 2048 / plan.expected(plan.best))
 
@@ -49,29 +49,32 @@ def larger(model: Model) -> Model:
     return dataclasses.replace(model, layers=48, width=5120, heads=40, mlp_dim=13824)
 
 
-def test_nodes_of_four_are_told_apart() -> None:
-    gpus = described("h100:2x4")
+def test_nodes_of_four_count_as_slices() -> None:
+    gpus = topology_devices("h100:2x4")
     assert [gpu.process_index for gpu in gpus] == [0] * 4 + [1] * 4
-    assert any(way.candidate.sizes["slices"] == 2 for way in plan_of(RUN, "h100:2x4").ways)
+    assert any(each.candidate.sizes["slices"] == 2 for each in plan_of(RUN, "h100:2x4").estimates)
 
 
-def test_nothing_fits_says_the_parts_and_what_to_change() -> None:
+def test_nothing_fits_names_the_parts_and_a_remedy() -> None:
     plan = plan_of(dataclasses.replace(RUN, model=larger(RUN.model)), "a100:1x2")
-    with pytest.raises(ValueError, match=r"nothing fits: the least is \d+\.\d GiB .*optimizer \d+.*Take more devices"):
+    with pytest.raises(
+        ValueError,
+        match=r"nothing fits: the smallest candidate needs \d+\.\d GiB .*optimizer \d+.*Take more or larger devices",
+    ):
         _ = plan.best
 
 
 @pytest.mark.parametrize(
     ("topology", "message"),
     [
-        ("v9:2x2", "there is no hardware 'v9': there are v4, v5e, v5p, v6e, tpu7x, a100, h100, h200"),
-        ("h100:2x9", "write nodes x GPUs of each, as h100:16x8; a node has at most 8"),
-        ("h100", "write nodes x GPUs of each"),
+        ("v9:2x2", "unknown hardware 'v9': known are v4, v5e, v5p, v6e, tpu7x, a100, h100, h200"),
+        ("h100:2x9", "write nodes x GPUs per node, as h100:16x8; a node has at most 8"),
+        ("h100", "write nodes x GPUs per node"),
     ],
 )
-def test_hardware_that_does_not_exist(topology: str, message: str) -> None:
+def test_unknown_topologies_raise(topology: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        described(topology)
+        topology_devices(topology)
 
 
 def test_a_batch_that_cannot_be_split() -> None:
@@ -89,7 +92,7 @@ def test_the_command_prints_the_plan_and_writes_settings_that_training_takes(tmp
     settings = ["--gin.Loop.global_batch_size=512", "--gin.Loop.steps=7", "--gin.Planner.price=2.5"]
     done = subprocess.run([*plan, *settings], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for word in ("predicted, never measured", "roofline", "device-hours", "price", "arithmetic: optimizer"):
+    for word in ("predicted, not measured", "roofline", "device-hours", "price", "arithmetic: optimizer"):
         assert word in done.stdout
     train = [sys.executable, "launch/train.py", "--gin", preset, "--gin", str(tmp_path / "plan.gin")]
     read = subprocess.run([*train, "--print_config"], cwd=ROOT, capture_output=True, text=True, check=False)

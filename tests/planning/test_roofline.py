@@ -1,4 +1,4 @@
-"""The stated model: times of collectives against the formulas written out, and FLOPs against the traced step."""
+"""The roofline: times of collectives against written formulas, and FLOPs against the traced step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from mindllm_jax.hardware.peak_rates import CHIPS
-from mindllm_jax.hardware.topologies import DescribedGpu
+from mindllm_jax.hardware.topologies import TopologyGpu
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.planning.hlo import Collective
@@ -62,13 +62,13 @@ def test_an_axis_that_is_not_closed_has_one_direction() -> None:
 def test_everyone_sends_to_everyone_over_the_longest_ring_or_the_network() -> None:
     exchange = dataclasses.replace(gather(group_along((4, 4, 4), [1, 2])), kind="all-to-all")
     assert seconds(exchange, torus(4, 4, 4), V5P) == pytest.approx(1e9 * 4 / 4 / (2 * V5P.link) + 4 * HOP_SECONDS)
-    gpus = [DescribedGpu(number, "NVIDIA H100 80GB HBM3", number // 8) for number in range(16)]
+    gpus = [TopologyGpu(number, "NVIDIA H100 80GB HBM3", number // 8) for number in range(16)]
     across = dataclasses.replace(exchange, group=tuple(range(16)))
     assert seconds(across, Grid.of(gpus, H100), H100) == pytest.approx(1e9 / 2 / H100.network, rel=1e-2)
 
 
 def test_gpus_of_several_nodes_share_their_network() -> None:
-    gpus = [DescribedGpu(number, "NVIDIA H100 80GB HBM3", number // 8) for number in range(16)]
+    gpus = [TopologyGpu(number, "NVIDIA H100 80GB HBM3", number // 8) for number in range(16)]
     nodes = Grid.of(gpus, H100)
     inside = seconds(gather(tuple(range(8))), nodes, H100)
     across = seconds(gather(tuple(range(16))), nodes, H100)
@@ -79,14 +79,14 @@ def test_gpus_of_several_nodes_share_their_network() -> None:
     assert seconds(gather((3,)), nodes, H100) == 0
 
 
-def test_the_slower_counts_and_what_nothing_hides_is_added() -> None:
+def test_the_slower_counts_and_exposed_communication_is_added() -> None:
     cube = torus(4, 4, 4)
-    waiting, beside = gather((0, 1, 2, 3)), dataclasses.replace(gather((0, 1, 2, 3)), overlapped=True, times=1000)
-    time = step_time(2 * V5P.flops, V5P.bandwidth, [waiting], cube, V5P)
-    alone = seconds(waiting, cube, V5P)
+    exposed, overlapped = gather((0, 1, 2, 3)), dataclasses.replace(gather((0, 1, 2, 3)), overlapped=True, times=1000)
+    time = step_time(2 * V5P.flops, V5P.bandwidth, [exposed], cube, V5P)
+    alone = seconds(exposed, cube, V5P)
     assert time.total == pytest.approx(2 + alone) and time.communication == pytest.approx(alone / (2 + alone))
     assert step_time(2 * V5P.flops, 3 * V5P.bandwidth, [], cube, V5P).total == 3
-    assert step_time(V5P.flops, 0, [beside], cube, V5P).total == pytest.approx(1000 * alone)
+    assert step_time(V5P.flops, 0, [overlapped], cube, V5P).total == pytest.approx(1000 * alone)
 
 
 def weight_products(jaxpr: Any, devices: int) -> float:

@@ -145,14 +145,14 @@ def test_inference_does_not_read_the_optimizer(workdir: Path) -> None:
 
 def test_a_checkpoint_under_another_number_is_refused(workdir: Path) -> None:
     shutil.copytree(workdir / "checkpoints/12", workdir / "checkpoints/100")
-    with pytest.raises(ValueError, match="100 holds the checkpoint of step 12: name it 12, or move it away"):
+    with pytest.raises(ValueError, match="100 contains the checkpoint of step 12: name it 12, or move it away"):
         restored(workdir)
 
 
 def test_a_checkpoint_of_another_version_is_refused(workdir: Path) -> None:
     rewritten(latest_checkpoint(workdir) / "run/metadata", position={"row": 3})
     write_checksums(latest_checkpoint(workdir))
-    with pytest.raises(ValueError, match=r"metadata: the checkpoint was written by another version"):
+    with pytest.raises(ValueError, match=r"metadata: the checkpoint is damaged, or of another version"):
         restored(workdir)
 
 
@@ -183,7 +183,7 @@ def test_a_failed_save_is_told_at_once_with_advice_that_fits(workdir: Path) -> N
         shutil.rmtree(workdir / "checkpoints")
         (workdir / "checkpoints").write_text("in the way")
         started = time.monotonic()
-        with pytest.raises(OSError, match=r"could not be written .* run it again when the cause is removed"):
+        with pytest.raises(OSError, match=r"could not be written .* fix the cause and rerun"):
             checkpoints.save(state(20), Position(), "")
     assert time.monotonic() - started < 30
 
@@ -196,13 +196,13 @@ def test_a_full_disk_is_the_reason_to_make_room(workdir: Path, monkeypatch: pyte
             raise RuntimeError("a task failed") from OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(checkpoints._manager, "save", full)
-        with pytest.raises(OSError, match="make room and run it again"):
+        with pytest.raises(OSError, match="free some space and rerun"):
             checkpoints.save(state(20), Position(), "")
 
 
 def test_checkpoints_that_are_gone_are_missed(workdir: Path) -> None:
     shutil.rmtree(workdir / "checkpoints")
-    with pytest.raises(ValueError, match=r"there is none in .*checkpoints: put it back, or remove .*latest_checkpoint"):
+    with pytest.raises(ValueError, match=r".*checkpoints has none: put it back, or remove .*latest_checkpoint"):
         restored(workdir)
     (workdir / "latest_checkpoint.json").unlink()
     assert restored(workdir) is None

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 COMPILE = """
 import json, math, re, sys
 from mindllm_jax.configuration import command_line, load
-from mindllm_jax.hardware.topologies import described_tpus
+from mindllm_jax.hardware.topologies import tpu_topology
 from mindllm_jax.planning.compiled import compile_step
 from mindllm_jax.training.pretrain import Pretrain
 
@@ -20,7 +20,7 @@ bindings = ["Mixture.store=none", "Mixture.sequence_length=2048", "Model.compute
 bindings += ["Loop.global_batch_size=8", f"Model.attention={sys.argv[1]}", "MeshAxes.fsdp=4"]
 arguments = command_line("", ["--gin", "configs/model/mindllm_1b3.gin", *(f"--gin.{b}" for b in bindings)])
 config = load(Pretrain, arguments)
-compiled = compile_step(config, described_tpus("v5p:2x2x1"))
+compiled = compile_step(config, tpu_topology("v5p:2x2x1"))
 sizes = {math.prod(map(int, shape.split(","))) for shape in re.findall(r"\\w\\d+\\[([\\d,]+)\\]", compiled.text)}
 print(json.dumps({
     "scores": bool(sizes & {b * 16 * 2048 * 2048 for b in (2, 8)}),

@@ -161,7 +161,7 @@ def test_a_note_of_a_checkpoint_that_cannot_be_written_costs_nothing(train, tmp_
 
 def test_another_seed_is_refused_by_name(train, trained: Path) -> None:
     """Evaluation makes the parameters of an untrained run of it."""
-    with pytest.raises(ValueError, match=r"started from something else:\n  seed: was 0, is now 1"):
+    with pytest.raises(ValueError, match=r"does not match this run:\n  seed: was 0, is now 1"):
         train(trained, Loop={"steps": 8, "seed": 1})
 
 
@@ -200,13 +200,13 @@ def test_the_rate_is_that_of_steps_alone(train, tmp_path: Path) -> None:
     started = time.monotonic()
     rates = of(train(tmp_path, [Periodic(2, measure)]), "tokens_per_second")
     assert time.monotonic() - started > 6
-    # 128 tokens a step: with the compilation or the evaluation counted, it would take seconds.
+    # 128 tokens per step: with the compilation or the evaluation counted, it would take seconds.
     assert min(rates.values()) > 128 / 2.5, rates
 
 
 @pytest.mark.parametrize("window", [(3, 2), (0, 2), (3, 9)])
 def test_a_profiler_window_outside_of_the_run_is_refused(window: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=r"Loop\.profile_steps = .* inside of 1 to Loop\.steps = 8"):
+    with pytest.raises(ValueError, match=r"Loop\.profile_steps = .* within 1 to Loop\.steps = 8"):
         Loop(steps=8, profile_steps=window)
 
 

@@ -24,7 +24,7 @@ MODEL = Model(
 )
 
 
-def test_what_a_policy_saves_costs_flops() -> None:
+def test_saved_memory_costs_flops() -> None:
     choices = remat_choices(MODEL, 16384, 2048)
     saved, added = zip(*(choices[name] for name in ("none", "dots", "attention", "full")), strict=True)
     assert saved[0] == added[0] == 0
@@ -47,12 +47,12 @@ def test_estimates_are_close_to_compiled_steps(
     model = dataclasses.replace(MODEL, remat=remat)
     params = 4 * 3.18e9 / sizes["fsdp"]
     parts = memory_parts(
-        model, sizes, rows=rows, length=2048, grad_accum_steps=grad_accum_steps, params=params, moments=2 * params
+        model, sizes, rows=rows, length=2048, grad_accum_steps=grad_accum_steps, params=params, opt_state=2 * params
     )
     assert sum(parts.values()) / 2**30 == pytest.approx(compiled_gib, rel=0.15)
 
 
-def test_gradients_summed_in_float32_take_twice_the_room_of_bfloat16() -> None:
+def test_gradients_summed_in_float32_take_twice_the_bytes_of_bfloat16() -> None:
     sizes = dict.fromkeys(("slices", "data", "context", "tensor"), 1) | {"fsdp": 16}
     wide = dataclasses.replace(MODEL, gradient_sums="float32")
     # Two blocks' parameters, and as many gradients.
@@ -74,22 +74,22 @@ COST = Cost(
 )
 
 
-def test_too_little_memory_is_told_with_the_largest_part_and_what_to_change() -> None:
+def test_too_little_memory_names_the_largest_part_and_a_remedy() -> None:
     warning = COST.warning()
     assert warning is not None
-    assert "24.00 GiB a device are needed and a TPU v5 lite has 16.00 GiB" in warning
+    assert "needs about 24.00 GiB per device and a TPU v5 lite has 16.00 GiB" in warning
     assert "activations" in warning and "Loop.grad_accum_steps" in warning
     assert dataclasses.replace(COST, device_kind="TPU v5").warning() is None
     assert dataclasses.replace(COST, device_kind="cpu").warning() is None
 
 
-def test_memory_that_the_device_tells_counts_before_the_table_s() -> None:
-    small = dataclasses.replace(COST, device_kind="NVIDIA H100 80GB HBM3 MIG 1g.10gb", told_memory=9.5 * 2**30)
+def test_reported_memory_precedes_the_table() -> None:
+    small = dataclasses.replace(COST, device_kind="NVIDIA H100 80GB HBM3 MIG 1g.10gb", runtime_memory=9.5 * 2**30)
     warning = small.warning()
     assert warning is not None and "a NVIDIA H100 80GB HBM3 MIG 1g.10gb has 9.50 GiB" in warning
     assert "of 9.50 GiB" in small.table().markdown() and small.utilization(1e6) is None
-    # What is told is all for the step: nothing is taken off for the runtime.
-    assert dataclasses.replace(small, told_memory=24 * 2**30).warning() is None
+    # All of it is for the step: the runtime has taken its part.
+    assert dataclasses.replace(small, runtime_memory=24 * 2**30).warning() is None
 
 
 @given(st.integers(1, 300), st.none() | st.integers(1, 400))

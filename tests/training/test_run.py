@@ -26,7 +26,7 @@ pytestmark = pytest.mark.long
 
 
 def arrays(workdir: Path) -> dict[str, np.ndarray]:
-    """Every array of the newest checkpoint by its path."""
+    """Every array of the latest checkpoint by its path."""
     found = {}
     for item in ("params", "training"):
         with ocp.StandardCheckpointer() as reader:
@@ -235,7 +235,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(run, tmp_path):
             ("--gin.Loop.global_batch_size=9", "--gin.Loop.grad_accum_steps=2"),
             "9 is not a multiple of Loop.grad_accum_steps = 2",
         ),
-        (("--gin.MeshAxes.data=3",), "wants 3 devices; there are 1"),
+        (("--gin.MeshAxes.data=3",), "needs 3 devices; there are 1"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_anything_starts(run, tmp_path, settings, message):

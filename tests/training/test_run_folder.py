@@ -114,7 +114,7 @@ def test_a_lock_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module.json, "dumps", full)
-    refused = pytest.raises(OSError, match="cannot write into the folder of the run: No space left on device")
+    refused = pytest.raises(OSError, match="cannot write to the workdir: No space left on device")
     with refused, run_folder(Settings(), arguments(tmp_path / "new/run")):
         pass
     assert not list(tmp_path.iterdir())

@@ -116,11 +116,11 @@ def test_a_small_model_learns_one_batch_by_heart(name, batch):
 
 def test_a_step_without_a_finite_loss_changes_nothing_and_is_counted(batch):
     state, step, _ = ready(TINY, Optimizer())
-    before = jax.tree.map(np.asarray, (state.params, state.optimizer))
+    before = jax.tree.map(np.asarray, (state.params, state.opt_state))
     bad = batch._replace(weights=np.where(np.arange(12) == 3, np.inf, batch.weights).astype(np.float32))
     state, metrics = step(state, bad)
     assert (int(state.step), int(state.skipped), int(metrics.skipped)) == (1, 1, 1)
-    jax.tree.map(np.testing.assert_array_equal, (state.params, state.optimizer), before)
+    jax.tree.map(np.testing.assert_array_equal, (state.params, state.opt_state), before)
     state, metrics = step(state, batch)
     assert (int(state.step), int(state.skipped)) == (2, 1) and np.isfinite(metrics.loss)
     assert not np.array_equal(state.params["embedding"], before[0]["embedding"])
@@ -168,12 +168,12 @@ def test_the_schedule_warms_up_and_ends_at_its_fraction():
     assert np.all(np.diff(values[10:]) <= 0)
 
 
-def test_moments_lie_where_their_parameters_do():
+def test_moments_are_sharded_as_their_parameters():
     state, _, _ = ready(TINY, Optimizer(name="muon"), devices=4, mesh=MeshAxes(data=1, fsdp=2, tensor=2))
     assert isinstance(state, TrainState)
     places = {
         path[-3:]: leaf.sharding
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state.optimizer)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state)
         if leaf.ndim == 4 and "muon" in jax.tree_util.keystr(path)
     }
     assert places

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 from mindllm_jax.run_records import git_sha, installed
-from mindllm_jax.training.remembered import processor
+from mindllm_jax.training.dtype_cache import processor
 
 PACKAGES = (
     "jax",
