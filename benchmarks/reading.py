@@ -1,4 +1,4 @@
-"""How much code a reader meets: sizes of a checkout, and the library files that a command runs through.
+"""Counts the code that a reader meets: sizes of a checkout, and the library files that a command runs through.
 
 python benchmarks/reading.py
 python benchmarks/reading.py --root OTHER_CHECKOUT launch/train.py --gin.Mixture.store=STORE --gin.Loop.steps=1

@@ -210,7 +210,7 @@ def _write_not_run(terminal: pytest.TerminalReporter) -> None:
 
 
 def _write_hardware(terminal: pytest.TerminalReporter) -> None:
-    """The tables of docs/results/hardware.md: what was last seen working on hardware that is not here."""
+    """Writes the table of docs/results/hardware.md: what last ran on hardware that this machine lacks."""
     terminal.section("last verified on hardware (docs/results/hardware.md)")
     for line in (ROOT / "docs/results/hardware.md").read_text(encoding="utf-8").splitlines():
         if line.startswith("|") and not re.fullmatch(r"[|\s:-]+", line):
