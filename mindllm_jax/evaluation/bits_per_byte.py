@@ -20,8 +20,9 @@ from flax import nnx
 
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.rows import Batch, Rows, SampledRows
 from mindllm_jax.store.manifest import DAMAGED
-from mindllm_jax.store.rows import Batch, FiniteRows, SampledRows, SplitRows
+from mindllm_jax.store.rows import SplitRows
 from mindllm_jax.store.store import TokenStore
 from mindllm_jax.training.measure import sums_over
 from mindllm_jax.training.step import loss_sums
@@ -125,7 +126,7 @@ def _estimated_bits(decoder: Decoder, store: TokenStore, source: str, length: in
     return Bits(bits, store.split(source, "held_out").bytes)
 
 
-def _bits_of(decoder: Decoder, store: TokenStore, rows: FiniteRows, title: str | None = None) -> Bits:
+def _bits_of(decoder: Decoder, store: TokenStore, rows: Rows, title: str | None = None) -> Bits:
     token_bytes = decoder.layout.placement.place(store.tokenizer.token_bytes)
     nats, size = sums_over(decoder, rows, _sums, token_bytes, title=title)
     return Bits(float(nats) / math.log(2), int(size))

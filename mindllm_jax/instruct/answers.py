@@ -10,7 +10,7 @@ from flax import nnx
 
 from mindllm_jax.instruct.packed import PackedRows
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.store.rows import Batch, SampledRows
+from mindllm_jax.rows import Batch, SampledRows
 from mindllm_jax.training.measure import sums_over
 from mindllm_jax.training.step import loss_sums
 

@@ -10,10 +10,10 @@ import numpy as np
 from mindllm_jax.batching.chat_format import EncodedConversation
 from mindllm_jax.batching.packing import first_fit
 from mindllm_jax.hashing import hash64, permute
-from mindllm_jax.store.rows import Batch
+from mindllm_jax.rows import Batch, Rows, TrainingRows
 
 
-class PackedRows:
+class PackedRows(Rows):
     """Finite rows of T tokens, each of one or more whole conversations, every conversation in one row.
 
     A conversation of n ids takes n - 1 places: all but the last are read, all but the first are targets. Each is a
@@ -39,8 +39,8 @@ class PackedRows:
         sequence_length: int,
         pad_id: int,
     ) -> None:
+        super().__init__(sequence_length)
         self.ids, self.loss_mask, self.conversations, self.rows = ids, loss_mask, conversations, rows
-        self.sequence_length = sequence_length
         self._pad_id = pad_id
 
     @classmethod
@@ -71,7 +71,7 @@ class PackedRows:
         return len(self.rows) - 1
 
     def read(self, indices: np.ndarray) -> Batch:
-        """See `Rows`."""
+        """See `Rows.read`."""
         shape = len(indices), self.sequence_length
         batch = Batch(
             tokens=np.full(shape, self._pad_id, np.int32),
@@ -100,16 +100,15 @@ class PackedRows:
             at = here.stop
 
 
-class EpochRows:
+class EpochRows(TrainingRows):
     """The rows of `rows` again and again, each once an epoch, in an order that changes with the epoch; endless."""
 
     def __init__(self, rows: PackedRows, seed: int) -> None:
-        self.sequence_length = rows.sequence_length
-        self.planned_rows = None
+        super().__init__(rows.sequence_length, planned_rows=None)
         self._rows, self._seed = rows, seed
 
     def read(self, indices: np.ndarray) -> Batch:
-        """See `Rows`."""
+        """See `Rows.read`."""
         return self._rows.read(np.array(self.places(indices)))
 
     def places(self, indices: np.ndarray) -> list[int]:

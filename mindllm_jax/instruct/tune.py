@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import rich
 
+from mindllm_jax.batching.global_batches import Loader
 from mindllm_jax.checks import require_local
 from mindllm_jax.instruct.answers import answer_loss
 from mindllm_jax.instruct.instructions import Instructions, instructions_table, keep_instructions, pack_instructions
@@ -33,6 +34,7 @@ class Tune:
 
     base: str  # folder of the run whose newest checkpoint is tuned
     instructions: Instructions
+    loader: Loader = field(default_factory=Loader)
     optimizer: Optimizer = field(default_factory=Optimizer)
     mesh: MeshAxes = field(default_factory=MeshAxes)
     loop: Loop = field(default_factory=Loop)
@@ -98,4 +100,14 @@ def tune(
 
     measured = [Periodic(config.loop.evaluate_every, answer_loss(packed.held_out))] if len(packed.held_out) else []
     rows = EpochRows(packed.train, config.instructions.seed)
-    return train(run, rows, workdir, config.checkpointing, identity, periodic=measured, start=start, accept=begin)
+    return train(
+        run,
+        rows,
+        workdir,
+        config.checkpointing,
+        identity,
+        loader=config.loader,
+        periodic=measured,
+        start=start,
+        accept=begin,
+    )

@@ -79,7 +79,7 @@ class Schedule:
         """Whether a row can depend on the length of the run, which is so but for a shuffled mixture of one stage."""
         return len(self.stages) > 1 or self._counted
 
-    def place(self, row: int) -> tuple[int, int]:
+    def source_row(self, row: int) -> tuple[int, int]:
         """The number of the source that a row of the run is of, and which of the source's rows it is, counted through
         all its epochs. Past the end of the run its last stage goes on."""
         number = bisect_right(self.stages, row, key=lambda stage: stage.first) - 1

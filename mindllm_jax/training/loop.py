@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mindllm_jax.batching.global_batches import GlobalBatches
+from mindllm_jax.batching.global_batches import GlobalBatches, Loader
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.startup import layout
 from mindllm_jax.parallel.together import from_first, together
-from mindllm_jax.store.rows import TrainingRows
+from mindllm_jax.rows import TrainingRows
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, Restored
 from mindllm_jax.training.console import RunConsole
 from mindllm_jax.training.interrupt import StopSignal
@@ -44,6 +44,7 @@ def train(
     checkpointing: Checkpointing,
     identity: dict[str, Any],
     *,
+    loader: Loader,
     periodic: Iterable[Periodic] = (),
     start: Callable[[], Params] | None = None,
     accept: Callable[[], None] = lambda: None,
@@ -98,7 +99,7 @@ def train(
         # --------------------------------------------------------------- loop
         sharding = model.sharding.named("batch", "length")
         with (
-            GlobalBatches(rows, loop.global_batch_size, sharding, first_row=position.rows) as batches,
+            GlobalBatches(rows, loop.global_batch_size, sharding, first_row=position.rows, loader=loader) as batches,
             together(lambda: MetricsWriter(workdir, step, active=leader)) as writer,
             ProfileWindow(loop.profile_steps, workdir / "profile") as profile,
         ):
@@ -111,11 +112,12 @@ def train(
 
             evaluate(measuring)
             throughput, last = Throughput(), step == loop.steps
-            for _, batch in batches if not last else ():
+            for batch in batches if not last else ():
                 profile.before(step + 1)
                 with jax.transfer_guard("disallow"):
                     state, metrics = step_fn(state, batch)
-                step, position = step + 1, position.after(loop.global_batch_size, rows.sequence_length)
+                step += 1
+                position = position.at(batches.get_state()["next_index"], rows.sequence_length)
                 throughput.step()
                 profile.after(step, state.step)
                 last = step == loop.steps

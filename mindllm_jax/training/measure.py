@@ -13,14 +13,14 @@ from rich.progress import track
 
 from mindllm_jax.batching.global_batches import GlobalBatches
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.store.rows import FiniteRows
+from mindllm_jax.rows import Rows
 
 BATCH_ROWS = 8  # at a time, or a few more that the devices share evenly
 
 
 def sums_over(
     decoder: Decoder,
-    rows: FiniteRows,
+    rows: Rows,
     of_batch: Callable[..., tuple[jax.Array, ...]],
     *arrays: jax.Array,
     title: str | None = None,
@@ -45,6 +45,6 @@ def sums_over(
     total = np.zeros(())
     console = Console(stderr=True, quiet=title is None or jax.process_index() != 0)
     with GlobalBatches(rows, count, decoder.layout.placement.named("batch", "length")) as batches:
-        for _, batch in track(batches, title or "", total=steps, console=console, transient=True):
+        for batch in track(batches, title or "", total=steps, console=console, transient=True):
             total = total + np.asarray(jax.device_get(of_batch(definition, params, batch, *arrays)), np.float64)
     return total

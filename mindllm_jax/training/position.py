@@ -1,4 +1,9 @@
-"""Position of a run in its training data, and whether it can resume from there."""
+"""Position of a run in its training data, and whether it can resume from there.
+
+The position is the state of the run's Grain iterator (`GlobalBatches.get_state`): the number of rows read. Orbax stores
+it once for the run, in `run/metadata` of the checkpoint. Grain's own Orbax handler would store the same number once for
+each process, under a name with the number of processes, and refuses to restore it on another number of them.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mindllm_jax.hashing import hash64
+from mindllm_jax.rows import TrainingRows
 from mindllm_jax.run_records import differences
-from mindllm_jax.store.rows import TrainingRows
 
 _SAMPLED = 256  # rows whose places are compared
 _OF_READING = re.compile(r"\w+\.(data|instructions)\.")
@@ -20,14 +25,14 @@ _OF_READING_AND_LENGTH = re.compile(r"\w+\.(data|instructions|loop\.steps|loop\.
 
 
 class Position(NamedTuple):
-    """Rows and tokens that a run has consumed; stored with each checkpoint."""
+    """Rows and tokens that a run has read; stored with each checkpoint."""
 
-    rows: int = 0  # read so far: the number of the next row
-    tokens: int = 0  # of those rows, padding included
+    rows: int = 0  # the number of the next row
+    tokens: int = 0  # of the rows read, padding included
 
-    def after(self, rows: int, length: int) -> Position:
-        """Returns the position after as many rows more, of `length` tokens."""
-        return Position(self.rows + rows, self.tokens + rows * length)
+    def at(self, rows: int, length: int) -> Position:
+        """Returns the position with `rows` rows read, of which those after this position have `length` tokens each."""
+        return Position(rows, self.tokens + (rows - self.rows) * length)
 
 
 def fingerprint(rows: TrainingRows, count: int) -> str:

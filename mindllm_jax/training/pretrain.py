@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 
+from mindllm_jax.batching.global_batches import Loader
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.config import Model
@@ -29,6 +30,7 @@ class Pretrain:
     """Settings of one pre-training run."""
 
     data: Mixture
+    loader: Loader = field(default_factory=Loader)
     model: Model = field(default_factory=Model)
     optimizer: Optimizer = field(default_factory=Optimizer)
     mesh: MeshAxes = field(default_factory=MeshAxes)
@@ -72,7 +74,9 @@ def pretrain(
         accept(run.model.dtype.name)
 
     rows = MixtureRows(config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size)
-    return train(run, rows, workdir, config.checkpointing, identity, periodic=periodic, accept=begin)
+    return train(
+        run, rows, workdir, config.checkpointing, identity, loader=config.loader, periodic=periodic, accept=begin
+    )
 
 
 def check_vocabulary(model: Model, store: TokenStore) -> None:

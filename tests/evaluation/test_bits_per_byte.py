@@ -12,7 +12,8 @@ from mindllm_jax.evaluation import bits_per_byte
 from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_bits, held_out_sources, split_bits
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.store.rows import Batch, SplitRows
+from mindllm_jax.rows import Batch
+from mindllm_jax.store.rows import SplitRows
 from mindllm_jax.store.store import TokenStore
 from mindllm_jax.store.texts import split_texts
 from mindllm_jax.training import measure as training_measure

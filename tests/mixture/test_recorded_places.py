@@ -57,7 +57,6 @@ def store(count_store) -> TokenStore:
 @pytest.mark.parametrize("name", RECORDED)
 def test_the_first_rows_of_a_run_are_the_recorded_ones(store: TokenStore, name: str) -> None:
     changes, sha256 = RECORDED[name]
-    mixture = Mixture("", **({"sequence_length": 16} | changes))
-    rows = MixtureRows(mixture, store, steps=250, global_batch_size=8)
+    rows = MixtureRows(Mixture("", sequence_length=16, **changes), store, steps=250, global_batch_size=8)
     places = json.dumps(rows.places(np.arange(2_000)))
     assert hashlib.sha256(places.encode()).hexdigest() == sha256

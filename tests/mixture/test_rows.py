@@ -10,7 +10,7 @@ import pytest
 
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.mixture.settings import Mixture
-from mindllm_jax.store.rows import Batch
+from mindllm_jax.rows import Batch
 from mindllm_jax.store.store import TokenStore
 
 # Lengths of documents. The ids of the sources' tokens follow each other, so a token says which source it is of.

@@ -26,7 +26,7 @@ def schedule(steps: int = 50, global_batch_size: int = 8, **changes: Any) -> Sch
 
 def by_stage(laid: Schedule, rows: int) -> list[list[tuple[str, int]]]:
     """The (source, its row) of every row of the run, by stage."""
-    places = [(laid.sources[source].name, row) for source, row in map(laid.place, range(rows))]
+    places = [(laid.sources[source].name, row) for source, row in map(laid.source_row, range(rows))]
     ends = [*(stage.first for stage in laid.stages[1:]), rows]
     return [places[stage.first : end] for stage, end in zip(laid.stages, ends, strict=True)]
 
@@ -87,10 +87,10 @@ def test_a_run_keeps_every_promise(
 
     # Any row can be asked for alone, past the end too, where sources go on counting.
     for row in (rows - 1, 0, rows // 2):
-        source, index = laid.place(row)
+        source, index = laid.source_row(row)
         assert (laid.sources[source].name, index) == run[row]
     for row in range(rows, rows + 20):
-        source, index = laid.place(row)
+        source, index = laid.source_row(row)
         assert index == totals[laid.sources[source].name]
         totals[laid.sources[source].name] += 1
 
@@ -129,7 +129,7 @@ def test_a_cap_is_reached_to_the_row_and_the_language_keeps_its_share() -> None:
     assert sum(capped.counts[:3]) == sum(free.counts[:3]) == 240
     # The others take over in their proportions, and are spread over the whole run.
     assert capped.counts[:2] == dealt(240 - 135, [31, 17])
-    middle = Counter(schedule(source_max_epochs={"web": 1.5}).place(row)[0] for row in range(200))
+    middle = Counter(schedule(source_max_epochs={"web": 1.5}).source_row(row)[0] for row in range(200))
     assert middle[2] == pytest.approx(135 / 2, abs=2)
 
 

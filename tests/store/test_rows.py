@@ -5,7 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mindllm_jax.store.rows import Batch, SampledRows, SplitRows, read_rows
+from mindllm_jax.rows import Batch, SampledRows
+from mindllm_jax.store.rows import SplitRows, read_rows
 from mindllm_jax.store.store import TokenStore
 
 

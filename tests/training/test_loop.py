@@ -14,19 +14,21 @@ import pytest
 
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.store.rows import Batch
+from mindllm_jax.rows import Batch, TrainingRows
 from mindllm_jax.training.checkpoint import latest_checkpoint, read_identity
 from mindllm_jax.training.loop import Periodic
 from mindllm_jax.training.run_spec import Loop
 
 
-class Watched:
+class Watched(TrainingRows):
     """Rows that note which of them are read, of which some have a loss that is not finite."""
 
     def __init__(self, rows: MixtureRows, seen: list[int], bad: tuple[int, ...] = ()) -> None:
-        self.sequence_length, self.planned_rows = rows.sequence_length, rows.planned_rows
-        self.places = rows.places
+        super().__init__(rows.sequence_length, rows.planned_rows)
         self._rows, self._seen, self._bad = rows, seen, bad
+
+    def places(self, indices: np.ndarray) -> list[Any]:
+        return self._rows.places(indices)
 
     def read(self, indices: np.ndarray) -> Batch:
         self._seen += indices.tolist()
