@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import tempfile
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mindllm_jax.checks import suggestion
 from mindllm_jax.evaluation.harness import generation_settings, harness_model, require_harness
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.text.documents import check_unicode
@@ -123,9 +123,8 @@ def run_task(
 def _check_names(setting: str, names: Iterable[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:10])}"
-            raise ValueError(f"{setting}: there is no task {name!r}; {hint}")
+            hint = suggestion(name, known) or f"; there are {', '.join(known[:10])}"
+            raise ValueError(f"{setting}: there is no task {name!r}{hint}")
 
 
 def _check_items(path: Path, output_type: str) -> None:

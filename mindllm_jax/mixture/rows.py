@@ -1,4 +1,4 @@
-"""The rows of a mixture, from the token store."""
+"""The rows of a mixture, read from the token store."""
 
 import numpy as np
 
@@ -11,25 +11,26 @@ from mindllm_jax.store.store import TokenStore
 
 
 class MixtureRows(TrainingRows):
-    """Rows of the train splits, mixed; endless. Row r is a pure function of the store, the settings and r.
+    """Rows of the train splits, mixed and endless: a `grain.MapDataset`, as all `Rows`.
 
-    A row holds T consecutive tokens of one source. An epoch of a source of N tokens is ceil(N / T) rows in a random
-    order: the stream, which is a circle, cut into rows from a place that changes with the epoch, so that documents are
-    cut elsewhere each time. The last of them, where T does not divide N, is filled up with padding of weight 0, so that
-    every token is a target exactly once in an epoch.
+    A row holds T consecutive tokens of one source; `mindllm_jax.mixture` defines which. The proportions by rows are the
+    proportions by tokens, but for the padding at the end of an epoch. Without source weights and caps all sources of a
+    language end their epochs together.
 
-    Which source a row is of follows from its number by the `Schedule` of the run. Where no source has a weight or a cap
-    of its own, all sources of a language end their epochs together. The proportions by rows are the proportions by
-    tokens, but for the padding.
+        mixture = Mixture("runs/demo/store", sequence_length=256)
+        rows = MixtureRows(mixture, TokenStore.open(mixture.store), steps=1000, global_batch_size=32)
+        rows[0].tokens                           # int32 [T], the first row that training reads
+        rows[32:64].batch(32)[0].targets         # int32 [B T], the targets of step 2
+        rows.places(np.array([0]))               # [(source, start in its stream, number of targets)]
     """
 
     def __init__(self, mixture: Mixture, store: TokenStore, *, steps: int, global_batch_size: int) -> None:
         """
         Args:
             mixture: the settings.
-            store: where the tokens are.
-            steps: of the run, which stages, caps, blocks and runs are parts of. A shuffled mixture without stages and
-                caps gives the same rows whatever the length of the run.
+            store: the token store.
+            steps: steps of the run, which stages, caps, blocks and chunks are laid out over. A shuffled mixture
+                without stages, caps and chunks gives the same rows whatever the length of the run.
             global_batch_size: rows of a step.
 
         Raises ValueError for a language or source that is not in the store, a source too short for one row, and as

@@ -36,7 +36,7 @@ RECORDED: dict[str, tuple[dict[str, Any], str]] = {
         "4f5162764b2fa09470c9e94c9754488ad20e6556cc1c97cf77099c4bd4916de9",
     ),
     "chunks": (
-        {"runs": {"books": 5, "laws": 3}, "stages": STAGES, "seed": 3},
+        {"chunk_rows": {"books": 5, "laws": 3}, "stages": STAGES, "seed": 3},
         "2f07efb7ae6c9a6134bf018baafe4da4453f73ea443a6797a50c3c9ef5a89742",
     ),
 }

@@ -135,7 +135,7 @@ def test_a_row_is_a_function_of_seed_and_number(store: TokenStore) -> None:
     ],
 )
 def test_rows_are_what_they_always_were(store: TokenStore, changes: dict[str, Any], sha256: str) -> None:
-    """Runs that are under way go on with the same rows; these were made before there were stages and orders."""
+    """A run resumes with the same rows; these were recorded before there were stages and orders."""
     batch = mixed(store, **changes).read(np.r_[0:400, 10**9 : 10**9 + 100])
     assert hashlib.sha256(b"".join(np.ascontiguousarray(field).tobytes() for field in batch)).hexdigest() == sha256
 
@@ -154,9 +154,12 @@ def test_rows_far_from_the_start(store: TokenStore) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"weights": {"zh": 1, "fr": 1}}, "names the language 'fr', of which the store .* has nothing; it has en, zh"),
-        ({"sources": ("poem",)}, "names 'poem', which is not in the store .*; did you mean 'poems'"),
-        ({"sources": ("x",)}, "names 'x', which is not in the store .*; it has books, laws, news, poems"),
+        (
+            {"weights": {"zh": 1, "fr": 1}},
+            "names the language 'fr', which no source of the store .* has; it has en, zh",
+        ),
+        ({"sources": ("poem",)}, "names 'poem', not in the store .*; did you mean 'poems'"),
+        ({"sources": ("x",)}, "names 'x', not in the store .*; it has books, laws, news, poems"),
         ({"sources": ("poems",)}, "names no source of the language 'en', which has a weight"),
         ({"sources": ("poems", "news"), "weights": {"zh": 1}}, "names 'news', whose language 'en' has no weight"),
         (
@@ -173,7 +176,7 @@ def test_what_the_store_cannot_give(store: TokenStore, changes: dict[str, Any], 
 ORDERS = (
     {},
     {"order": "blocked", "blocks": (("news", "poems"),)},
-    {"runs": {"books": 5, "laws": 3}},
+    {"chunk_rows": {"books": 5, "laws": 3}},
 )
 STAGES = ({"name": "English", "share": 1, "weights": {"en": 1}}, {"name": "both", "share": 2})
 
