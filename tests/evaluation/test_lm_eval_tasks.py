@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mindllm_jax.evaluation import lm_eval_tasks
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
 from mindllm_jax.evaluation.lm_eval_tasks import fit_generation, load_tasks, run_task
 from mindllm_jax.model.decoder import Decoder
@@ -123,6 +124,17 @@ def test_a_generating_task_has_fields_of_its_own(generating: str, tmp_path: Path
     load_tasks({generating: write(tmp_path / "a.jsonl", [{"context": "a", "choices": "no list"}])})
     with pytest.raises(ValueError, match="line 1: a JSON int where the object of an item was expected"):
         load_tasks({generating: write(tmp_path / "b.jsonl", [3])})  # pyright: ignore[reportArgumentType]
+
+
+def test_a_task_of_multiple_choices_names_its_fields(generating: str, tmp_path: Path) -> None:
+    """As its YAML file says; nothing else has to be written."""
+    fields = "doc_to_text: question\ndoc_to_choice: answers\ndoc_to_target: right\n"
+    (lm_eval_tasks.TASKS / "quiz.yaml").write_text(
+        f"task: quiz\ndataset_path: json\ntest_split: test\noutput_type: multiple_choice\n{fields}"
+    )
+    load_tasks({"quiz": write(tmp_path / "a.jsonl", [{"question": "1 + 1?", "answers": ["2", "3"], "right": 0}])})
+    with pytest.raises(ValueError, match="line 1: `right` is not the number of a choice"):
+        load_tasks({"quiz": write(tmp_path / "b.jsonl", [{"question": "1 + 1?", "answers": ["2", "3"], "right": 2}])})
 
 
 def test_generation_is_held_against_the_positions(
