@@ -56,7 +56,7 @@ def write_tokens(folder: Path, count: int) -> None:
             tokens=tokens,
             offsets=np.append(begins, size).astype(np.int64),
             bytes=np.zeros(documents, np.int64),
-            places=random.integers(0, 2**63, documents, np.uint64),
+            shuffle_keys=random.integers(0, 2**63, documents, np.uint64),
             held_out=np.zeros(documents, np.bool_),
         )
         sources[language] = write_source(files, SourceDocuments(language, language, {}, list), tokenized)

@@ -107,6 +107,6 @@ class SampledRows(Rows):
         return len(self._numbers)
 
     def read(self, indices: np.ndarray) -> Batch:
-        """See `Rows.read`."""
+        """Reads the rows of the given numbers, as `Rows.read`."""
         past_the_end = len(self._rows)
         return self._rows.read(np.append(self._numbers, past_the_end)[np.minimum(indices, len(self))])

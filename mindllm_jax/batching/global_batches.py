@@ -15,7 +15,7 @@ from mindllm_jax.rows import ENDLESS, Batch, Rows
 
 @dataclass(frozen=True)
 class Loader:
-    """How batches are read ahead, in every process of the run; no row depends on it.
+    """Settings of reading ahead, in every process of the run; rows do not depend on them.
 
     Attributes:
         prefetch: number of batches that are read ahead.

@@ -42,7 +42,7 @@ class MixtureRows(TrainingRows):
         self._tokens = [store.split(source.name, "train").tokens for source in schedule.sources]
 
     def read(self, indices: np.ndarray) -> Batch:
-        """See `Rows.read`."""
+        """Reads the rows of the given numbers, as `Rows.read`."""
         places = self.places(indices)
         windows = [(source, "train", start) for source, start, _ in places]
         return read_rows(self._store, windows, np.array([targets for *_, targets in places]), self.sequence_length)

@@ -72,7 +72,7 @@ class SplitRows(Rows):
         return -(-self._tokens // self.sequence_length)
 
     def read(self, indices: np.ndarray) -> Batch:
-        """See `Rows.read`."""
+        """Reads the rows of the given numbers, as `Rows.read`."""
         if not self._tokens:
             raise IndexError(f"the split {self._split} of {self._source} is empty: it has no rows")
         starts = np.asarray(indices, np.int64) * self.sequence_length

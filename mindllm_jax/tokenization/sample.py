@@ -1,4 +1,4 @@
-"""A random sample of a stream of documents, taken in one pass, that does not depend on the stream's order."""
+"""A random sample of a stream of documents, drawn in one pass and independent of the stream's order."""
 
 import heapq
 
@@ -17,7 +17,7 @@ class SmallestHashes:
         # (minus hash, document, bytes of its text): a heap with the largest hash on top.
         self._kept: list[tuple[int, Document, int]] = []
         self._bytes = 0
-        # What was let go once stays out. Without this a short text could slip in after a long one had to go, in one
+        # A dropped hash bounds all later ones: otherwise a short text could enter after a long one was dropped, in one
         # order of the stream and not in another.
         self._bound = 2**64
 
@@ -39,5 +39,5 @@ class SmallestHashes:
             self._bound = -key
 
     def documents(self) -> list[Document]:
-        """The documents kept, by hash."""
+        """Returns the documents of the sample, by hash."""
         return [document for _, document, _ in sorted(self._kept, key=lambda kept: -kept[0])]

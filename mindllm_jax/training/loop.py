@@ -51,9 +51,16 @@ def train(
 ) -> TrainState:
     """Trains until the last step, from the latest checkpoint in `workdir` if there is one.
 
-    rows: where batches come from, read in order. identity: stored with every checkpoint and compared with it on resume.
-    start: gives the parameters of a new run (fresh ones by default). accept: called once the run was found to fit what
-    is in the workdir, before anything is written there.
+    Args:
+        spec: the settings and shapes of the run.
+        rows: the rows of the batches, read in order.
+        workdir: the folder of the run.
+        checkpointing: when checkpoints are written.
+        identity: stored with every checkpoint and compared with it on resume.
+        loader: how batches are read ahead.
+        periodic: measurements between steps.
+        start: returns the parameters of a new run; fresh ones by default.
+        accept: called after the checks against the workdir, before anything is written to it.
 
     Returns the last state. Raises KeyboardInterrupt after a requested stop, with everything saved; OSError when metrics
     or stdout cannot be written, with everything saved; ValueError when the run does not fit its latest checkpoint or
@@ -66,7 +73,7 @@ def train(
     # ------------------------------------------------------------------ build
     schedule = spec.optimizer.schedule(loop.steps)
     dtype = spec.model.dtype.name
-    identity = identity | {"compute_dtype": dtype}  # which the settings may leave to the machine
+    identity = identity | {"compute_dtype": dtype}  # the settings may leave it to the machine
     say(layout(model.sharding.mesh))
     say(spec.cost.table().terminal())
     if warning := spec.cost.warning():
@@ -129,7 +136,7 @@ def train(
                 if not (logging or saving):
                     continue
 
-                # ------------------------------------------ once in a while
+                # ---------------------------------- log, save, evaluate
                 jax.block_until_ready(state)
                 with throughput.paused():
                     if logging:
@@ -144,7 +151,7 @@ def train(
                         if writer.failure or say.failure:
                             stop.request()
                         _stop_if_diverged(values, loop)
-                    if saving:  # before evaluating: what fails there costs no step
+                    if saving:  # before evaluating, whose failure then costs no step
                         checkpoints.save(state, position, fingerprint(rows, position.rows))
                     evaluate(measuring)
                 if stopping or last:

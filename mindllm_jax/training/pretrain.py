@@ -38,7 +38,7 @@ class Pretrain:
     checkpointing: Checkpointing = field(default_factory=Checkpointing)
 
     def spec(self, decide: Callable[[Model], Model] = lambda model: model) -> RunSpec:
-        """The run on abstract shapes, with its cost; of the model that `decide` makes of the settings'."""
+        """Returns the run spec, with its cost, for the model that `decide` derives from the settings'."""
         return run_spec(decide(self.model), self.loop, self.optimizer, self.mesh, self.data.sequence_length)
 
 
@@ -52,8 +52,8 @@ def pretrain(
 ) -> TrainState:
     """Trains, or resumes training, in `workdir`; `accept` as in `train`, called with the compute dtype.
 
-    decide: what is trained of the configured model, which alone is recorded, so that the run may resume on another
-    machine: `fastest.decided` for the compute dtype that is faster here.
+    decide: derives the trained model from the configured one, which alone is recorded, so that the run may resume on
+    another machine: `fastest.decided` chooses the faster compute dtype.
 
     Raises ValueError when store and model do not fit together, and as `train` does.
     """
@@ -80,7 +80,7 @@ def pretrain(
 
 
 def check_vocabulary(model: Model, store: TokenStore) -> None:
-    """Raises ValueError when the store's tokenizer has pieces that the model has no row for."""
+    """Raises ValueError when the store's tokenizer has more pieces than the model's vocabulary."""
     pieces = store.tokenizer.vocab_size
     if pieces > model.vocab_size:
         raise ValueError(

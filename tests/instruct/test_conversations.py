@@ -164,7 +164,7 @@ BAD: dict[str, tuple[Any, str, str]] = {
         r"`history\[0\]\[1\]` is empty",
     ),
     "messages is an object": ({"messages": {}}, "messages not a list", r"`messages` must be a list of objects"),
-    "no messages": ({"messages": []}, "no assistant", r"no turn of the role 'assistant': there is nothing to learn"),
+    "no messages": ({"messages": []}, "no assistant", r"no turn of the role 'assistant'"),
     "no assistant": ({"messages": [USER]}, "no assistant", r"no turn of the role 'assistant'"),
     "assistant first": (
         {"messages": [ASSISTANT, USER]},
@@ -181,7 +181,7 @@ BAD: dict[str, tuple[Any, str, str]] = {
         "roles out of order",
         r"`messages\[2\]\.role` is 'system'",
     ),
-    "a last question": ({"messages": [USER, ASSISTANT, USER]}, "no answer", r"a question that nobody answers"),
+    "a last question": ({"messages": [USER, ASSISTANT, USER]}, "no answer", r"a question without an answer"),
     "a speaker nobody knows": (
         {"conversations": [{"from": "human", "value": "Q"}, {"from": "tool", "value": "A"}]},
         "roles out of order",

@@ -1,4 +1,4 @@
-"""Which tokens a row holds does not change between versions: a run resumes with the rows it would have read."""
+"""The tokens of a row do not change between versions: a run resumes with the rows it would have read."""
 
 import hashlib
 import json

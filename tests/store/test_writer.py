@@ -1,4 +1,4 @@
-"""What is written depends on documents and settings alone; what was interrupted goes on; what changed is told."""
+"""A store depends on documents and settings alone; an interrupted one is completed; changed files are reported."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -126,7 +126,8 @@ def test_a_file_that_is_no_longer_among_the_inputs(tmp_path: Path, tokenizer: To
 def test_another_setting_than_the_stores(tmp_path: Path, tokenizer: Tokenizer, source_of: SourceOf) -> None:
     build_store(str(tmp_path), [source_of("zh")], tokenizer)
     with pytest.raises(
-        ValueError, match=r"was made with other settings:\n  seed: 0 there, 5 here\n  held_out: 0\.01 there"
+        ValueError,
+        match=r"was made with other settings:\n  seed: 0 in the store, 5 requested\n  held_out: 0\.01 in the store",
     ):
         build_store(str(tmp_path), [source_of("en")], tokenizer, seed=5, held_out=0.5)
 

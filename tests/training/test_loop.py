@@ -202,7 +202,7 @@ def test_the_rate_is_that_of_steps_alone(train, tmp_path: Path) -> None:
     started = time.monotonic()
     rates = of(train(tmp_path, [Periodic(2, measure)]), "tokens_per_second")
     assert time.monotonic() - started > 6
-    # 128 tokens a step: with the compilation or the evaluation counted, it would take seconds.
+    # 128 tokens per step: with the compilation or the evaluation counted, it would take seconds.
     assert min(rates.values()) > 128 / 2.5, rates
 
 

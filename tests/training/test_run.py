@@ -26,7 +26,7 @@ pytestmark = pytest.mark.long
 
 
 def arrays(workdir: Path) -> dict[str, np.ndarray]:
-    """Every array of the newest checkpoint by its path."""
+    """Every array of the latest checkpoint by its path."""
     found = {}
     for item in ("params", "training"):
         with ocp.StandardCheckpointer() as reader:
