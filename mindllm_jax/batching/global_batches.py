@@ -22,8 +22,8 @@ class Loader:
         threads: number of batches that are read at the same time. The reads of one batch are concurrent already; more
             threads hide the latency of a bucket.
         worker_processes: number of processes that read, by Grain's `mp_prefetch`; 0 reads in threads of the training
-            process. Each worker imports the program and opens the store again, and hands batches over in shared memory
-            (/dev/shm). It pays only where the training process has no core to spare (`benchmarks/loader.py`).
+            process. Each worker starts a Python process that opens the store again, and passes batches on in shared
+            memory (/dev/shm). On two cores workers are slower than threads (`benchmarks/loader.py`).
     """
 
     prefetch: int = 2

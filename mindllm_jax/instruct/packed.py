@@ -14,7 +14,7 @@ from mindllm_jax.rows import Batch, Rows, TrainingRows
 
 
 class PackedRows(Rows):
-    """Finite rows of T tokens, each of one or more whole conversations, every conversation in one row.
+    """Finite rows of T tokens, each of one or more conversations, every conversation in one row.
 
     A conversation of n ids takes n - 1 tokens: all ids but the last are inputs, all but the first are targets. Each is
     a segment with positions from 0, independent of its neighbours. Only the assistant's tokens have weight.

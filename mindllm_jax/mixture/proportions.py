@@ -11,8 +11,9 @@ def recipient(index: int, weights: Sequence[int]) -> tuple[int, int]:
     """
     rest = sum(weights)
     for which, weight in enumerate(weights):
-        before, after = ((2 * items * weight + rest) // (2 * rest) for items in (index, index + 1))
-        if after > before:
+        doubled = 2 * index * weight + rest
+        before = doubled // (2 * rest)
+        if (doubled + 2 * weight) // (2 * rest) > before:
             return which, before
         index -= before
         rest -= weight

@@ -17,7 +17,7 @@ class MixtureReport(NamedTuple):
     """A table and warnings about the schedule of a run.
 
     Attributes:
-        table: tokens, share and epochs of every source and language, in each stage and in the whole run.
+        table: tokens, share and epochs of every source and language, in each stage and in the run.
         warnings: a sentence for each source that is read in more than `USEFUL_EPOCHS` epochs.
     """
 

@@ -70,6 +70,7 @@ class Schedule:
             StageRows(stage["name"], first, counts[n], self._order(counts[n], language_weights[n], source_weights[n]))
             for n, (stage, first) in enumerate(zip(stages, first_rows[:-1], strict=True))
         ]
+        self._first_rows = first_rows[:-1]
         # Rows of each source in the stages before, where a stage continues.
         self._read = [[0] * len(self.sources), *accumulate(counts, lambda a, b: list(map(sum, zip(a, b, strict=True))))]
 
@@ -83,7 +84,7 @@ class Schedule:
 
         Past the end of the run its last stage continues.
         """
-        number = bisect_right(self.stages, row, key=lambda stage: stage.first) - 1
+        number = bisect_right(self._first_rows, row) - 1
         source, index = self.stages[number].order(row - self.stages[number].first)
         return source, self._read[number][source] + index
 

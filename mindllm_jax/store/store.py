@@ -139,10 +139,8 @@ class TokenStore:
 
         A stream is a circle: after its last token comes its first, the `<doc>` that ends the last document.
 
-        Returns int32 [places, length].
-
-        Raises FileNotFoundError where files of the store are missing, OSError where they cannot be read, ValueError
-        where they are damaged.
+        Returns int32 [places, length]. Raises FileNotFoundError where files are missing, OSError where they
+        cannot be read, ValueError where they are damaged.
         """
         views = [self._circle(source, split, start, length) for source, split, start in places]
         sources = dict.fromkeys(source for source, _, _ in places)

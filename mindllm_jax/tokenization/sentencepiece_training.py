@@ -68,7 +68,7 @@ def _sentences(texts: Sequence[str], vocab_size: int, character_share: float, ha
     counts = Counter[str]()
     for text in texts:
         counts.update(text)
-    # A space without a piece would become the bytes of its mark, and could not be told from the mark itself.
+    # A space without a piece would become the bytes of its mark, and could not be distinguished from the mark itself.
     counts[" "] = counts.total() + 1
     yield " "
     frequent = sorted(counts, key=lambda character: (-counts[character], character))

@@ -47,8 +47,8 @@ class Tokenizer:
     The file is a SentencePiece BPE model, or GPT-2's BPE with added pieces (`gpt2_extension`).
 
     Symbols (`<pad>`, `<doc>`, `<user>`, `<assistant>`) are ids that no text produces: a text with the characters
-    `<doc>` in it is encoded as these characters. `<doc>` both begins and ends a document, as `<|endoftext|>` in GPT-2,
-    which is its name there.
+    `<doc>` in it is encoded as these characters. `<doc>` both begins and ends a document, as GPT-2's
+    `<|endoftext|>`, which is its name in such files.
 
     Attributes:
         path: the model file.

@@ -68,16 +68,16 @@ def train(
     """
     loop, model, periodic = spec.loop, spec.abstract_model, list(periodic)
     leader = jax.process_index() == 0
-    say = RunConsole(active=leader)
+    log = RunConsole(active=leader)
 
     # ------------------------------------------------------------------ build
     schedule = spec.optimizer.schedule(loop.steps)
     dtype = spec.model.dtype.name
     identity = identity | {"compute_dtype": dtype}  # the settings may leave it to the machine
-    say(layout(model.sharding.mesh))
-    say(spec.cost.table().terminal())
+    log(layout(model.sharding.mesh))
+    log(spec.cost.table().terminal())
     if warning := spec.cost.warning():
-        say(f"[bold yellow]warning[/]: {warning}")
+        log(f"[bold yellow]warning[/]: {warning}")
 
     with Checkpoints(workdir, checkpointing, identity) as checkpoints, StopSignal() as stop:
         # ------------------------------------------------------------ restore
@@ -93,12 +93,12 @@ def train(
         owed = bool(step) and from_first(str(step not in done)) == "True"  # the run ended before it was evaluated
         measuring = [event for event in periodic if owed and event.is_due(step, loop.steps)]
         if step == loop.steps and not measuring:
-            say(f"all {loop.steps} steps are done; nothing to do")
+            log(f"all {loop.steps} steps are done; nothing to do")
             return state
         if restored:
             before = restored.identity.get("compute_dtype", dtype)
             other = f", in {dtype} from now on, in {before} before" if before != dtype else ""
-            say(f"resuming after step {step} of {loop.steps}{other}")
+            log(f"resuming after step {step} of {loop.steps}{other}")
         step_fn = spec.compiled_step()
         together(accept)
         checkpoints.start()
@@ -114,7 +114,7 @@ def train(
             def evaluate(events: list[Periodic]) -> None:
                 for event in events:
                     results = event.measure(model.decoder(state.params))
-                    say(f"step {step:>6}  " + "  ".join(f"{name} {value:.4f}" for name, value in results.items()))
+                    log(f"step {step:>6}  " + "  ".join(f"{name} {value:.4f}" for name, value in results.items()))
                     writer.write(step, results)
 
             evaluate(measuring)
@@ -146,9 +146,9 @@ def train(
                         values |= {"tokens_per_second": rate, "tokens": float(position.tokens)}
                         if (mfu := spec.cost.utilization(rate)) is not None:
                             values["mfu"] = mfu
-                        say(_line(step, loop.steps, spec.cost.tokens_per_step, values))
+                        log(_line(step, loop.steps, spec.cost.tokens_per_step, values))
                         writer.write(step, values)
-                        if writer.failure or say.failure:
+                        if writer.failure or log.failure:
                             stop.request()
                         _stop_if_diverged(values, loop)
                     if saving:  # before evaluating, whose failure then costs no step
@@ -157,7 +157,7 @@ def train(
                 if stopping or last:
                     break
         checkpoints.wait()
-    if failure := writer.failure or say.failure:
+    if failure := writer.failure or log.failure:
         raise failure
     if not last:
         raise KeyboardInterrupt

@@ -126,7 +126,7 @@ def test_a_small_source_has_rows_enough(decoder: Decoder, store: TokenStore) -> 
     assert measured["bits_per_byte/novel"] == pytest.approx(whole, rel=0.1)
 
 
-def test_only_what_the_mixture_names_is_measured(decoder: Decoder, store: TokenStore) -> None:
+def test_only_sources_of_the_mixture_are_measured(decoder: Decoder, store: TokenStore) -> None:
     mixture = Mixture(store.url, {"zh": 1}, sources=("novel",), sequence_length=32)
     assert held_out_bits(mixture, store)(decoder).keys() == {"bits_per_byte/novel", "bits_per_byte/zh"}
 
@@ -141,7 +141,7 @@ def test_sources_that_hold_nothing_out_are_left_out(
     assert "bits_per_byte/en" not in held_out_bits(Mixture(store.url, sequence_length=32), store)(decoder)
 
 
-def test_bytes_that_are_not_those_of_the_tokens_are_told(
+def test_wrong_bytes_of_the_manifest_are_reported(
     decoder: Decoder, store: TokenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = store.sources["wiki"]

@@ -101,7 +101,7 @@ def test_sampling_settings_that_would_be_ignored_are_refused(harness: HarnessReq
     assert len(harness.generate_until(requests("generate_until", ("a", settings)))) == 1
 
 
-def test_what_is_cut_is_told_and_counted(
+def test_cut_requests_are_logged_and_counted(
     harness: HarnessRequests, tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = "".join(np.random.default_rng(0).choice(list("甲乙丙丁戊己庚辛"), 200))

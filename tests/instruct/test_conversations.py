@@ -111,7 +111,7 @@ def test_a_bad_row_of_an_array_is_named(write) -> None:
         assert skipped == {"no answer": 1}
 
 
-def test_a_damaged_array_is_told_with_its_line(write) -> None:
+def test_a_damaged_array_is_reported_with_its_line(write) -> None:
     text = json.dumps(ROWS, indent=1)
     cut = write(text[:5000])
     for on_bad in ("error", "skip"):
@@ -239,7 +239,7 @@ BAD: dict[str, tuple[Any, str, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_lines_are_told_or_counted(write, case: str) -> None:
+def test_bad_lines_raise_or_are_counted(write, case: str) -> None:
     row, kind, message = BAD[case]
     path = write({"input": "Q", "output": "A"}, row)
     with pytest.raises(ValueError, match=rf"some\.jsonl, line 2: .*{message}"):

@@ -90,5 +90,5 @@ def test_without_caps_rows_are_apportioned_by_weights(problem: tuple) -> None:
         ([100], [[1, 1]], [30, 40], [[30, 40]]),
     ],
 )
-def test_what_caps_do(demands: list[int], weights: list[list[int]], caps: list[int | None], rows: list) -> None:
+def test_caps(demands: list[int], weights: list[list[int]], caps: list[int | None], rows: list) -> None:
     assert allocate(demands, weights, caps) == rows

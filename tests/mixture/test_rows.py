@@ -134,7 +134,7 @@ def test_a_row_is_a_function_of_seed_and_number(store: TokenStore) -> None:
         ({"weights": {"en": 1}, "seed": 7}, "ba3d0205e47c2c74d57be220d8c6a84b9d9476babcfd7753cd7b83a7738bf1fe"),
     ],
 )
-def test_rows_are_what_they_always_were(store: TokenStore, changes: dict[str, Any], sha256: str) -> None:
+def test_rows_are_the_recorded_ones(store: TokenStore, changes: dict[str, Any], sha256: str) -> None:
     """A run resumes with the same rows; these were recorded before there were stages and orders."""
     batch = mixed(store, **changes).read(np.r_[0:400, 10**9 : 10**9 + 100])
     assert hashlib.sha256(b"".join(np.ascontiguousarray(field).tobytes() for field in batch)).hexdigest() == sha256
@@ -168,7 +168,7 @@ def test_rows_far_from_the_start(store: TokenStore) -> None:
         ),
     ],
 )
-def test_what_the_store_cannot_give(store: TokenStore, changes: dict[str, Any], message: str) -> None:
+def test_settings_that_the_store_cannot_meet(store: TokenStore, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mixed(store, **changes)
 

@@ -208,6 +208,6 @@ def test_nothing_but_chunks() -> None:
         ),
     ],
 )
-def test_what_a_run_cannot_have(changes: dict[str, Any], message: str) -> None:
+def test_bad_settings_of_a_run(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         schedule(**changes)

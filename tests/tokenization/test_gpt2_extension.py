@@ -37,7 +37,7 @@ TEXT = st.characters(exclude_categories=("Cs",))
 
 @given(st.lists(st.one_of(st.sampled_from(AWKWARD + ADDED), st.text(TEXT, max_size=5))).map("".join))
 @example("<|endoftext|> the  1969\n\n\n子曰，道可道。")
-def test_every_text_comes_back_and_holds_no_symbol(text: str) -> None:
+def test_the_round_trip_is_exact_and_yields_no_symbol(text: str) -> None:
     ids = TOKENIZER.encode(text)
     assert ids.dtype == np.int32
     assert TOKENIZER.decode(ids) == text

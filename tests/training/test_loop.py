@@ -86,14 +86,14 @@ def test_another_batch_size_reads_on_where_the_run_was(train, trained: Path, row
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_settings_that_change_what_was_read_are_refused_by_name(train, trained: Path, settings, message) -> None:
+def test_settings_that_change_read_rows_are_refused_by_name(train, trained: Path, settings, message) -> None:
     before = snapshot(trained)
     with pytest.raises(ValueError, match=rf"16 rows read so far would have been other rows(.|\n)*{message}"):
         train(trained, **settings, Loop={"steps": 8})
     assert snapshot(trained) == before
 
 
-def test_settings_that_change_only_what_comes_are_no_reason(train, trained: Path) -> None:
+def test_settings_that_change_later_rows_are_accepted(train, trained: Path) -> None:
     stages = ({"name": "as before", "share": 1}, {"name": "english", "share": 1, "weights": {"en": 1}})
     metrics = train(trained, Mixture={"stages": stages}, Loop={"steps": 8})
     assert list(of(metrics, "loss")) == list(range(1, 9))
