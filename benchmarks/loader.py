@@ -3,8 +3,8 @@
 python benchmarks/loader.py [--tokens 50000000] [--seconds 2] [--rounds 3]
 
 A mixture of two sources, 2 : 3. The loader permutes rows, finds documents and checks every block that it reads; the
-memory map takes rows at random places and shifts them by one for the targets. `threads` reads two batches at the same
-time, `workers` in one process of Grain, `row by row` batches the rows of the dataset by Grain. The figures are medians
+memory map takes rows at random places and shifts them by one for the targets. `one thread` reads one batch at a time,
+`workers` in one process of Grain, `row by row` batches the rows of the dataset by Grain. The figures are medians
 of rounds in which all take turns. Prints a table and JSON.
 """
 
@@ -112,7 +112,7 @@ def rate(batches: Generator[int, None, None], seconds: float) -> float:
 
 READERS = {
     LOADER: functools.partial(read_by, Loader()),
-    "threads": functools.partial(read_by, Loader(threads=2)),
+    "one thread": functools.partial(read_by, Loader(threads=1)),
     "workers": functools.partial(read_by, Loader(worker_processes=1)),
     "row by row": row_by_row,
     LIMIT: memory_map,

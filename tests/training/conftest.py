@@ -120,7 +120,9 @@ def train(store: Path) -> Train:
         )
         length, identity = config.data.sequence_length, resolved(config) | {"seed": config.loop.seed}
         run = run_spec(config.model, config.loop, Optimizer(), MeshAxes(), length, jax.devices()[:1])
-        loop.train(run, rows(read), workdir, config.checkpointing, identity, loader=Loader(), periodic=periodic)
+        loop.train(
+            run, rows(read), workdir, config.checkpointing, identity, loader=Loader(threads=1), periodic=periodic
+        )
         return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
     return train
