@@ -20,7 +20,7 @@ class Loader:
     Attributes:
         prefetch: number of batches that are read ahead.
         threads: number of batches that are read at the same time. The reads of one batch are concurrent already; two
-            threads overlap them with the computation of the other batch's rows, more hide the latency of a bucket.
+            threads overlap them with the Python work of another batch, more hide the latency of a bucket.
         worker_processes: number of processes that read, by Grain's `mp_prefetch`; 0 reads in threads of the training
             process. Each worker starts a Python process that opens the store again, and passes batches on in shared
             memory (/dev/shm). On two cores workers are slower than threads (`benchmarks/loader.py`).

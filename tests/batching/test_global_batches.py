@@ -205,7 +205,8 @@ read, plain = [], rows.read
 rows.read = lambda indices: (read.append(indices.tolist()), plain(indices))[1]
 mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 parts = {}
-with GlobalBatches(rows, 8, NamedSharding(mesh, PartitionSpec("data")), loader=Loader(prefetch=1, threads=1)) as batches:
+loader = Loader(prefetch=1, threads=1)
+with GlobalBatches(rows, 8, NamedSharding(mesh, PartitionSpec("data")), loader=loader) as batches:
     for step in range(3):
         batch = next(batches)
         for name, field in batch._asdict().items():
