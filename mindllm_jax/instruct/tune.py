@@ -34,10 +34,10 @@ class Tune:
 
     base: str  # folder of the run whose latest checkpoint is tuned
     instructions: Instructions
-    loader: Loader = field(default_factory=Loader)
     optimizer: Optimizer = field(default_factory=Optimizer)
     mesh: MeshAxes = field(default_factory=MeshAxes)
     loop: Loop = field(default_factory=Loop)
+    loader: Loader = field(default_factory=Loader)
     checkpointing: Checkpointing = field(default_factory=Checkpointing)
 
     def __post_init__(self) -> None:

@@ -30,11 +30,11 @@ class Pretrain:
     """Settings of one pre-training run."""
 
     data: Mixture
-    loader: Loader = field(default_factory=Loader)
     model: Model = field(default_factory=Model)
     optimizer: Optimizer = field(default_factory=Optimizer)
     mesh: MeshAxes = field(default_factory=MeshAxes)
     loop: Loop = field(default_factory=Loop)
+    loader: Loader = field(default_factory=Loader)
     checkpointing: Checkpointing = field(default_factory=Checkpointing)
 
     def spec(self, decide: Callable[[Model], Model] = lambda model: model) -> RunSpec:

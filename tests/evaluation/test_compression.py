@@ -86,7 +86,7 @@ def test_trained_text_costs_less() -> None:
 
 
 @pytest.mark.parametrize(
-    ("documents", "order", "message"), [([], 5, "no text"), (TRAIN, 1, "must have 2 to 8"), (TRAIN, 9, "2 to 8")]
+    ("documents", "order", "message"), [([], 5, "no text"), (TRAIN, 1, "must be 2 to 8"), (TRAIN, 9, "2 to 8")]
 )
 def test_bad_arguments_are_refused(documents: list[bytes], order: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
