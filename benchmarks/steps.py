@@ -18,7 +18,7 @@ def ours(model: Model, rows: int, grad_accum_steps: int = 1) -> Callable[[], Any
 
     from mindllm_jax.parallel.mesh import MeshAxes
     from mindllm_jax.parallel.sharding import Sharding
-    from mindllm_jax.store.rows import Batch
+    from mindllm_jax.rows import Batch
     from mindllm_jax.training.optimizer import Optimizer
     from mindllm_jax.training.state import abstract_model, initial_params, initial_state
     from mindllm_jax.training.step import make_step

@@ -1,12 +1,12 @@
-"""Trains tokenizers on text of your own and measures them on its held-out documents.
+"""Trains tokenizers on user-supplied text and measures them on its held-out documents.
 
 python benchmarks/tokenizer.py --inputs DIR [DIR …] --train "FILE.gin [SETTING=VALUE …]" [--train …]
     [--held_out FRACTION] [--markdown FILE]
 
-Measured are the documents that --held_out (a hundredth) leaves out of training; it is PrepareData's split.
+The held-out documents are a fraction --held_out (0.01), the split of PrepareData.
 
-Each --train is one run of launch/train_tokenizer.py in a process of its own, whose time and memory are told. Where one
-extends GPT-2, GPT-2's vocabulary without the pieces added is measured beside it. Prints tables.
+Each --train is one run of launch/train_tokenizer.py in a separate process, with its time and memory. If one extends
+GPT-2, GPT-2's vocabulary without the added pieces is measured too. Prints tables.
 
 Bytes per token: of UTF-8, higher is shorter. Coverage: the share of characters that are pieces by themselves. Byte
 tokens: the share of tokens that are bytes of a character without a piece.
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Trained(NamedTuple):
-    """A tokenizer, its training report and what making it took."""
+    """A tokenizer, its training report, and the time and memory of training it."""
 
     tokenizer: Tokenizer
     report: dict[str, Any]
@@ -63,7 +63,7 @@ def train(words: str, config: TrainTokenizer, folder: Path) -> Trained:
 
 
 def gpt2_alone(extended: Tokenizer) -> Tokenizer:
-    """The tokenizer without the pieces that were added to GPT-2's."""
+    """Returns the tokenizer without the pieces that were added to GPT-2's."""
     content = json.loads(extended.model)
     symbols = [token for token in content["added_tokens"] if token["special"]]
     first = len(content["model"]["vocab"]) - 1
@@ -72,9 +72,9 @@ def gpt2_alone(extended: Tokenizer) -> Tokenizer:
 
 
 def tables(trained: list[list[Cell]], figures: dict[str, dict[str, dict[str, Any]]]) -> list[Table]:
-    """One of the training runs, and one of each figure by source and tokenizer."""
+    """Returns a table of the training runs, and one of each figure by source and tokenizer."""
     names = ("tokenizer", "settings", "ids", "sample MB", "seconds", "processor", "GiB", "longest Han pieces")
-    made = [Table(names, trained, "Training: seconds of wall clock and of processor, and the most memory at a time.")]
+    made = [Table(names, trained, "Training: wall-clock and processor seconds, and peak memory.")]
     titles = {
         "bytes_per_token": "Bytes per token of held-out documents.",
         "character_coverage": "Coverage.",
@@ -118,7 +118,7 @@ def main() -> None:
                 tokenizers["GPT-2"] = gpt2_alone(made.tokenizer)
             for name, tokenizer in tokenizers.items():
                 figures[name] = {source: measure(tokenizer, of) for source, of in measured.items()}
-            text = f"# Tokenizers\n\nRebuilt by `{command}`, which says what the figures mean.\n\n"
+            text = f"# Tokenizers\n\nRebuilt by `{command}`; its docstring explains the figures.\n\n"
             text += "\n".join(table.markdown() for table in tables(trained, figures))
             if arguments.markdown:
                 write_text(arguments.markdown, text)

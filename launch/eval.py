@@ -1,5 +1,6 @@
-"""Evaluates a run: bits per byte of held-out text beside compressors, and benchmark tasks. Writes WORKDIR/eval.json,
-after each part what was measured so far.
+"""Evaluates a run: bits per byte of held-out text, compressors as a baseline, and benchmark tasks.
+
+Writes the results to WORKDIR/eval.json after each part.
 
 python launch/eval.py --gin configs/eval/held_out.gin --gin.Evaluate.run=runs/small --workdir runs/small/evaluation
 """
@@ -8,6 +9,7 @@ from mindllm_jax import configuration
 
 
 def main() -> None:
+    """Evaluates and prints the results, or tabulates the work."""
     arguments = configuration.command_line(__doc__)
 
     import json

@@ -1,4 +1,4 @@
-"""Tunes a pre-trained run on conversations; run again, it resumes from the latest checkpoint.
+"""Tunes a pre-trained run on conversations; the same command resumes from the latest checkpoint.
 
 python launch/sft.py --gin configs/sft/general.gin --gin.Tune.base=runs/small --workdir runs/small_sft
 """

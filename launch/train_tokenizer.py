@@ -10,7 +10,7 @@ from mindllm_jax import configuration
 
 
 def main() -> None:
-    """Trains and prints the report, or says what it would read."""
+    """Trains and prints the report, or the size of its inputs."""
     arguments = configuration.command_line(__doc__)
     import rich
 

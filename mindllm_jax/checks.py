@@ -1,8 +1,10 @@
 """Checks of settings that many dataclasses share; each raises a ValueError that names the setting."""
 
 import dataclasses
+import difflib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +63,9 @@ def require_seed(settings: Any, *names: str) -> None:
         value = getattr(settings, name)
         if not 0 <= value <= MAX_SEED:
             raise ValueError(f"{type(settings).__name__}.{name} = {value}: must be at least 0 and below 2^31")
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """Returns "; did you mean 'X'?" with the name that is closest, "" where none is close."""
+    near = difflib.get_close_matches(name, list(names), 1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

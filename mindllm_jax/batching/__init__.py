@@ -1,1 +1,1 @@
-"""Global batches over all devices, packing, and the chat format."""
+"""Global batches over all devices, packing, array sizes, and the chat format."""

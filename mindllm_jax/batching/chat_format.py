@@ -1,9 +1,9 @@
-"""The chat format: how the turns of a conversation become token ids, and which of them a model learns to say.
+"""The chat format: token ids and loss mask of the turns of a conversation.
 
     <doc><user>\\n{question}\\n<assistant>\\n{answer}<doc><user>\\n{question}\\n<assistant>\\n{answer}<doc>
 
 The prompt of the published MindLLM checkpoint (docs/paper.md), between our document symbols. `<doc>` ends an answer;
-the turns of a conversation still are one segment with running positions, so a later turn sees the earlier ones.
+the turns of a conversation are one segment with running positions, so a later turn attends to the earlier ones.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class EncodedConversation(NamedTuple):
 
     Attributes:
         ids: int32 [T].
-        said: bool [T], what a model learns to say: the tokens of the answers and the `<doc>` that ends each.
+        loss_mask: bool [T], True on the assistant's tokens: the answers and the `<doc>` that ends each.
     """
 
     ids: np.ndarray
@@ -36,7 +36,7 @@ class EncodedConversation(NamedTuple):
 def encode_conversations(tokenizer: Tokenizer, conversations: Sequence[Sequence[Turn]]) -> list[EncodedConversation]:
     """Encodes the turns of each conversation, on all cores."""
     texts = [text for turns in conversations for turn in turns for text in turn]
-    # The parts are encoded one by one: otherwise a newline at the end of a question, or the start of an answer, would
+    # Each part is encoded separately: otherwise a newline at the end of a question, or the start of an answer, would
     # join ours in one piece, and a prompt would not be a prefix of its conversation.
     newline, *encoded = tokenizer.encode_batch(["\n", *texts])
     rest = iter(encoded)
@@ -56,9 +56,9 @@ def encode_conversations(tokenizer: Tokenizer, conversations: Sequence[Sequence[
 
 
 def encode_prompt(tokenizer: Tokenizer, turns: Sequence[Turn], question: str) -> np.ndarray:
-    """Token ids, int32 [T], after which a model says its answer to `question`, `turns` having gone before.
+    """Returns the prompt for an answer to `question` after some turns, int32 [T].
 
-    They are a prefix of the conversation of these turns and the answered question.
+    It is a prefix of the conversation of these turns and the answered question.
     """
-    (whole,) = encode_conversations(tokenizer, [[*turns, Turn(question, "")]])
-    return whole.ids[:-1]
+    (conversation,) = encode_conversations(tokenizer, [[*turns, Turn(question, "")]])
+    return conversation.ids[:-1]

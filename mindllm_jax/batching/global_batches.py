@@ -1,22 +1,55 @@
-"""Global batches: rows placed over the devices of all processes, read ahead."""
+"""Global batches: rows read ahead by Grain and placed over the devices of all processes."""
 
-import queue
-import threading
-from collections.abc import Iterator, Sized
+from dataclasses import dataclass
 from types import TracebackType
+from typing import Any, Self
 
+import grain
 import jax
 import numpy as np
+from absl import flags
 
-from mindllm_jax.store.rows import Batch, Rows
+from mindllm_jax.checks import require_at_least
+from mindllm_jax.rows import ENDLESS, Batch, Rows
 
 
-class GlobalBatches:
-    """Iterates over (number, batch); batch n holds B rows from n B on, whatever the devices and processes.
+@dataclass(frozen=True)
+class Loader:
+    """Settings of reading ahead, in every process of the run; rows do not depend on them.
 
-    Numbers count from 0, rows from `first_row`. Every process reads only the rows that its devices hold. A thread reads
-    and places batches ahead; what fails in it is raised by the iteration. Finite rows end with the batch that holds the
-    last of them, filled up with padding.
+    Attributes:
+        prefetch: number of batches that are read ahead.
+        threads: number of batches that are read at the same time. The reads of one batch are concurrent already; two
+            threads overlap them with the Python work of another batch, more hide the latency of a bucket.
+        worker_processes: number of processes that read, by Grain's `mp_prefetch`; 0 reads in threads of the training
+            process. Each worker starts a Python process that opens the store again, and passes batches on in shared
+            memory (/dev/shm). On two cores workers are slower than threads (`benchmarks/loader.py`).
+    """
+
+    prefetch: int = 2
+    threads: int = 2
+    worker_processes: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "prefetch", "threads")
+        require_at_least(self, 0, "worker_processes")
+        if self.threads > self.prefetch:
+            raise ValueError(
+                f"Loader.threads = {self.threads} read no more than Loader.prefetch = {self.prefetch} batches at the"
+                " same time: raise prefetch, or lower threads"
+            )
+
+
+class GlobalBatches(grain.DatasetIterator[Batch]):
+    """A Grain iterator over batches; each holds the next B rows, whatever the devices and processes.
+
+    Every process reads only the rows that its devices hold, all rows of a batch at the same time. An error of the
+    reader is raised by the iteration and closes it. Finite rows end with the batch that holds the last of them, filled
+    up with padding.
+
+    The state is that of a Grain iterator over the rows, `{"next_index": rows read}`: equal on all processes and
+    independent of the batch size, so that a run resumes with other ones. `grain.checkpoint.CheckpointSave` takes the
+    iterator; a run stores the number itself (see `training.position`).
 
     Close it, or use it as a context manager.
     """
@@ -28,58 +61,63 @@ class GlobalBatches:
         sharding: jax.sharding.NamedSharding,
         *,
         first_row: int = 0,
-        prefetch: int = 2,
+        loader: Loader = Loader(),
     ) -> None:
         """
         Args:
-            rows: where they come from.
+            rows: the dataset of rows.
             global_batch_size: B, over all processes.
             sharding: of a [B T] array.
             first_row: the first row of the first batch.
-            prefetch: how many batches may lie ready.
+            loader: how batches are read ahead.
 
         Raises ValueError when the sharding cannot divide B rows of T tokens evenly.
         """
-        if min(global_batch_size, prefetch) < 1:
-            raise ValueError(
-                f"global_batch_size and prefetch must be at least 1, not {global_batch_size} and {prefetch}"
-            )
-        self._rows, self._sharding = rows, sharding
+        super().__init__()
+        self._iterator: grain.DatasetIterator[Batch] | None = None
+        if global_batch_size < 1:
+            raise ValueError(f"global_batch_size = {global_batch_size}: must be at least 1")
+        self._rows, self._sharding, self._loader = rows, sharding, loader
         self._shape = (global_batch_size, rows.sequence_length)
         _require_even(self._shape, sharding)
-        self._first_row = first_row
-        self._count = -(-(len(rows) - first_row) // global_batch_size) if isinstance(rows, Sized) else None
         slices = sharding.addressable_devices_indices_map(self._shape).values()
         self._held = np.unique([np.arange(global_batch_size)[index[0]] for index in slices if index is not None])
-        self._ready: queue.Queue[tuple[int, Batch] | BaseException | None] = queue.Queue(prefetch)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
-        self._thread.start()
+        self.set_state({"next_index": first_row})
 
-    def __iter__(self) -> Iterator[tuple[int, Batch]]:
-        return self
+    def __next__(self) -> Batch:
+        self._assert_not_closed()
+        try:
+            batch = next(self._started())
+        except StopIteration:
+            raise
+        except BaseException:
+            self.close()  # or the next call would leave these rows out
+            raise
+        self._next_row = min(self._next_row + self._shape[0], len(self._rows))
+        return batch
 
-    def __next__(self) -> tuple[int, Batch]:
-        if self._closed.is_set():
-            raise StopIteration
-        item = self._ready.get()
-        if isinstance(item, tuple):
-            return item
-        self.close()
-        if item is None:
-            raise StopIteration
-        raise item
+    def get_state(self) -> dict[str, Any]:
+        """Returns the number of rows read, as `{"next_index": rows}`."""
+        return {"next_index": self._next_row}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes to a row, as `get_state` gives it. Raises IndexError for one that the rows do not have."""
+        row = state["next_index"]
+        if not 0 <= row <= len(self._rows):
+            raise IndexError(f"next_index = {row}: there are {len(self._rows)} rows")
+        self._stop()
+        self._next_row = row
+
+    def start_prefetch(self) -> None:
+        """Starts to read before the first batch is asked for."""
+        self._started().start_prefetch()
 
     def close(self) -> None:
-        """Stops the thread and drops what lies ready."""
-        self._closed.set()
-        while self._thread.is_alive():
-            # The thread may wait for a free place.
-            while not self._ready.empty():
-                self._ready.get_nowait()
-            self._thread.join(0.01)
+        """Stops reading ahead and drops the batches that are ready."""
+        self._closed = True
+        self._stop()
 
-    def __enter__(self) -> "GlobalBatches":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -87,18 +125,27 @@ class GlobalBatches:
     ) -> None:
         self.close()
 
-    def _work(self) -> None:
-        number = 0
-        try:
-            while not self._closed.is_set() and (self._count is None or number < self._count):
-                self._ready.put((number, self._place(number)))
-                number += 1
-            self._ready.put(None)
-        except BaseException as error:
-            self._ready.put(error)
+    def _started(self) -> grain.DatasetIterator[Batch]:
+        if self._iterator is None:
+            options = grain.ReadOptions(num_threads=self._loader.threads, prefetch_buffer_size=self._loader.prefetch)
+            batches = _HeldRows(self._rows, self._next_row, self._shape[0], self._held)
+            if self._loader.worker_processes:
+                if not flags.FLAGS.is_parsed():  # this program has no absl flags, and Grain's workers read some
+                    flags.FLAGS.mark_as_parsed()
+                workers = grain.MultiprocessingOptions(num_workers=self._loader.worker_processes)
+                dataset = batches.to_iter_dataset(options).mp_prefetch(workers).map(self._place)
+            else:
+                dataset = batches.map(self._place).to_iter_dataset(options)
+            self._iterator = iter(dataset)
+        return self._iterator
 
-    def _place(self, number: int) -> Batch:
-        local = self._rows.read(self._first_row + number * self._shape[0] + self._held)
+    def _stop(self) -> None:
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def _place(self, local: Batch) -> Batch:
+        """Makes global arrays of the rows that this process holds."""
 
         def placed(field: np.ndarray) -> jax.Array:
             def part(index: tuple[slice, ...] | None) -> np.ndarray:
@@ -109,6 +156,22 @@ class GlobalBatches:
             return jax.make_array_from_callback(self._shape, self._sharding, part)
 
         return Batch(*(placed(np.asarray(field)) for field in local))
+
+
+class _HeldRows(grain.MapDataset[Batch]):
+    """Batch n of the rows from `first_row` on: those of its rows that this process holds."""
+
+    def __init__(self, rows: Rows, first_row: int, global_batch_size: int, held: np.ndarray) -> None:
+        super().__init__(rows)
+        self._rows, self._size, self._held = rows, global_batch_size, first_row + held
+        left = len(rows) - first_row
+        self._length = left // global_batch_size if len(rows) == ENDLESS else -(-left // global_batch_size)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.slice(index) if isinstance(index, slice) else self._rows.read(self._held + index * self._size)
 
 
 def _require_even(shape: tuple[int, int], sharding: jax.sharding.NamedSharding) -> None:

@@ -1,4 +1,4 @@
-"""Packing: which items share a row."""
+"""Packing: first fit of items into bins of one capacity, as conversations into rows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,8 +10,8 @@ class Packing(NamedTuple):
     """Items by bin.
 
     Attributes:
-        bins: for each bin the numbers of its items, int64, in increasing order.
-        too_long: int64, the items that fit no bin.
+        bins: the numbers of each bin's items, int64, in increasing order.
+        too_long: int64, the numbers of items longer than a bin.
     """
 
     bins: list[np.ndarray]
@@ -26,7 +26,7 @@ def first_fit(lengths: Sequence[int] | np.ndarray, capacity: int) -> Packing:
 
     Args:
         lengths: int [n], each at least 1.
-        capacity: what a bin holds. A longer item is put nowhere: cut it before, or do without it.
+        capacity: size of a bin; longer items are in no bin.
 
     Raises ValueError when a length or the capacity is below 1.
     """
@@ -42,10 +42,10 @@ def first_fit(lengths: Sequence[int] | np.ndarray, capacity: int) -> Packing:
 
 
 def _first_fit(lengths: list[int], capacity: int) -> np.ndarray:
-    """The bin of each item, int64 [n]."""
+    """Returns the bin of each item, int64 [n]."""
     leaves = 1 << max(0, len(lengths) - 1).bit_length()
-    # A binary tree over the bins, root at 1: the most room that a bin below has. Bins not yet open have all of it, so
-    # the first bin with room is the next new one when no open one has any.
+    # A binary tree over the bins, root at 1, of the most room in any bin below. Unopened bins have all of it, so the
+    # first bin with room is a new one when no open bin has enough.
     room = [capacity] * (2 * leaves)
     bin_of = np.empty(len(lengths), np.int64)
     for item, length in enumerate(lengths):

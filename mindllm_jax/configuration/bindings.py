@@ -7,8 +7,9 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from mindllm_jax.checks import suggestion
 from mindllm_jax.configuration.gin_files import Binding, Reference
-from mindllm_jax.configuration.schema import classes, coerce, hints, is_required, nested, suggestion
+from mindllm_jax.configuration.schema import classes, coerce, hints, is_required, nested
 
 ROOTS = (
     "mindllm_jax.tokenization.training:TrainTokenizer",

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, TypeVar
 
+from mindllm_jax.checks import suggestion
+
 T = TypeVar("T")
-
-
-def suggestion(name: str, names: Iterable[str]) -> str:
-    """Returns "; did you mean 'X'?" with the name that is closest, "" where none is close."""
-    near = difflib.get_close_matches(name, list(names), 1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def hints(cls: type) -> dict[str, Any]:

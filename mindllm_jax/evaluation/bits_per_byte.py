@@ -12,27 +12,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-
-import jax
-import jax.numpy as jnp
-from flax import nnx
 
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.rows import Rows, SampledRows
 from mindllm_jax.store.manifest import DAMAGED
-from mindllm_jax.store.rows import Batch, FiniteRows, SampledRows, SplitRows
+from mindllm_jax.store.rows import SplitRows
 from mindllm_jax.store.store import TokenStore
-from mindllm_jax.training.measure import sums_over
-from mindllm_jax.training.step import loss_sums
+from mindllm_jax.training.measure import measure_loss
 
-_LEAST_ROWS = 8  # of a source, however small its share: a batch takes no longer than a row
-_SAMPLE_SEED = 0  # of the rows that are measured: the same whatever the seed of a run, so that runs can be compared
+_LEAST_ROWS = 8  # rows of a source, however small its share: a batch takes no longer than a row
+_SAMPLE_SEED = 0  # draws the rows that are measured: the same whatever the seed of a run, so that runs can be compared
 
 
 @dataclass(frozen=True)
 class Bits:
-    """What a model makes of some text."""
+    """Bits that a model needs for a text, and the UTF-8 bytes of the text."""
 
     bits: float = 0.0
     bytes: int = 0
@@ -42,14 +37,14 @@ class Bits:
 
     @property
     def per_byte(self) -> float:
-        """Bits per byte."""
+        """Returns bits per byte."""
         return self.bits / self.bytes
 
 
 def held_out_bits(mixture: Mixture, store: TokenStore, *, rows: int = 64) -> Callable[[Decoder], Mapping[str, float]]:
-    """A measurement for the training loop: `bits_per_byte/NAME` for each source and language of the mixture.
+    """Returns a measurement for the training loop: `bits_per_byte/NAME` of each source and language of the mixture.
 
-    It estimates, without bias, what `split_bits` gives for all held-out text. About `rows` rows of each language are
+    It is an unbiased estimate of `split_bits` over all held-out text. About `rows` rows of each language are
     measured, of each source a share by its tokens, 8 at least: drawn at random from all of the split, always the same
     ones. A source's bits are those of its sample, times all its rows by the rows drawn; a language's figure is the sum
     of its sources' bits by the sum of their bytes, so that sources weigh by their held-out bytes. Where a source is
@@ -79,7 +74,7 @@ def held_out_bits(mixture: Mixture, store: TokenStore, *, rows: int = 64) -> Cal
 
 
 def held_out_sources(store: TokenStore) -> dict[str, list[str]]:
-    """The sources by language that hold text out."""
+    """Returns the sources with held-out text, by language."""
     languages = {
         language: [source for source in sources if store.split(source, "held_out").bytes]
         for language, sources in store.languages().items()
@@ -96,27 +91,30 @@ def split_bits(
     split: str = "held_out",
     title: str | None = None,
 ) -> Bits:
-    """Bits that the decoder needs for a split of a source, in rows of `length` tokens.
+    """Returns the bits that the decoder needs for a split of a source, in rows of `length` tokens.
 
-    With a title progress is shown. Raises ValueError where the tokens stand for other bytes than the manifest says.
+    With a title it shows progress. Raises ValueError where the tokens stand for other bytes than the manifest says.
     """
-    found, stated = _bits_of(decoder, store, SplitRows(store, source, split, length), title), store.split(source, split)
-    if found.bytes != stated.bytes:
+    measured, stated = (
+        _bits_of(decoder, store, SplitRows(store, source, split, length), title),
+        store.split(source, split),
+    )
+    if measured.bytes != stated.bytes:
         raise ValueError(
             f"{store.url}/manifest.json: bytes = {stated.bytes} of {source} {split}, and its tokens stand for"
-            f" {found.bytes}: {DAMAGED}"
+            f" {measured.bytes}: {DAMAGED}"
         )
-    return found
+    return measured
 
 
 def _shares(store: TokenStore, sources: Sequence[str], rows: int) -> dict[str, int]:
-    """How many rows of each source are drawn, `rows` in all or a few more."""
+    """Returns how many rows of each source are drawn, `rows` in total or a few more."""
     tokens = {source: store.split(source, "held_out").tokens for source in sources}
     return {source: max(_LEAST_ROWS, math.ceil(rows * size / sum(tokens.values()))) for source, size in tokens.items()}
 
 
 def _estimated_bits(decoder: Decoder, store: TokenStore, source: str, length: int, rows: int) -> Bits:
-    """Bits of the held-out text of a source, estimated from so many of its rows."""
+    """Estimates the bits of a source's held-out text from so many of its rows."""
     every = SplitRows(store, source, "held_out", length)
     sample = SampledRows(every, rows, _SAMPLE_SEED)
     # Rows have the same number of tokens, so their bits differ less than their bits per byte: multiplied like this, the
@@ -125,16 +123,7 @@ def _estimated_bits(decoder: Decoder, store: TokenStore, source: str, length: in
     return Bits(bits, store.split(source, "held_out").bytes)
 
 
-def _bits_of(decoder: Decoder, store: TokenStore, rows: FiniteRows, title: str | None = None) -> Bits:
+def _bits_of(decoder: Decoder, store: TokenStore, rows: Rows, title: str | None = None) -> Bits:
     token_bytes = decoder.layout.placement.place(store.tokenizer.token_bytes)
-    nats, size = sums_over(decoder, rows, _sums, token_bytes, title=title)
-    return Bits(float(nats) / math.log(2), int(size))
-
-
-@partial(jax.jit, static_argnames="definition")
-def _sums(
-    definition: nnx.GraphDef[Decoder], params: nnx.State, batch: Batch, token_bytes: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Sum of the losses of a batch in nats, and the bytes of its targets."""
-    sums = loss_sums(nnx.merge(definition, params), batch)
-    return sums.loss, jnp.sum(jnp.where(batch.weights > 0, token_bytes[batch.targets], 0))
+    totals = measure_loss(decoder, rows, token_bytes, title=title)
+    return Bits(totals.loss / math.log(2), int(totals.bytes))

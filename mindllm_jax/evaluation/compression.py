@@ -1,7 +1,7 @@
-"""What needs no neural network on the same bytes: xz and a byte-level n-gram model.
+"""Baselines without a neural network on the same bytes: xz and a byte-level n-gram model.
 
-Documents are UTF-8, in which the byte 0xFF never occurs: it stands for the end of a document here, so that every method
-pays for the ends as a language model pays for `<doc>`, and bits are divided by the bytes of the texts alone.
+The byte 0xFF, which UTF-8 never contains, ends a document, so that every method pays for the ends as a language model
+pays for `<doc>`; bits are divided by the bytes of the texts alone.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 END = b"\xff"
-_CHUNK_BYTES = 1 << 24  # of text, counted at once; bounds the memory that counting takes
+_CHUNK_BYTES = 1 << 24  # text counted at the same time; bounds the memory of counting
 
 
 def xz_bits(documents: Sequence[bytes]) -> float:
-    """Bits that `xz -9` makes of the documents in one file. It starts from nothing: it never saw the training text."""
+    """Returns the bits of the documents in one `xz -9` file. xz never sees the training text."""
     return 8.0 * len(lzma.compress(b"".join(text + END for text in documents), preset=9))
 
 
@@ -28,7 +28,7 @@ class _Level(NamedTuple):
     counts: np.ndarray  # int64, c(h b)
     contexts: np.ndarray  # uint64, sorted
     totals: np.ndarray  # int64, c(h): sum of the counts in a context
-    kinds: np.ndarray  # int64, T(h): how many different bytes follow it
+    kinds: np.ndarray  # int64, T(h): number of different bytes that follow it
     discount: float
 
 
@@ -38,12 +38,12 @@ class NGram:
     p_n(b | h) = (max(c(h b) - D_n, 0) + D_n T(h) p_{n-1}(b | h')) / c(h), where c counts occurrences in the training
     text for the longest n-grams and different bytes in front for the shorter ones, c(h) is the sum of c(h b) over b,
     T(h) the number of different bytes seen after h, h' is h without its oldest byte, D_n = n_1 / (n_1 + 2 n_2) with
-    n_k the number of n-grams of count k, and p_0 = 1/256. A context that was never seen leaves p_{n-1} as it is.
+    n_k the number of n-grams of count k, and p_0 = 1/256. After an unseen context p_n is p_{n-1}.
     """
 
     def __init__(self, documents: Iterable[bytes], order: int = 5):
         if not 2 <= order <= 8:
-            raise ValueError(f"n-grams of {order} bytes: they must have 2 to 8")
+            raise ValueError(f"n-grams of {order} bytes: must be 2 to 8")
         self.order = order
         parts = [np.unique(_keys(chunk, order), return_counts=True) for chunk in _chunks(documents, order)]
         if not parts:
@@ -55,7 +55,7 @@ class NGram:
             self._levels.insert(0, _level(ngrams, counts))
 
     def bits(self, documents: Iterable[bytes]) -> float:
-        """Bits of the documents under the model, the end of each included."""
+        """Returns the bits of the documents under the model, the end of each included."""
         total = 0.0
         for chunk in _chunks(documents, self.order):
             keys = _keys(chunk, self.order)
@@ -76,13 +76,13 @@ def _level(ngrams: np.ndarray, counts: np.ndarray) -> _Level:
     contexts, first = np.unique(ngrams >> np.uint64(8), return_index=True)
     kinds = np.diff(np.append(first, len(ngrams)))
     once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-    # Of a few bytes every one may have been seen often; something must be left for those that were not.
+    # In a short text every byte may be frequent; the unseen ones need a share too.
     discount = once / (once + 2 * twice) if once else 0.5
     return _Level(ngrams, counts, contexts, np.add.reduceat(counts, first), kinds, discount)
 
 
 def _chunks(documents: Iterable[bytes], order: int) -> Iterator[np.ndarray]:
-    """Bytes of whole documents, each between runs of `order` - 1 ends, so that no context crosses a document."""
+    """Yields the bytes of documents, with `order` - 1 ends around each, so that no context crosses a document."""
     texts: list[bytes] = []
     size = 0
     for text in documents:
@@ -101,7 +101,7 @@ def _framed(texts: Iterable[bytes], order: int) -> np.ndarray:
 
 
 def _keys(chunk: np.ndarray, order: int) -> np.ndarray:
-    """The n-gram that ends at each byte that is to be predicted: those of the texts, and one end after each."""
+    """Returns the n-gram at each predicted byte: the bytes of the texts, and one end after each text."""
     wide = chunk.astype(np.uint64)
     keys = np.zeros(len(chunk) - order + 1, np.uint64)
     for i in range(order):
@@ -117,7 +117,7 @@ def _mask(length: int) -> np.uint64:
 
 
 def _merge(keys: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted different keys with the sums of their counts."""
+    """Returns sorted distinct keys with the sums of their counts."""
     order = np.argsort(keys, kind="stable")
     keys, counts = keys[order], counts[order]
     first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
@@ -125,6 +125,6 @@ def _merge(keys: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _look_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The value of each wanted key, 0 where it is not among `keys`."""
+    """Returns the value of each wanted key, 0 where `keys` lacks it."""
     places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[places] == wanted, values[places], 0)

@@ -1,4 +1,4 @@
-"""One evaluation of one run: bits per byte, what compressors reach on the same bytes, and benchmark tasks."""
+"""Evaluates one run: bits per byte, compressors on the same bytes as a baseline, and benchmark tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -35,21 +35,21 @@ XZ, FIVE_GRAM = "xz -9", "byte 5-gram"
 
 @dataclass(frozen=True)
 class Evaluate:
-    """What is evaluated, and on what."""
+    """Settings of an evaluation."""
 
     run: str  # folder of a training run
-    step: int | None = None  # of the checkpoint; None: the newest
-    untrained: bool = False  # fresh parameters in place of trained ones: where the run began
+    step: int | None = None  # step of the checkpoint; None: the latest
+    untrained: bool = False  # fresh parameters in place of trained ones
     store: str | None = None  # token store with the held-out documents; None: the one that the run was pre-trained on
-    sequence_length: int | None = None  # of the rows; None: that of pre-training, or else Model.max_seq_len
+    sequence_length: int | None = None  # T of the rows; None: that of pre-training, or else Model.max_seq_len
     baselines: bool = True  # xz and a byte-level 5-gram on the same bytes
-    baseline_bytes: int = 100_000_000  # training text of a language that n-grams are counted in at most
-    tasks: dict[str, str] = field(default_factory=dict)  # continuation_zh, continuation_en: the file of its items
-    harness_tasks: tuple[str, ...] = ()  # tasks and groups that lm-evaluation-harness knows by name
-    task_limit: int | None = None  # items of a task at most
-    max_gen_toks: int | None = None  # new tokens of a generating task; None: what the task says, or else 256
+    baseline_bytes: int = 100_000_000  # maximum training text per language in which n-grams are counted
+    tasks: dict[str, str] = field(default_factory=dict)  # local tasks, and the file of each one's items
+    harness_tasks: tuple[str, ...] = ()  # tasks and groups of lm-evaluation-harness, by name
+    task_limit: int | None = None  # maximum items of a task
+    max_gen_toks: int | None = None  # maximum new tokens of a generating task; None: the task's own, or else 256
     download: bool = False  # the data sets of harness_tasks may be fetched
-    batch_size: int = 16  # sequences of a task at a time
+    batch_size: int = 16  # sequences per batch of a task
     mesh: MeshAxes = field(default_factory=MeshAxes)
 
     def __post_init__(self) -> None:
@@ -58,34 +58,37 @@ class Evaluate:
         require_local(self, "run", "tasks")
 
 
+class _HeldOut(NamedTuple):
+    """The held-out text of a token store, read in rows of `sequence_length` tokens."""
+
+    store: TokenStore
+    sources: dict[str, list[str]]  # by language, those with held-out text
+    sequence_length: int
+
+
 def evaluate(
     config: Evaluate,
     report: Callable[[dict[str, Any]], None] = lambda result: None,
     decide: Callable[[Model], Model] = lambda model: model,
 ) -> dict[str, Any]:
-    """Everything that `config` asks for, as JSON values: what eval.json holds and `results_table` shows.
+    """Evaluates a run and returns the results as JSON values: the content of eval.json, which `results_table` shows.
 
-    report: called after each part (bits per byte, the baselines of a language, a task) with what was measured so far.
+    report: called after each part (bits per byte, the baselines of a language, a task) with the results so far.
     decide: as in `load_decoder`.
 
     Raises OSError or ValueError, before the long part begins, where run, store, tasks and their data do not fit
-    together; and ValueError at the end where tasks failed, which are then named under `failed_tasks`.
+    together; and ValueError at the end where tasks failed, with their names under `failed_tasks`.
     """
-    tasks, store, length = together(lambda: _look(config))
-    loaded = load_decoder(
-        Path(config.run),
-        step=config.step,
-        untrained=config.untrained,
-        sharding=Sharding(config.mesh.build()),
-        decide=decide,
-    )
-    languages, sources = _bits(loaded, store, length)
+    record, tasks, held_out = together(lambda: _check(config))
+    sharding = Sharding(config.mesh.build())
+    loaded = load_decoder(record, untrained=config.untrained, sharding=sharding, decide=decide)
+    languages, sources = _bits(loaded, held_out)
     result: dict[str, Any] = {
         "run": config.run,
         "step": loaded.step,
         "compute_dtype": loaded.model.dtype.name,
-        "store": store.url,
-        "sequence_length": length,
+        "store": held_out.store.url,
+        "sequence_length": held_out.sequence_length,
         "held_out_bytes": {language: bits.bytes for language, bits in languages.items()},
         "bits_per_byte": {language: bits.per_byte for language, bits in languages.items()},
         "bits_per_byte_of_sources": {source: bits.per_byte for source, bits in sources.items()},
@@ -93,53 +96,53 @@ def evaluate(
     report(result)
     if config.baselines:
         for language in languages:
-            beside = _baselines(store, language, config.baseline_bytes)
-            result["baselines"] = result.get("baselines", {}) | {language: beside}
+            baselines = _baselines(held_out, language, config.baseline_bytes)
+            result["baselines"] = result.get("baselines", {}) | {language: baselines}
             report(result)
     _run_tasks(tasks, loaded, config, result, report)
     return result
 
 
-def _look(config: Evaluate) -> tuple[dict[str, Task], TokenStore, int]:
-    """Returns the tasks, the token store and the length of its rows. Raises as `evaluate` does."""
+def _check(config: Evaluate) -> tuple[RunRecord, dict[str, Task], _HeldOut]:
+    """Reads everything but the parameters. Raises as `evaluate` does."""
     record = read_run(Path(config.run), config.step)
     tasks: dict[str, Task] = {}
     if config.tasks or config.harness_tasks:
         tasks = load_tasks(config.tasks, config.harness_tasks, download=config.download)
         fit_generation(tasks, record.model.max_seq_len, config.max_gen_toks)
-    return tasks, *_held_out(config, record)
+    return record, tasks, _held_out(config, record)
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Results of `evaluate` side by side, by the label of their column, beside compressors and chance."""
+    """Tabulates results of `evaluate`, by the label of their column, with compressors and chance."""
     baselines: dict[str, Mapping[str, float]] = {}
     for result in results.values():
         baselines |= result.get("baselines", {})
     rows: list[tuple[str | None, ...]] = []
     for language in dict.fromkeys(language for result in results.values() for language in result["bits_per_byte"]):
         of_models = [result["bits_per_byte"].get(language) for result in results.values()]
-        beside = [baselines.get(language, {}).get(name) for name in (XZ, FIVE_GRAM)]
-        rows.append((f"bits per byte, {language}", *map(_shown, (*of_models, *beside)), None))
+        of_baselines = [baselines.get(language, {}).get(name) for name in (XZ, FIVE_GRAM)]
+        rows.append((f"bits per byte, {language}", *map(_format, (*of_models, *of_baselines)), None))
     of_tasks = [result.get("tasks", {}) for result in results.values()]
     for task in dict.fromkeys(task for tasks in of_tasks for task in tasks):
         of_models = [tasks.get(task, {}) for tasks in of_tasks]
         chance = next((values["chance"] for values in of_models if "chance" in values), None)
         for metric in dict.fromkeys(name for values in of_models for name in values if _is_metric(name)):
-            shown = [_shown(values.get(metric), values.get(f"{metric}_stderr")) for values in of_models]
-            rows.append((f"{metric}, {task}", *shown, None, None, _shown(chance)))
+            shown = [_format(values.get(metric), values.get(f"{metric}_stderr")) for values in of_models]
+            rows.append((f"{metric}, {task}", *shown, None, None, _format(chance)))
     columns = ("", *results, XZ, FIVE_GRAM, "chance")
     filled = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
     caption = "Held-out documents; ± is one standard error."
     if baselines:
-        caption += " xz has seen nothing but them, the 5-gram has counted the training text."
+        caption += " xz reads nothing but them; the 5-gram counts the training text."
     return Table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], caption)
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """What `evaluate` gave, from its eval.json. Raises ValueError that names the file where it is something else."""
+    """Reads the result of `evaluate` from its eval.json. Raises ValueError that names the file where it is damaged."""
     try:
         result = read_json(path)
-        results_table({"": result})  # what is shown of it is there
+        results_table({"": result})  # all shown fields exist
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is damaged: not the result of an evaluation ({type(error).__name__}: {error}); remove it and"
@@ -149,10 +152,10 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def preview(config: Evaluate) -> Table:
-    """What `evaluate` would do, without loading parameters or computing anything."""
+    """Tabulates the work of `evaluate`, without loading parameters or computing anything."""
     record = read_run(Path(config.run), config.step)
-    store, length = _held_out(config, record)
-    sources = [source for sources in held_out_sources(store).values() for source in sources]
+    store, by_language, length = _held_out(config, record)
+    sources = [source for sources in by_language.values() for source in sources]
     tokens = sum(store.split(source, "held_out").tokens for source in sources)
     abstract = abstract_model(record.model, Sharding(config.mesh.build())).params
     parameters = sum(math.prod(leaf.shape) for leaf in nnx.to_flat_state(abstract).leaves)
@@ -173,7 +176,7 @@ def _run_tasks(
     result: dict[str, Any],
     report: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Adds the metrics of each task to `result`; one that fails does not keep the others from running."""
+    """Adds the metrics of each task to `result`; a failing task does not stop the others."""
     failed: dict[str, Exception] = {}
     for name, task in tasks.items():
         try:
@@ -181,7 +184,7 @@ def _run_tasks(
                 name, task, loaded.decoder, loaded.tokenizer, limit=config.task_limit, batch_size=config.batch_size
             )
             result["tasks"] = result.get("tasks", {}) | {name: metrics}
-        except Exception as error:  # a task is other people's code, which may raise anything
+        except Exception as error:  # a task is external code, which may raise anything
             if jax.process_count() > 1:
                 raise  # the other processes may be in the middle of it
             failed[name] = error
@@ -194,63 +197,64 @@ def _run_tasks(
         ) from next(iter(failed.values()))
 
 
-def _held_out(config: Evaluate, record: RunRecord) -> tuple[TokenStore, int]:
-    """The token store and the length of the rows."""
+def _held_out(config: Evaluate, record: RunRecord) -> _HeldOut:
     pretraining = record.identity.get("Pretrain", {}).get("data", {})
     url = config.store or pretraining.get("store")
     if url is None:
         raise ValueError(
-            f"{config.run} does not say which token store it was trained on; name one, whose held-out documents count, "
-            "as Evaluate.store"
+            f"{config.run} does not record the token store that it was trained on: set Evaluate.store to a store with "
+            "held-out documents"
         )
     store = TokenStore.open(url, record.tokenizer)
-    if not held_out_sources(store):
-        raise ValueError(f"the token store {url} holds no documents out; write it with a larger PrepareData.held_out")
+    sources = held_out_sources(store)
+    if not sources:
+        raise ValueError(f"the token store {url} has no held-out split; write it with a larger PrepareData.held_out")
     length = config.sequence_length or pretraining.get("sequence_length") or record.model.max_seq_len
     if length > record.model.max_seq_len:
         raise ValueError(
             f"Evaluate.sequence_length = {length} is longer than the run's Model.max_seq_len ="
             f" {record.model.max_seq_len}"
         )
-    return store, length
+    return _HeldOut(store, sources, length)
 
 
-def _bits(loaded: LoadedRun, store: TokenStore, length: int) -> tuple[dict[str, Bits], dict[str, Bits]]:
-    """Bits of the whole held-out text, by language and by source."""
+def _bits(loaded: LoadedRun, held_out: _HeldOut) -> tuple[dict[str, Bits], dict[str, Bits]]:
+    """Returns the bits of all held-out text, by language and by source."""
+    store, by_language, length = held_out
     of_sources = {
         source: split_bits(loaded.decoder, store, source, length, title=f"bits per byte of {source}")
-        for sources in held_out_sources(store).values()
+        for sources in by_language.values()
         for source in sources
     }
     of_languages = {
-        language: sum((of_sources[source] for source in sources), Bits())
-        for language, sources in held_out_sources(store).items()
+        language: sum((of_sources[source] for source in sources), Bits()) for language, sources in by_language.items()
     }
     return of_languages, of_sources
 
 
-def _baselines(store: TokenStore, language: str, most: int) -> dict[str, float]:
-    """Bits per byte of the compressors on the held-out text of a language, and the bytes that the 5-gram counted.
+def _baselines(held_out: _HeldOut, language: str, max_bytes: int) -> dict[str, float]:
+    """Returns bits per byte of the compressors on a language's held-out text, and the bytes that the 5-gram counted.
 
     Without training text there is no 5-gram.
     """
-    held_out = [text for source in held_out_sources(store)[language] for text in split_texts(store, source, "held_out")]
-    size = sum(map(len, held_out))
+    store = held_out.store
+    texts = [text for source in held_out.sources[language] for text in split_texts(store, source, "held_out")]
+    size = sum(map(len, texts))
     sources = store.languages()[language]
     counted = sum(store.split(source, "train").bytes for source in sources)
     if not counted:
-        return {XZ: xz_bits(held_out) / size}
-    share = min(1.0, most / counted)
+        return {XZ: xz_bits(texts) / size}
+    share = min(1.0, max_bytes / counted)
     training = (text for source in sources for text in split_texts(store, source, "train", share))
-    five_gram = NGram(training, order=5).bits(held_out) / size
-    return {XZ: xz_bits(held_out) / size, FIVE_GRAM: five_gram, "counted_bytes": min(counted, most)}
+    five_gram = NGram(training, order=5).bits(texts) / size
+    return {XZ: xz_bits(texts) / size, FIVE_GRAM: five_gram, "counted_bytes": min(counted, max_bytes)}
 
 
 def _is_metric(name: str) -> bool:
     return name not in ("items", "cut_requests", "chance") and not name.endswith("_stderr")
 
 
-def _shown(value: float | None, error: float | None = None) -> str | None:
+def _format(value: float | None, error: float | None = None) -> str | None:
     if value is None:
         return None
     return f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")

@@ -1,4 +1,4 @@
-"""Our models as lm-evaluation-harness sees them."""
+"""The adapter between our decoder and lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def require_harness() -> None:
-    """Raises ImportError, with what to install, where lm-evaluation-harness is missing."""
+    """Raises ImportError, with the command that installs it, where lm-evaluation-harness is missing."""
     try:
         import lm_eval  # noqa: F401
     except ImportError as error:
@@ -26,9 +26,9 @@ def require_harness() -> None:
 
 
 def harness_model(decoder: Decoder, tokenizer: Tokenizer, *, batch_size: int = 16) -> HarnessRequests:
-    """A model that lm-evaluation-harness (0.4.13 or later) can evaluate: it is an `lm_eval.api.model.LM` too.
+    """Returns a model that lm-evaluation-harness (0.4.13 or later) can evaluate, an `lm_eval.api.model.LM`.
 
-    Every process of a run asks it the same and gets the same answers. Raises ImportError where lm-eval is missing.
+    Every process of a run makes the same requests and gets the same answers. Raises ImportError without lm-eval.
     """
     require_harness()
     from lm_eval.api.model import LM
@@ -42,10 +42,10 @@ def harness_model(decoder: Decoder, tokenizer: Tokenizer, *, batch_size: int = 1
 
 
 class HarnessRequests:
-    """The three kinds of request of the harness. A context is the beginning of a document: `<doc>` stands before it.
+    """The three kinds of request of the harness. A context begins a document, after `<doc>`.
 
     Attributes:
-        cut: how many requests, so far, were longer than the model reads and lost the beginning of their context.
+        cut: number of requests so far that were longer than Model.max_seq_len and lost the beginning of their context.
     """
 
     def __init__(self, decoder: Decoder, tokenizer: Tokenizer, batch_size: int):
@@ -53,14 +53,14 @@ class HarnessRequests:
         self.cut = 0
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """For each (context, continuation): natural log-likelihood, and whether greedy decoding would say it."""
+        """Returns for each (context, continuation) its log-likelihood in nats, and whether greedy decoding gives it."""
         queries = [self._query(*request.args) for request in requests]
         answers = likelihoods(self.decoder, queries, batch_size=self.batch_size)
         self._count(sum(answer.cut > 0 for answer in answers), len(requests))
         return [(answer.log, answer.greedy) for answer in answers]
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        """For each (text,): natural log-likelihood of the whole of it, in windows of what the model reads."""
+        """Returns for each (text,) its log-likelihood in nats, in windows of Model.max_seq_len tokens."""
         from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
         longest, doc = self.decoder.config.max_seq_len, self.tokenizer.doc_id
@@ -77,9 +77,9 @@ class HarnessRequests:
         return totals
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """For each (context, settings): the text up to a string of `until`, the end of the document or max_gen_toks.
+        """Returns for each (context, settings) the text up to a string of `until`, `<doc>` or max_gen_toks.
 
-        Of the settings until, max_gen_toks (256 by default), do_sample, temperature and top_k are understood. Raises
+        It supports the settings until, max_gen_toks (256 by default), do_sample, temperature and top_k. Raises
         ValueError for another one that changes sampling.
         """
         texts = [""] * len(requests)
@@ -103,11 +103,11 @@ class HarnessRequests:
         return texts
 
     def _query(self, context: str, continuation: str) -> Query:
-        """Context and continuation are encoded apart, so that no piece reaches over the seam.
+        """Encodes context and continuation separately, so that no piece crosses the border.
 
         Encoded together, as the harness does for other models, the first characters of a continuation can join the last
-        of the context in one piece, most of all in Chinese, and would be scored nowhere. White space at the end of the
-        context goes to the continuation, as it does there: pieces begin with a space and do not end in one.
+        of the context in one piece, often in Chinese, and would not be scored. White space at the end of the context
+        goes to the continuation, as in the harness: pieces begin with a space and do not end in one.
         """
         stem = context.rstrip()
         ids = [self.tokenizer.doc_id, *self.tokenizer.encode(stem).tolist()]
@@ -117,8 +117,7 @@ class HarnessRequests:
         self.cut += cut
         if cut:
             log.warning(
-                "%d of %d requests are longer than the model reads (Model.max_seq_len = %d tokens): the beginning of "
-                "their context was left out",
+                "%d of %d requests are longer than Model.max_seq_len = %d tokens: the beginning of the context was cut",
                 cut,
                 total,
                 self.decoder.config.max_seq_len,
@@ -126,9 +125,9 @@ class HarnessRequests:
 
 
 def generation_settings(settings: dict[str, Any]) -> tuple[Sampling, tuple[str, ...]]:
-    """What the generation settings of a request or task mean here: sampling and stop strings.
+    """Translates generation settings of the harness into sampling and stop strings.
 
-    Raises ValueError for a setting that is wrong, or would change sampling and is not supported.
+    Raises ValueError for a wrong setting, and for an unsupported one that would change sampling.
     """
     from lm_eval.models.utils import normalize_gen_kwargs
 

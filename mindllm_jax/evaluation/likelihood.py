@@ -1,8 +1,7 @@
-"""How probable a model finds continuations of contexts: the question behind most benchmark tasks."""
+"""Log-likelihoods of continuations after contexts, which most benchmark tasks compare."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -14,30 +13,31 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import track
 
+from mindllm_jax.batching.buckets import multiple_of, power_of_two
 from mindllm_jax.batching.packing import first_fit
 from mindllm_jax.model.decoder import Decoder
 
-ROW_LENGTH = 512  # rows that sequences are packed into have this length or a multiple, or Model.max_seq_len
-HEAD_CHUNK = 64  # tokens a row whose logits exist at one time
+ROW_LENGTH = 512  # packed rows have this length or a multiple of it, or Model.max_seq_len
+HEAD_CHUNK = 64  # tokens per row whose logits exist at the same time
 
 
 class Query(NamedTuple):
-    """Token ids of a context, at least one, and of what is to follow it."""
+    """Token ids of a context, at least one, and of its continuation."""
 
     context: Sequence[int]
     continuation: Sequence[int]
 
 
 class Likelihood(NamedTuple):
-    """What a model says to a query."""
+    """The likelihood of a query's continuation."""
 
-    log: float  # natural logarithm of the probability of the continuation after the context
+    log: float  # log-probability of the continuation after the context, in nats
     greedy: bool  # whether every token of it is the most probable one
-    cut: int  # tokens left out at the beginning, because the whole is longer than the model reads
+    cut: int  # tokens cut at the beginning, because the query is longer than Model.max_seq_len
 
 
 class _Sequence(NamedTuple):
-    """Tokens to read, and those that are asked: token `targets[i]` after `tokens[: places[i] + 1]`."""
+    """Tokens to read, and the asked ones: token `targets[i]` after `tokens[: places[i] + 1]`."""
 
     tokens: tuple[int, ...]
     places: list[int]
@@ -48,21 +48,21 @@ class _Sequence(NamedTuple):
 def likelihoods(
     decoder: Decoder, queries: Sequence[Query], *, batch_size: int = 16, title: str = "scoring"
 ) -> list[Likelihood]:
-    """The likelihood of every query, in order; shows progress.
+    """Returns the likelihood of every query, in order; shows progress.
 
     Queries that differ in the last token only (the letters of a multiple choice) share one pass. Sequences are packed
     into rows of one length, as documents are in training, so that little is padded and one program serves all.
 
-    What is longer than Model.max_seq_len loses its beginning. Raises ValueError for an empty context.
+    A query longer than Model.max_seq_len loses its beginning. Raises ValueError for an empty context.
     """
     answers = [Likelihood(0.0, True, 0)] * len(queries)
     longest = decoder.config.max_seq_len
     # Longest first, which packs well.
     sequences = sorted(_sequences(queries, longest), key=lambda sequence: -len(sequence.tokens))
     lengths = [len(sequence.tokens) for sequence in sequences]
-    length = min(longest, math.ceil(max(lengths, default=1) / ROW_LENGTH) * ROW_LENGTH)
+    length = min(longest, multiple_of(ROW_LENGTH, max(lengths, default=1)))
     rows = [[sequences[i] for i in members] for members in first_fit(lengths, length).bins]
-    asked = _rounded(max((sum(len(sequence.targets) for sequence in row) for row in rows), default=1))
+    asked = _bucket(max((sum(len(sequence.targets) for sequence in row) for row in rows), default=1))
     placement = decoder.layout.placement
     count = placement.even_rows(batch_size)
     batches = [rows[start : start + count] for start in range(0, len(rows), count)]
@@ -86,25 +86,25 @@ def _sequences(queries: Sequence[Query], longest: int) -> list[_Sequence]:
     sequences: dict[tuple[int, ...], _Sequence] = {}
     for number, (context, continuation) in enumerate(queries):
         if not len(context):
-            raise ValueError("a continuation needs a context; the beginning of a document is the one token <doc>")
+            raise ValueError("a continuation needs a context; at the beginning of a document that is the token <doc>")
         if not len(continuation):
             continue
-        whole = (*context, *continuation)[-longest - 1 :]
-        tokens, asked = whole[:-1], min(len(continuation), len(whole) - 1)
+        ids = (*context, *continuation)[-longest - 1 :]
+        tokens, asked = ids[:-1], min(len(continuation), len(ids) - 1)
         sequence = sequences.setdefault(tokens, _Sequence(tokens, [], [], []))
         sequence.places.extend(range(len(tokens) - asked, len(tokens)))
-        sequence.targets.extend(whole[len(whole) - asked :])
+        sequence.targets.extend(ids[len(ids) - asked :])
         sequence.queries.append((number, asked))
     return list(sequences.values())
 
 
-def _rounded(asked: int) -> int:
-    """To a power of two, and above HEAD_CHUNK to its multiples: programs of earlier calls can often be used again."""
-    return 2 ** math.ceil(math.log2(asked)) if asked < HEAD_CHUNK else math.ceil(asked / HEAD_CHUNK) * HEAD_CHUNK
+def _bucket(asked: int) -> int:
+    """Returns the size of the arrays for so many asked tokens: a power of two, above HEAD_CHUNK a multiple of it."""
+    return power_of_two(asked) if asked < HEAD_CHUNK else multiple_of(HEAD_CHUNK, asked)
 
 
 def _arrays(rows: Sequence[Sequence[_Sequence]], count: int, length: int, asked: int) -> tuple[np.ndarray, ...]:
-    """Tokens, segment ids and positions [B T], places and targets [B C]; B = `count`, T = `length`, C = `asked`."""
+    """Returns tokens, segment ids and positions [B T], places and targets [B C]; C asked tokens per row."""
     tokens, segment_ids, positions = np.zeros((3, count, length), np.int32)
     places, targets = np.zeros((2, count, asked), np.int32)
     for index, row in enumerate(rows):
@@ -129,7 +129,7 @@ def _score(
     places: jax.Array,
     targets: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Log-probability of each target, float32 [B C], and whether it is the most probable token."""
+    """Returns the log-probability of each target, float32 [B C], and whether it is the most probable token."""
     decoder = nnx.merge(definition, params)
     hidden = decoder(tokens, segment_ids=segment_ids, positions=positions)
     asked = jnp.take_along_axis(hidden, places[..., None], axis=1)
@@ -140,14 +140,14 @@ def _score(
         chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
         return chosen - jax.nn.logsumexp(logits, axis=-1), jnp.argmax(logits, axis=-1) == targets
 
-    # The logits of all asked tokens at once could be larger than the model: [B C V].
+    # The logits [B C V] of all asked tokens could be larger than the model.
     size = min(HEAD_CHUNK, targets.shape[1])
 
     def split(x: jax.Array) -> jax.Array:
         return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
 
     def join(x: jax.Array) -> jax.Array:
-        # Whole on every device, so that every process can read all of it.
+        # Replicated, so that every process can read all of it.
         return decoder.layout.placement.constrain(jnp.moveaxis(x, 0, 1).reshape(targets.shape))
 
     logs, best = jax.lax.map(of_chunk, (split(asked), split(targets)))

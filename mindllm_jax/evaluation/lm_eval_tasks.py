@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import tempfile
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mindllm_jax.checks import suggestion
 from mindllm_jax.evaluation.harness import generation_settings, harness_model, require_harness
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.text.documents import check_unicode
@@ -23,17 +23,20 @@ TASKS = Path(__file__).parent / "tasks"
 
 
 def load_tasks(files: Mapping[str, str], others: Sequence[str] = (), *, download: bool = False) -> dict[str, Task]:
-    """Tasks by name, those of a group or tag each by its own.
+    """Loads tasks and returns them by name, those of a group or tag each under its own.
 
-    files: our tasks, with the file that holds the items of each. others: names that the harness knows. download:
-    whether the data sets of the others may be fetched; without it only those in the cache of Hugging Face are found.
+    Args:
+        files: local tasks (`tasks/NAME.yaml`), with the file of each one's items.
+        others: tasks, groups and tags of the harness, by name.
+        download: whether the data sets of the others may be fetched; without it they come from the cache of Hugging
+            Face.
 
     Raises ValueError for an unknown task or wrong data, FileNotFoundError where data are missing, ImportError where
     lm-eval is.
     """
     ours = sorted(path.stem for path in TASKS.glob("[!_]*.yaml"))
     _check_names("Evaluate.tasks", files, ours)
-    # Both are read once, when the library is first imported. There are no arguments for them.
+    # The library reads both once, at its first import, and has no arguments for them.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if not download:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -45,14 +48,14 @@ def load_tasks(files: Mapping[str, str], others: Sequence[str] = (), *, download
     manager = TaskManager(include_path=str(TASKS), include_defaults=bool(others))
     _check_names("Evaluate.harness_tasks", others, manager.all_tasks)
     for name, file in files.items():
-        _check_items(Path(file), str((manager.task_index[name].cfg or {}).get("output_type")))
+        _check_items(Path(file), manager.task_index[name].cfg or {})
     with tempfile.TemporaryDirectory() as cache:
         local = {"cache_dir": cache, "keep_in_memory": True}
         specs: list[dict[str, Any]] = [
             {"task": name, "dataset_kwargs": {"data_files": {"test": file}, **local}} for name, file in files.items()
         ]
         try:
-            # Only as the member of a group can a task of the index be given settings of its own.
+            # A task of the index takes settings as the member of a group only.
             return manager.load([{"group": "evaluated", "task": [*specs, *others]}])["tasks"]
         except (ConnectionError, FileNotFoundError) as error:
             raise FileNotFoundError(
@@ -65,9 +68,9 @@ def load_tasks(files: Mapping[str, str], others: Sequence[str] = (), *, download
 
 
 def fit_generation(tasks: Mapping[str, Task], max_seq_len: int, max_gen_toks: int | None = None) -> None:
-    """Makes sure that a model of `max_seq_len` positions can generate what the tasks ask for.
+    """Checks that a model of `max_seq_len` positions can generate the answers of the tasks.
 
-    max_gen_toks: new tokens of an answer at most, set in all generating tasks; None: what each task says itself.
+    max_gen_toks: maximum new tokens of an answer, set in all generating tasks; None: the tasks' own.
 
     Raises ValueError that names the task and the setting.
     """
@@ -97,21 +100,21 @@ def run_task(
     limit: int | None = None,
     batch_size: int = 16,
 ) -> dict[str, float]:
-    """The metrics of a task, as `acc` and `acc_stderr`.
+    """Runs a task and returns its metrics by name, as `acc` and `acc_stderr`.
 
-    Beside them: `items`, how many; `cut_requests`, how many of the requests (one for each choice) were too long and
-    lost the beginning of their context; `chance`, for multiple choices.
+    Also `items`, their number; `cut_requests`, the number of requests (one per choice) that were too long and lost the
+    beginning of their context; and `chance`, for multiple choices.
 
-    limit: at most so many items, from the beginning. A standard error is that of the mean over items, and absent where
-    the harness gives none. Raises whatever the code of the task and of the harness raises.
+    limit: maximum number of items, from the beginning. A standard error is that of the mean over items, and absent
+    where the harness gives none. Raises whatever the code of the task and of the harness raises.
     """
     require_harness()
     from lm_eval.evaluator import evaluate
 
     model = harness_model(decoder, tokenizer, batch_size=batch_size)
-    found = evaluate(model, {"tasks": {name: task}}, limit=limit, log_samples=False)  # pyright: ignore[reportArgumentType]
-    assert found is not None  # our models are always process 0 to the harness
-    metrics: dict[str, Any] = dict(found["results"][name])  # pyright: ignore[reportTypedDictNotRequiredAccess]
+    evaluation = evaluate(model, {"tasks": {name: task}}, limit=limit, log_samples=False)  # pyright: ignore[reportArgumentType]
+    assert evaluation is not None  # our models are always process 0 to the harness
+    metrics: dict[str, Any] = dict(evaluation["results"][name])  # pyright: ignore[reportTypedDictNotRequiredAccess]
     result: dict[str, float] = {key.split(",")[0]: value for key, value in metrics.items() if isinstance(value, float)}
     result |= {"items": metrics["sample_len"], "cut_requests": model.cut}
     if task.OUTPUT_TYPE == "multiple_choice":
@@ -123,17 +126,19 @@ def run_task(
 def _check_names(setting: str, names: Iterable[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:10])}"
-            raise ValueError(f"{setting}: there is no task {name!r}; {hint}")
+            hint = suggestion(name, known) or f"; there are {', '.join(known[:10])}"
+            raise ValueError(f"{setting}: there is no task {name!r}{hint}")
 
 
-def _check_items(path: Path, output_type: str) -> None:
-    """Raises FileNotFoundError or ValueError, with the line, where a file does not hold items of a task's kind."""
+def _check_items(path: Path, task: Mapping[str, Any]) -> None:
+    """Raises FileNotFoundError or ValueError, with the line, where a file does not hold items of a task.
+
+    task: its YAML file.
+    """
     number = 0
     for number, line in lines(path):
         try:
-            problem = _problem(parse(line), output_type)
+            problem = _problem(parse(line), task)
         except BadLine as bad:
             problem = str(bad)
         if problem:
@@ -142,18 +147,25 @@ def _check_items(path: Path, output_type: str) -> None:
         raise ValueError(f"{path} is empty: it holds no items")
 
 
-def _problem(item: Any, output_type: str) -> str:
-    """What keeps a line from being an item; nothing if it is one. Raises BadLine for a broken text."""
+def _problem(item: Any, task: Mapping[str, Any]) -> str:
+    """Returns why a line is not an item, "" where it is one. Raises BadLine for a broken text.
+
+    Every item is an object. For multiple choice the fields that the task names are checked too: the harness would fail
+    on a missing one without its line, and would score a wrong answer silently.
+    """
     if not isinstance(item, dict):
         return f"a JSON {type(item).__name__} where the object of an item was expected"
     check_unicode(json.dumps(item, ensure_ascii=False))
-    if output_type != "multiple_choice":
-        return ""  # which fields there must be is the task's own business
-    if not isinstance(item.get("context"), str):
-        return "no `context`"
-    choices, answer = item.get("choices"), item.get("answer")
-    if not isinstance(choices, list) or not all(isinstance(choice, str) and choice for choice in choices):
-        return "`choices` is not a list of texts"
-    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
-        return "`answer` is not the number of a choice, counted from 0"
+    if task.get("output_type") != "multiple_choice":
+        return ""
+    context, choices, answer = (str(task.get(f"doc_to_{part}")) for part in ("text", "choice", "target"))
+    if context.isidentifier() and not isinstance(item.get(context), str):
+        return f"no `{context}`"
+    if not (choices.isidentifier() and answer.isidentifier()):
+        return ""  # templates, which the harness fills in
+    texts, number = item.get(choices), item.get(answer)
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+        return f"`{choices}` is not a list of texts"
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(texts):
+        return f"`{answer}` is not the number of a choice, counted from 0"
     return ""

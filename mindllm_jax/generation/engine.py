@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mindllm_jax.batching.buckets import power_of_two
 from mindllm_jax.generation.detokenizer import IncrementalDetokenizer
 from mindllm_jax.generation.sampling import Sampling, sample
 from mindllm_jax.model.decoder import Cache, Decoder
@@ -176,7 +177,7 @@ def _decode_rows(
     longest = decoder.config.max_seq_len
     length = _rounded(max(len(row.prompt) for row in rows), longest - sampling.max_tokens)
     capacity = _rounded(length + sampling.max_tokens, longest)
-    count = decoder.layout.placement.even_rows(_power_of_two(len(rows)))
+    count = decoder.layout.placement.even_rows(power_of_two(len(rows)))
     tokens, segment_ids, numbers = _pad(rows, count, length, tokenizer.pad_id)
     padding = [True] * (len(tokens) - len(rows))
 
@@ -270,8 +271,4 @@ def _pad(rows: Sequence[_Row], count: int, length: int, pad_id: int) -> tuple[np
 
 
 def _rounded(length: int, most: int) -> int:
-    return min(most, max(SMALLEST_LENGTH, _power_of_two(length)))
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number - 1).bit_length()
+    return min(most, max(SMALLEST_LENGTH, power_of_two(length)))

@@ -1,4 +1,4 @@
-"""Instruction files: JSON in the shapes that published sets come in, read as turns of question and answer."""
+"""Reads instruction files, JSON in the shapes of published sets, as turns of question and answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mindllm_jax.text.json_lines import BadLine, lines, parse, parse_rows
 _QUESTIONS = ("instruction", "prompt", "input")
 _ANSWERS = ("output", "response", "completion", "target")
 _MESSAGES = ("messages", "conversations")
-_SPEAKERS = {"role": "content", "from": "value"}  # the field that names the speaker, and that of what is said
+_SPEAKERS = {"role": "content", "from": "value"}  # the field of the speaker, and the field of the text
 _ROLES = {"human": "user", "gpt": "assistant"}  # other names of roles
 _MOSS_MARKS = re.compile(r"^<\|\w+\|>:?|<eo\w>\s*$")
 
@@ -33,7 +33,9 @@ class Conversation(NamedTuple):
 def read_conversations(
     path: Path, *, on_bad: Literal["error", "skip"] = "error", skipped: Counter[str] | None = None
 ) -> Iterator[Conversation]:
-    """Reads a file of JSON lines or of one JSON array, plain or gzip. A row, one conversation, has one of these shapes:
+    """Reads a file of JSON lines or of one JSON array, plain or gzip.
+
+    A record is one conversation, in one of these shapes:
 
     - `messages` or `conversations`: objects of `role` and `content`, or of `from` and `value`; user (or human) and
       assistant (or gpt) in turn, perhaps a system before them;
@@ -42,26 +44,25 @@ def read_conversations(
       or `target`; earlier turns perhaps as pairs in `history`;
     - `chat`, as MOSS has it: objects `turn_1`, `turn_2`, … of `Human` and `MOSS`.
 
-    Any other list is an array of rows, on one line or over many. What a system says, as a message or in a field
-    `system` of any row, is put before the first question, for the format has no place of its own for it.
+    Any other list is an array of records, on one line or over many. A system prompt, as a message or in a field
+    `system` of any record, is prepended to the first question, because the chat format has no system role.
 
-    White space around questions and answers is dropped, and a field of nothing else counts as absent. A conversation
-    without an `id` is named by its first question, so that those with the same question fall on the same side of a
-    split.
+    White space around questions and answers is dropped, and a blank field counts as absent. A conversation without an
+    `id` gets one from its first question, so that those with the same question are on the same side of a split.
 
     Args:
         path: the file, UTF-8.
-        on_bad: what to do with a row that holds no conversation: raise, or leave it out and go on.
-        skipped: with `on_bad="skip"`, how many rows were left out is added here, by reason.
+        on_bad: whether a malformed record raises or is skipped.
+        skipped: counts skipped records by reason.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ValueError: it is a damaged gzip file or array, holds no conversation at all, or (`on_bad="error"`) has a bad
-            row, which is named with its field.
+        ValueError: it is a damaged gzip file or array, has no conversation, or (`on_bad="error"`) has a malformed
+            record; the message names its line and field.
     """
     yield from parse_rows(
         path,
-        _rows(path),
+        _records(path),
         _conversation,
         on_bad=on_bad,
         skipped=Counter() if skipped is None else skipped,
@@ -80,8 +81,8 @@ def _conversation(row: Any) -> Conversation:
     return Conversation(name, turns)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Every row's value, or why there is none, and where it is."""
+def _records(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yields the place and the value of every record, or the error in its line."""
     content = lines(path)
     for position, (number, line) in enumerate(content):
         if position == 0 and _begins_array(line):
@@ -94,7 +95,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
         except BadLine as bad:
             yield where, bad
             continue
-        if _are_rows(value):
+        if _are_records(value):
             for index, row in enumerate(value, start=1):
                 yield f"{where}, row {index}", row
         else:
@@ -102,14 +103,14 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _begins_array(line: bytes) -> bool:
-    """Whether the first line of a file begins an array that it does not end."""
+    """Returns whether the first line of a file begins an array that it does not end."""
     text = line.removeprefix(codecs.BOM_UTF8).strip()
     return text.startswith(b"[") and not text.endswith(b"]")
 
 
 def _array(path: Path, content: list[tuple[int, bytes]]) -> list[Any]:
-    """The rows of an array that a file's lines make up."""
-    # With the blank lines, which are not among them, so that an error names the right one.
+    """Returns the records of an array over all lines of a file."""
+    # With the blank lines, which `content` lacks, so that an error names the right line.
     text = [b"\n"] * content[-1][0]
     for number, line in content:
         text[number - 1] = line
@@ -122,24 +123,24 @@ def _array(path: Path, content: list[tuple[int, bytes]]) -> list[Any]:
         ) from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: an array of JSON that cannot be read ({error})") from None
-    return rows if _are_rows(rows) else [rows]
+    return rows if _are_records(rows) else [rows]
 
 
-def _are_rows(value: Any) -> bool:
-    """Whether a JSON value is an array of rows, and not itself a row."""
+def _are_records(value: Any) -> bool:
+    """Returns whether a JSON value is an array of records, and not a record."""
     holds_rows = isinstance(value, list) and any(isinstance(part, dict | list) for part in value)
     return holds_rows and not _are_messages(value)
 
 
 def _are_messages(value: list[Any]) -> bool:
-    """Whether a list is the messages of one conversation."""
+    """Returns whether a list is the messages of one conversation."""
     return bool(value) and all(
         isinstance(part, dict) and any(part.keys() >= {*fields} for fields in _SPEAKERS.items()) for part in value
     )
 
 
 def _turns(row: Any) -> list[Turn]:
-    """The turns of one row, at least one."""
+    """Returns the turns of one record, at least one."""
     if isinstance(row, list) and _are_messages(row):
         return _from_messages(row, "list")
     if not isinstance(row, dict):
@@ -182,9 +183,9 @@ def _from_messages(messages: Any, name: str) -> list[Turn]:
             )
         texts.append(_text(content, f"{place}.{_SPEAKERS[speaker]}"))
     if len(texts) < 2:
-        raise BadLine("no assistant", f"`{name}` has no turn of the role 'assistant': there is nothing to learn to say")
+        raise BadLine("no assistant", f"`{name}` has no turn of the role 'assistant'")
     if len(texts) % 2:
-        raise BadLine("no answer", f"the last of `{name}` is a question that nobody answers")
+        raise BadLine("no answer", f"the last of `{name}` is a question without an answer")
     turns = [Turn(question, answer) for question, answer in zip(texts[::2], texts[1::2], strict=True)]
     return turns if system is None else _with_system(system, turns)
 
@@ -194,11 +195,11 @@ def _from_moss(chat: Any) -> list[Turn]:
     if not names or not all(isinstance(chat.get(name), dict) for name in names):
         raise BadLine("chat without turns", "`chat` must be an object of objects `turn_1`, `turn_2`, …")
 
-    def loss_mask(name: str, who: str) -> str:
+    def utterance(name: str, who: str) -> str:
         text = chat[name].get(who)
         return _text(_MOSS_MARKS.sub("", text) if isinstance(text, str) else text, f"chat.{name}.{who}")
 
-    return [Turn(loss_mask(name, "Human"), loss_mask(name, "MOSS")) for name in names]
+    return [Turn(utterance(name, "Human"), utterance(name, "MOSS")) for name in names]
 
 
 def _from_history(history: Any) -> list[Turn]:
@@ -216,7 +217,7 @@ def _from_instruction(row: dict[str, Any]) -> Turn:
     asked = [name for name in _QUESTIONS if not _is_absent(row.get(name))]
     answers = [name for name in _ANSWERS if not _is_absent(row.get(name))]
     if not asked or not answers:
-        # A field that is there and empty says more than the list of all that might be.
+        # An empty field makes a better message than the list of all accepted fields.
         empty = [name for name in (_ANSWERS if asked else _QUESTIONS) if row.get(name) is not None]
         if empty:
             _text(row[empty[0]], empty[0])

@@ -1,4 +1,4 @@
-"""Instruction files into packed rows: read, split, encoded and packed once for a run, and kept in its folder."""
+"""Packs instruction files into rows, once for a run, and keeps the rows in its folder."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from mindllm_jax.text.documents import held_out
 from mindllm_jax.text.input_files import input_files
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
-# Grows when the same files and settings give other rows, so that rows packed before are not taken for them.
+# Incremented when the same files and settings give other rows, so that stored rows are packed again.
 _FORMAT = 2
 
-_ENCODED_AT_ONCE = 1000  # conversations: enough for all cores, little in memory as Python lists
+_ENCODED_AT_ONCE = 1000  # conversations: enough for all cores, little memory as Python lists
 
 
 @dataclass(frozen=True)
 class Instructions:
-    """What is tuned on.
+    """Settings of the conversations that a run is tuned on.
 
     Attributes:
         inputs: files of conversations in the shapes that `instruct.conversations` reads, or folders of .jsonl and
             .jsonl.gz files.
-        held_out_inputs: files whose answers are only measured.
-        held_out: where there are no `held_out_inputs`, this fraction of `inputs`, by the hash of their ids.
+        held_out_inputs: files of held-out conversations.
+        held_out: without `held_out_inputs`, the held-out fraction of `inputs`, by the hash of their ids.
         sequence_length: T, the tokens of a row.
-        on_bad: what to do with a line that holds no conversation: "error" or "skip".
-        on_long: what to do with a conversation that does not fit a row: "cut" its end, or "drop" it.
-        seed: of the packing and of the order of the rows.
+        on_bad: "error" raises on a malformed record, "skip" skips and counts it.
+        on_long: a conversation longer than a row: "cut" its end, or "drop" it.
+        seed: decides the packing and the order of the rows.
     """
 
     inputs: tuple[str, ...]
@@ -67,11 +67,11 @@ class PackedInstructions(NamedTuple):
     """Rows of both sides of the split.
 
     Attributes:
-        train: what is trained on.
-        held_out: what is measured; may have no row.
-        key: files, tokenizer and settings that the rows were made of, as JSON values.
-        counts: how many conversations were cut, and lines or conversations left out, by reason.
-        kept: whether they came from the file of rows that were packed before.
+        train: rows of the training side.
+        held_out: rows of the held-out side, perhaps none.
+        key: files, tokenizer and settings of the rows, as JSON values.
+        counts: numbers of cut conversations and of skipped lines or conversations, by reason.
+        kept: whether the rows were loaded from the file of an earlier packing.
     """
 
     train: PackedRows
@@ -86,7 +86,7 @@ def pack_instructions(config: Instructions, tokenizer: Tokenizer, store: Path) -
 
     Raises:
         OSError: an input is missing.
-        ValueError: an input is bad, or leaves nothing to train on.
+        ValueError: an input is malformed, or nothing is left to train on.
     """
     sides = {"train": input_files(config.inputs)}
     sides["held_out"] = input_files(config.held_out_inputs) if config.held_out_inputs else []
@@ -109,9 +109,9 @@ def keep_instructions(packed: PackedInstructions, store: Path) -> None:
 
 
 def instructions_table(packed: PackedInstructions, global_batch_size: int) -> Table:
-    """What there is to learn from, and what was left out."""
+    """Tabulates conversations, tokens and rows of both sides, and counts of skipped ones."""
     rows: list[list[Cell]] = []
-    for name, side in (("trained on", packed.train), ("held out", packed.held_out)):
+    for name, side in (("train", packed.train), ("held out", packed.held_out)):
         places = max(1, len(side) * side.sequence_length)
         count = len(side.conversations) - 1
         filled = (len(side.ids) - count) / places
@@ -146,7 +146,7 @@ def _pack(
 def _encoded(
     files: Sequence[Path], config: Instructions, tokenizer: Tokenizer, counts: Counter[str]
 ) -> Iterator[tuple[str, EncodedConversation]]:
-    """The conversations of the files with their ids, none longer than a row; `counts` is added to."""
+    """Yields the conversations of the files with their ids, none longer than a row; adds to `counts`."""
     longest = config.sequence_length + 1  # a row of T tokens has T + 1 ids, the last of them only as a target
     console = Console(stderr=True, quiet=jax.process_index() != 0)
     for file in track(files, "reading instructions", console=console, transient=True):
@@ -179,7 +179,7 @@ def _key(config: Instructions, tokenizer: Tokenizer, sides: dict[str, list[Path]
 
 
 def _load(path: Path, key: dict[str, Any], pad_id: int) -> PackedInstructions | None:
-    """The stored rows; None where there are none, or of another key, or they cannot be read."""
+    """Loads the stored rows; None where they are missing, of another key, or unreadable."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             if json.loads(str(stored["key"])) != key:

@@ -10,23 +10,22 @@ import numpy as np
 from mindllm_jax.batching.chat_format import EncodedConversation
 from mindllm_jax.batching.packing import first_fit
 from mindllm_jax.hashing import hash64, permute
-from mindllm_jax.store.rows import Batch
+from mindllm_jax.rows import Batch, Rows, TrainingRows
 
 
-class PackedRows:
-    """Finite rows of T tokens, each of one or more whole conversations, every conversation in one row.
+class PackedRows(Rows):
+    """Finite rows of T tokens, each of one or more conversations, every conversation in one row.
 
-    A conversation of n ids takes n - 1 places: all but the last are read, all but the first are targets. Each is a
-    segment of its own with positions from 0, so it neither sees its neighbours nor moves with them. Only what an
-    assistant says has weight.
+    A conversation of n ids takes n - 1 tokens: all ids but the last are inputs, all but the first are targets. Each is
+    a segment with positions from 0, independent of its neighbours. Only the assistant's tokens have weight.
 
     The arrays are those of all conversations, one after the other in the order of their rows:
 
     Attributes:
         ids: int32 [N].
-        said: bool [N].
-        conversations: int64 [C + 1], where each conversation begins in `ids`, and where the last ends.
-        rows: int64 [R + 1], which conversation is the first of each row; the last is C.
+        loss_mask: bool [N], True on the assistant's tokens.
+        conversations: int64 [C + 1], the place in `ids` where each conversation begins, and the end of the last.
+        rows: int64 [R + 1], the first conversation of each row, and C.
     """
 
     def __init__(
@@ -39,15 +38,15 @@ class PackedRows:
         sequence_length: int,
         pad_id: int,
     ) -> None:
+        super().__init__(sequence_length)
         self.ids, self.loss_mask, self.conversations, self.rows = ids, loss_mask, conversations, rows
-        self.sequence_length = sequence_length
         self._pad_id = pad_id
 
     @classmethod
     def pack(
         cls, conversations: Sequence[EncodedConversation], *, sequence_length: int, pad_id: int, seed: int
     ) -> Self:
-        """Packs by first fit, in a random order so that the rows do not follow that of the files.
+        """Packs by first fit, in a random order that is independent of the files' order.
 
         Raises ValueError for a conversation of more than `sequence_length` + 1 ids.
         """
@@ -71,7 +70,7 @@ class PackedRows:
         return len(self.rows) - 1
 
     def read(self, indices: np.ndarray) -> Batch:
-        """See `Rows`."""
+        """Reads the rows of the given numbers, as `Rows.read`."""
         shape = len(indices), self.sequence_length
         batch = Batch(
             tokens=np.full(shape, self._pad_id, np.int32),
@@ -87,29 +86,28 @@ class PackedRows:
 
     def _fill(self, row: Batch, index: int) -> None:
         """Writes one row into arrays [T] of padding."""
-        at = 0
+        begin = 0
         first, behind = self.rows[index : index + 2]
         for segment, conversation in enumerate(range(first, behind), start=1):
             start, end = self.conversations[conversation : conversation + 2]
-            here = slice(at, at + end - start - 1)
-            row.tokens[here] = self.ids[start : end - 1]
-            row.targets[here] = self.ids[start + 1 : end]
-            row.weights[here] = self.loss_mask[start + 1 : end]
-            row.segment_ids[here] = segment
-            row.positions[here] = np.arange(end - start - 1)
-            at = here.stop
+            tokens = slice(begin, begin + end - start - 1)
+            row.tokens[tokens] = self.ids[start : end - 1]
+            row.targets[tokens] = self.ids[start + 1 : end]
+            row.weights[tokens] = self.loss_mask[start + 1 : end]
+            row.segment_ids[tokens] = segment
+            row.positions[tokens] = np.arange(end - start - 1)
+            begin = tokens.stop
 
 
-class EpochRows:
-    """The rows of `rows` again and again, each once an epoch, in an order that changes with the epoch; endless."""
+class EpochRows(TrainingRows):
+    """Endless epochs of packed rows; each epoch has every row once, in another order."""
 
     def __init__(self, rows: PackedRows, seed: int) -> None:
-        self.sequence_length = rows.sequence_length
-        self.planned_rows = None
+        super().__init__(rows.sequence_length, planned_rows=None)
         self._rows, self._seed = rows, seed
 
     def read(self, indices: np.ndarray) -> Batch:
-        """See `Rows`."""
+        """Reads the rows of the given numbers, as `Rows.read`."""
         return self._rows.read(np.array(self.places(indices)))
 
     def places(self, indices: np.ndarray) -> list[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import rich
 
+from mindllm_jax.batching.global_batches import Loader
 from mindllm_jax.checks import require_local
 from mindllm_jax.instruct.answers import answer_loss
 from mindllm_jax.instruct.instructions import Instructions, instructions_table, keep_instructions, pack_instructions
@@ -31,18 +32,19 @@ from mindllm_jax.training.state import Params, TrainState
 class Tune:
     """Settings of one tuning run. The model's settings are those of the run it starts from."""
 
-    base: str  # folder of the run whose newest checkpoint is tuned
+    base: str  # folder of the run whose latest checkpoint is tuned
     instructions: Instructions
     optimizer: Optimizer = field(default_factory=Optimizer)
     mesh: MeshAxes = field(default_factory=MeshAxes)
     loop: Loop = field(default_factory=Loop)
+    loader: Loader = field(default_factory=Loader)
     checkpointing: Checkpointing = field(default_factory=Checkpointing)
 
     def __post_init__(self) -> None:
         require_local(self, "base")
 
     def spec(self, decide: Callable[[Model], Model] = lambda model: model) -> RunSpec:
-        """The run on abstract shapes, with its cost; of the model that `decide` makes of the base's."""
+        """Returns the run spec, with its cost, for the model that `decide` derives from the base's."""
         return self._spec(read_run(Path(self.base)), decide)
 
     def _spec(self, base: RunRecord, decide: Callable[[Model], Model]) -> RunSpec:
@@ -61,13 +63,13 @@ def tune(
     accept: Callable[[str], None] = lambda compute_dtype: None,
     decide: Callable[[Model], Model] = lambda model: model,
 ) -> TrainState:
-    """Tunes, or resumes tuning, in `workdir`, which then is a run as pre-training leaves one; `accept` and `decide` as
-    in `pretrain`.
+    """Tunes, or resumes tuning, in `workdir`, which then is a run as after pre-training; `accept` and `decide` as in
+    `pretrain`.
 
     Raises:
         OSError: the base run or an input is missing.
-        ValueError: the base's checkpoint is damaged or its tokenizer not the one it was trained with, the rows are
-            longer than its positions, or an input is bad.
+        ValueError: the base's checkpoint is damaged or its tokenizer another one, the rows are longer than its
+            positions, or an input is malformed.
     """
     base = together(lambda: read_run(Path(config.base)))
     require_same(f"the checkpoint {base.folder}", (base.folder / CHECKSUMS).read_bytes())
@@ -75,13 +77,13 @@ def tune(
     stored = workdir / "instructions.npz"
     packed = together(lambda: pack_instructions(config.instructions, base.tokenizer, stored))
     require_same("the files of instructions", json.dumps(packed.key).encode())
-    # The base's records stay: where it was pre-trained is where the tuned run is measured too.
+    # The base's records stay: the tuned run is measured on the store of its pre-training.
     identity = {
         **base.identity,
         **resolved(config),
         "seed": config.loop.seed,
         "data": packed.key,
-        # What does not change while the base trains further, which is no reason to refuse a resume.
+        # Without the base's steps: training it further is no reason to refuse a resume.
         "base": {key: base.identity.get(key) for key in ("model", "data", "seed")},
     }
 
@@ -98,4 +100,14 @@ def tune(
 
     measured = [Periodic(config.loop.evaluate_every, answer_loss(packed.held_out))] if len(packed.held_out) else []
     rows = EpochRows(packed.train, config.instructions.seed)
-    return train(run, rows, workdir, config.checkpointing, identity, periodic=measured, start=start, accept=begin)
+    return train(
+        run,
+        rows,
+        workdir,
+        config.checkpointing,
+        identity,
+        loader=config.loader,
+        periodic=measured,
+        start=start,
+        accept=begin,
+    )

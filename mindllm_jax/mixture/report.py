@@ -1,4 +1,4 @@
-"""What a run will read, before it reads anything: tokens and epochs of every source."""
+"""Tokens and epochs of every source that a run will read, from the manifest alone."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -14,11 +14,11 @@ USEFUL_EPOCHS = 4
 
 
 class MixtureReport(NamedTuple):
-    """What `mixture_report` found.
+    """A table and warnings about the schedule of a run.
 
     Attributes:
-        table: tokens, share and epochs of every source and language, in each stage and in the whole run.
-        warnings: a sentence for each source that is read more often than repeated text is worth.
+        table: tokens, share and epochs of every source and language, in each stage and in the run.
+        warnings: a sentence for each source that is read in more than `USEFUL_EPOCHS` epochs.
     """
 
     table: Table
@@ -26,7 +26,7 @@ class MixtureReport(NamedTuple):
 
 
 def mixture_report(mixture: Mixture, store: TokenStore, *, steps: int, global_batch_size: int) -> MixtureReport:
-    """What a run of so many steps of so many rows reads, from the store's manifest alone.
+    """Tabulates what a run of so many steps reads, from the store's manifest alone.
 
     Raises ValueError for what the store cannot give, as `MixtureRows` does.
     """
@@ -50,11 +50,11 @@ def mixture_report(mixture: Mixture, store: TokenStore, *, steps: int, global_ba
 
 
 def _lines(schedule: Schedule, counts: Sequence[int], length: int) -> Iterator[list[Cell]]:
-    """The sources of each language, and all of the language. Tokens count the padding at the end of an epoch."""
+    """Yields the sources of each language, then the language. Tokens count the padding at the end of an epoch."""
     sources = list(zip(schedule.sources, counts, strict=True))
     for language in dict.fromkeys(source.language for source, _ in sources):
-        own = [(source, rows) for source, rows in sources if source.language == language]
-        for source, rows in own:
+        members = [(source, rows) for source, rows in sources if source.language == language]
+        for source, rows in members:
             yield [source.name, rows * length, f"{rows / sum(counts):.2%}", rows / source.rows]
-        rows = sum(rows for _, rows in own)
+        rows = sum(rows for _, rows in members)
         yield [f"all of {language}", rows * length, f"{rows / sum(counts):.2%}", None]

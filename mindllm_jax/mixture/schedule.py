@@ -1,4 +1,4 @@
-"""A mixture laid out over the steps of a run: how many rows of each source each stage has, and which row is where."""
+"""The schedule of a run: rows of each source in each stage, and the source of every row."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -7,13 +7,13 @@ from itertools import accumulate, pairwise
 from math import floor, lcm
 from typing import NamedTuple
 
-from mindllm_jax.mixture.order import Blocked, InRuns, Order, Shuffled
-from mindllm_jax.mixture.proportions import allocate, dealt
+from mindllm_jax.mixture.order import Blocked, InChunks, Order, Shuffled
+from mindllm_jax.mixture.proportions import allocate, apportion
 from mindllm_jax.mixture.settings import Mixture, Stage, require_known
 
 
 class Source(NamedTuple):
-    """A source of the run; `rows` are those of an epoch."""
+    """A source of the run and its rows in an epoch."""
 
     name: str
     language: str
@@ -21,7 +21,7 @@ class Source(NamedTuple):
 
 
 class StageRows(NamedTuple):
-    """A stage as rows: its first one, how many of each source, and their order."""
+    """A stage: its first row, the rows of each source, and their order."""
 
     name: str
     first: int
@@ -30,7 +30,7 @@ class StageRows(NamedTuple):
 
 
 class Schedule:
-    """Which row of which source each row of a run is.
+    """The source of each row of a run, and which of its rows it is.
 
     Attributes:
         sources: in order of languages and names; other lists are in this order.
@@ -44,7 +44,7 @@ class Schedule:
         Args:
             mixture: the settings.
             epochs: rows in an epoch of each source, by language: see `rows_in_epoch`.
-            steps: of the run; a stage is a range of them.
+            steps: steps of the run; a stage is a range of them.
             global_batch_size: rows of a step.
 
         Raises ValueError where a setting names a source that the run does not read, a stage has no step or nothing to
@@ -56,9 +56,8 @@ class Schedule:
             [number for number, source in enumerate(self.sources) if source.language == language] for language in epochs
         ]
         self._require_sources()
-        self._counted = bool(
-            mixture.order == "blocked" or mixture.runs or mixture.max_epochs is not None or mixture.source_max_epochs
-        )
+        capped = mixture.max_epochs is not None or bool(mixture.source_max_epochs)
+        self._counted = capped or mixture.order == "blocked" or bool(mixture.chunk_rows)
         stages = mixture.stages or (Stage(name="all", share=1),)
         first_rows = [step * global_batch_size for step in _first_steps(stages, steps)]
         rows = [end - begin for begin, end in pairwise(first_rows)]
@@ -71,18 +70,21 @@ class Schedule:
             StageRows(stage["name"], first, counts[n], self._order(counts[n], language_weights[n], source_weights[n]))
             for n, (stage, first) in enumerate(zip(stages, first_rows[:-1], strict=True))
         ]
-        # Of each source in the stages before; a stage goes on from there.
+        self._first_rows = first_rows[:-1]
+        # Rows of each source in the stages before, where a stage continues.
         self._read = [[0] * len(self.sources), *accumulate(counts, lambda a, b: list(map(sum, zip(a, b, strict=True))))]
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether a row can depend on the length of the run, which is so but for a shuffled mixture of one stage."""
+        """Whether a row can depend on the length of the run: always but for a shuffled mixture of one stage."""
         return len(self.stages) > 1 or self._counted
 
-    def place(self, row: int) -> tuple[int, int]:
-        """The number of the source that a row of the run is of, and which of the source's rows it is, counted through
-        all its epochs. Past the end of the run its last stage goes on."""
-        number = bisect_right(self.stages, row, key=lambda stage: stage.first) - 1
+    def source_row(self, row: int) -> tuple[int, int]:
+        """Returns the number of a row's source, and which of the source's rows it is, counted through all its epochs.
+
+        Past the end of the run its last stage continues.
+        """
+        number = bisect_right(self._first_rows, row) - 1
         source, index = self.stages[number].order(row - self.stages[number].first)
         return source, self._read[number][source] + index
 
@@ -92,18 +94,18 @@ class Schedule:
             ("source_weights", mixture.source_weights),
             ("source_max_epochs", mixture.source_max_epochs),
             ("blocks", [source for block in mixture.blocks for source in block]),
-            ("runs", mixture.runs),
+            ("chunk_rows", mixture.chunk_rows),
             *((f"stages: {stage['name']}", stage.get("source_weights", {})) for stage in mixture.stages),
         ):
-            require_known(setting, list(named), names, "which is no source of this run")
+            require_known(setting, list(named), names, "not a source of this run")
 
     def _source_weights(self, stage: Stage) -> list[int]:
-        """Whole numbers in the proportions of the sources' rows times their weights."""
+        """Returns whole numbers in the proportions of the sources' rows times their weights."""
         factors = stage.get("source_weights", self._mixture.source_weights)
-        # str: 0.1 shall be a tenth, not the binary fraction next to it.
+        # str: 0.1 means a tenth, not the binary fraction next to it.
         shares = [source.rows * Fraction(str(factors.get(source.name, 1))) for source in self.sources]
-        whole = lcm(*(share.denominator for share in shares))
-        return [int(share * whole) for share in shares]
+        denominator = lcm(*(share.denominator for share in shares))
+        return [int(share * denominator) for share in shares]
 
     def _cap(self, source: Source) -> int | None:
         epochs = self._mixture.source_max_epochs.get(source.name, self._mixture.max_epochs)
@@ -116,17 +118,17 @@ class Schedule:
         language_weights: Sequence[Sequence[int]],
         source_weights: Sequence[Sequence[int]],
     ) -> list[list[int]]:
-        """Rows by stage and source."""
+        """Returns rows by stage and source."""
         counts = [[0] * len(self.sources) for _ in stages]
-        demands = [dealt(*stage) for stage in zip(rows, language_weights, strict=True)]
+        demands = [apportion(*stage) for stage in zip(rows, language_weights, strict=True)]
         for number, members in enumerate(self._by_language):
             weights = [[of_stage[source] for source in members] for of_stage in source_weights]
             language = self.sources[members[0]].language
-            for stage, own, demand in zip(stages, weights, demands, strict=True):
-                if demand[number] and not any(own):
+            for stage, of_sources, demand in zip(stages, weights, demands, strict=True):
+                if demand[number] and not any(of_sources):
                     raise ValueError(
-                        f"in the stage {stage['name']!r} every source of {language!r} has weight 0, but the language a"
-                        " weight; leave the language out of its weights, or give a source a weight"
+                        f"stage {stage['name']!r}: the language {language!r} has a weight, but all its sources have"
+                        " weight 0; leave the language out of its weights, or give a source a weight"
                     )
             wanted = [demand[number] for demand in demands]
             given = allocate(wanted, weights, [self._cap(self.sources[source]) for source in members])
@@ -138,11 +140,11 @@ class Schedule:
         return counts
 
     def _shortage(self, language: str, wanted: int, short: Mapping[str, int]) -> str:
-        length = self._mixture.sequence_length
+        length, allowed = self._mixture.sequence_length, wanted - sum(short.values())
         stages = f" (in the stages {', '.join(short)})" if self._mixture.stages else ""
         return (
-            f"the run takes {wanted * length:,} tokens in {language!r}, and under Mixture.max_epochs and"
-            f" Mixture.source_max_epochs {sum(short.values()) * length:,} of them are lacking{stages}; raise the caps,"
+            f"the run needs {wanted * length:,} tokens of {language!r}; the caps Mixture.max_epochs and"
+            f" Mixture.source_max_epochs allow only {allowed * length:,}{stages}: raise the caps,"
             " give the store more text, lower the language's weight, or take fewer steps"
         )
 
@@ -151,30 +153,31 @@ class Schedule:
         numbers = {source.name: number for number, source in enumerate(self.sources)}
         if mixture.order == "blocked":
             named = [[numbers[source] for source in block] for block in mixture.blocks]
-            alone = set(numbers.values()).difference(*named)
-            return Blocked(counts, named + [[source] for source in sorted(alone)])
-        if mixture.runs:
-            runs = {numbers[source]: rows for source, rows in mixture.runs.items()}
-            others = [0 if source in runs else count for source, count in enumerate(counts)]
-            return InRuns(counts, runs, self._shuffled(others))
+            unnamed = set(numbers.values()).difference(*named)
+            return Blocked(counts, named + [[source] for source in sorted(unnamed)])
+        if mixture.chunk_rows:
+            lengths = {numbers[source]: rows for source, rows in mixture.chunk_rows.items()}
+            others = [0 if source in lengths else count for source, count in enumerate(counts)]
+            return InChunks(counts, lengths, self._shuffled(others))
         if self._counted:
             return self._shuffled(counts)
-        # Not of the counts: without stages and caps a row shall not depend on the length of the run.
-        return Shuffled(language_weights, [[source_weights[source] for source in own] for own in self._by_language])
+        # By weights and not by counts: without stages and caps a row does not depend on the length of the run.
+        sources = [[source_weights[source] for source in members] for members in self._by_language]
+        return Shuffled(language_weights, sources)
 
     def _shuffled(self, counts: Sequence[int]) -> Shuffled:
         sources = [[counts[source] for source in members] for members in self._by_language]
-        return Shuffled([sum(own) for own in sources], sources)
+        return Shuffled([sum(counts) for counts in sources], sources)
 
 
 def _first_steps(stages: Sequence[Stage], steps: int) -> list[int]:
-    """The first step of each stage, and the end of the run."""
+    """Returns the first step of each stage, and the end of the run."""
     shares = list(accumulate((stage["share"] for stage in stages), initial=0))
     first = [(2 * steps * share + shares[-1]) // (2 * shares[-1]) for share in shares]
     for stage, (begin, end) in zip(stages, pairwise(first), strict=True):
         if begin == end:
             raise ValueError(
-                f"the stage {stage['name']!r} has {stage['share']} of {shares[-1]} shares of {steps} steps, which is no"
+                f"stage {stage['name']!r} has {stage['share']} of {shares[-1]} shares of {steps} steps, less than one"
                 " step; raise its share, or Loop.steps"
             )
     return first

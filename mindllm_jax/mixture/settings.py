@@ -1,22 +1,21 @@
-"""The mixture of sources that pre-training reads: its settings."""
+"""The settings of a mixture of sources, and the rows of their epochs."""
 
-import difflib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NotRequired, TypedDict
 
-from mindllm_jax.checks import require_at_least, require_seed
+from mindllm_jax.checks import require_at_least, require_seed, suggestion
 from mindllm_jax.store.store import TokenStore
 
 
 class Stage(TypedDict):
-    """A part of the run with proportions of its own; sources go on in it where the stage before left them.
+    """A range of steps with its own proportions; sources continue in it where the stage before left them.
 
     Attributes:
         name: for tables and messages.
-        share: of the run's steps, a whole number: stages of 1 and 3 are a quarter and three quarters, and so are stages
-            of 500 and 1500 steps.
+        share: share of the run's steps, a whole number: stages of 1 and 3 are a quarter and three quarters, and so are
+            stages of 500 and 1500 steps.
         weights: in place of `Mixture.weights`.
         source_weights: in place of `Mixture.source_weights`.
     """
@@ -29,7 +28,7 @@ class Stage(TypedDict):
 
 @dataclass(frozen=True)
 class Mixture:
-    """What pre-training reads, in which proportions and order.
+    """The sources of a pre-training run, their proportions and order.
 
     Attributes:
         store: the token store.
@@ -38,14 +37,14 @@ class Mixture:
         source_weights: `{"code": 2.0, "mathematics": 0.5}` multiplies the shares of these sources in their language; a
             source of weight 0 is left out.
         sources: take only these; all sources of the languages if empty.
-        max_epochs: how often the run may read any source; what a source cannot give, the others of its language do.
+        max_epochs: cap on the epochs of every source; the other sources of its language give what it cannot.
         source_max_epochs: in place of `max_epochs`, by source.
-        stages: parts of the run one after the other; one with the settings above if empty.
-        order: of the rows of a stage. `shuffled`: every window has the proportions. `blocked`: block after block.
-        blocks: the blocks' sources, in the order of the blocks; sources named in none follow, each a block of its own.
-        runs: `{"books": 64}` gives this source's rows in runs of 64, while the others are shuffled.
+        stages: ranges of steps, in order; one stage with the settings above if empty.
+        order: order of a stage's rows. `shuffled`: every window has the proportions. `blocked`: block after block.
+        blocks: sources of each block, in the order of the blocks; unnamed sources follow, one block each.
+        chunk_rows: `{"books": 64}` reads 64 consecutive rows of this source at a time; the others are shuffled.
         sequence_length: T, the tokens of a row.
-        seed: of the order of the rows and of where documents are cut.
+        seed: decides the order of a source's rows and where documents are cut.
     """
 
     store: str
@@ -57,7 +56,7 @@ class Mixture:
     stages: tuple[Stage, ...] = ()
     order: Literal["shuffled", "blocked"] = "shuffled"
     blocks: tuple[tuple[str, ...], ...] = ()
-    runs: dict[str, int] = field(default_factory=dict)
+    chunk_rows: dict[str, int] = field(default_factory=dict)
     sequence_length: int = 512
     seed: int = 0
 
@@ -68,7 +67,7 @@ class Mixture:
             _require_whole(f"{where}['share']", stage["share"])
             _check_weights(where, stage.get("weights", self.weights), stage.get("source_weights", {}))
         if len({stage["name"] for stage in self.stages}) < len(self.stages):
-            raise ValueError("two stages of Mixture.stages have the same name; give each its own")
+            raise ValueError("two stages of Mixture.stages have the same name; give each another")
         caps = {f"source_max_epochs[{name!r}]": epochs for name, epochs in self.source_max_epochs.items()}
         for name, epochs in ({"max_epochs": self.max_epochs} | caps).items():
             if epochs is not None and not 0 < epochs < math.inf:
@@ -77,27 +76,27 @@ class Mixture:
         if twice := sorted({source for source in blocked if blocked.count(source) > 1}):
             raise ValueError(f"Mixture.blocks names {twice[0]!r} twice; a source is in one block")
         if self.blocks and self.order != "blocked":
-            raise ValueError("Mixture.blocks says nothing about a shuffled order; set Mixture.order = 'blocked'")
-        for source, rows in self.runs.items():
-            _require_whole(f"Mixture.runs[{source!r}]", rows)
-        if self.runs and self.order != "shuffled":
-            raise ValueError("Mixture.runs are runs in a shuffled order; set Mixture.order = 'shuffled', or no runs")
+            raise ValueError("Mixture.blocks needs the blocked order; set Mixture.order = 'blocked'")
+        for source, rows in self.chunk_rows.items():
+            _require_whole(f"Mixture.chunk_rows[{source!r}]", rows)
+        if self.chunk_rows and self.order != "shuffled":
+            raise ValueError("Mixture.chunk_rows needs the shuffled order: set Mixture.order = 'shuffled'")
         require_at_least(self, 2, "sequence_length")
         require_seed(self, "seed")
 
     def languages(self) -> list[str]:
-        """The languages that some stage reads, in order."""
+        """Returns the languages that some stage reads, in order."""
         weights = [stage.get("weights", self.weights) for stage in self.stages] or [self.weights]
         return sorted(set().union(*weights))
 
 
 def rows_in_epoch(mixture: Mixture, store: TokenStore) -> dict[str, dict[str, int]]:
-    """Rows in an epoch of each source that the mixture takes, by language; both in order of their names.
+    """Returns the rows in an epoch of each source of the mixture, by language; both in order of their names.
 
     Raises ValueError for a language or source that is not in the store, and a source too short for one row.
     """
     languages = mixture.languages()
-    require_known("sources", mixture.sources, store.sources, f"which is not in the store {store.url}")
+    require_known("sources", mixture.sources, store.sources, f"not in the store {store.url}")
     for source in mixture.sources:
         if store.sources[source].language not in languages:
             raise ValueError(
@@ -110,8 +109,8 @@ def rows_in_epoch(mixture: Mixture, store: TokenStore) -> dict[str, dict[str, in
         chosen = [source for source in in_store if source in mixture.sources or not mixture.sources]
         if not in_store:
             raise ValueError(
-                f"Mixture.weights names the language {language!r}, of which the store {store.url} has nothing; it has"
-                f" {', '.join(store.languages()) or 'no source at all'}"
+                f"Mixture.weights names the language {language!r}, which no source of the store {store.url} has; it has"
+                f" {', '.join(store.languages()) or 'no source'}"
             )
         if not chosen:
             raise ValueError(f"Mixture.sources names no source of the language {language!r}, which has a weight")
@@ -130,9 +129,8 @@ def require_known(setting: str, names: Collection[str], known: Collection[str], 
     """Raises ValueError, with a suggestion, for a name of a setting that is not among the known sources."""
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(known))}"
-            raise ValueError(f"Mixture.{setting} names {name!r}, {why}; {hint}")
+            hint = suggestion(name, known) or f"; it has {', '.join(sorted(known))}"
+            raise ValueError(f"Mixture.{setting} names {name!r}, {why}{hint}")
 
 
 def _check_weights(where: str, weights: Mapping[str, int], source_weights: Mapping[str, float]) -> None:

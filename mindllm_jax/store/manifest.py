@@ -27,13 +27,13 @@ class SplitInfo:
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """One source as the manifest describes it.
+    """One source of a store.
 
     Attributes:
-        language: of all its documents.
-        splits: by name, `train` and `held_out`.
-        inputs: names and sha256 of the files it was made from.
-        files: sha256 of every file of the store that belongs to it.
+        language: language of all its documents.
+        splits: `train` and `held_out`, by name.
+        inputs: names by sha256 of the files that it was made from.
+        files: sha256 of each of its files in the store, by name.
     """
 
     language: str
@@ -44,7 +44,7 @@ class SourceInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a store holds; `seed` and `held_out` are those it was made with."""
+    """The tokenizer, settings and sources of a store."""
 
     tokenizer_sha256: str
     vocab_size: int
@@ -56,15 +56,14 @@ class Manifest:
     format: int = FORMAT
 
     def to_json(self) -> bytes:
-        """As the file manifest.json."""
+        """Returns the content of manifest.json."""
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
 
     @classmethod
     def from_json(cls, content: bytes, where: str) -> Manifest:
         """Reads the manifest of the store at `where`.
 
-        Raises ValueError that names the file, and the field where it is one, when the content is damaged or of another
-        format.
+        Raises ValueError, with file and field, when the content is damaged or of another format.
         """
         file = f"{where}/manifest.json"
         try:
@@ -85,7 +84,7 @@ class Manifest:
         return manifest
 
     def _rules(self) -> list[tuple[str, object, str, bool]]:
-        """Field, value, what must hold, whether it does."""
+        """Returns field, value, rule, and whether the rule holds."""
         ids = f"must be an id below vocab_size = {self.vocab_size}"
         rules: list[tuple[str, object, str, bool]] = [
             ("vocab_size", self.vocab_size, "must be at least 1", self.vocab_size >= 1),
@@ -96,15 +95,19 @@ class Manifest:
         for name, source in self.sources.items():
             place = f"sources[{name!r}]"
             folder = [f"{name}/{split}/{array}/zarr.json" for split in SPLITS for array in ARRAYS]
-            own = all(file.startswith(f"{name}/") for file in source.files) and all(f in source.files for f in folder)
+            complete = all(file.startswith(f"{name}/") for file in source.files) and all(
+                f in source.files for f in folder
+            )
             rules += [
-                ("sources", name, "cannot be the name of a source", bool(SOURCE_NAME.fullmatch(name))),
+                ("sources", name, "not a valid name of a source", bool(SOURCE_NAME.fullmatch(name))),
                 (f"{place}.splits", sorted(source.splits), f"must be {SPLITS}", set(source.splits) == set(SPLITS)),
-                (f"{place}.files", sorted(source.files)[:1], f"must be those of the folder {name}", own),
+                (f"{place}.files", sorted(source.files)[:1], f"must be those of the folder {name}", complete),
             ]
             for split, info in source.splits.items():
                 empty = info.documents == 0
                 fit = 0 <= info.documents <= info.tokens and info.bytes >= 0
                 fit = fit and empty == (info.tokens == 0) and not (empty and info.bytes)
-                rules.append((f"{place}.splits[{split!r}]", info, "these do not go together", fit))
+                rules.append(
+                    (f"{place}.splits[{split!r}]", info, "documents, tokens and bytes contradict each other", fit)
+                )
         return rules

@@ -1,11 +1,11 @@
 """The token store: every source's documents as one stream of token ids, on disk or in a bucket.
 
-    STORE/manifest.json                     what is here, and the checksum of every file
-    STORE/tokenizer.model                   what the ids mean
-    STORE/SOURCE/train/tokens               <doc> ids <doc> ids …, documents in a random order that the seed gives
-    STORE/SOURCE/train/offsets              where each document begins, and the end: [documents + 1]
-    STORE/SOURCE/train/bytes                UTF-8 bytes of each document's text: [documents]
-    STORE/SOURCE/held_out/…                 the same of the documents held out, which the hash of their ids decides
+    STORE/manifest.json                     sources, settings, and the checksum of every file
+    STORE/tokenizer.model                   the tokenizer
+    STORE/SOURCE/train/tokens               <doc> ids <doc> ids …, documents in a random order drawn by the seed
+    STORE/SOURCE/train/offsets              [documents + 1], the first token of each document, and the end
+    STORE/SOURCE/train/bytes                [documents], UTF-8 bytes of each document's text
+    STORE/SOURCE/held_out/…                 the same for held-out documents, chosen by the hash of their ids
 
 The arrays are zarr3, so any zarr reader opens them. A source is in the store when the manifest names it.
 """
@@ -23,14 +23,14 @@ import tensorstore as ts
 from mindllm_jax.store.manifest import ARRAYS, DAMAGED, SPLITS, Manifest, SourceInfo, SplitInfo
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
-# A file of an array holds SHARD entries in blocks of BLOCK, each with its own checksum. Reading a row fetches one or
-# two blocks, so they are small; few large files suit buckets and pods.
+# A file of an array holds SHARD entries in blocks of BLOCK, each with a checksum. Reading a row fetches one or two
+# blocks, so they are small; few large files suit buckets and pods.
 SHARD, BLOCK = 1 << 22, 1 << 12
 
 # For the shards' indexes and the blocks read last. Rows are read in random order, so a larger cache would not hit more.
 _CACHE_BYTES = 64 << 20
 
-_ANSWER_SECONDS = 8.0  # within which a store must have answered the first question
+_ANSWER_SECONDS = 8.0  # timeout of the first read of a store
 # TensorStore's status codes of I/O failures, as opposed to damaged content.
 _UNREADABLE = ("ABORTED", "DEADLINE_EXCEEDED", "INTERNAL", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED")
 _UNREADABLE += ("UNAVAILABLE", "UNKNOWN")
@@ -41,8 +41,8 @@ class TokenStore:
     """A token store opened for reading.
 
     Attributes:
-        url: where it is.
-        manifest: what it holds.
+        url: path or URL of the store.
+        manifest: its tokenizer, settings and sources.
     """
 
     def __init__(self, url: str, files: ts.KvStore, manifest: Manifest) -> None:
@@ -65,8 +65,8 @@ class TokenStore:
         manifest = read_manifest(files, str(url))
         if manifest is None:
             raise FileNotFoundError(
-                f"there is no token store at {url} (no manifest.json): is the path right and the disk mounted? A new"
-                " one is written with launch/prepare_data.py"
+                f"there is no token store at {url} (no manifest.json): is the path right and the disk mounted?"
+                " launch/prepare_data.py writes a new one"
             )
         store = cls(str(url), files, manifest)
         if tokenizer is not None:
@@ -75,22 +75,22 @@ class TokenStore:
 
     @property
     def tokenizer_sha256(self) -> str:
-        """Of the tokenizer."""
+        """Checksum of the tokenizer."""
         return self.manifest.tokenizer_sha256
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that the ids belong to, from the copy in the store.
+        """The tokenizer of the ids, from the copy in the store.
 
-        Raises FileNotFoundError when the copy is missing, ValueError when it or the manifest is not what was written.
+        Raises FileNotFoundError when the copy is missing, ValueError when it or the manifest is damaged.
         """
         model = _read(self._files, "tokenizer.model", self.url)
         if model is None:
             raise FileNotFoundError(f"{self.url}/tokenizer.model is missing: {_INCOMPLETE}")
-        found = hashlib.sha256(model).hexdigest()
-        if found != self.tokenizer_sha256:
+        sha256 = hashlib.sha256(model).hexdigest()
+        if sha256 != self.tokenizer_sha256:
             raise ValueError(
-                f"{self.url}/tokenizer.model has the sha256 {found}, and manifest.json says tokenizer_sha256 ="
+                f"{self.url}/tokenizer.model has the sha256 {sha256}, and manifest.json has tokenizer_sha256 ="
                 f" {self.tokenizer_sha256}: {DAMAGED}"
             )
         tokenizer = Tokenizer(Path(self.url) / "tokenizer.model", model)
@@ -105,24 +105,26 @@ class TokenStore:
                 f" {tokenizer.path} ({tokenizer.sha256[:12]}…); use that one, or write the store again with this one"
             )
         for field in ("vocab_size", "doc_id", "pad_id"):
-            stated, true = getattr(self.manifest, field), getattr(tokenizer, field)
-            if stated != true:
-                raise ValueError(f"{self.url}/manifest.json: {field} = {stated}, the tokenizer's is {true}: {DAMAGED}")
+            stated, actual = getattr(self.manifest, field), getattr(tokenizer, field)
+            if stated != actual:
+                raise ValueError(
+                    f"{self.url}/manifest.json: {field} = {stated}, the tokenizer's is {actual}: {DAMAGED}"
+                )
 
     @property
     def sources(self) -> dict[str, SourceInfo]:
-        """By name."""
+        """The sources by name."""
         return self.manifest.sources
 
     def languages(self) -> dict[str, list[str]]:
-        """The names of the sources of each language, both in order."""
+        """Returns the names of the sources of each language, both in order."""
         by_language: dict[str, list[str]] = {}
         for name, source in sorted(self.sources.items(), key=lambda item: (item[1].language, item[0])):
             by_language.setdefault(source.language, []).append(name)
         return by_language
 
     def split(self, source: str, split: str) -> SplitInfo:
-        """The figures of one split.
+        """Returns documents, tokens and bytes of one split.
 
         Raises ValueError for a source or split that is not in the store.
         """
@@ -137,10 +139,8 @@ class TokenStore:
 
         A stream is a circle: after its last token comes its first, the `<doc>` that ends the last document.
 
-        Returns int32 [places, length].
-
-        Raises FileNotFoundError where files of the store are missing, OSError where they cannot be read, ValueError
-        where they are damaged.
+        Returns int32 [places, length]. Raises FileNotFoundError where files are missing, OSError where they
+        cannot be read, ValueError where they are damaged.
         """
         views = [self._circle(source, split, start, length) for source, split, start in places]
         sources = dict.fromkeys(source for source, _, _ in places)
@@ -148,38 +148,38 @@ class TokenStore:
             tokens = ts.stack(views).read().result()
         except ValueError as error:
             raise self._failure(sources, str(error)) from None
-        # A missing file reads as the fill value, which is no token.
+        # A missing file reads as the fill value, which is not a token.
         if tokens.max(initial=0) >= self.manifest.vocab_size:
-            raise self._failure(sources, "ids that are no tokens")
+            raise self._failure(sources, "ids that are not tokens")
         return tokens.astype(np.int32)
 
     def document(self, source: str, split: str, index: int) -> np.ndarray:
-        """int32 ids of one document, without the `<doc>` that begins it; documents are in the store's order."""
+        """Returns int32 ids of one document, without the `<doc>` that begins it; documents are in the store's order."""
         documents = self.split(source, split).documents
         if not 0 <= index < documents:
-            raise ValueError(f"{source} has {documents} documents in its split {split}, there is no document {index}")
+            raise ValueError(f"{source} has {documents} documents in its split {split}: there is no document {index}")
         offsets = self._array(source, split, "offsets")
         try:
             start, end = map(int, offsets[index : index + 2].read().result())
         except ValueError as error:
             raise self._failure([source], str(error)) from None
         if not 0 <= start < end <= self.split(source, split).tokens:
-            raise self._failure([source], f"the offsets of {source} {split} are not what was written")
+            raise self._failure([source], f"the offsets of {source} {split} changed since they were written")
         return self.windows([(source, split, start)], end - start)[0, 1:]
 
     def verify(self) -> None:
         """Reads every file and compares its checksum.
 
-        Raises ValueError naming the files that are missing or changed.
+        Raises ValueError with the names of missing or changed files.
         """
         bad = []
         for source in self.sources.values():
             for name, checksum in source.files.items():
-                found = self._files.read(name).result()
-                if found.state != "value":
+                stored = self._files.read(name).result()
+                if stored.state != "value":
                     bad.append(f"{name} is missing")
-                elif hashlib.sha256(found.value).hexdigest() != checksum:
-                    bad.append(f"{name} is not what was written")
+                elif hashlib.sha256(stored.value).hexdigest() != checksum:
+                    bad.append(f"{name} changed since it was written")
         if bad:
             raise ValueError(f"{self.url}: {DAMAGED}:\n  " + "\n  ".join(bad))
 
@@ -198,10 +198,10 @@ class TokenStore:
         return ValueError(f"{self.url}, {' or '.join(sources)}: {problem}: {DAMAGED}")
 
     def _listed(self, source: str) -> set[str]:
-        """The files of a source that are there, all that should be where that cannot be found out."""
+        """Returns the existing files of a source; all of its files where the store cannot be listed."""
         try:
             return {f"{source}/{key.decode()}" for key in (self._files / f"{source}/").list().result()}
-        except (NotImplementedError, ValueError):  # a web server, or a bucket whose list is not ours to read
+        except (NotImplementedError, ValueError):  # a web server, or a bucket without permission to list
             return set(self.sources[source].files)
 
     def _circle(self, source: str, split: str, start: int, length: int) -> ts.TensorStore:
@@ -218,11 +218,11 @@ class TokenStore:
     def _array(self, source: str, split: str, name: str) -> ts.TensorStore:
         key = (source, split)
         if key not in self._arrays:
-            self._arrays[key] = self._opened(source, split, self.split(source, split))
+            self._arrays[key] = self._open_arrays(source, split, self.split(source, split))
         return self._arrays[key][name]
 
-    def _opened(self, source: str, split: str, info: SplitInfo) -> dict[str, ts.TensorStore]:
-        """The arrays of a split by name, as large as the manifest says. Reads nothing but their metadata."""
+    def _open_arrays(self, source: str, split: str, info: SplitInfo) -> dict[str, ts.TensorStore]:
+        """Opens the arrays of a split, by name, and compares their metadata with the manifest."""
         opening = {
             name: ts.open(
                 {"driver": "zarr3"},
@@ -230,7 +230,7 @@ class TokenStore:
                 read=True,
                 open=True,
                 context=self._context,
-                # Nobody changes a finished store: what is in the cache need not be checked again.
+                # A finished store never changes, so cached blocks are not checked again.
                 recheck_cached=False,
             )
             for name in ARRAYS
@@ -245,18 +245,18 @@ class TokenStore:
             ("offsets", "documents", info.documents + 1, np.int64),
             ("bytes", "documents", info.documents, np.int64),
         ):
-            shape, found, place = arrays[name].shape, arrays[name].dtype.numpy_dtype, f"{source}/{split}/{name}"
+            shape, stored, place = arrays[name].shape, arrays[name].dtype.numpy_dtype, f"{source}/{split}/{name}"
             if shape != (size,):
                 stated = f"{field} = {getattr(info, field)} of {source} {split}"
                 raise ValueError(f"{manifest}: {stated}, and the array {place} has the shape {shape}: {DAMAGED}")
-            if found != dtype:
+            if stored != dtype:
                 stated = f"vocab_size = {vocab_size} takes {np.dtype(dtype)}"
-                raise ValueError(f"{manifest}: {stated}, and the array {place} holds {found}: {DAMAGED}")
+                raise ValueError(f"{manifest}: {stated}, and the array {place} holds {stored}: {DAMAGED}")
         return arrays
 
 
 def open_files(url: str) -> ts.KvStore:
-    """The files of a store, at a local path or a TensorStore URL."""
+    """Opens the files of a store at a local path or a TensorStore URL."""
     if "://" not in url:
         url = "file://" + quote(str(Path(url).absolute()))
     try:
@@ -266,12 +266,12 @@ def open_files(url: str) -> ts.KvStore:
 
 
 def array_files(files: ts.KvStore, source: str, split: str, name: str) -> ts.KvStore:
-    """Where one array of a source is."""
+    """Returns the files of one array of a source."""
     return files / f"{source}/{split}/{name}/"
 
 
 def read_manifest(files: ts.KvStore, where: str) -> Manifest | None:
-    """The manifest of a store; None where there is none.
+    """Reads the manifest of a store; None where there is none.
 
     Raises OSError where the store cannot be read or does not answer, ValueError where the manifest is damaged.
     """
@@ -280,9 +280,9 @@ def read_manifest(files: ts.KvStore, where: str) -> Manifest | None:
 
 
 def _read(files: ts.KvStore, name: str, where: str) -> bytes | None:
-    """A small file of a store; None where there is none."""
+    """Reads a small file of a store; None where there is none."""
     try:
-        found = files.read(name).result(timeout=_ANSWER_SECONDS)
+        stored = files.read(name).result(timeout=_ANSWER_SECONDS)
     except TimeoutError:
         raise TimeoutError(
             f"the token store {where} has not answered within {_ANSWER_SECONDS:.0f} s: are its address, the network and"
@@ -290,9 +290,9 @@ def _read(files: ts.KvStore, name: str, where: str) -> bytes | None:
         ) from None
     except ValueError as error:
         raise OSError(f"{name} of the token store {where} cannot be read: {error}") from None
-    return found.value if found.state == "value" else None
+    return stored.value if stored.state == "value" else None
 
 
 def token_dtype(vocab_size: int) -> type[np.unsignedinteger[Any]]:
-    """The smallest type that holds every id and one value more, which marks what was never written."""
+    """Returns the smallest type that holds every id and one more value, which marks missing data."""
     return np.uint16 if vocab_size < 1 << 16 else np.uint32

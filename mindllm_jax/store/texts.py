@@ -11,7 +11,7 @@ _BLOCK = 1 << 20  # tokens read at once
 
 
 def split_texts(store: TokenStore, source: str, split: str, share: float = 1.0) -> Iterator[bytes]:
-    """UTF-8 of the documents of a split, in the store's order, which is random; about the first `share` of them."""
+    """Yields the UTF-8 of a split's documents, in the store's random order; about the first `share` of them."""
     tokens = store.split(source, split).tokens
     wanted = round(share * tokens)
     rest = np.empty(0, np.int32)

@@ -1,4 +1,4 @@
-"""The documents of one source as token ids on local disk, before they are put in order."""
+"""The documents of one source as token ids on local disk, before they are shuffled."""
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -17,20 +17,20 @@ _BATCH_CHARACTERS = 1 << 21
 
 
 class Tokenized(NamedTuple):
-    """n documents in the order they came in, each `<doc>` and its ids; N tokens in all.
+    """n documents in their original order, each `<doc>` and its ids; N tokens in total.
 
     Attributes:
         tokens: uint16 or uint32 [N].
         offsets: int64 [n + 1], where each document begins in `tokens`, and N.
         bytes: int64 [n], UTF-8 bytes of each text.
-        places: uint64 [n], random: the documents are to be written in the order of these.
+        shuffle_keys: uint64 [n], random; documents are written in their order.
         held_out: bool [n].
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
     bytes: np.ndarray
-    places: np.ndarray
+    shuffle_keys: np.ndarray
     held_out: np.ndarray
 
 
@@ -45,21 +45,21 @@ def tokenize(
 ) -> Tokenized:
     """Tokenizes documents into the file `path` and maps it into memory.
 
-    Takes a batch of texts and 25 bytes a document of memory, whatever the number of documents.
+    Memory: a batch of texts, and 25 bytes per document.
 
     Args:
-        documents: of one source; their ids must differ.
-        tokenizer: makes the ids.
+        documents: documents of one source, with distinct ids.
+        tokenizer: the tokenizer.
         path: the file for the tokens; it must stay while the result is used.
-        fraction: of the documents to hold out, by the hash of their ids.
-        seed: of the order of the documents.
+        fraction: fraction of the documents to hold out, by the hash of their ids.
+        seed: decides the order of the documents.
         progress: called with the documents and bytes done so far.
 
     Raises ValueError when two documents have the same id.
     """
     dtype = token_dtype(tokenizer.vocab_size)
     begin = np.array([tokenizer.doc_id], dtype)
-    lengths, sizes, places, held = array("q"), array("q"), array("Q"), bytearray()
+    lengths, sizes, shuffle_keys, held = array("q"), array("q"), array("Q"), bytearray()
     done = 0
     with open(path, "wb") as file:
         for batch in _batches(documents):
@@ -67,15 +67,15 @@ def tokenize(
                 np.concatenate([begin, ids.astype(dtype)]).tofile(file)
                 lengths.append(1 + len(ids))
                 sizes.append(int(tokenizer.token_bytes[ids].sum()))
-                places.append(hash64(seed, document.id))
+                shuffle_keys.append(hash64(seed, document.id))
                 held.append(held_out(document.id, fraction))
                 done += sizes[-1]
             progress(len(lengths), done)
-    order = np.frombuffer(places, np.uint64)
-    _require_different(order)
+    keys = np.frombuffer(shuffle_keys, np.uint64)
+    _require_different(keys)
     offsets = np.concatenate([[0], np.cumsum(np.frombuffer(lengths, np.int64))]).astype(np.int64)
     tokens = np.memmap(path, dtype, "r") if len(lengths) else np.empty(0, dtype)
-    return Tokenized(tokens, offsets, np.frombuffer(sizes, np.int64), order, np.frombuffer(held, np.bool_))
+    return Tokenized(tokens, offsets, np.frombuffer(sizes, np.int64), keys, np.frombuffer(held, np.bool_))
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -91,9 +91,9 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _require_different(places: np.ndarray) -> None:
-    order = np.argsort(places, kind="stable")
-    same = np.flatnonzero(np.diff(places[order]) == 0)
+def _require_different(keys: np.ndarray) -> None:
+    order = np.argsort(keys, kind="stable")
+    same = np.flatnonzero(np.diff(keys[order]) == 0)
     if len(same):
         first, second = order[same[0]] + 1, order[same[0] + 1] + 1
         raise ValueError(

@@ -1,8 +1,8 @@
-"""Writing a token store: tokenize each source, permute its documents, name it in the manifest.
+"""Writes a token store: tokenizes each source, shuffles its documents, lists it in the manifest.
 
-A source is tokenized onto local disk first, because the order its documents are to be written in is known only at the
-end. The manifest comes last and each file appears by a rename, so what the manifest names is whole, and a source that
-was interrupted is written again.
+A source is tokenized onto local disk first, because the order of its documents is known only at the end. Files appear
+by a rename and the manifest comes last, so a source in the manifest is complete, and an interrupted one is written
+again.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 
 class SourceDocuments(NamedTuple):
-    """A source as it comes in.
+    """A source to be written.
 
     Attributes:
-        name: of the source, its folder in the store.
-        language: of all its documents.
-        inputs: name by sha256 of the files it is read from. While the sha256s stay the same it is not written again.
-        read: begins to read its documents; their ids must differ.
+        name: name of the source and of its folder in the store.
+        language: language of all its documents.
+        inputs: names by sha256 of its input files. The source is not written again while these checksums stay.
+        read: reads its documents, which have distinct ids.
     """
 
     name: str
@@ -51,22 +51,21 @@ def build_store(
     seed: int = 0,
     rebuild: bool = False,
 ) -> list[str]:
-    """Adds sources to the store at `url`, which begins to exist when there is none, and shows progress.
+    """Adds sources to the store at `url`, which it creates where there is none, and shows progress.
 
-    What is written depends on documents and settings, not on the order or the files in which the documents came.
-    It takes the memory of a batch of texts, a shard of tokens and about 40 bytes a document of the largest source, and
-    beyond the store the disk for the tokens of one source (in the store's folder; in the temporary folder where the
-    store is not local).
+    The store depends on documents and settings alone, not on the order or the files of the documents.
+    Memory: a batch of texts, a shard of tokens and about 40 bytes per document of the largest source. Disk, besides the
+    store: the tokens of one source (in the store's folder; in the temporary folder where the store is not local).
 
     Args:
         url: a local path or a TensorStore URL.
-        sources: a source that is there already, read from the same files, is left as it is.
-        tokenizer: all sources of a store share it.
-        held_out: the fraction of documents, by the hash of their ids, that goes to the split `held_out`.
-        seed: of the order of the documents.
-        rebuild: write sources again whose files changed; otherwise they are an error.
+        sources: those that the store has already, from the same files, are skipped.
+        tokenizer: the tokenizer of all sources of the store.
+        held_out: fraction of documents, by the hash of their ids, in the split `held_out`.
+        seed: decides the order of the documents.
+        rebuild: whether sources with changed files are written again; otherwise they raise.
 
-    Returns the names of the sources that were written now.
+    Returns the names of the written sources.
 
     Raises:
         ValueError: the store was made with another tokenizer, seed or fraction; a source's files changed; a document is
@@ -83,10 +82,10 @@ def build_store(
         held_out=held_out,
         sources={},
     )
-    found = read_manifest(files, url)
-    if found is not None:
-        _require_same_settings(found, manifest, url)
-        manifest = found
+    stored = read_manifest(files, url)
+    if stored is not None:
+        _require_same_settings(stored, manifest, url)
+        manifest = stored
     files.write("tokenizer.model", tokenizer.model).result()
     unwritten = _unwritten(sources, manifest, url, rebuild)
     columns = (SpinnerColumn(), "{task.description}", "{task.completed} of {task.total} sources", TimeElapsedColumn())
@@ -95,16 +94,16 @@ def build_store(
         task = progress.add_task("", total=len(unwritten))
         for source in unwritten:
 
-            def tell(documents: int, size: int, name: str = source.name) -> None:
+            def show(documents: int, size: int, name: str = source.name) -> None:
                 progress.update(task, description=f"{name}: {documents:,} documents, {size / 1e6:,.1f} MB")
 
             if source.name in manifest.sources:
-                # From here on its files are no longer what the manifest says.
+                # From now on its files differ from the manifest.
                 rest = {name: info for name, info in manifest.sources.items() if name != source.name}
                 manifest = _write_manifest(files, replace(manifest, sources=rest))
             try:
                 tokenized = tokenize(
-                    source.read(), tokenizer, scratch / "tokens", fraction=held_out, seed=seed, progress=tell
+                    source.read(), tokenizer, scratch / "tokens", fraction=held_out, seed=seed, progress=show
                 )
             except ValueError as error:
                 raise ValueError(f"source {source.name}: {error}") from None
@@ -115,16 +114,17 @@ def build_store(
 
 
 def write_source(files: ts.KvStore, source: SourceDocuments, tokenized: Tokenized) -> SourceInfo:
-    """Writes both splits of a source, the documents in the order of their places."""
-    order = np.argsort(tokenized.places, kind="stable")
+    """Writes both splits of a source, the documents in the order of their shuffle keys."""
+    order = np.argsort(tokenized.shuffle_keys, kind="stable")
     held_out = tokenized.held_out[order]
     splits = {
         split: _write_split(files, source.name, split, tokenized, order[held_out == (split == "held_out")])
         for split in SPLITS
     }
-    own = files / f"{source.name}/"
+    written = files / f"{source.name}/"
     checksums = {
-        f"{source.name}/{key.decode()}": hashlib.sha256(own[key]).hexdigest() for key in sorted(own.list().result())
+        f"{source.name}/{key.decode()}": hashlib.sha256(written[key]).hexdigest()
+        for key in sorted(written.list().result())
     }
     return SourceInfo(source.language, splits, source.inputs, checksums)
 
@@ -135,7 +135,7 @@ def _write_split(files: ts.KvStore, source: str, split: str, tokenized: Tokenize
     sizes = tokenized.bytes[members]
 
     def tokens(start: int, stop: int) -> np.ndarray:
-        """The tokens start to stop of the stream: of the first and the last document maybe only a part."""
+        """Returns the tokens start to stop of the stream; the first and the last document may be cut."""
         inside = range(np.searchsorted(offsets, start, "right") - 1, np.searchsorted(offsets, stop))
         return np.concatenate(
             [
@@ -153,13 +153,13 @@ def _write_split(files: ts.KvStore, source: str, split: str, tokenized: Tokenize
 def _write_array(files: ts.KvStore, size: int, dtype: np.dtype, part: Callable[[int, int], np.ndarray]) -> None:
     """Writes `part(start, stop)`, a shard at a time, as a zarr3 array of `size`."""
     endian = {"name": "bytes", "configuration": {"endian": "little"}}
-    # Token ids hardly compress, and a checksum by block finds a flipped bit at the moment it is read.
+    # Token ids hardly compress, and a checksum per block finds a flipped bit when it is read.
     codecs = [endian, {"name": "crc32c"}]
     sharding = {"chunk_shape": [BLOCK], "codecs": codecs, "index_codecs": codecs}
     metadata = {
         "shape": [int(size)],
         "data_type": dtype.name,
-        # What a file that got lost reads as: no token, no offset.
+        # A missing file reads as this value, which is neither a token nor an offset.
         "fill_value": int(np.iinfo(dtype).max),
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [SHARD]}},
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
@@ -177,39 +177,39 @@ def _write_manifest(files: ts.KvStore, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _require_same_settings(found: Manifest, wanted: Manifest, url: str) -> None:
+def _require_same_settings(stored: Manifest, wanted: Manifest, url: str) -> None:
     names = {"tokenizer_sha256": "tokenizer", "seed": "seed", "held_out": "held_out"}
     differences = [
-        f"{name}: {getattr(found, field)} there, {getattr(wanted, field)} here"
+        f"{name}: {getattr(stored, field)} in the store, {getattr(wanted, field)} requested"
         for field, name in names.items()
-        if getattr(found, field) != getattr(wanted, field)
+        if getattr(stored, field) != getattr(wanted, field)
     ]
     if differences:
         raise ValueError(
             f"the token store {url} was made with other settings:\n  " + "\n  ".join(differences) + "\n"
-            "use those, choose another folder, or remove this one to write it anew"
+            "use those, choose another folder, or remove this one and write it again"
         )
 
 
 def _unwritten(
     sources: Iterable[SourceDocuments], manifest: Manifest, url: str, rebuild: bool
 ) -> list[SourceDocuments]:
-    """The sources that are not in the store as they are now."""
+    """Returns the sources that the store lacks, or has from other files."""
     unwritten: list[SourceDocuments] = []
     for source in sources:
         if not SOURCE_NAME.fullmatch(source.name):
             raise ValueError(f"{source.name!r} cannot be the name of a source: no blanks, slashes or leading dot")
-        there = manifest.sources.get(source.name)
-        if there is not None and (there.inputs.keys(), there.language) != (source.inputs.keys(), source.language):
-            changed = ", ".join(sorted({source.inputs[key] for key in source.inputs.keys() - there.inputs.keys()}))
+        stored = manifest.sources.get(source.name)
+        if stored is not None and (stored.inputs.keys(), stored.language) != (source.inputs.keys(), source.language):
+            changed = ", ".join(sorted({source.inputs[key] for key in source.inputs.keys() - stored.inputs.keys()}))
             if not rebuild:
                 raise ValueError(
-                    f"source {source.name} is in the token store {url} as its files were before; since then"
+                    f"source {source.name} is in the token store {url} from other files: since then"
                     f" {changed or 'its language or the list of its files'} changed; set PrepareData.rebuild = True to"
                     " write it again"
                 )
-            there = None
-        if there is None:
+            stored = None
+        if stored is None:
             unwritten.append(source)
     return unwritten
 
@@ -221,7 +221,7 @@ def _scratch_folder(files: ts.KvStore) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
         return
-    # Always the same name: what a killed run left there is overwritten, not kept.
+    # Always the same name, so that what a killed run left is overwritten.
     folder = Path(spec["path"]) / ".scratch"
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,1 +1,1 @@
-"""Tokenizers: text to token ids and back, training them, reporting on them."""
+"""Tokenizers: text to token ids and back, training, and reports."""

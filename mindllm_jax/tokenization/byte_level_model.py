@@ -1,4 +1,4 @@
-"""A byte-level BPE model with pieces added that are matched whole, as GPT-2's with Chinese: pieces, ids of texts."""
+"""A byte-level BPE model with added pieces that are matched as wholes: GPT-2's, extended with Chinese."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ import numpy as np
 from mindllm_jax.tokenization.sentencepiece_model import ASSISTANT, PAD, USER
 
 END_OF_TEXT = "<|endoftext|>"
-"""GPT-2's only symbol, id 50,256: what begins and ends a document."""
+"""GPT-2's only symbol, id 50,256; it begins and ends a document."""
 
 
 class ByteLevelModel:
-    """The `Pieces` of a tokenizer.json of the library tokenizers, as `data.gpt2_extension` writes it.
+    """The `Pieces` of a tokenizer.json of the library tokenizers, as `gpt2_extension` writes it.
 
     Raises:
-        ValueError: the content is no such file or lacks a symbol; `path` is where it is from.
+        ValueError: the content is not such a file or lacks a symbol; `path` is named in the message.
         ImportError: the library is not installed.
     """
 
@@ -36,18 +36,18 @@ class ByteLevelModel:
         self.symbols = (pad, doc, user, assistant)
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """int32 ids of each text, on all cores."""
+        """Returns int32 ids of each text, on all cores."""
         encodings = self._model.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.asarray(encoding.ids, np.int32) for encoding in encodings]
 
     def bytes_of(self, id: int) -> bytes:
-        """The UTF-8 bytes that a piece stands for; none for symbols."""
+        """Returns the UTF-8 bytes of a piece; none for symbols."""
         if id in self._added:
             return b"" if id in self.symbols else self._added[id].content.encode()
         return bytes(_BYTES[character] for character in self._model.id_to_token(id) or "")
 
     def is_byte(self, id: int) -> bool:
-        """Whether a piece is not made of whole characters."""
+        """Returns whether a piece is bytes that are not whole characters."""
         try:
             self.bytes_of(id).decode()
         except UnicodeDecodeError:
@@ -55,7 +55,7 @@ class ByteLevelModel:
         return False
 
     def name(self, id: int) -> str:
-        """The text of a piece, or the name of a symbol."""
+        """Returns the text of a piece, or the name of a symbol."""
         return self._added[id].content if id in self._added else self.bytes_of(id).decode(errors="replace")
 
     def _symbol(self, name: str, path: Path) -> int:
@@ -66,7 +66,7 @@ class ByteLevelModel:
 
 
 def _byte_of_character() -> dict[str, int]:
-    """GPT-2 writes the bytes of its pieces as printable characters: those that are, as they are, the rest from U+0100.
+    """Returns the bytes by GPT-2's characters for them: printable bytes stand for themselves, the rest from U+0100 on.
 
     Source: `bytes_to_unicode` of GPT-2's encoder.py.
     """

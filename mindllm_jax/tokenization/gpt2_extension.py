@@ -1,10 +1,10 @@
-"""GPT-2's tokenizer with whole pieces of Chinese added: the way of the 1.3B model, whose checkpoint is GPT-Neo's.
+"""GPT-2's tokenizer extended with Chinese pieces, as the 1.3B model's, whose checkpoint is GPT-Neo's.
 
-GPT-2's ids stay, so a model trained with them can go on. Behind them come the pieces, each matched whole wherever it
-stands in a text, the longest first, before the rest is split by GPT-2's BPE; then `<pad>`, `<user>` and `<assistant>`.
-The pieces hold Han characters and full-width punctuation alone, so text without these has GPT-2's ids.
+GPT-2's ids stay, so that a model trained with them can be trained further. The pieces follow, then `<pad>`, `<user>`
+and `<assistant>`. A piece is matched as a whole wherever it occurs in a text, the longest first, before GPT-2's BPE
+splits the rest. Pieces consist of Han characters and full-width punctuation, so text without these has GPT-2's ids.
 
-How many pieces the published model adds was inferred, how they were chosen is not known (docs/paper.md).
+The number of pieces in the published model is inferred; their choice is unknown (docs/paper.md).
 """
 
 import json
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 _SYMBOLS = (PAD, USER, ASSISTANT)
 
 SMALLEST = 50_257 + len(_SYMBOLS)
-"""GPT-2's vocabulary and the symbols: one without any piece added."""
+"""Size of a vocabulary without added pieces: GPT-2's and the symbols."""
 
-# Runs of Han, and each full-width mark (CJK punctuation, full-width forms) by itself. Curly quotes and dashes are in
+# Sequences of Han, and each full-width mark (CJK punctuation, full-width forms). Curly quotes and dashes occur in
 # English text too and stay GPT-2's.
 _CHINESE = re.compile(f"[{HAN}]+|[\u3000-\u303f\uff00-\uffef]")
 
 
 def gpt2_tokenizer(files: Gpt2Files) -> "Tokenizer":
-    """GPT-2's own tokenizer.
+    """Builds GPT-2's own tokenizer.
 
     Raises ImportError when the library tokenizers is not installed.
     """
@@ -53,7 +53,7 @@ def gpt2_tokenizer(files: Gpt2Files) -> "Tokenizer":
 def extend_gpt2(
     gpt2: "Tokenizer", texts: Sequence[str], *, vocab_size: int, character_share: float, han_run: int
 ) -> bytes:
-    """A tokenizer.json of the library tokenizers with `vocab_size` ids; the settings are those of `TrainTokenizer`.
+    """Returns a tokenizer.json of the library tokenizers with `vocab_size` ids; settings as in `TrainTokenizer`.
 
     Raises ValueError when the texts hold too little Chinese.
     """
@@ -72,9 +72,9 @@ def extend_gpt2(
 def _chinese_pieces(
     texts: Sequence[str], known: set[str], count: int, character_share: float, han_run: int
 ) -> list[str]:
-    """`count` pieces of the Chinese in the texts that are not `known`, as SentencePiece's BPE learns them."""
+    """Returns `count` pieces of the Chinese in the texts that are not `known`, as SentencePiece's BPE learns them."""
     chinese = ["\n".join(_CHINESE.findall(text)) for text in texts]
-    # Beside the pieces wanted it learns a space, and those that GPT-2 has already.
+    # It also learns a space, and pieces that GPT-2 has already.
     spare = 1 + sum(_CHINESE.fullmatch(piece) is not None for piece in known)
     vocab_size = FIXED_PIECES + spare + count
     content = train_model(chinese, vocab_size=vocab_size, character_share=character_share, han_run=han_run)

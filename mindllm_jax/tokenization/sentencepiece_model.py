@@ -9,7 +9,7 @@ import sentencepiece
 PAD, DOC, USER, ASSISTANT = "<pad>", "<doc>", "<user>", "<assistant>"
 
 SPACE_MARK = "\u2581"
-"""▁, how SentencePiece writes a space inside a piece."""
+"""▁, the character by which SentencePiece writes a space inside a piece."""
 
 
 class SentencePieceModel:
@@ -18,7 +18,7 @@ class SentencePieceModel:
     SentencePiece writes a space as `▁` (U+2581) and cannot tell the two apart afterwards, so a `▁` of the text is
     encoded as its three bytes.
 
-    Raises ValueError when the content is no SentencePiece model or lacks our symbols; `path` is where it is from.
+    Raises ValueError when the content is not a SentencePiece model or lacks our symbols; the message names `path`.
     """
 
     def __init__(self, path: Path, content: bytes) -> None:
@@ -34,14 +34,14 @@ class SentencePieceModel:
         self._space_mark = np.array(mark, np.int32)
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """int32 ids of each text, on all cores."""
+        """Returns int32 ids of each text, on all cores."""
         # Split at the mark so that it never reaches SentencePiece; nearly every text is one part.
         parts = [text.split(SPACE_MARK) for text in texts]
         ids = iter(self._pieces.encode([part for text in parts for part in text], num_threads=-1))
         return [self._joined(ids, len(text)) for text in parts]
 
     def bytes_of(self, id: int) -> bytes:
-        """The UTF-8 bytes that a piece stands for; none for symbols."""
+        """Returns the UTF-8 bytes of a piece; none for symbols."""
         model = self._pieces
         if model.is_control(id) or model.is_unknown(id):
             return b""
@@ -49,11 +49,11 @@ class SentencePieceModel:
         return bytes([int(piece[3:5], 16)]) if model.is_byte(id) else piece.replace(SPACE_MARK, " ").encode()
 
     def is_byte(self, id: int) -> bool:
-        """Whether a piece stands for one byte of a character that has no piece."""
+        """Returns whether a piece is one byte of a character that has no piece."""
         return self._pieces.is_byte(id)
 
     def name(self, id: int) -> str:
-        """The text of a piece, or the name of a symbol or byte."""
+        """Returns the text of a piece, or the name of a symbol or byte."""
         return self._pieces.id_to_piece(id).replace(SPACE_MARK, " ")
 
     def _joined(self, ids: Iterator[list[int]], parts: int) -> np.ndarray:

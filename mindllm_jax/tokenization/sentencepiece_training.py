@@ -1,4 +1,4 @@
-"""Training a SentencePiece BPE model on texts, its pieces kept within bounds."""
+"""Trains a SentencePiece BPE model on texts, with bounds on its pieces."""
 
 import io
 import re
@@ -9,16 +9,16 @@ import sentencepiece
 
 from mindllm_jax.tokenization.sentencepiece_model import ASSISTANT, DOC, PAD, USER
 
-# Left to itself SentencePiece never learns a newline and spends a byte piece on each, 6 % of all tokens.
+# By default SentencePiece never learns a newline and spends a byte piece on each, 6 % of all tokens.
 NEWLINE_RUNS = tuple("\n" * n for n in (1, 2, 3, 4))
 
 FIXED_PIECES = 1 + 4 + len(NEWLINE_RUNS) + 256
-"""All pieces of a vocabulary that are not learned: <unk>, the symbols, the newline runs, the bytes."""
+"""Number of pieces that are not learned: <unk>, the symbols, the newline runs, the bytes."""
 
 HAN = "々〇\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-"""For a set of a regular expression: Han characters, and the kana that SentencePiece joins with them."""
+"""A character set for regular expressions: Han, and the kana that SentencePiece joins with it."""
 
-# Characters that SentencePiece keeps for itself while it trains; a text may hold them, and they become byte pieces.
+# Characters that SentencePiece reserves in training; in a text they become byte pieces.
 _RESERVED = "\0\t\u2581\u2585"
 
 # SentencePiece drops sentences of more than 4,192 bytes, with one warning; a character takes at most 4.
@@ -26,7 +26,7 @@ _SENTENCE_CHARACTERS = 1000
 
 
 def train_model(texts: Sequence[str], *, vocab_size: int, character_share: float, han_run: int) -> bytes:
-    """The serialized SentencePiece model of the texts; the settings are those of `TrainTokenizer`.
+    """Returns the serialized SentencePiece model of the texts; settings as in `TrainTokenizer`.
 
     Raises ValueError when the text is too little for the vocabulary.
     """
@@ -44,7 +44,7 @@ def train_model(texts: Sequence[str], *, vocab_size: int, character_share: float
             remove_extra_whitespaces=False,
             allow_whitespace_only_pieces=True,
             add_dummy_prefix=False,
-            # Control symbols are never found in plain text; user-defined ones are, wherever they stand.
+            # Control symbols are never matched in plain text; user-defined ones are, everywhere.
             control_symbols=[DOC, USER, ASSISTANT],
             user_defined_symbols=list(NEWLINE_RUNS),
             pad_id=0,
@@ -57,18 +57,18 @@ def train_model(texts: Sequence[str], *, vocab_size: int, character_share: float
     except RuntimeError as error:
         size = sum(len(text.encode()) for text in texts)
         raise ValueError(
-            f"SentencePiece found no vocabulary of {vocab_size} in {size:,} bytes of text; give more text or"
+            f"SentencePiece learned no vocabulary of {vocab_size} in {size:,} bytes of text; give more text or"
             f" lower TrainTokenizer.vocab_size ({error})"
         ) from None
     return model.getvalue()
 
 
 def _sentences(texts: Sequence[str], vocab_size: int, character_share: float, han_run: int) -> Iterator[str]:
-    """What SentencePiece trains on. No piece reaches over the end of a sentence, so sentences end where pieces must."""
+    """Yields the sentences to train on. No piece crosses the end of a sentence, so sentences end where pieces must."""
     counts = Counter[str]()
     for text in texts:
         counts.update(text)
-    # A space without a piece would become the bytes of its mark, and could not be told from the mark itself.
+    # A space without a piece would become the bytes of its mark, and could not be distinguished from the mark itself.
     counts[" "] = counts.total() + 1
     yield " "
     frequent = sorted(counts, key=lambda character: (-counts[character], character))

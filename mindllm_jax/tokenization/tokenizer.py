@@ -14,7 +14,7 @@ _PROBE = f"  a\t\r\n\n\n1234 <doc>{SPACE_MARK}é 你好 \N{GRINNING FACE}"
 
 
 class Pieces(Protocol):
-    """What each kind of tokenizer file gives: pieces by id, and the ids of texts.
+    """The interface of every kind of tokenizer file: pieces by id, and the ids of texts.
 
     Attributes:
         vocab_size: V.
@@ -25,40 +25,39 @@ class Pieces(Protocol):
     symbols: tuple[int, int, int, int]
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """int32 ids of each text."""
+        """Returns int32 ids of each text."""
         ...
 
     def bytes_of(self, id: int) -> bytes:
-        """The UTF-8 bytes that a piece stands for; none for symbols."""
+        """Returns the UTF-8 bytes of a piece; none for symbols."""
         ...
 
     def is_byte(self, id: int) -> bool:
-        """Whether a piece stands for bytes that are no whole characters."""
+        """Returns whether a piece is bytes that are not whole characters."""
         ...
 
     def name(self, id: int) -> str:
-        """How a piece is shown to people."""
+        """Returns the text by which a piece is displayed."""
         ...
 
 
 class Tokenizer:
-    """A tokenizer under which every text comes back as it was: `decode(encode(text)) == text`.
+    """A tokenizer whose round trip is exact for every text: `decode(encode(text)) == text`.
 
-    The file is a SentencePiece BPE model, or GPT-2's BPE with pieces added (`data.gpt2_extension`); its content says
-    which.
+    The file is a SentencePiece BPE model, or GPT-2's BPE with added pieces (`gpt2_extension`).
 
     Symbols (`<pad>`, `<doc>`, `<user>`, `<assistant>`) are ids that no text produces: a text with the characters
-    `<doc>` in it is encoded as these characters. `<doc>` both begins and ends a document, as `<|endoftext|>` in GPT-2,
-    which is its name there.
+    `<doc>` in it is encoded as these characters. `<doc>` both begins and ends a document, as GPT-2's
+    `<|endoftext|>`, which is its name in such files.
 
     Attributes:
         path: the model file.
         model: its content.
-        sha256: of the model file; stores and checkpoints remember it.
+        sha256: checksum of the model file; stores and checkpoints record it.
         vocab_size: V.
         pad_id, doc_id, user_id, assistant_id: the symbols.
-        token_bytes: int32 [V], the UTF-8 bytes each id stands for; 0 for symbols.
-        is_byte: bool [V], the pieces that are no whole characters, but bytes of one that has no piece.
+        token_bytes: int32 [V], number of UTF-8 bytes of each piece; 0 for symbols.
+        is_byte: bool [V], True for bytes of characters that have no piece.
     """
 
     def __init__(self, path: Path, model: bytes) -> None:
@@ -85,7 +84,7 @@ class Tokenizer:
 
         Raises:
             OSError: there is no such file.
-            ValueError: it is no tokenizer, lacks our symbols or does not restore text exactly.
+            ValueError: it is not a tokenizer, lacks our symbols or its round trip is not exact.
             ImportError: it needs a library that is not installed.
         """
         path = Path(path)
@@ -94,11 +93,11 @@ class Tokenizer:
         return cls(path, path.read_bytes())
 
     def encode(self, text: str) -> np.ndarray:
-        """int32 ids of a text; never a symbol."""
+        """Returns int32 ids of a text; never a symbol."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """int32 ids of each text, on all cores.
+        """Returns int32 ids of each text, on all cores.
 
         Raises ValueError for a text that no UTF-8 can hold (half of a surrogate pair).
         """
@@ -111,11 +110,11 @@ class Tokenizer:
         return self._pieces.encode(texts)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids, symbols left out. Bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
+        """Returns the text of ids without symbols. Bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
         return self.decode_bytes(ids).decode(errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The UTF-8 bytes of ids, which may end inside a character; what a stream of tokens is decoded from.
+        """Returns the UTF-8 bytes of ids, which may end inside a character, as a stream of tokens does.
 
         Raises ValueError for an id outside the vocabulary.
         """
@@ -126,5 +125,5 @@ class Tokenizer:
         return b"".join(self._bytes[id] for id in ids)
 
     def piece(self, id: int) -> str:
-        """How one id is shown to people: its text, or the name of a symbol or byte."""
+        """Returns the text by which an id is displayed: its own, or the name of a symbol or byte."""
         return self._pieces.name(id)

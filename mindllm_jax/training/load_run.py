@@ -1,4 +1,4 @@
-"""A run loaded again from its folder alone: what generation, tuning and evaluation start from."""
+"""Loads a run from its folder alone, for generation, tuning and evaluation."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ TOKENIZER = "tokenizer.model"
 
 
 class RunRecord(NamedTuple):
-    """What a checkpoint says of itself, without its arrays."""
+    """The metadata of a checkpoint, without its arrays."""
 
     folder: Path  # the checkpoint
     model: Model
     tokenizer: Tokenizer
-    identity: dict[str, Any]  # as `read_identity` gives it
+    identity: dict[str, Any]  # see `read_identity`
 
 
 class LoadedRun(NamedTuple):
-    """A decoder with the parameters of a checkpoint and what belongs to it."""
+    """A decoder with the parameters of a checkpoint, its model, tokenizer and metadata."""
 
     decoder: Decoder
     model: Model
     tokenizer: Tokenizer
-    step: int  # steps that the parameters were trained
-    identity: dict[str, Any]  # as `read_identity` gives it
+    step: int  # steps that the parameters were trained for
+    identity: dict[str, Any]  # see `read_identity`
 
 
 def keep_tokenizer(tokenizer: Tokenizer, run: Path) -> None:
-    """Copies the tokenizer into the run's folder, so that the run can be used where its data are not."""
+    """Copies the tokenizer into the run's folder, so that the run can be used without its data."""
     write_bytes(run / TOKENIZER, tokenizer.model)
 
 
 def read_run(run: Path, step: int | None = None) -> RunRecord:
-    """The checkpoint of a run at `step` (the newest by default), its model and tokenizer.
+    """Reads the metadata of a run's checkpoint at `step` (the latest by default), its model and tokenizer.
 
     Raises FileNotFoundError when there is no such run or checkpoint, ValueError when it was trained with another
     tokenizer than the run's folder holds.
@@ -59,28 +59,32 @@ def read_run(run: Path, step: int | None = None) -> RunRecord:
     tokenizer = Tokenizer.load(run / TOKENIZER)
     if tokenizer.sha256 != identity["tokenizer_sha256"]:
         raise ValueError(
-            f"{tokenizer.path} is not the tokenizer that {folder} was trained with (sha256 {tokenizer.sha256} here, "
-            f"{identity['tokenizer_sha256']} there); put that one back"
+            f"{tokenizer.path} is not the tokenizer that {folder} was trained with (its sha256 is {tokenizer.sha256}, "
+            f"the recorded one {identity['tokenizer_sha256']}); put that one back"
         )
     return RunRecord(folder, configuration.from_json(Model, identity["model"], str(folder)), tokenizer, identity)
 
 
 def load_decoder(
-    run: Path,
+    run: Path | RunRecord,
     *,
     step: int | None = None,
     untrained: bool = False,
     sharding: Sharding | None = None,
     decide: Callable[[Model], Model] = lambda model: model,
 ) -> LoadedRun:
-    """The decoder of a run, from the checkpoint of `step` (the newest by default).
+    """Loads the decoder of a run, from the checkpoint of `step` (the latest by default).
 
-    untrained: fresh parameters of the run's seed instead of trained ones. sharding: where the parameters go; None: to
-    one device of this process. decide: what is loaded of the recorded model, as in `pretrain`.
+    Args:
+        run: the run's folder, or what `read_run` read of it, which then decides the step.
+        step: the step of the checkpoint.
+        untrained: fresh parameters of the run's seed instead of trained ones.
+        sharding: placement of the parameters; one device of this process by default.
+        decide: derives the model that is loaded from the recorded one, as in `pretrain`.
 
     Raises as `read_run` does, and ValueError when the checkpoint is damaged.
     """
-    folder, recorded, tokenizer, identity = read_run(run, step)
+    folder, recorded, tokenizer, identity = run if isinstance(run, RunRecord) else read_run(run, step)
     model = decide(recorded)
     abstract = abstract_model(model, sharding or Sharding(MeshAxes().build(jax.local_devices()[:1])))
     if untrained:
@@ -100,7 +104,7 @@ def _checkpoint_of(run: Path, step: int) -> Path:
 
 
 def _placed(abstract: AbstractModel) -> Params:
-    """Shapes, dtypes and places of the parameters."""
+    """Returns shapes, dtypes and shardings of the parameters."""
     return jax.tree.map(
         lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
         nnx.to_pure_dict(abstract.params),

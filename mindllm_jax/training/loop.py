@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mindllm_jax.batching.global_batches import GlobalBatches
+from mindllm_jax.batching.global_batches import GlobalBatches, Loader
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.startup import layout
 from mindllm_jax.parallel.together import from_first, together
-from mindllm_jax.store.rows import TrainingRows
+from mindllm_jax.rows import TrainingRows
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, Restored
 from mindllm_jax.training.console import RunConsole
 from mindllm_jax.training.interrupt import StopSignal
@@ -44,15 +44,23 @@ def train(
     checkpointing: Checkpointing,
     identity: dict[str, Any],
     *,
+    loader: Loader,
     periodic: Iterable[Periodic] = (),
     start: Callable[[], Params] | None = None,
     accept: Callable[[], None] = lambda: None,
 ) -> TrainState:
     """Trains until the last step, from the latest checkpoint in `workdir` if there is one.
 
-    rows: where batches come from, read in order. identity: stored with every checkpoint and compared with it on resume.
-    start: gives the parameters of a new run (fresh ones by default). accept: called once the run was found to fit what
-    is in the workdir, before anything is written there.
+    Args:
+        spec: the settings and shapes of the run.
+        rows: the rows of the batches, read in order.
+        workdir: the folder of the run.
+        checkpointing: when checkpoints are written.
+        identity: stored with every checkpoint and compared with it on resume.
+        loader: how batches are read ahead.
+        periodic: measurements between steps.
+        start: returns the parameters of a new run; fresh ones by default.
+        accept: called after the checks against the workdir, before anything is written to it.
 
     Returns the last state. Raises KeyboardInterrupt after a requested stop, with everything saved; OSError when metrics
     or stdout cannot be written, with everything saved; ValueError when the run does not fit its latest checkpoint or
@@ -60,16 +68,16 @@ def train(
     """
     loop, model, periodic = spec.loop, spec.abstract_model, list(periodic)
     leader = jax.process_index() == 0
-    say = RunConsole(active=leader)
+    log = RunConsole(active=leader)
 
     # ------------------------------------------------------------------ build
     schedule = spec.optimizer.schedule(loop.steps)
     dtype = spec.model.dtype.name
-    identity = identity | {"compute_dtype": dtype}  # which the settings may leave to the machine
-    say(layout(model.sharding.mesh))
-    say(spec.cost.table().terminal())
+    identity = identity | {"compute_dtype": dtype}  # the settings may leave it to the machine
+    log(layout(model.sharding.mesh))
+    log(spec.cost.table().terminal())
     if warning := spec.cost.warning():
-        say(f"[bold yellow]warning[/]: {warning}")
+        log(f"[bold yellow]warning[/]: {warning}")
 
     with Checkpoints(workdir, checkpointing, identity) as checkpoints, StopSignal() as stop:
         # ------------------------------------------------------------ restore
@@ -85,12 +93,12 @@ def train(
         owed = bool(step) and from_first(str(step not in done)) == "True"  # the run ended before it was evaluated
         measuring = [event for event in periodic if owed and event.is_due(step, loop.steps)]
         if step == loop.steps and not measuring:
-            say(f"all {loop.steps} steps are done; nothing to do")
+            log(f"all {loop.steps} steps are done; nothing to do")
             return state
         if restored:
             before = restored.identity.get("compute_dtype", dtype)
             other = f", in {dtype} from now on, in {before} before" if before != dtype else ""
-            say(f"resuming after step {step} of {loop.steps}{other}")
+            log(f"resuming after step {step} of {loop.steps}{other}")
         step_fn = spec.compiled_step()
         together(accept)
         checkpoints.start()
@@ -98,7 +106,7 @@ def train(
         # --------------------------------------------------------------- loop
         sharding = model.sharding.named("batch", "length")
         with (
-            GlobalBatches(rows, loop.global_batch_size, sharding, first_row=position.rows) as batches,
+            GlobalBatches(rows, loop.global_batch_size, sharding, first_row=position.rows, loader=loader) as batches,
             together(lambda: MetricsWriter(workdir, step, active=leader)) as writer,
             ProfileWindow(loop.profile_steps, workdir / "profile") as profile,
         ):
@@ -106,16 +114,17 @@ def train(
             def evaluate(events: list[Periodic]) -> None:
                 for event in events:
                     results = event.measure(model.decoder(state.params))
-                    say(f"step {step:>6}  " + "  ".join(f"{name} {value:.4f}" for name, value in results.items()))
+                    log(f"step {step:>6}  " + "  ".join(f"{name} {value:.4f}" for name, value in results.items()))
                     writer.write(step, results)
 
             evaluate(measuring)
             throughput, last = Throughput(), step == loop.steps
-            for _, batch in batches if not last else ():
+            for batch in batches if not last else ():
                 profile.before(step + 1)
                 with jax.transfer_guard("disallow"):
                     state, metrics = step_fn(state, batch)
-                step, position = step + 1, position.after(loop.global_batch_size, rows.sequence_length)
+                step += 1
+                position = position.at(batches.get_state()["next_index"], rows.sequence_length)
                 throughput.step()
                 profile.after(step, state.step)
                 last = step == loop.steps
@@ -127,7 +136,7 @@ def train(
                 if not (logging or saving):
                     continue
 
-                # ------------------------------------------ once in a while
+                # ---------------------------------- log, save, evaluate
                 jax.block_until_ready(state)
                 with throughput.paused():
                     if logging:
@@ -137,18 +146,18 @@ def train(
                         values |= {"tokens_per_second": rate, "tokens": float(position.tokens)}
                         if (mfu := spec.cost.utilization(rate)) is not None:
                             values["mfu"] = mfu
-                        say(_line(step, loop.steps, spec.cost.tokens_per_step, values))
+                        log(_line(step, loop.steps, spec.cost.tokens_per_step, values))
                         writer.write(step, values)
-                        if writer.failure or say.failure:
+                        if writer.failure or log.failure:
                             stop.request()
                         _stop_if_diverged(values, loop)
-                    if saving:  # before evaluating: what fails there costs no step
+                    if saving:  # before evaluating, whose failure then costs no step
                         checkpoints.save(state, position, fingerprint(rows, position.rows))
                     evaluate(measuring)
                 if stopping or last:
                     break
         checkpoints.wait()
-    if failure := writer.failure or say.failure:
+    if failure := writer.failure or log.failure:
         raise failure
     if not last:
         raise KeyboardInterrupt

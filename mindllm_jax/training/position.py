@@ -1,4 +1,9 @@
-"""Position of a run in its training data, and whether it can resume from there."""
+"""Position of a run in its training data, and whether it can resume from there.
+
+The position is the state of the run's Grain iterator (`GlobalBatches.get_state`): the number of rows read. Orbax stores
+it once for the run, in `run/metadata` of the checkpoint. Grain's own Orbax handler would store the same number once for
+each process, under a name with the number of processes, and refuses to restore it on another number of them.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +16,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mindllm_jax.hashing import hash64
+from mindllm_jax.rows import TrainingRows
 from mindllm_jax.run_records import differences
-from mindllm_jax.store.rows import TrainingRows
 
-_SAMPLED = 256  # rows whose places are compared
+_SAMPLED = 256  # number of rows whose places are compared
 _OF_READING = re.compile(r"\w+\.(data|instructions)\.")
 _OF_READING_AND_LENGTH = re.compile(r"\w+\.(data|instructions|loop\.steps|loop\.global_batch_size)\b")
 
 
 class Position(NamedTuple):
-    """Rows and tokens that a run has consumed; stored with each checkpoint."""
+    """Rows and tokens that a run has read; stored with each checkpoint."""
 
-    rows: int = 0  # read so far: the number of the next row
-    tokens: int = 0  # of those rows, padding included
+    rows: int = 0  # the number of the next row
+    tokens: int = 0  # of the rows read, padding included
 
-    def after(self, rows: int, length: int) -> Position:
-        """Returns the position after as many rows more, of `length` tokens."""
-        return Position(self.rows + rows, self.tokens + rows * length)
+    def at(self, rows: int, length: int) -> Position:
+        """Returns the position with `rows` rows read, of which those after this position have `length` tokens each."""
+        return Position(rows, self.tokens + (rows - self.rows) * length)
 
 
 def fingerprint(rows: TrainingRows, count: int) -> str:
-    """Returns a hash of where the first `count` rows come from, taken over a sample of them and the last one."""
+    """Returns a hash of the places of the first `count` rows, over a sample of them and the last one."""
     sampled = {hash64("sample", number) % count for number in range(_SAMPLED)} | {count - 1} if count else set()
     places = rows.places(np.array(sorted(sampled), np.int64))
     return hashlib.sha256(json.dumps([rows.sequence_length, places]).encode()).hexdigest()
@@ -42,17 +47,17 @@ def require_same_past(
 ) -> None:
     """Raises ValueError where the data order up to the checkpoint differs under the present settings.
 
-    Continued from there, the run would read some text twice and other text never. Settings that change only what comes
-    later are no reason.
+    The resumed run would read some text twice and other text never. Settings that change later rows alone are
+    accepted.
 
-    stored, now: what the checkpoint says of the run, with its `fingerprint`, and what is asked for. where: the
+    stored: the identity in the checkpoint, with its `fingerprint`. now: the identity of the resumed run. where: the
     checkpoint, for the message.
     """
     if stored["fingerprint"] == fingerprint(rows, position.rows):
         return
     reading = _OF_READING if rows.planned_rows is None else _OF_READING_AND_LENGTH
     changed = [line for line in differences(dict(stored), dict(now)) if reading.match(line)]
-    listing = "\n  ".join(changed) or "(no setting: the program lays rows out in another way than it did)"
+    listing = "\n  ".join(changed) or "(no setting: this version of the program lays out rows in another way)"
     raise ValueError(
         f"{where}: under the present settings the {position.rows:,} rows read so far would have been other rows, so "
         f"the run would read some text twice and other text never:\n  {listing}\n"
@@ -64,7 +69,7 @@ def require_planned_length(rows: TrainingRows, position: Position, rows_left: in
     """Raises ValueError where the data order is laid out for another number of rows than the resumed run reads."""
     if rows.planned_rows not in (None, position.rows + rows_left):
         raise ValueError(
-            f"{where}: the stages, caps, blocks or runs of the mixture are laid out over {rows.planned_rows:,} rows "
+            f"{where}: the stages, caps, blocks or chunks of the mixture are laid out over {rows.planned_rows:,} rows "
             f"(Loop.steps x Loop.global_batch_size), and with {position.rows:,} rows read the run would read "
             f"{position.rows + rows_left:,}: set Loop.global_batch_size back, or start a new run in another --workdir"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 
+from mindllm_jax.batching.global_batches import Loader
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.config import Model
@@ -33,10 +34,11 @@ class Pretrain:
     optimizer: Optimizer = field(default_factory=Optimizer)
     mesh: MeshAxes = field(default_factory=MeshAxes)
     loop: Loop = field(default_factory=Loop)
+    loader: Loader = field(default_factory=Loader)
     checkpointing: Checkpointing = field(default_factory=Checkpointing)
 
     def spec(self, decide: Callable[[Model], Model] = lambda model: model) -> RunSpec:
-        """The run on abstract shapes, with its cost; of the model that `decide` makes of the settings'."""
+        """Returns the run spec, with its cost, for the model that `decide` derives from the settings'."""
         return run_spec(decide(self.model), self.loop, self.optimizer, self.mesh, self.data.sequence_length)
 
 
@@ -50,8 +52,8 @@ def pretrain(
 ) -> TrainState:
     """Trains, or resumes training, in `workdir`; `accept` as in `train`, called with the compute dtype.
 
-    decide: what is trained of the configured model, which alone is recorded, so that the run may resume on another
-    machine: `compute_dtype.resolve_dtype` for the compute dtype that is faster here.
+    decide: derives the trained model from the configured one, which alone is recorded, so that the run may resume on
+        another machine: `compute_dtype.resolve_dtype` chooses the faster compute dtype.
 
     Raises ValueError when store and model do not fit together, and as `train` does.
     """
@@ -72,11 +74,13 @@ def pretrain(
         accept(run.model.dtype.name)
 
     rows = MixtureRows(config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size)
-    return train(run, rows, workdir, config.checkpointing, identity, periodic=periodic, accept=begin)
+    return train(
+        run, rows, workdir, config.checkpointing, identity, loader=config.loader, periodic=periodic, accept=begin
+    )
 
 
 def check_vocabulary(model: Model, store: TokenStore) -> None:
-    """Raises ValueError when the store's tokenizer has pieces that the model has no row for."""
+    """Raises ValueError when the store's tokenizer has more pieces than the model's vocabulary."""
     pieces = store.tokenizer.vocab_size
     if pieces > model.vocab_size:
         raise ValueError(

@@ -15,7 +15,7 @@ from mindllm_jax.checks import require_at_least, require_seed
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import RULES, Sharding, mesh_settings
-from mindllm_jax.store.rows import Batch
+from mindllm_jax.rows import Batch
 from mindllm_jax.training.cost import Cost, run_cost
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.state import AbstractModel, TrainState, abstract_model, initial_state, state_shardings

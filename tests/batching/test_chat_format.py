@@ -26,7 +26,7 @@ def test_two_turns_spelled_out(tokenizer: Tokenizer) -> None:
 
 
 @given(conversation=CONVERSATIONS)
-def test_what_is_said_is_the_answers(tokenizer: Tokenizer, conversation: list[Turn]) -> None:
+def test_the_loss_mask_is_the_answers(tokenizer: Tokenizer, conversation: list[Turn]) -> None:
     (whole,) = encode_conversations(tokenizer, [conversation])
     loss_mask = whole.ids[whole.loss_mask]
     ends = np.flatnonzero(loss_mask == tokenizer.doc_id)

@@ -7,16 +7,20 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import cast
 
+import grain
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from mindllm_jax.batching.global_batches import GlobalBatches
+from mindllm_jax.batching.global_batches import GlobalBatches, Loader
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.mixture.settings import Mixture
-from mindllm_jax.store.rows import Batch, SplitRows
+from mindllm_jax.rows import Batch, TrainingRows
+from mindllm_jax.store.rows import SplitRows
 
 ROOT = Path(__file__).parent.parent.parent
 MIXTURE = Mixture("", sequence_length=12)
@@ -36,7 +40,7 @@ def sharding(shape: tuple[int, ...] = (1,), spec: PartitionSpec | None = None) -
     return NamedSharding(mesh, PartitionSpec("data") if spec is None else spec)
 
 
-def first(batches: GlobalBatches, count: int) -> list[tuple[int, Batch]]:
+def first(batches: GlobalBatches, count: int) -> list[Batch]:
     with batches:
         return [next(batches) for _ in range(count)]
 
@@ -54,7 +58,7 @@ def first(batches: GlobalBatches, count: int) -> list[tuple[int, Batch]]:
     ],
 )
 def test_batches_are_the_rows_whatever_the_devices(rows: MixtureRows, shape, spec) -> None:
-    for step, batch in first(GlobalBatches(rows, 8, sharding(shape, spec)), 3):
+    for step, batch in enumerate(first(GlobalBatches(rows, 8, sharding(shape, spec)), 3)):
         for field, wanted in zip(batch, rows.read(np.arange(8 * step, 8 * step + 8)), strict=True):
             assert isinstance(field, jax.Array)
             assert field.sharding == sharding(shape, spec)  # pyright: ignore  as the newest jax types it
@@ -64,8 +68,7 @@ def test_batches_are_the_rows_whatever_the_devices(rows: MixtureRows, shape, spe
 def test_a_later_start_gives_the_later_batches(rows: MixtureRows) -> None:
     straight = first(GlobalBatches(rows, 4, sharding()), 5)
     later = first(GlobalBatches(rows, 4, sharding(), first_row=12), 2)
-    assert [number for number, _ in later] == [0, 1]
-    for (_, one), (_, other) in zip(straight[3:], later, strict=True):
+    for one, other in zip(straight[3:], later, strict=True):
         np.testing.assert_array_equal(one.tokens, other.tokens)
 
 
@@ -75,18 +78,20 @@ def test_finite_rows_end_with_a_batch_filled_up(count_store) -> None:
     with GlobalBatches(rows, 4, sharding((4,))) as batches:
         read = list(batches)
         assert next(batches, None) is None
-    assert [step for step, _ in read] == [0, 1, 2]
-    assert sum(float(np.sum(batch.weights)) for _, batch in read) == 105
+    assert len(read) == 3
+    assert sum(float(np.sum(batch.weights)) for batch in read) == 105
     assert list(GlobalBatches(SplitRows(store, "a", "held_out", 12), 4, sharding())) == []
 
 
-class Failing:
+class Failing(TrainingRows):
     """Rows that end in an error at row 8."""
 
-    sequence_length = 12
-
     def __init__(self, rows: MixtureRows) -> None:
+        super().__init__(12, planned_rows=None)
         self._rows = rows
+
+    def places(self, indices: np.ndarray) -> list[tuple[str, int, int]]:
+        return self._rows.places(indices)
 
     def read(self, indices: np.ndarray) -> Batch:
         if indices[0] >= 8:
@@ -94,27 +99,72 @@ class Failing:
         return self._rows.read(indices)
 
 
-def test_what_fails_in_the_thread_is_raised_where_batches_are_used(rows: MixtureRows) -> None:
+def test_an_error_of_the_reader_is_raised_by_the_iteration(rows: MixtureRows) -> None:
     with GlobalBatches(Failing(rows), 4, sharding()) as batches:
-        assert [next(batches)[0], next(batches)[0]] == [0, 1]
+        next(batches), next(batches)
         with pytest.raises(OSError, match="the disk is gone"):
             next(batches)
-        with pytest.raises(StopIteration):
+        with pytest.raises(ValueError, match="closed"):
             next(batches)
+    assert batches.get_state() == {"next_index": 8}
 
 
-def test_closing_ends_the_thread(rows: MixtureRows) -> None:
+def test_closing_ends_the_threads(rows: MixtureRows) -> None:
     def running() -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread.name == "batches"]
+        return [thread for thread in threading.enumerate() if thread.name.startswith("grain-prefetch")]
 
-    batches = GlobalBatches(rows, 4, sharding(), prefetch=1)
+    before = len(running())
+    batches = GlobalBatches(rows, 4, sharding())
     next(batches)
-    assert running()
+    assert len(running()) > before
     batches.close()
-    assert not running()
-    with pytest.raises(StopIteration):
+    for thread in running()[before:]:
+        thread.join(timeout=10)
+    assert len(running()) == before
+    with pytest.raises(ValueError, match="closed"):
         next(batches)
     batches.close()
+
+
+def test_the_state_is_the_number_of_rows_read(rows: MixtureRows) -> None:
+    with GlobalBatches(rows, 4, sharding(), loader=Loader(prefetch=3, threads=2)) as batches:
+        assert batches.get_state() == {"next_index": 0}
+        read = [next(batches) for _ in range(3)]
+        assert batches.get_state() == {"next_index": 12}
+        batches.set_state({"next_index": 4})
+        np.testing.assert_array_equal(next(batches).tokens, read[1].tokens)
+        assert batches.get_state() == {"next_index": 8}
+        with pytest.raises(IndexError, match="next_index = -1"):
+            batches.set_state({"next_index": -1})
+
+
+def test_finite_rows_are_read_when_their_last_batch_is(count_store) -> None:
+    rows = SplitRows(count_store({"a": ("zh", [30, 5, 70])}), "a", "train", 12)  # 9 rows
+    with GlobalBatches(rows, 4, sharding(), first_row=2) as batches:
+        assert [batches.get_state()["next_index"] for _ in batches] == [6, 9]
+
+
+def test_orbax_stores_the_iterator_as_any_of_grain(rows: MixtureRows, tmp_path: Path) -> None:
+    """And another batch size resumes from it."""
+    with (
+        GlobalBatches(rows, 4, sharding()) as batches,
+        ocp.Checkpointer(cast(ocp.CheckpointHandler, grain.checkpoint.CheckpointHandler())) as checkpointer,
+    ):
+        next(batches)
+        checkpointer.save(tmp_path / "rows", args=grain.checkpoint.CheckpointSave(batches))
+        with GlobalBatches(rows, 8, sharding()) as resumed:
+            checkpointer.restore(tmp_path / "rows", args=grain.checkpoint.CheckpointRestore(resumed))
+            assert resumed.get_state() == {"next_index": 4}
+            np.testing.assert_array_equal(next(resumed).tokens, rows.read(np.arange(4, 12)).tokens)
+
+
+@pytest.mark.long
+def test_worker_processes_read_the_same_batches(rows: MixtureRows) -> None:
+    plain = first(GlobalBatches(rows, 4, sharding(), first_row=8), 5)
+    read = first(GlobalBatches(rows, 4, sharding(), first_row=8, loader=Loader(worker_processes=2)), 5)
+    for one, other in zip(plain, read, strict=True):
+        for field, wanted in zip(other, one, strict=True):
+            np.testing.assert_array_equal(field, wanted)
 
 
 @pytest.mark.parametrize(
@@ -129,18 +179,21 @@ def test_a_batch_that_devices_cannot_share_evenly(rows: MixtureRows, global_batc
         GlobalBatches(rows, global_batch_size, sharding(shape, spec))
 
 
-@pytest.mark.parametrize("changes", [{"global_batch_size": 0}, {"global_batch_size": 4, "prefetch": 0}])
-def test_nothing_to_read(rows: MixtureRows, changes: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="global_batch_size and prefetch must be at least 1"):
-        GlobalBatches(rows, sharding=sharding(), **changes)
+def test_bad_settings(rows: MixtureRows) -> None:
+    with pytest.raises(ValueError, match="global_batch_size = 0: must be at least 1"):
+        GlobalBatches(rows, 0, sharding())
+    with pytest.raises(ValueError, match=r"Loader\.prefetch = 0: must be at least 1"):
+        Loader(prefetch=0)
+    with pytest.raises(ValueError, match=r"raise prefetch, or lower threads"):
+        Loader(prefetch=2, threads=3)
 
 
-# Says which rows this process read, and the digest of the part of each batch that each of its devices holds.
+# Prints which rows this process read, and the digest of the part of each batch that each of its devices holds.
 PROCESS = """
 import hashlib, json, sys
 import jax, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from mindllm_jax.batching.global_batches import GlobalBatches
+from mindllm_jax.batching.global_batches import GlobalBatches, Loader
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.store.store import TokenStore
@@ -152,9 +205,10 @@ read, plain = [], rows.read
 rows.read = lambda indices: (read.append(indices.tolist()), plain(indices))[1]
 mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 parts = {}
-with GlobalBatches(rows, 8, NamedSharding(mesh, PartitionSpec("data")), prefetch=1) as batches:
-    for _ in range(3):
-        step, batch = next(batches)
+loader = Loader(prefetch=1, threads=1)
+with GlobalBatches(rows, 8, NamedSharding(mesh, PartitionSpec("data")), loader=loader) as batches:
+    for step in range(3):
+        batch = next(batches)
         for name, field in batch._asdict().items():
             for shard in field.addressable_shards:
                 digest = hashlib.sha256(np.asarray(shard.data).tobytes()).hexdigest()

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.evaluation import bits_per_byte
 from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_bits, held_out_sources, split_bits
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.store.rows import Batch, SplitRows
+from mindllm_jax.rows import Batch
+from mindllm_jax.store.rows import SplitRows
 from mindllm_jax.store.store import TokenStore
 from mindllm_jax.store.texts import split_texts
 from mindllm_jax.training import measure as training_measure
@@ -63,9 +63,9 @@ def test_evaluations_of_a_run_share_one_program(decoder: Decoder, store: TokenSt
     later = nnx.merge(definition, jax.tree.map(lambda x: jax.device_put(1.1 * x, x.sharding), params))
     measure = held_out_bits(Mixture(store.url, sequence_length=32), store)
     first = measure(decoder)
-    programs = bits_per_byte._sums._cache_size()  # pyright: ignore
+    programs = training_measure._totals._cache_size()  # pyright: ignore
     second = measure(later)
-    assert bits_per_byte._sums._cache_size() == programs  # pyright: ignore
+    assert training_measure._totals._cache_size() == programs  # pyright: ignore
     assert first.keys() == second.keys() and first != second
 
 
@@ -126,7 +126,7 @@ def test_a_small_source_has_rows_enough(decoder: Decoder, store: TokenStore) -> 
     assert measured["bits_per_byte/novel"] == pytest.approx(whole, rel=0.1)
 
 
-def test_only_what_the_mixture_names_is_measured(decoder: Decoder, store: TokenStore) -> None:
+def test_only_sources_of_the_mixture_are_measured(decoder: Decoder, store: TokenStore) -> None:
     mixture = Mixture(store.url, {"zh": 1}, sources=("novel",), sequence_length=32)
     assert held_out_bits(mixture, store)(decoder).keys() == {"bits_per_byte/novel", "bits_per_byte/zh"}
 
@@ -141,7 +141,7 @@ def test_sources_that_hold_nothing_out_are_left_out(
     assert "bits_per_byte/en" not in held_out_bits(Mixture(store.url, sequence_length=32), store)(decoder)
 
 
-def test_bytes_that_are_not_those_of_the_tokens_are_told(
+def test_wrong_bytes_of_the_manifest_are_reported(
     decoder: Decoder, store: TokenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = store.sources["wiki"]

@@ -79,16 +79,16 @@ def test_documents_are_independent() -> None:
     assert model.bits(HELD_OUT) == pytest.approx(sum(model.bits([text]) for text in HELD_OUT), rel=1e-14)
 
 
-def test_what_was_trained_on_costs_less() -> None:
+def test_trained_text_costs_less() -> None:
     random = np.random.default_rng(0).integers(32, 127, 500).astype(np.uint8).tobytes()
     model = NGram(TRAIN)
     assert model.bits(TRAIN[:5]) / sum(map(len, TRAIN[:5])) < 1 < model.bits([random]) / len(random)
 
 
 @pytest.mark.parametrize(
-    ("documents", "order", "message"), [([], 5, "no text"), (TRAIN, 1, "must have 2 to 8"), (TRAIN, 9, "2 to 8")]
+    ("documents", "order", "message"), [([], 5, "no text"), (TRAIN, 1, "must be 2 to 8"), (TRAIN, 9, "2 to 8")]
 )
-def test_what_cannot_be_counted_is_refused(documents: list[bytes], order: int, message: str) -> None:
+def test_bad_arguments_are_refused(documents: list[bytes], order: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NGram(documents, order)
 

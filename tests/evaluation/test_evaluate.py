@@ -39,9 +39,7 @@ def trained(run: Path) -> dict:
     return evaluate(Evaluate(str(run)))
 
 
-def test_the_newest_checkpoint_is_measured_on_what_it_was_trained_on(
-    run: Path, store: TokenStore, trained: dict
-) -> None:
+def test_the_latest_checkpoint_is_measured_on_its_own_store(run: Path, store: TokenStore, trained: dict) -> None:
     decoder = load_decoder(run).decoder
     laws, novel = (split_bits(decoder, store, source, 32) for source in ("laws", "novel"))
     assert trained["step"] == 5 and trained["store"] == store.url and trained["sequence_length"] == 32
@@ -102,7 +100,7 @@ def test_table_puts_results_beside_each_other() -> None:
     assert alone.columns == ["", "before"] and alone.rows == [["bits per byte, zh", "8.000"]]
 
 
-def test_preview_tells_what_would_be_done(run: Path, store: TokenStore, decoder: Decoder) -> None:
+def test_the_preview_tabulates_the_work(run: Path, store: TokenStore, decoder: Decoder) -> None:
     text = preview(Evaluate(str(run), sequence_length=16, tasks={"continuation_zh": "x"})).markdown()
     tokens = sum(store.split(source, "held_out").tokens for source in store.sources)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(decoder)))
@@ -115,14 +113,14 @@ def test_preview_tells_what_would_be_done(run: Path, store: TokenStore, decoder:
         assert told in text
 
 
-def test_a_store_of_another_tokenizer_is_told(run: Path, store: TokenStore, tmp_path: Path) -> None:
+def test_a_store_of_another_tokenizer_is_refused(run: Path, store: TokenStore, tmp_path: Path) -> None:
     manifest = json.loads((Path(store.url) / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"tokenizer_sha256": "0" * 64}))
     with pytest.raises(ValueError, match="was written with another tokenizer"):
         evaluate(Evaluate(str(run), store=str(tmp_path)))
 
 
-def test_what_does_not_fit_is_told_before_the_work(run: Path, tmp_path: Path) -> None:
+def test_bad_settings_raise_before_the_work(run: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
         evaluate(Evaluate(str(tmp_path)))
     with pytest.raises(FileNotFoundError, match=r"there is no token store at .*absent"):
@@ -133,7 +131,7 @@ def test_what_does_not_fit_is_told_before_the_work(run: Path, tmp_path: Path) ->
         Evaluate(str(run), batch_size=0)
 
 
-def test_a_task_that_the_model_cannot_run_is_told_before_the_work(
+def test_a_task_that_the_model_cannot_run_raises_before_the_work(
     run: Path, generating: str, task_items: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate_module, "split_bits", None)  # the work
@@ -143,7 +141,7 @@ def test_a_task_that_the_model_cannot_run_is_told_before_the_work(
         Evaluate(str(run), max_gen_toks=0)
 
 
-def test_what_was_measured_is_kept_whatever_comes_after(
+def test_results_are_kept_when_a_later_part_fails(
     run: Path, trained: dict, generating: str, task_items: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*arguments: Any) -> None:
@@ -171,7 +169,7 @@ def test_what_was_measured_is_kept_whatever_comes_after(
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"step": 3}', '{"bits_per_byte": {"zh": "a"}}', '{"bits_per_byte": 1}'])
-def test_a_damaged_result_is_told_with_its_file(tmp_path: Path, trained: dict, content: str) -> None:
+def test_a_damaged_result_is_reported_with_its_file(tmp_path: Path, trained: dict, content: str) -> None:
     path = tmp_path / "eval.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"eval\.json is damaged: not the result of an evaluation"):
@@ -217,7 +215,7 @@ def test_the_command_writes_and_shows_its_result(run: Path, trained: dict, tmp_p
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_does(run: Path, trained: dict, tmp_path: Path) -> None:
+def test_two_processes_give_the_results_of_one(run: Path, trained: dict, tmp_path: Path) -> None:
     cluster = [sys.executable, str(ROOT / "launch/local_cluster.py"), "--processes", "2", "--devices", "2", "--"]
     done = subprocess.run(
         [*cluster, *command(run, tmp_path / "out")], cwd=ROOT, capture_output=True, text=True, check=False

@@ -54,7 +54,7 @@ def test_batches_and_devices_change_nothing(
     assert [answer.greedy for answer in found] == [answer.greedy for answer in expected]
 
 
-def test_greedy_is_what_decoding_would_say(decoder: Decoder, log_probabilities: LogProbabilities) -> None:
+def test_greedy_matches_decoding(decoder: Decoder, log_probabilities: LogProbabilities) -> None:
     context, tokens = [3, 14, 15], [3, 14, 15]
     for _ in range(6):
         tokens.append(int(log_probabilities(decoder, tokens)[-1].argmax()))
@@ -74,7 +74,7 @@ def test_one_program_serves_queries_of_all_lengths(decoder: Decoder) -> None:
     assert likelihood._score._cache_size() - before == 1  # pyright: ignore
 
 
-def test_too_long_is_cut_on_the_left_and_told(decoder: Decoder, log_of: LogOf) -> None:
+def test_long_queries_are_cut_on_the_left_and_counted(decoder: Decoder, log_of: LogOf) -> None:
     longest = decoder.config.max_seq_len
     tokens = np.random.default_rng(1).integers(0, 300, longest + 11).tolist()
     query = Query(tokens[:-5], tokens[-5:])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mindllm_jax.evaluation import lm_eval_tasks
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
 from mindllm_jax.evaluation.lm_eval_tasks import fit_generation, load_tasks, run_task
 from mindllm_jax.model.decoder import Decoder
@@ -30,7 +31,7 @@ def write(path: Path, rows: list[dict]) -> str:
     return str(path)
 
 
-def test_continuation_is_told_as_the_model_tells_it(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_the_continuation_task_scores_by_likelihoods(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
     rows = items(13)
     tasks = load_tasks({"continuation_zh": write(tmp_path / "zh.jsonl", rows)})
     result = run_task("continuation_zh", tasks["continuation_zh"], decoder, tokenizer)
@@ -71,7 +72,7 @@ def test_too_long_items_are_counted(decoder: Decoder, tokenizer: Tokenizer, tmp_
     assert measured(write(tmp_path / "zh.jsonl", rows), decoder, tokenizer)["cut_requests"] == 4
 
 
-def test_an_unknown_task_is_told() -> None:
+def test_an_unknown_task_is_reported() -> None:
     with pytest.raises(
         ValueError, match=r"Evaluate\.tasks: there is no task 'continuation_cz'; did you mean 'continuat"
     ):
@@ -86,7 +87,7 @@ def test_tasks_of_the_harness_are_found_but_not_fetched() -> None:
         load_tasks({}, ["piqa"])
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file .*absent.jsonl"):
         load_tasks({"continuation_zh": str(tmp_path / "absent.jsonl")})
 
@@ -106,23 +107,34 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         (json.dumps(ITEM | {"answer": True}), "line 2: `answer` is not the number of a choice"),
     ],
 )
-def test_a_bad_item_is_told_with_its_line(line: str | bytes, message: str, tmp_path: Path) -> None:
+def test_a_bad_item_is_reported_with_its_line(line: str | bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "items.jsonl"
     path.write_bytes(json.dumps(ITEM).encode() + b"\n" + (line if isinstance(line, bytes) else line.encode()) + b"\n")
     with pytest.raises(ValueError, match=message):
         load_tasks({"continuation_zh": str(path)})
 
 
-def test_an_empty_file_is_told(tmp_path: Path) -> None:
+def test_an_empty_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "items.jsonl").touch()
     with pytest.raises(ValueError, match="is empty: it holds no items"):
         load_tasks({"continuation_zh": str(tmp_path / "items.jsonl")})
 
 
-def test_a_generating_task_has_fields_of_its_own(generating: str, tmp_path: Path) -> None:
+def test_a_generating_task_may_have_any_fields(generating: str, tmp_path: Path) -> None:
     load_tasks({generating: write(tmp_path / "a.jsonl", [{"context": "a", "choices": "no list"}])})
     with pytest.raises(ValueError, match="line 1: a JSON int where the object of an item was expected"):
         load_tasks({generating: write(tmp_path / "b.jsonl", [3])})  # pyright: ignore[reportArgumentType]
+
+
+def test_a_task_of_multiple_choices_names_its_fields(generating: str, tmp_path: Path) -> None:
+    """As its YAML file says; nothing else has to be written."""
+    fields = "doc_to_text: question\ndoc_to_choice: answers\ndoc_to_target: right\n"
+    (lm_eval_tasks.TASKS / "quiz.yaml").write_text(
+        f"task: quiz\ndataset_path: json\ntest_split: test\noutput_type: multiple_choice\n{fields}"
+    )
+    load_tasks({"quiz": write(tmp_path / "a.jsonl", [{"question": "1 + 1?", "answers": ["2", "3"], "right": 0}])})
+    with pytest.raises(ValueError, match="line 1: `right` is not the number of a choice"):
+        load_tasks({"quiz": write(tmp_path / "b.jsonl", [{"question": "1 + 1?", "answers": ["2", "3"], "right": 2}])})
 
 
 def test_generation_is_held_against_the_positions(

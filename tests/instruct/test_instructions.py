@@ -54,7 +54,7 @@ def test_held_out_files_of_their_own(config: Instructions, write, tokenizer: Tok
     assert answers(packed, tokenizer, "held_out") == ["A"]
 
 
-def test_what_is_too_long_is_cut_or_dropped(write, tokenizer: Tokenizer, store: Path) -> None:
+def test_long_conversations_are_cut_or_dropped(write, tokenizer: Tokenizer, store: Path) -> None:
     text = "".join(chr(0x4E00 + 37 * i) for i in range(100))  # rare characters: several byte pieces each
     long, hopeless = {"input": "Q", "output": text}, {"input": text, "output": "A"}
     config = Instructions((str(write(ROWS[0], long, hopeless)),), sequence_length=64, held_out=0.0)

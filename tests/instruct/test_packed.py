@@ -12,7 +12,7 @@ from numerics import assert_same
 
 from mindllm_jax.batching.chat_format import EncodedConversation
 from mindllm_jax.instruct.packed import EpochRows, PackedRows
-from mindllm_jax.store.rows import Batch
+from mindllm_jax.rows import Batch
 from mindllm_jax.training.load_run import load_decoder
 
 PAD, LENGTH = 0, 16
@@ -96,6 +96,16 @@ def test_an_epoch_has_every_row_once(count: int) -> None:
         assert not np.array_equal(epochs[0], epochs[1])
     somewhere = np.array([2 * count, 0, count])
     assert np.array_equal(rows.read(somewhere).tokens, np.stack([epochs[2][0], epochs[0][0], epochs[1][0]]))
+
+
+def test_packed_rows_are_a_dataset_of_grain() -> None:
+    packed = pack(conversations([5, 9, 12, 3, 16]))
+    rows = EpochRows(packed, seed=3)
+    read = rows.read(np.arange(12))
+    for field, wanted in zip(rows[4:].batch(4)[1], read, strict=True):
+        assert np.array_equal(field, wanted[8:12])
+    assert rows.map(lambda row: row.tokens.tolist())[7] == read.tokens[7].tolist()
+    assert [row.tokens.tolist() for row in packed] == packed.read(np.arange(len(packed))).tokens.tolist()
 
 
 def test_a_conversation_does_not_see_its_neighbours(base: Path) -> None:

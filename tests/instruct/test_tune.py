@@ -22,7 +22,7 @@ from mindllm_jax.instruct.tune import Tune, tune
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.store.rows import Batch, SampledRows
+from mindllm_jax.rows import Batch, SampledRows
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.checkpoint import Checkpointing, latest_checkpoint
 from mindllm_jax.training.checksums import write_checksums

@@ -1,4 +1,4 @@
-"""Dealing is exact and even; caps are kept, and demands are met whenever they can be."""
+"""Apportionment is exact and even; caps are kept, and demands are met whenever they can be."""
 
 from collections import Counter
 
@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindllm_jax.mixture.proportions import allocate, deal, dealt
+from mindllm_jax.mixture.proportions import allocate, apportion, recipient
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(0, 10**9))
-def test_dealing_is_exact_over_every_period_and_counts_up(weights: list[int], start: int) -> None:
+def test_turns_are_exact_over_every_period_and_count_up(weights: list[int], start: int) -> None:
     period = sum(weights)
-    dealt = [deal(index, weights) for index in range(start * period, (start + 1) * period)]
-    assert Counter(which for which, _ in dealt) == dict(enumerate(weights))
+    received = [recipient(index, weights) for index in range(start * period, (start + 1) * period)]
+    assert Counter(which for which, _ in received) == dict(enumerate(weights))
     for which, weight in enumerate(weights):
-        assert [count for who, count in dealt if who == which] == list(range(start * weight, (start + 1) * weight))
+        assert [count for who, count in received if who == which] == list(range(start * weight, (start + 1) * weight))
 
 
 @given(st.lists(st.integers(1, 60), min_size=2, max_size=8), st.integers(1, 300))
-def test_dealing_is_even(weights: list[int], items: int) -> None:
-    counts = Counter(deal(index, weights)[0] for index in range(items))
+def test_turns_are_even(weights: list[int], items: int) -> None:
+    counts = Counter(recipient(index, weights)[0] for index in range(items))
     for which, weight in enumerate(weights):
         # Each rounding is off by a half at most, and the later ones bear a part of what the earlier ones were off.
         bound = 0.5 if which == 0 or len(weights) == 2 else len(weights) / 2
@@ -28,9 +28,9 @@ def test_dealing_is_even(weights: list[int], items: int) -> None:
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=8).filter(any), st.integers(0, 500))
-def test_counts_are_what_was_dealt(weights: list[int], items: int) -> None:
-    counts = Counter(deal(index, weights)[0] for index in range(items))
-    assert dealt(items, weights) == [counts[which] for which in range(len(weights))]
+def test_counts_after_turns_are_apportioned(weights: list[int], items: int) -> None:
+    counts = Counter(recipient(index, weights)[0] for index in range(items))
+    assert apportion(items, weights) == [counts[which] for which in range(len(weights))]
 
 
 @st.composite
@@ -71,10 +71,10 @@ def test_caps_hold_and_demands_are_met_where_they_can_be(problem: tuple) -> None
 
 
 @given(problems())
-def test_without_caps_rows_are_dealt_by_weights(problem: tuple) -> None:
+def test_without_caps_rows_are_apportioned_by_weights(problem: tuple) -> None:
     demands, weights, caps = problem
     rows = allocate(demands, weights, [None] * len(caps))
-    assert rows == [dealt(demand, own) for demand, own in zip(demands, weights, strict=True)]
+    assert rows == [apportion(demand, own) for demand, own in zip(demands, weights, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_without_caps_rows_are_dealt_by_weights(problem: tuple) -> None:
         ([400], [[2, 1, 1]], [100, 120, None], [[100, 120, 180]]),
         # The second stage has one source only, so the first stage leaves it to that.
         ([14, 5], [[1, 1], [0, 1]], [10, 10], [[9, 5], [0, 5]]),
-        # Thirty are lacking.
+        # The shortage is thirty.
         ([100], [[1, 1]], [30, 40], [[30, 40]]),
     ],
 )
-def test_what_caps_do(demands: list[int], weights: list[list[int]], caps: list[int | None], rows: list) -> None:
+def test_caps(demands: list[int], weights: list[list[int]], caps: list[int | None], rows: list) -> None:
     assert allocate(demands, weights, caps) == rows

@@ -1,4 +1,4 @@
-"""The plan of a run says what it will read, and warns of text that is read too often."""
+"""The schedule of a run lists what it reads, and warns of text that is read too often."""
 
 import os
 import subprocess
@@ -55,7 +55,7 @@ def test_one_stage_is_the_whole_run(store: TokenStore) -> None:
     assert report.warnings == []
 
 
-def test_text_that_is_read_too_often_is_told(store: TokenStore) -> None:
+def test_text_that_is_read_too_often_is_reported(store: TokenStore) -> None:
     report = mixture_report(Mixture("", {"zh": 1}, sequence_length=16), store, steps=41, global_batch_size=1)
     (warning,) = report.warnings
     assert warning.startswith("poems is read 4.1 times, and repeated text loses its value after about 4 epochs")
@@ -79,10 +79,10 @@ def test_the_command_reads_the_manifest_alone(store: TokenStore) -> None:
     assert "warning: poems is read" in done.stdout
 
 
-def test_the_command_says_what_is_wrong(store: TokenStore) -> None:
+def test_the_command_reports_bad_settings(store: TokenStore) -> None:
     capped = launch(store.url, "--gin.Mixture.sequence_length=16", "--gin.Mixture.max_epochs=4")
     assert capped.returncode == 2
-    assert capped.stderr.startswith("error: the run takes ") and "under Mixture.max_epochs" in capped.stderr
+    assert capped.stderr.startswith("error: the run needs ") and "the caps Mixture.max_epochs" in capped.stderr
     misspelt = launch(store.url, "--gin.Mixture.stages=({'name': 'English', 'shares': 1},)")
     assert misspelt.returncode == 2
     assert "Mixture.stages has no key 'shares'; did you mean 'share'?" in misspelt.stderr

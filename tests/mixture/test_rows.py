@@ -10,7 +10,7 @@ import pytest
 
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.mixture.settings import Mixture
-from mindllm_jax.store.rows import Batch
+from mindllm_jax.rows import Batch
 from mindllm_jax.store.store import TokenStore
 
 # Lengths of documents. The ids of the sources' tokens follow each other, so a token says which source it is of.
@@ -134,8 +134,8 @@ def test_a_row_is_a_function_of_seed_and_number(store: TokenStore) -> None:
         ({"weights": {"en": 1}, "seed": 7}, "ba3d0205e47c2c74d57be220d8c6a84b9d9476babcfd7753cd7b83a7738bf1fe"),
     ],
 )
-def test_rows_are_what_they_always_were(store: TokenStore, changes: dict[str, Any], sha256: str) -> None:
-    """Runs that are under way go on with the same rows; these were made before there were stages and orders."""
+def test_rows_are_the_recorded_ones(store: TokenStore, changes: dict[str, Any], sha256: str) -> None:
+    """A run resumes with the same rows; these were recorded before there were stages and orders."""
     batch = mixed(store, **changes).read(np.r_[0:400, 10**9 : 10**9 + 100])
     assert hashlib.sha256(b"".join(np.ascontiguousarray(field).tobytes() for field in batch)).hexdigest() == sha256
 
@@ -154,9 +154,12 @@ def test_rows_far_from_the_start(store: TokenStore) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"weights": {"zh": 1, "fr": 1}}, "names the language 'fr', of which the store .* has nothing; it has en, zh"),
-        ({"sources": ("poem",)}, "names 'poem', which is not in the store .*; did you mean 'poems'"),
-        ({"sources": ("x",)}, "names 'x', which is not in the store .*; it has books, laws, news, poems"),
+        (
+            {"weights": {"zh": 1, "fr": 1}},
+            "names the language 'fr', which no source of the store .* has; it has en, zh",
+        ),
+        ({"sources": ("poem",)}, "names 'poem', not in the store .*; did you mean 'poems'"),
+        ({"sources": ("x",)}, "names 'x', not in the store .*; it has books, laws, news, poems"),
         ({"sources": ("poems",)}, "names no source of the language 'en', which has a weight"),
         ({"sources": ("poems", "news"), "weights": {"zh": 1}}, "names 'news', whose language 'en' has no weight"),
         (
@@ -165,7 +168,7 @@ def test_rows_far_from_the_start(store: TokenStore) -> None:
         ),
     ],
 )
-def test_what_the_store_cannot_give(store: TokenStore, changes: dict[str, Any], message: str) -> None:
+def test_settings_that_the_store_cannot_meet(store: TokenStore, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mixed(store, **changes)
 
@@ -173,7 +176,7 @@ def test_what_the_store_cannot_give(store: TokenStore, changes: dict[str, Any], 
 ORDERS = (
     {},
     {"order": "blocked", "blocks": (("news", "poems"),)},
-    {"runs": {"books": 5, "laws": 3}},
+    {"chunk_rows": {"books": 5, "laws": 3}},
 )
 STAGES = ({"name": "English", "share": 1, "weights": {"en": 1}}, {"name": "both", "share": 2})
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mindllm_jax.mixture.proportions import dealt
+from mindllm_jax.mixture.proportions import apportion
 from mindllm_jax.mixture.schedule import Schedule
 from mindllm_jax.mixture.settings import Mixture
 
@@ -26,7 +26,7 @@ def schedule(steps: int = 50, global_batch_size: int = 8, **changes: Any) -> Sch
 
 def by_stage(laid: Schedule, rows: int) -> list[list[tuple[str, int]]]:
     """The (source, its row) of every row of the run, by stage."""
-    places = [(laid.sources[source].name, row) for source, row in map(laid.place, range(rows))]
+    places = [(laid.sources[source].name, row) for source, row in map(laid.source_row, range(rows))]
     ends = [*(stage.first for stage in laid.stages[1:]), rows]
     return [places[stage.first : end] for stage, end in zip(laid.stages, ends, strict=True)]
 
@@ -37,7 +37,9 @@ orders = st.one_of(
     st.just({}),
     st.just({"order": "blocked"}),
     st.just({"order": "blocked", "blocks": (("poems", "web"), ("books",))}),
-    st.dictionaries(st.sampled_from(SOURCES), st.integers(1, 40), min_size=1, max_size=3).map(lambda x: {"runs": x}),
+    st.dictionaries(st.sampled_from(SOURCES), st.integers(1, 40), min_size=1, max_size=3).map(
+        lambda x: {"chunk_rows": x}
+    ),
 )
 
 
@@ -68,7 +70,7 @@ def test_a_run_keeps_every_promise(
     for stage, places, bounds in zip(mixture["stages"], stages, laid.stages, strict=True):
         assert bounds.first % global_batch_size == 0
         languages = sorted(EPOCHS)
-        wanted = dealt(len(places), [stage["weights"].get(language, 0) for language in languages])
+        wanted = apportion(len(places), [stage["weights"].get(language, 0) for language in languages])
         counts = Counter(name for name, _ in places)
         assert wanted == [sum(counts[source] for source in EPOCHS[language]) for language in languages]
         assert [counts[source.name] for source in laid.sources] == bounds.counts
@@ -87,10 +89,10 @@ def test_a_run_keeps_every_promise(
 
     # Any row can be asked for alone, past the end too, where sources go on counting.
     for row in (rows - 1, 0, rows // 2):
-        source, index = laid.place(row)
+        source, index = laid.source_row(row)
         assert (laid.sources[source].name, index) == run[row]
     for row in range(rows, rows + 20):
-        source, index = laid.place(row)
+        source, index = laid.source_row(row)
         assert index == totals[laid.sources[source].name]
         totals[laid.sources[source].name] += 1
 
@@ -102,7 +104,7 @@ def test_source_weights_multiply_shares() -> None:
 
 def test_a_weight_of_a_tenth_is_a_tenth() -> None:
     (stage,) = schedule(31 + 170 + 900, 1, weights={"en": 1}, source_weights={"books": 0.1}).stages
-    assert stage.counts == dealt(1101, [31, 170, 900])
+    assert stage.counts == apportion(1101, [31, 170, 900])
 
 
 def test_a_source_of_weight_0_waits_for_its_stage() -> None:
@@ -128,8 +130,8 @@ def test_a_cap_is_reached_to_the_row_and_the_language_keeps_its_share() -> None:
     assert capped.counts[2] == 135 < free.counts[2]
     assert sum(capped.counts[:3]) == sum(free.counts[:3]) == 240
     # The others take over in their proportions, and are spread over the whole run.
-    assert capped.counts[:2] == dealt(240 - 135, [31, 17])
-    middle = Counter(schedule(source_max_epochs={"web": 1.5}).place(row)[0] for row in range(200))
+    assert capped.counts[:2] == apportion(240 - 135, [31, 17])
+    middle = Counter(schedule(source_max_epochs={"web": 1.5}).source_row(row)[0] for row in range(200))
     assert middle[2] == pytest.approx(135 / 2, abs=2)
 
 
@@ -153,13 +155,13 @@ def test_without_blocks_each_source_is_one() -> None:
     assert [name for name, _ in groupby(name for name, _ in places)] == SOURCES
 
 
-def test_runs_have_their_length_and_stand_evenly() -> None:
-    places = by_stage(schedule(100, 8, runs={"books": 16, "laws": 7}), 800)[0]
+def test_chunks_have_their_length_and_are_spread_evenly() -> None:
+    places = by_stage(schedule(100, 8, chunk_rows={"books": 16, "laws": 7}), 800)[0]
     totals = Counter(name for name, _ in places)
-    runs = [(name, len(list(rows))) for name, rows in groupby(name for name, _ in places)]
+    chunks = [(name, len(list(rows))) for name, rows in groupby(name for name, _ in places)]
     for source, length in (("books", 16), ("laws", 7)):
-        own = [rows for name, rows in runs if name == source]
-        # Two runs of one source may touch; only the last may be shorter.
+        own = [rows for name, rows in chunks if name == source]
+        # Two chunks of one source may touch; only the last may be shorter.
         assert all(rows % length == 0 for rows in own[:-1]) and sum(own) == totals[source]
     halves = [Counter(name for name, _ in places[begin : begin + 400]) for begin in (0, 400)]
     for source in totals:
@@ -170,18 +172,18 @@ def test_runs_have_their_length_and_stand_evenly() -> None:
     assert all(abs(others[: n + 1].count("web") - web * (n + 1)) <= 2 for n in range(len(others)))
 
 
-def test_nothing_but_runs() -> None:
-    places = by_stage(schedule(10, 4, weights={"zh": 1}, runs={"laws": 6, "poems": 2}), 40)[0]
-    runs = [(name, len(list(rows))) for name, rows in groupby(name for name, _ in places)]
-    assert sum(rows % {"laws": 6, "poems": 2}[name] > 0 for name, rows in runs) <= 2
+def test_nothing_but_chunks() -> None:
+    places = by_stage(schedule(10, 4, weights={"zh": 1}, chunk_rows={"laws": 6, "poems": 2}), 40)[0]
+    chunks = [(name, len(list(rows))) for name, rows in groupby(name for name, _ in places)]
+    assert sum(rows % {"laws": 6, "poems": 2}[name] > 0 for name, rows in chunks) <= 2
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source_weights": {"cod": 2.0}}, "source_weights names 'cod', which is no source of this run; did you mean"),
-        ({"source_max_epochs": {"x": 2.0}}, "names 'x', which is no source of this run; it has books, code, laws"),
-        ({"runs": {"poem": 4}}, "Mixture.runs names 'poem', .*; did you mean 'poems'"),
+        ({"source_weights": {"cod": 2.0}}, "source_weights names 'cod', not a source of this run; did you mean"),
+        ({"source_max_epochs": {"x": 2.0}}, "names 'x', not a source of this run; it has books, code, laws"),
+        ({"chunk_rows": {"poem": 4}}, "Mixture.chunk_rows names 'poem', .*; did you mean 'poems'"),
         ({"order": "blocked", "blocks": (("webb",),)}, "Mixture.blocks names 'webb', .*; did you mean 'web'"),
         (
             {"stages": ({"name": "late", "share": 1, "source_weights": {"lows": 2.0}},)},
@@ -189,23 +191,23 @@ def test_nothing_but_runs() -> None:
         ),
         (
             {"stages": ({"name": "short", "share": 1}, {"name": "long", "share": 1000})},
-            "the stage 'short' has 1 of 1001 shares of 50 steps, which is no step; raise its share, or Loop.steps",
+            "stage 'short' has 1 of 1001 shares of 50 steps, less than one step; raise its share, or Loop.steps",
         ),
         (
             {"source_weights": {"laws": 0, "poems": 0}},
-            "in the stage 'all' every source of 'zh' has weight 0, but the language a weight",
+            "stage 'all': the language 'zh' has a weight, but all its sources have weight 0",
         ),
         (
             # 160 rows in Chinese of 512 tokens, of which 9 epochs of 17 rows give 153.
             {"max_epochs": 9},
-            "takes 81,920 tokens in 'zh', and under .* 3,584 of them are lacking; raise the caps",
+            "needs 81,920 tokens of 'zh'; the caps .* allow only 78,336: raise the caps",
         ),
         (
             {"max_epochs": 9, "stages": ({"name": "a", "share": 1, "weights": {"zh": 1}},)},
-            r"takes 204,800 tokens in 'zh', .* 126,464 of them are lacking \(in the stages a\)",
+            r"needs 204,800 tokens of 'zh'; .* allow only 78,336 \(in the stages a\)",
         ),
     ],
 )
-def test_what_a_run_cannot_have(changes: dict[str, Any], message: str) -> None:
+def test_bad_settings_of_a_run(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         schedule(**changes)

@@ -26,8 +26,8 @@ from mindllm_jax.run_records import write_records
         ({"stages": ({"name": "a", "share": 1},) * 2}, "two stages of Mixture.stages have the same name"),
         ({"order": "blocked", "blocks": (("a", "b"), ("a",))}, "Mixture.blocks names 'a' twice"),
         ({"blocks": (("a",),)}, "set Mixture.order = 'blocked'"),
-        ({"runs": {"a": 0}}, r"Mixture.runs\['a'\] must be a whole number of at least 1, not 0"),
-        ({"runs": {"a": 2}, "order": "blocked"}, "set Mixture.order = 'shuffled', or no runs"),
+        ({"chunk_rows": {"a": 0}}, r"Mixture.chunk_rows\['a'\] must be a whole number of at least 1, not 0"),
+        ({"chunk_rows": {"a": 2}, "order": "blocked"}, "set Mixture.order = 'shuffled'"),
         ({"sequence_length": 1}, "Mixture.sequence_length = 1: must be at least 2"),
     ],
 )

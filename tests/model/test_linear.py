@@ -16,7 +16,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.linear import matmul
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.store.rows import Batch
+from mindllm_jax.rows import Batch
 from mindllm_jax.training.state import abstract_model
 from mindllm_jax.training.step import loss_sums
 

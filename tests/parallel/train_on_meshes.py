@@ -19,7 +19,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.parallel.startup import start
-from mindllm_jax.store.rows import Batch
+from mindllm_jax.rows import Batch
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.state import abstract_model, initial_params, initial_state
 from mindllm_jax.training.step import make_step

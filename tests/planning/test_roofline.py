@@ -18,7 +18,7 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.planning.hlo import Collective
 from mindllm_jax.planning.links import HOP_SECONDS, Grid, group_along, seconds
 from mindllm_jax.planning.roofline import step_time
-from mindllm_jax.store.rows import Batch
+from mindllm_jax.rows import Batch
 from mindllm_jax.training.memory import matmul_flops
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.run_spec import Loop, run_spec

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mindllm_jax.store.rows import Batch, SampledRows, SplitRows, read_rows
+from mindllm_jax.rows import Batch, SampledRows
+from mindllm_jax.store.rows import SplitRows, read_rows
 from mindllm_jax.store.store import TokenStore
 
 
@@ -30,7 +31,7 @@ def expected_row(stream: list[int], start: int, targets: int, length: int, doc: 
     length=st.integers(2, 16),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
-def test_rows_hold_what_a_token_by_token_account_says(count_store, lengths, rows, length: int) -> None:
+def test_rows_match_a_token_by_token_reference(count_store, lengths, rows, length: int) -> None:
     store = count_store({"a": ("zh", lengths)})
     stream = store.windows([("a", "train", 0)], sum(lengths))[0].tolist()
     targets = np.array([min(length, wanted) for _, wanted in rows])
@@ -80,7 +81,7 @@ def test_an_empty_split_has_no_rows(count_store) -> None:
         rows.read(np.array([0]))
 
 
-def test_a_source_that_is_not_there(count_store) -> None:
+def test_an_unknown_source(count_store) -> None:
     with pytest.raises(ValueError, match="has no source 'b'; it has a"):
         SplitRows(count_store({"a": ("zh", [9])}), "b", "train", 5)
 

@@ -95,12 +95,12 @@ def test_a_url_is_a_path(text_store: TokenStore) -> None:
     )
 
 
-def test_names_that_are_not_there(text_store: TokenStore) -> None:
+def test_unknown_names(text_store: TokenStore) -> None:
     with pytest.raises(ValueError, match=r"has no source 'fixture'; it has fixture_en, fixture_zh"):
         text_store.split("fixture", "train")
     with pytest.raises(ValueError, match="splits train and held_out, not 'test'"):
         text_store.split("fixture_zh", "test")
-    with pytest.raises(ValueError, match=r"has \d+ documents in its split train, there is no document 99"):
+    with pytest.raises(ValueError, match=r"has \d+ documents in its split train: there is no document 99"):
         text_store.document("fixture_zh", "train", 99)
 
 
@@ -160,7 +160,7 @@ def test_verifying_names_every_file_that_is_missing_or_changed(text_store: Token
     missing.unlink()
     with pytest.raises(ValueError, match="is damaged; remove it and write it again") as error:
         text_store.verify()
-    assert str(error.value).splitlines()[1:] == [f"  {bad[0]} is not what was written", f"  {bad[-1]} is missing"]
+    assert str(error.value).splitlines()[1:] == [f"  {bad[0]} changed since it was written", f"  {bad[-1]} is missing"]
 
 
 @pytest.mark.parametrize("name", ["tokens/c/0", "tokens/zarr.json", "offsets/zarr.json"])
@@ -198,7 +198,7 @@ def test_a_lost_source_is_missing_not_damaged(text_store: TokenStore) -> None:
 def test_a_lost_or_changed_tokenizer(text_store: TokenStore) -> None:
     path = Path(text_store.url) / "tokenizer.model"
     path.write_bytes(path.read_bytes() + b"\xfa\x07\x00")
-    with pytest.raises(ValueError, match=r"tokenizer\.model has the sha256 .* manifest\.json says .* is damaged"):
+    with pytest.raises(ValueError, match=r"tokenizer\.model has the sha256 .* manifest\.json has .* is damaged"):
         _ = TokenStore.open(text_store.url).tokenizer
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.model is missing: is the disk mounted"):
@@ -206,7 +206,7 @@ def test_a_lost_or_changed_tokenizer(text_store: TokenStore) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{}/store", "s3://bucket/store"])
-def test_a_store_that_does_not_answer_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_answer_is_reported(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_ANSWER_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -301,7 +301,7 @@ def test_a_manifest_is_believed_only_where_it_is_true(text_store: TokenStore) ->
         ),
     ],
 )
-def test_a_figure_that_is_not_true_is_told_with_both(text_store: TokenStore, field: str, message: str) -> None:
+def test_a_wrong_figure_is_reported_with_the_actual_one(text_store: TokenStore, field: str, message: str) -> None:
     path = Path(text_store.url) / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     place = (field,) if field in manifest else ("sources", "fixture_zh", "splits", "train", field)

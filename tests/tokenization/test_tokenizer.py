@@ -33,7 +33,7 @@ TEXTS = st.one_of(
 @example("def f(x):\n\treturn  x  # 两个  空格\r\n\r\n" * 3)
 @example("\u2581\u2581 a\u2581b \u2581")
 @example(" ⁇ ")
-def test_every_text_comes_back_and_holds_no_symbol(text: str) -> None:
+def test_the_round_trip_is_exact_and_yields_no_symbol(text: str) -> None:
     ids = TOKENIZER.encode(text)
     assert ids.dtype == np.int32
     assert TOKENIZER.decode(ids) == text
@@ -41,7 +41,7 @@ def test_every_text_comes_back_and_holds_no_symbol(text: str) -> None:
     assert TOKENIZER.token_bytes[ids].sum() == len(text.encode())
 
 
-def test_every_code_point_comes_back() -> None:
+def test_the_round_trip_of_every_code_point() -> None:
     code_points = [code for code in (*range(0x10000), *range(0x10000, 0x110000, 17)) if not 0xD800 <= code < 0xE000]
     random.Random(0).shuffle(code_points)
     texts = ["".join(map(chr, code_points[i : i + 4096])) for i in range(0, len(code_points), 4096)]

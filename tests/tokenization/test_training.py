@@ -32,7 +32,7 @@ def pieces(model: bytes) -> list[str]:
     return [tokenizer.piece(id) for id in range(tokenizer.vocab_size)]
 
 
-def test_the_committed_tokenizer_is_what_its_script_makes() -> None:
+def test_the_committed_tokenizer_is_reproducible_by_its_script() -> None:
     spec = importlib.util.spec_from_file_location("make_tokenizer", FIXTURES / "make_tokenizer.py")
     assert spec is not None
     assert spec.loader is not None
@@ -110,7 +110,7 @@ def test_training_writes_model_and_report(tmp_path: Path) -> None:
     assert "| all of zh |" in report_table(report).markdown()
 
 
-def test_without_held_out_documents_the_report_says_what_was_measured(tmp_path: Path) -> None:
+def test_without_held_out_documents_the_report_names_the_measured_side(tmp_path: Path) -> None:
     report = train_tokenizer(config(output=str(tmp_path / "t.model")))[1]
     assert {figures["measured_on"] for figures in report["languages"].values()} == {"training"}
 

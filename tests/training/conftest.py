@@ -13,12 +13,13 @@ from typing import Any
 import jax
 import pytest
 
+from mindllm_jax.batching.global_batches import Loader
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
+from mindllm_jax.rows import TrainingRows
 from mindllm_jax.run_records import resolved
-from mindllm_jax.store.rows import TrainingRows
 from mindllm_jax.store.store import TokenStore
 from mindllm_jax.store.writer import SourceDocuments, build_store
 from mindllm_jax.text.documents import Document
@@ -119,7 +120,9 @@ def train(store: Path) -> Train:
         )
         length, identity = config.data.sequence_length, resolved(config) | {"seed": config.loop.seed}
         run = run_spec(config.model, config.loop, Optimizer(), MeshAxes(), length, jax.devices()[:1])
-        loop.train(run, rows(read), workdir, config.checkpointing, identity, periodic=periodic)
+        loop.train(
+            run, rows(read), workdir, config.checkpointing, identity, loader=Loader(threads=1), periodic=periodic
+        )
         return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
     return train

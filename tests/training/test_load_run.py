@@ -105,17 +105,17 @@ def test_a_record_needs_no_arrays(run: Path) -> None:
     assert record.identity["seed"] == 7
 
 
-def test_no_run_is_told(tmp_path: Path) -> None:
+def test_a_missing_run_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nothing.* holds no checkpoint"):
         load_decoder(tmp_path / "nothing")
 
 
-def test_no_such_step_is_told(run: Path) -> None:
+def test_a_missing_step_is_reported(run: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 5; there are 3, 12"):
         load_decoder(run, step=5)
 
 
-def test_a_flipped_bit_is_told(run: Path) -> None:
+def test_a_flipped_bit_is_reported(run: Path) -> None:
     folder = run / "checkpoints/12"
     listed = [
         folder / name for name in json.loads((folder / CHECKSUMS).read_text())["files"] if name.startswith("params/")
@@ -128,7 +128,7 @@ def test_a_flipped_bit_is_told(run: Path) -> None:
         load_decoder(run)
 
 
-def test_another_tokenizer_is_told(run: Path) -> None:
+def test_another_tokenizer_is_refused(run: Path) -> None:
     identity = run / "checkpoints/12/run/metadata"
     stored = json.loads(identity.read_text())
     identity.write_text(json.dumps(stored | {"tokenizer_sha256": "0" * 64}))
@@ -137,13 +137,13 @@ def test_another_tokenizer_is_told(run: Path) -> None:
         load_decoder(run)
 
 
-def test_a_missing_tokenizer_is_told(run: Path) -> None:
+def test_a_missing_tokenizer_is_reported(run: Path) -> None:
     (run / "tokenizer.model").unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no tokenizer .*tokenizer\.model"):
         load_decoder(run)
 
 
-def test_a_model_of_another_version_is_told(run: Path) -> None:
+def test_a_model_of_another_version_is_refused(run: Path) -> None:
     identity = run / "checkpoints/12/run/metadata"
     stored = json.loads(identity.read_text())
     stored["model"]["experts"] = 8

@@ -88,7 +88,7 @@ def test_reported_memory_precedes_the_table() -> None:
     warning = small.warning()
     assert warning is not None and "a NVIDIA H100 80GB HBM3 MIG 1g.10gb has 9.50 GiB" in warning
     assert "of 9.50 GiB" in small.table().markdown() and small.utilization(1e6) is None
-    # All of it is for the step: the runtime has taken its part.
+    # The reported memory is all for the step: nothing is reserved for the runtime.
     assert dataclasses.replace(small, runtime_memory=24 * 2**30).warning() is None
 
 

@@ -88,6 +88,14 @@ def test_ten_steps_equal_five_and_a_new_process_and_five(run, straight, tmp_path
     assert steps_of(tmp_path / "run") == steps_of(straight) == list(range(1, 11))
 
 
+def test_worker_processes_read_the_same_rows(run, straight, tmp_path):
+    done = run(tmp_path / "run", "--gin.Loader.worker_processes=1")
+    assert done.returncode == 0, done.stderr
+    expected, found = arrays(straight), arrays(tmp_path / "run")
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
 def test_a_finished_run_says_so(run, straight):
     done = run(straight)
     assert done.returncode == 0 and "all 10 steps are done" in done.stdout

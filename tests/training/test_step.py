@@ -16,7 +16,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.store.rows import Batch
+from mindllm_jax.rows import Batch
 from mindllm_jax.training.optimizer import Optimizer, Role, roles_of
 from mindllm_jax.training.state import TrainState, abstract_model, initial_params, initial_state
 from mindllm_jax.training.step import loss_sums, make_step
