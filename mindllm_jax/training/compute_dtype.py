@@ -17,7 +17,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.startup import cache_folder
 from mindllm_jax.parallel.together import from_first, together
-from mindllm_jax.store.rows import Batch
+from mindllm_jax.rows import Batch
 from mindllm_jax.training.dtype_cache import FILE, Measured, add_to_cache, key, read_cache
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.run_spec import Loop, run_spec
