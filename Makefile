@@ -67,11 +67,13 @@ $(VENV)/.tpu: $(VENV)/.test
 
 # --- the commands -----------------------------------------------------------------------------------------------------
 
-.PHONY: help demo quick test test-all test-lines gpu clean
+.PHONY: help env demo quick test test-all test-lines gpu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  PYTHON=python3.12 chooses the interpreter, VENV=folder the environment; DEMO_CORPUS=folder is the demo's own text."
+
+env: $(VENV)/.demo ## the environment alone, in .venv
 
 demo: $(VENV)/.demo ## from text to a trained, tuned, evaluated, talking model and its report
 	@"$(VENV)/bin/python" launch/demo.py

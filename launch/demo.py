@@ -52,7 +52,7 @@ def stages(run: Path, gin: str) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
 
 def main() -> None:
     """Runs the stages that are not finished, then prints the results and writes the report."""
-    configuration.command_line(__doc__)
+    configuration.command_line(__doc__, dry_run=False)
     text = local_path("DEMO_CORPUS", folder).resolve() if (folder := os.environ.get("DEMO_CORPUS")) else None
     os.chdir(LAUNCH.parent)
     run = RUN.with_name(f"demo-{text.name}") if text else RUN

@@ -9,7 +9,7 @@ from mindllm_jax import configuration
 
 def main() -> None:
     """Builds the corpus, if it is missing, and prints its sources."""
-    arguments = configuration.command_line(__doc__)
+    arguments = configuration.command_line(__doc__, dry_run=False)
     import rich
 
     from mindllm_jax.recipes.demo.corpus import DemoCorpus, build

@@ -8,7 +8,7 @@ from mindllm_jax import configuration
 
 def main() -> None:
     """Prints the four tables."""
-    configuration.command_line(__doc__)
+    configuration.command_line(__doc__, dry_run=False)
 
     import os
     import platform

@@ -12,7 +12,7 @@ from mindllm_jax import configuration
 def main() -> None:
     """Prints the ranking and the details of the best configuration, and writes its settings."""
     topology = configuration.Flag("topology", "topology to plan for", "Planner.topology")
-    arguments = configuration.command_line(__doc__, flags=(topology,))
+    arguments = configuration.command_line(__doc__, flags=(topology,), dry_run=False)
 
     import os
 
@@ -34,8 +34,11 @@ def main() -> None:
         arguments.workdir.mkdir(parents=True, exist_ok=True)
         write_text(path, f"# {config.topology}: {plan.best.candidate.name()}\n{plan.settings(plan.best)}")
         files = " ".join(f"--gin {file}" for file in (*arguments.files, path))
+        planned = {line.split(" = ")[0] for line in plan.settings(plan.best).splitlines()}
         others = [
-            word for word in arguments.overrides if not word.startswith(("Planner.", "Mixture.store", "Loop.batch"))
+            word
+            for word in arguments.overrides
+            if word.split("=")[0].strip() not in {*planned, "Mixture.store"} and not word.startswith("Planner.")
         ]
         settings = " ".join(f"--gin.{word}" for word in ("Mixture.store=STORE", *others))
         print(f"python launch/train.py {files} {settings} --workdir RUN")

@@ -21,7 +21,7 @@ class SamplingSettings(TypedDict, total=False):
 
     temperature: float
     top_k: int | None
-    max_tokens: int
+    max_tokens: int | None
     seed: int
 
 
@@ -31,13 +31,13 @@ class Run:
 
     Attributes:
         decoder: Flax NNX module; tokens int32 [B T] to hidden states [B T D], `decoder.logits` to [B T V].
-        model: its settings.
+        config: the settings of the model.
         tokenizer: text to token ids and back.
         step: training steps behind the parameters.
     """
 
     decoder: Decoder
-    model: Model
+    config: Model
     tokenizer: Tokenizer
     step: int
 

@@ -30,8 +30,11 @@ class Arguments(NamedTuple):
     switches: frozenset[str] = frozenset()  # names of the entry point's switches that were given
 
 
-def make_parser(description: str | None, flags: tuple[Flag, ...]) -> argparse.ArgumentParser:
-    """Returns the parser of the shared flags and the entry point's own; it leaves `--gin.NAME=VALUE` over."""
+def make_parser(description: str | None, flags: tuple[Flag, ...], *, dry_run: bool = True) -> argparse.ArgumentParser:
+    """Returns the parser of the shared flags and the entry point's own; it leaves `--gin.NAME=VALUE` over.
+
+    dry_run: whether the entry point has a dry run.
+    """
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -40,7 +43,8 @@ def make_parser(description: str | None, flags: tuple[Flag, ...]) -> argparse.Ar
     )
     parser.add_argument("--gin", action="append", default=[], metavar="FILE", help="gin file; later files win")
     parser.add_argument("--workdir", metavar="DIR", help="folder of the run: state, metrics, report")
-    parser.add_argument("--dry_run", action="store_true", help="build on abstract shapes, print the cost and stop")
+    if dry_run:
+        parser.add_argument("--dry_run", action="store_true", help="print what would be done, with its cost, and stop")
     parser.add_argument(
         "--print_config", action="store_true", help="print every setting and where it was set, and stop"
     )
@@ -53,7 +57,9 @@ def make_parser(description: str | None, flags: tuple[Flag, ...]) -> argparse.Ar
     return parser
 
 
-def command_line(description: str | None, argv: list[str] | None = None, *, flags: tuple[Flag, ...] = ()) -> Arguments:
+def command_line(
+    description: str | None, argv: list[str] | None = None, *, flags: tuple[Flag, ...] = (), dry_run: bool = True
+) -> Arguments:
     """Parses the shared flags and the entry point's own; exits with status 2 and one message on an unknown flag.
 
     Raises ValueError for a word that this locale cannot encode, and for a path that is not one of this machine.
@@ -62,7 +68,7 @@ def command_line(description: str | None, argv: list[str] | None = None, *, flag
     for word in words:
         if any("\ud800" <= character <= "\udfff" for character in word):
             raise ValueError(f"{word!a}: not text in this locale's encoding; set LC_ALL=C.UTF-8 or PYTHONUTF8=1")
-    parser = make_parser(description, flags)
+    parser = make_parser(description, flags, dry_run=dry_run)
     known, rest = parser.parse_known_args(words)
     for item in rest:
         if not (item.startswith("--gin.") and "=" in item):
@@ -77,5 +83,11 @@ def command_line(description: str | None, argv: list[str] | None = None, *, flag
         raise ValueError(f"--workdir {workdir} is a file; give a folder")
     switches = frozenset(flag.name for flag, value in given.items() if not flag.setting and value)
     return Arguments(
-        files, tuple(overrides), workdir, known.dry_run, known.print_config, known.accept_changes, switches
+        files,
+        tuple(overrides),
+        workdir,
+        getattr(known, "dry_run", False),
+        known.print_config,
+        known.accept_changes,
+        switches,
     )

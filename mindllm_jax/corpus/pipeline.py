@@ -103,7 +103,7 @@ def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
             "text",
             [
                 Reader(files, lang=config.lang, on_bad=config.on_bad),
-                Markup(dropped("format")),
+                Markup(dropped("markup")),
                 Format(dropped("format"), config.residue),
                 Language(convert=config.convert, exclusion_writer=dropped("language")),
                 written("text"),

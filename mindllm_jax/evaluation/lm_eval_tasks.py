@@ -83,9 +83,9 @@ def fit_generation(tasks: Mapping[str, Task], max_seq_len: int, max_gen_toks: in
             sampling, _ = generation_settings(task.config.generation_kwargs or {})
         except (ValueError, TypeError) as error:
             raise ValueError(f"task {name!r}: {error}") from None
-        if sampling.max_tokens >= max_seq_len:
+        if (new_tokens := sampling.new_tokens(max_seq_len)) >= max_seq_len:
             raise ValueError(
-                f"task {name!r} generates up to max_gen_toks = {sampling.max_tokens} tokens, which leaves no room for a"
+                f"task {name!r} generates up to max_gen_toks = {new_tokens} tokens, which leaves no room for a"
                 f" prompt in Model.max_seq_len = {max_seq_len}; set Evaluate.max_gen_toks, for example to"
                 f" {max_seq_len // 2}"
             )

@@ -50,7 +50,8 @@ class Session:
             yield from stream(decoder, tokenizer, text, sampling)
             return
         prompt = encode_prompt(tokenizer, self.turns, text)
-        while self.turns and len(prompt) + sampling.max_tokens > decoder.config.max_seq_len:
+        longest = decoder.config.max_seq_len
+        while self.turns and len(prompt) + sampling.new_tokens(longest) > longest:
             del self.turns[0]
             self.dropped += 1
             prompt = encode_prompt(tokenizer, self.turns, text)

@@ -110,10 +110,11 @@ class _Row:
     ):
         ids = [tokenizer.doc_id, *tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
         longest = decoder.config.max_seq_len
-        room = longest - sampling.max_tokens
+        new_tokens = sampling.new_tokens(longest)
+        room = longest - new_tokens
         if room < 1:
             raise ValueError(
-                f"Sampling.max_tokens = {sampling.max_tokens} leaves no room for a prompt in Model.max_seq_len = "
+                f"Sampling.max_tokens = {new_tokens} leaves no room for a prompt in Model.max_seq_len = "
                 f"{longest}: ask for fewer tokens"
             )
         if not len(ids):
@@ -122,7 +123,7 @@ class _Row:
             raise ValueError(f"prompt {number} has a token outside the vocabulary of {tokenizer.vocab_size}")
         if len(ids) > room and not truncate:
             raise ValueError(
-                f"prompt {number} has {len(ids)} tokens, and {sampling.max_tokens} new ones (Sampling.max_tokens) do "
+                f"prompt {number} has {len(ids)} tokens, and {new_tokens} new ones (Sampling.max_tokens) do "
                 f"not fit behind it in Model.max_seq_len = {longest}: shorten it to {room}, or ask for fewer new tokens"
             )
         self.number = number
@@ -130,7 +131,7 @@ class _Row:
         self.prompt = np.asarray(ids[self.cut :], np.int32)
         self.finish: Finish | None = None
         self._tokens: list[int] = []
-        self._max_tokens = sampling.max_tokens
+        self._max_tokens = new_tokens
         self._detokenizer = IncrementalDetokenizer(tokenizer, stop_strings)
         self._text = ""
 
@@ -175,8 +176,9 @@ def _decode_rows(
     """Decodes until every row is finished; yields, after each chunk, the text that it adds to each row."""
     stop_ids = (tokenizer.doc_id,) if stop_ids is None else tuple(stop_ids)
     longest = decoder.config.max_seq_len
-    length = _rounded(max(len(row.prompt) for row in rows), longest - sampling.max_tokens)
-    capacity = _rounded(length + sampling.max_tokens, longest)
+    new_tokens = sampling.new_tokens(longest)
+    length = _rounded(max(len(row.prompt) for row in rows), longest - new_tokens)
+    capacity = _rounded(length + new_tokens, longest)
     count = decoder.layout.placement.even_rows(power_of_two(len(rows)))
     tokens, segment_ids, numbers = _pad(rows, count, length, tokenizer.pad_id)
     padding = [True] * (len(tokens) - len(rows))
@@ -184,11 +186,11 @@ def _decode_rows(
     definition, params = nnx.split(decoder)
     ends, (temperature, top_k), vocab_size = np.array(stop_ids, np.int32), sampling.choice, tokenizer.vocab_size
     state = _prefill(definition, params, tokens, segment_ids, numbers, sampling.seed, capacity)
-    for decoded in range(0, sampling.max_tokens, chunk):
+    for decoded in range(0, new_tokens, chunk):
         done = np.array([row.finish is not None for row in rows] + padding)
         if done.all():
             return
-        limit = min(chunk, sampling.max_tokens - decoded)
+        limit = min(chunk, new_tokens - decoded)
         state, new = _decode(definition, params, state, done, limit, ends, temperature, top_k, chunk, vocab_size)
         added = [[int(id) for id in ids if id != NO_TOKEN] for ids in np.asarray(new)]
         yield [row.add(ids, stop_ids) for row, ids in zip(rows, added, strict=False)]

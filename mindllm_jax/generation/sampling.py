@@ -17,8 +17,8 @@ class Sampling:
 
     temperature: float = 0.8  # logits are divided by it; 0 takes the most probable token
     top_k: int | None = 40  # draw from the k most probable tokens; None: from all
-    max_tokens: int = 128  # new tokens at most
-    seed: int = 0
+    max_tokens: int | None = None  # new tokens at most; None: 128, or half of Model.max_seq_len where that is less
+    seed: int = 0  # of the draws
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, "temperature")
@@ -26,6 +26,10 @@ class Sampling:
             raise ValueError(f"Sampling.top_k = {self.top_k}: must be at least 1, or None for all tokens")
         require_at_least(self, 1, "max_tokens")
         require_seed(self, "seed")
+
+    def new_tokens(self, max_seq_len: int) -> int:
+        """Returns the most new tokens in a model of `max_seq_len` positions."""
+        return min(128, max(1, max_seq_len // 2)) if self.max_tokens is None else self.max_tokens
 
     @property
     def choice(self) -> tuple[float, int | None]:

@@ -20,20 +20,20 @@ class Model:
     2310.15777) at a laptop's size. Raises ValueError for a number out of range or numbers that do not fit together.
     """
 
-    vocab_size: int = 8192
-    layers: int = 6
+    vocab_size: int = 8192  # V, rows of the embedding; at least the pieces of the tokenizer
+    layers: int = 6  # L, blocks
     width: int = 256  # D
     heads: int = 4  # N
     kv_heads: int | None = None  # K; None: as many as heads
     head_dim: int = 64  # H
     mlp_dim: int = 768  # F
     max_seq_len: int = 512  # longest row in tokens; also the size of the table of learned positions
-    positions: Literal["rope", "learned"] = "rope"
-    rope_theta: float = 10_000.0
-    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    norm_epsilon: float = 1e-5
-    residual: Literal["deepnorm", "pre_norm", "post_norm"] = "deepnorm"
-    mlp: Literal["geglu", "swiglu", "gelu"] = "geglu"
+    positions: Literal["rope", "learned"] = "rope"  # rotated queries and keys, or a learned table
+    rope_theta: float = 10_000.0  # base of the wavelengths of RoPE
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"  # see `norms.NORMS`
+    norm_epsilon: float = 1e-5  # added to the mean square or variance
+    residual: Literal["deepnorm", "pre_norm", "post_norm"] = "deepnorm"  # where norms stand; scales of DeepNorm
+    mlp: Literal["geglu", "swiglu", "gelu"] = "geglu"  # activation of the feed-forward, gated or not
     window: int | None = None  # tokens that a query sees, itself included; None: all before it
     tied: bool = False  # whether the loss head is the transposed embedding
     attention: str | None = None  # implementation of flash_attention; None: the best on this machine

@@ -30,13 +30,13 @@ class Optimizer:
     """Update rule and learning rate. The paper's table was not available (docs/paper.md): these values are ours."""
 
     name: Literal["adamw", "muon"] = "adamw"  # muon: the blocks' matrices by Muon, the rest by AdamW
-    peak_learning_rate: float = 3e-4
+    peak_learning_rate: float = 3e-4  # after the warm-up
     warmup_steps: int = 100  # linear from peak / warmup_steps
     final_fraction: float = 0.1  # of the peak, where the cosine ends
     beta1: float = 0.9  # Adam's
     beta2: float = 0.95  # Adam's
     momentum: float = 0.95  # Muon's
-    epsilon: float = 1e-8
+    epsilon: float = 1e-8  # Adam's, in the denominator
     weight_decay: float = 0.1  # not of norm scales and biases
     clip_norm: float = 1.0  # global norm of the gradient
 

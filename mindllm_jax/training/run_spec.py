@@ -26,12 +26,12 @@ from mindllm_jax.training.step import make_step
 class Loop:
     """The length of a run, the size of its steps, and the intervals of logs and evaluations."""
 
-    steps: int = 1000
+    steps: int = 1000  # updates of the whole run, also of those before a resume
     global_batch_size: int = 8  # rows of a step over all devices
     grad_accum_steps: int = 1  # micro-batches of a step
     z_loss: float = 0.0  # weight of the squared log-normalizer (PaLM, section 5)
-    log_every: int = 10
-    evaluate_every: int = 200
+    log_every: int = 10  # steps between lines of the log and metrics.jsonl
+    evaluate_every: int = 200  # steps between evaluations on held-out text
     max_skipped: int = 20  # the run stops after more steps in a row without a finite loss
     compiler_options: dict[str, bool | int | str] = field(default_factory=dict)  # XLA's: see configs/hardware
     profile_steps: tuple[int, int] | None = None  # first and last step of a profiler trace, both included

@@ -16,8 +16,9 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
-GREEDY = Sampling(temperature=0.0, max_tokens=11)
-DRAWN = Sampling(temperature=1.0, max_tokens=11)
+NEW_TOKENS = 11
+GREEDY = Sampling(temperature=0.0, max_tokens=NEW_TOKENS)
+DRAWN = Sampling(temperature=1.0, max_tokens=NEW_TOKENS)
 
 
 def prompts(tokenizer: Tokenizer, lengths: list[int]) -> list[list[int]]:
@@ -59,7 +60,7 @@ def test_greedy_equals_the_full_forward_pass(
     decoder = make_decoder(**choices)
     ragged = prompts(tokenizer, lengths)
     completions = generate(decoder, tokenizer, ragged, GREEDY, stop_ids=())
-    expected = by_full_passes(decoder, ragged, GREEDY.max_tokens, tokenizer.vocab_size)
+    expected = by_full_passes(decoder, ragged, NEW_TOKENS, tokenizer.vocab_size)
     assert [completion.tokens for completion in completions] == expected
     for completion in completions:
         assert completion.finish == "length" and completion.cut == 0
@@ -119,7 +120,7 @@ def test_stop_strings_end_a_row(decoder: Decoder, tokenizer: Tokenizer) -> None:
 
 
 def test_the_stream_is_what_generate_gives(decoder: Decoder, tokenizer: Tokenizer) -> None:
-    assert DRAWN.max_tokens % STREAM_CHUNK, "the last chunk is to be a part of one"
+    assert NEW_TOKENS % STREAM_CHUNK, "the last chunk is to be a part of one"
     (whole,) = generate(decoder, tokenizer, ["春眠不觉晓"], DRAWN)
     pieces = list(stream(decoder, tokenizer, "春眠不觉晓", DRAWN))
     assert "".join(pieces) == whole.text
@@ -141,7 +142,7 @@ def test_on_a_mesh_as_on_one_device(decoder: Decoder, tokenizer: Tokenizer) -> N
 
 def test_a_cut_prompt_is_its_right_end(decoder: Decoder, tokenizer: Tokenizer) -> None:
     (long,) = prompts(tokenizer, [200])
-    room = decoder.config.max_seq_len - GREEDY.max_tokens
+    room = decoder.config.max_seq_len - NEW_TOKENS
     (cut,) = generate(decoder, tokenizer, [long], GREEDY, truncate=True)
     (short,) = generate(decoder, tokenizer, [long[-room:]], GREEDY, truncate=True)
     assert cut == short._replace(cut=200 - room)

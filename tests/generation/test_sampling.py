@@ -61,3 +61,10 @@ def test_a_row_draws_the_same_beside_other_rows() -> None:
 def test_settings_that_make_no_sense(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sampling(**settings)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("asked", "positions", "expected"), [(None, 512, 128), (None, 96, 48), (None, 1, 1), (300, 96, 300)]
+)
+def test_new_tokens_fit_a_small_model_unless_they_are_set(asked: int | None, positions: int, expected: int) -> None:
+    assert Sampling(max_tokens=asked).new_tokens(positions) == expected

@@ -1,11 +1,10 @@
-"""docs/tutorial.md runs as it stands, on the documents of tests/fixtures and the project's own pages."""
+"""docs/tutorial.md runs as it stands, on the project's own pages."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,16 +17,9 @@ BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What the reader has: launch/ and configs/ of the checkout, and text files by language."""
-    for name in ("launch", "configs"):
+    """What the reader has: a checkout."""
+    for name in ("launch", "configs", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
-    for number, line in enumerate((ROOT / "tests/fixtures/documents.jsonl").read_text("utf-8").splitlines()):
-        document = json.loads(line)
-        path = tmp_path / "my_text" / document["lang"] / f"{number}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(document["text"], encoding="utf-8")
-    for page in (ROOT / "docs").rglob("*.md"):
-        shutil.copy(page, tmp_path / "my_text/en" / f"{page.parent.name}_{page.name}")
     return tmp_path
 
 
