@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindllm_jax.corpus.filters.privacy import is_bank_card, is_identity_number, without_personal_data
+from mindllm_jax.corpus.filters.privacy import without_personal_data
+from mindllm_jax.corpus.filters.privacy_checks import is_bank_card, is_identity_number
 
 REPLACED = [
     ("身份证号11010519491231002X，男", "身份证号<id_number>，男"),
