@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from datatrove.data import Document
 
 from mindllm_jax.corpus.filters.base import CleaningFilter
-from mindllm_jax.corpus.filters.privacy_patterns import GROUPS, Pattern
+from mindllm_jax.corpus.filters.privacy_patterns import GROUPS
+from mindllm_jax.corpus.filters.privacy_search import Pattern
 from mindllm_jax.corpus.outcomes import record
 
 
@@ -35,23 +37,34 @@ def without_personal_data(text: str) -> tuple[str, dict[str, list[str]]]:
     """Returns the text with markers, and by marker what they replace."""
     replaced: dict[str, list[str]] = {}
     for group in GROUPS:
-        if not group.needs(text):
-            continue
-        if group.lines:
-            lines = text.split("\n")
-            for number, line in enumerate(lines):
-                if group.needs(line):
-                    lines[number] = _replace(line, group.patterns, replaced)
-            text = "\n".join(lines)
-        else:
+        places = group.signs(text)
+        if group.lines and places:
+            text = "".join(_pieces(text, places, group.patterns, replaced))
+        elif places:
             text = _replace(text, group.patterns, replaced)
     return text, replaced
+
+
+def _pieces(
+    text: str, places: list[int], patterns: tuple[Pattern, ...], replaced: dict[str, list[str]]
+) -> Iterator[str]:
+    """Yields the text in pieces; lines at the places have their matches replaced."""
+    end = 0
+    for place in places:
+        if place < end:
+            continue
+        start = max(end, text.rfind("\n", end, place) + 1)
+        yield text[end:start]
+        end = text.find("\n", place)
+        end = len(text) if end < 0 else end
+        yield _replace(text[start:end], patterns, replaced)
+    yield text[end:]
 
 
 def _replace(text: str, patterns: tuple[Pattern, ...], replaced: dict[str, list[str]]) -> str:
     """Replaces the matches of all patterns in a text; adds them to `replaced`."""
     for pattern in patterns:
-        if pattern.signs and not any(sign in text for sign in pattern.signs):
+        if (pattern.words and not any(word in text for word in pattern.words)) or not pattern.regex.search(text):
             continue
 
         def replace(match: re.Match[str], pattern: Pattern = pattern) -> str:

@@ -81,12 +81,13 @@ def is_spelled_address(match: re.Match[str]) -> bool:
 # Numbers of other kinds by the word or sign before them, and amounts by the unit after them.
 _OTHER_NUMBER = re.compile(
     r"(?:[¥￥$€£]|(?i:RMB|CNY|USD|EUR)"
-    r"|(?:单|流水|序列|批|案|文|型|税|合同)号(?:码)?|编号|编码|条形?码|总额|金额|合计|总计"
+    r"|(?<![机话线系信账])号|(?:单|流水|序列)号码|编码|条形?码|总额|金额|合计|总计"
     r"|(?i:(?<![a-z])(?:order|invoice|serial|ticket|tracking|isbn|ean|upc|sku|pmid|patent|part|model|bug|issue|id)))"
     r"(?i:[ .]*(?:no\.?|numbers?|id))?[ :：#=（(]*$"
 )
 _UNIT = re.compile(
-    r" {0,2}(?:[美日港欧]?元|圆整?|亿|[毫微纳]?秒|字节|比特|[公千]?克|公斤|吨|[公平立]方?[里米方]|[毫厘千]米|股|票|[%％‰]"
+    r" {0,2}(?:[美日港欧]?元|圆整?|亿|[毫微纳]?秒|字节|比特|[公千]?克|公斤|吨|公里|[平立]方米?|[毫厘千]米"
+    r"|股|票|人?次|[%％‰]"
     r"|(?:[munµ]?s|secs?|seconds|milliseconds|[munck]?m|kg|[kMGT]?Hz|[kKMGT]i?B|bytes?|bits|rows|users|people|items|times"
     r"|USD|EUR|RMB|CNY|dollars|euros|yuan|pounds|percent)(?![A-Za-z]))"
 )
@@ -123,7 +124,13 @@ def is_phone(match: re.Match[str]) -> bool:
 def is_listed_phone(match: re.Match[str]) -> bool:
     """Whether digits after a word for telephone are a number and no date or count."""
     digits = re.sub(r"\D", "", match["value"])
-    return not is_date(digits) and not re.match(r" ?[部户台门个次]", match.string[match.end() :]) and not is_quantity(match)
+    if re.match(r"[A-Za-z]{2}", match.string[max(0, match.start() - 1) : match.start() + 1]):
+        return False  # as iPhone
+    return (
+        not is_date(digits)
+        and not re.match(r" ?[部户台门个次]", match.string[match.end() :])
+        and not is_quantity(match)
+    )
 
 
 def is_account(match: re.Match[str]) -> bool:
@@ -144,8 +151,8 @@ def is_passport(match: re.Match[str]) -> bool:
 
 
 def is_plate(match: re.Match[str]) -> bool:
-    """Whether letters and digits are a registration plate: these have two digits at least."""
-    return sum(map(str.isdigit, match[0])) >= 2
+    """Whether letters and digits are a registration plate: Chinese ones have three digits at least, others two."""
+    return sum(map(str.isdigit, match[0])) >= (3 if match[0][0] > "\u3400" else 2)
 
 
 def is_secret(match: re.Match[str]) -> bool:
@@ -154,7 +161,8 @@ def is_secret(match: re.Match[str]) -> bool:
 
 
 _PLACEHOLDER = re.compile(
-    r"pass|pwd|secret|your|example|change|string|dummy|x{3}|123456|abc123|^(?:[./~\\$%#]|https?:)|[$@%]?[{*[(]|://", re.I
+    r"pass|pwd|secret|your|example|change|string|dummy|x{3}|123456|abc123|^(?:[./~\\$%#]|https?:)|[$@%]?[{*[(]|://",
+    re.I,
 )
 
 
@@ -165,19 +173,24 @@ def is_password(match: re.Match[str]) -> bool:
         return False
     if not match["quote"] and re.search(r"^\w+[.:]\w|[a-z][A-Z][a-z]+\d?$", value):
         return False  # an expression of a program
-    letters, others = re.search("[A-Za-z]", value), re.search(r"[^A-Za-z._ -]", value)
+    if match["blank"] is not None and not re.search(r"[!@#^&+=?~]", value):
+        return False  # only signs tell a password after a blank from a word
+    if re.fullmatch(r"[A-Z]{2,5}[-_]?\d{1,4}", value):
+        return False  # an algorithm, as AES256
+    letters, others = re.search("[A-Za-z]", value), re.search(r"[\d!@#^&+=?~]", value)
     return others is not None and (letters is not None or (match[0][0] > "\u3400" and value.isdigit()))
 
 
 _IP_WORD = re.compile(
-    r"(?:(?<![A-Za-z])(?i:ips?|ipv4|address(?:es)?|hosts?|hostname|servers?|nameserver|dns|ping|ssh|scp|telnet|curl|wget"
+    r"(?:IP|(?<![A-Za-z])(?i:ips?|ipv4|a|address(?:es)?|hosts?|hostname|servers?|nameserver|dns|ping|ssh|scp|telnet|curl|wget"
     r"|gateway|proxy|from|clients?|peer|source|destination|src|dst|remote|via|route|resolves?|connect(?:ed|ing)?|login"
     r"|visitor)|地址|服务器|主机|网关|代理|来自|访问|登录|登陆|客户端|域名|节点|解析|连接)"
     r"(?i: to| of| is| was| at| by| for| address)*[^\w\n]{0,4}[是为到于自]?[ :：]*$|[/@\[]$"
 )
 _VERSION_WORD = re.compile(
     r"(?:(?<![A-Za-z])(?i:v|ver|versions?|release|build|firmware|driver|player|update|upgrade|section|clause|chapter"
-    r"|sec\.|rule|table|figure|fig\.|annex|rev(?:ision)?)|[第版号章节条款图表§]|版本|固件|驱动|升级到?|更新到?)[ :：.为是至到]*$"
+    r"|sec\.|rule|table|figure|fig\.|annex|rev(?:ision)?)"
+    r"|[第版号章节条款图表§]|版本|固件|驱动|升级到?|更新到?)[ :：.为是至到]*$"
 )
 
 
@@ -195,8 +208,8 @@ def is_public_address(address: str) -> bool:
 def is_host(match: re.Match[str]) -> bool:
     """Whether an IP address is public and no version or section.
 
-    Four numbers are an address after a word for one or before a port. Otherwise a version is more likely if fewer than
-    two of the numbers are at least 64, which 95 of 100 addresses have, or one is 0.
+    Four numbers are an address after a word for one or before a port. Otherwise they are more likely a version if the
+    first is below 32, one is 0, or fewer than two are at least 64: 95 of 100 addresses have two.
     """
     address, text = match[0], match.string
     if not is_public_address(address):
@@ -209,4 +222,4 @@ def is_host(match: re.Match[str]) -> bool:
     if _IP_WORD.search(before) or re.match(r":\d{2,5}(?!\d)|/\w| - ", text[match.end() :]):
         return True
     numbers = [int(number) for number in address.split(".")]
-    return sum(number >= 64 for number in numbers) >= 2 and 0 not in numbers
+    return numbers[0] >= 32 and sum(number >= 64 for number in numbers) >= 2 and 0 not in numbers
