@@ -89,7 +89,7 @@ def build_index(config: Decontamination) -> tuple[Index, dict[str, dict[str, int
         counts[name] = {"items": 0, "passages": 0, "too short": 0}
         for path in paths:
             rows = [texts for texts in items(path) if any(texts)]
-            part = _passages(rows, config)
+            part = item_passages(rows, config)
             ngrams.append(part.ngrams)
             passages.append(np.repeat(np.arange(total, total + len(part.sizes), dtype=np.int32), part.sizes))
             sizes.append(part.sizes)
@@ -120,7 +120,7 @@ def indexed_tokens(text: str) -> Tokens:
     return Tokens(all_tokens.hashes[kept], all_tokens.starts[kept], all_tokens.is_han[kept])
 
 
-class _Passages(NamedTuple):
+class Passages(NamedTuple):
     """The n-grams of passages: uint64, unique per passage, passage after passage; int32 [P] how many; items without."""
 
     ngrams: np.ndarray
@@ -128,8 +128,8 @@ class _Passages(NamedTuple):
     too_short: int
 
 
-def _passages(rows: list[list[str]], config: Decontamination) -> _Passages:
-    """Hashes the n-grams of all items of a file at once, because a benchmark is a hundred thousand short texts."""
+def item_passages(rows: list[list[str]], config: Decontamination) -> Passages:
+    """Returns the n-grams of items, each its texts; of all items of a file at once, because they are short and many."""
     texts = [text for row in rows for text in row]
     ends = np.cumsum([len(text) + 1 for text in texts], dtype=np.int64)
     text = "\n".join(texts)
@@ -161,7 +161,7 @@ def _passages(rows: list[list[str]], config: Decontamination) -> _Passages:
         spans += long
         first = last
     if not spans:
-        return _Passages(np.zeros(0, np.uint64), np.zeros(0, np.int32), too_short)
+        return Passages(np.zeros(0, np.uint64), np.zeros(0, np.int32), too_short)
     begins, stops, n = (np.array(column, np.int64) for column in zip(*spans, strict=True))
     counts = stops - begins - n + 1
     starts = np.repeat(begins - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
@@ -175,7 +175,7 @@ def _passages(rows: list[list[str]], config: Decontamination) -> _Passages:
     order = np.lexsort((ngrams, passage))
     ngrams, passage = ngrams[order], passage[order]
     unique = np.concatenate([[True], (ngrams[1:] != ngrams[:-1]) | (passage[1:] != passage[:-1])])
-    return _Passages(ngrams[unique], np.bincount(passage[unique], minlength=len(spans)).astype(np.int32), too_short)
+    return Passages(ngrams[unique], np.bincount(passage[unique], minlength=len(spans)).astype(np.int32), too_short)
 
 
 def _repeat_distances(hashes: np.ndarray, n: int) -> np.ndarray:
