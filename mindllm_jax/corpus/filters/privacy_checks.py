@@ -91,6 +91,7 @@ _UNIT = re.compile(
     r"|(?:[munµ]?s|secs?|seconds|milliseconds|[munck]?m|kg|[kMGT]?Hz|[kKMGT]i?B|bytes?|bits|rows|users|people|items|times"
     r"|USD|EUR|RMB|CNY|dollars|euros|yuan|pounds|percent)(?![A-Za-z]))"
 )
+_PIECES = re.compile(r" ?[部户台门个次]")
 _COUNTRY = re.compile(
     r"7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[124]|9[0-58]|(?:2[1-689]|3[578]|42|5[09]|6[789]|8[58]|9[679])\d", re.A
 )
@@ -126,11 +127,7 @@ def is_listed_phone(match: re.Match[str]) -> bool:
     digits = re.sub(r"\D", "", match["value"])
     if re.match(r"[A-Za-z]{2}", match.string[max(0, match.start() - 1) : match.start() + 1]):
         return False  # as iPhone
-    return (
-        not is_date(digits)
-        and not re.match(r" ?[部户台门个次]", match.string[match.end() :])
-        and not is_quantity(match)
-    )
+    return not is_date(digits) and not _PIECES.match(match.string, match.end()) and not is_quantity(match)
 
 
 def is_account(match: re.Match[str]) -> bool:
@@ -173,8 +170,8 @@ def is_password(match: re.Match[str]) -> bool:
         return False
     if not match["quote"] and re.search(r"^\w+[.:]\w|[a-z][A-Z][a-z]+\d?$", value):
         return False  # an expression of a program
-    if match["blank"] is not None and not re.search(r"[!@#^&+=?~]", value):
-        return False  # only signs tell a password after a blank from a word
+    if match["blank"] is not None and not re.search(r"^(?=\S*\d)(?=\S*[A-Za-z])\S*[!@#^&+=?~]", value):
+        return False  # only digits and signs tell a password after a blank from a word
     if re.fullmatch(r"[A-Z]{2,5}[-_]?\d{1,4}", value):
         return False  # an algorithm, as AES256
     letters, others = re.search("[A-Za-z]", value), re.search(r"[\d!@#^&+=?~]", value)
@@ -184,9 +181,11 @@ def is_password(match: re.Match[str]) -> bool:
 _IP_WORD = re.compile(
     r"(?:IP|(?<![A-Za-z])(?i:ips?|ipv4|a|address(?:es)?|hosts?|hostname|servers?|nameserver|dns|ping|ssh|scp|telnet|curl|wget"
     r"|gateway|proxy|from|clients?|peer|source|destination|src|dst|remote|via|route|resolves?|connect(?:ed|ing)?|login"
-    r"|visitor)|地址|服务器|主机|网关|代理|来自|访问|登录|登陆|客户端|域名|节点|解析|连接)"
+    r"|visitor|inet[46]?|addr)|地址|服务器|主机|网关|代理|来自|访问|登录|登陆|客户端|域名|节点|解析|连接)"
     r"(?i: to| of| is| was| at| by| for| address)*[^\w\n]{0,4}[是为到于自]?[ :：]*$|[/@\[]$"
 )
+_PORT = re.compile(r":\d{2,5}(?!\d)|/\w| - ")
+_SECTION = re.compile(r" ?(?:[条款节章版]|版本|固件)")
 _VERSION_WORD = re.compile(
     r"(?:(?<![A-Za-z])(?i:v|ver|versions?|release|build|firmware|driver|player|update|upgrade|section|clause|chapter"
     r"|sec\.|rule|table|figure|fig\.|annex|rev(?:ision)?)"
@@ -209,7 +208,8 @@ def is_host(match: re.Match[str]) -> bool:
     """Whether an IP address is public and no version or section.
 
     Four numbers are an address after a word for one or before a port. Otherwise they are more likely a version if the
-    first is below 32, one is 0, or fewer than two are at least 64: 95 of 100 addresses have two.
+    second is 0 or fewer than two are at least 64 (95 of 100 addresses have two); one alone in a line is enough, one
+    more is needed after a first below 32.
     """
     address, text = match[0], match.string
     if not is_public_address(address):
@@ -217,9 +217,10 @@ def is_host(match: re.Match[str]) -> bool:
     if ":" in address:
         return True
     before = text[max(0, match.start() - 32) : match.start()]
-    if _VERSION_WORD.search(before) or re.match(r" ?(?:[条款节章版]|版本|固件)", text[match.end() :]):
+    if _VERSION_WORD.search(before) or _SECTION.match(text, match.end()):
         return False
-    if _IP_WORD.search(before) or re.match(r":\d{2,5}(?!\d)|/\w| - ", text[match.end() :]):
+    if _IP_WORD.search(before) or _PORT.match(text, match.end()):
         return True
     numbers = [int(number) for number in address.split(".")]
-    return numbers[0] >= 32 and sum(number >= 64 for number in numbers) >= 2 and 0 not in numbers
+    large = (1 if len(text) < 80 and text.strip() == address else 2) + (numbers[0] < 32)
+    return numbers[1] != 0 and sum(number >= 64 for number in numbers) >= large

@@ -47,6 +47,7 @@ REPLACED = [
     ("微信号lihua1990，加vx：li_hua，WeChat ID: foodie-lin", "微信号<account>，加vx：<account>，WeChat ID: <account>"),
     ("QQ：2853917604，QQ群 613290874", "QQ：<account>，QQ群 <account>"),
     ('password = "Tr0ub4dor&3"\n密码：Tq7#mZ90，', 'password = "<password>"\n密码：<password>，'),
+    ("  23.9.117.80\n又见 23.172.138.74 与 151.101.0.81", "  <ip>\n又见 <ip> 与 <ip>"),
     ("IP 8.40.3.9 还是 nginx/1.9 来自 12.40.33.9", "IP <ip> 还是 nginx/1.9 来自 <ip>"),
     ("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4\n\nabc+/=\n-----END RSA PRIVATE KEY-----", "<key>"),
 ]
@@ -150,6 +151,9 @@ def test_planted_items() -> None:
         *"a@ @ a. a@a. a- 1 1. 1- +86 (010 138001380 2001: ab:: sk- -----BEGIN ghp_ xoxb-1-".split(),
         *(
             "1 ",
+            "45.20.209.46 ",
+            "13912345678 ",
+            "Tel: 65529988 ",
             "微信：a",
             "at)",
             "a dot b at ",
