@@ -121,7 +121,8 @@ def main() -> None:
     command = shlex.join(["python", "benchmarks/privacy.py", *sys.argv[1:]])
     text = (
         f"# Privacy\n\nRebuilt by `{command}`, which documents the columns; {len(os.sched_getaffinity(0))} CPU cores;"
-        f" {date.today()}.\n\n"
+        f" {date.today()}. Our rules were tuned on these items; `{ITEMS.name}` gives the counts of two batches before"
+        " that.\n\n"
     )
     tables = (
         Table(("kind", "language", "planted", *rules), [*planted, total], "Personal data replaced."),

@@ -135,7 +135,7 @@ def script_of(text: str) -> Script:
 
 
 def converted(text: str, script: str) -> str:
-    """Converts Chinese to a script, `simplified` or `traditional`, character by character and phrase by phrase (OpenCC).
+    """Converts Chinese to a script, `simplified` or `traditional`, phrase by phrase (OpenCC).
 
     To simplified, the variants of Hong Kong (衞, 綫) and Taiwan (看著) become standard ones first, which `t2s` alone
     does not do. Words stay as they are (軟體 becomes 软体, not 软件): `tw2sp` would change them in texts of any region.
