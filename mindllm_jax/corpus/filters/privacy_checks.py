@@ -55,7 +55,7 @@ def is_bank_card(number: str) -> bool:
 _IMPERSONAL_ADDRESS = re.compile(
     r"^(?:git|hg|svn|no-?reply)@"
     r"|@(?:.*\.)?(?:example|test|invalid|localhost)(?:\.(?:com|net|org))?$"
-    r"|@(?:(?:your|my|some)-?(?:domain|company|host|mail|name|server|site)|domain|host(?:name)?|somewhere)\.\w+$"
+    r"|@(?:(?:your|my|some)-?(?:domain|company|host|mail|name|server|site)|domain|host(?:name)?)\.\w+$"
     r"|@\d(?:\.\d+)?x\.\w+$"
     r"|\.(?:service|socket|target|mount|timer|png|jpe?g|gif|svg|webp|js|mjs|css|json|html?|tgz|gz|zip|pub)$",
     re.I,
