@@ -78,7 +78,7 @@ STAYS = {
     "amounts": "合计 +86400000000 毫秒，200-300-4000 mm，13900000000元，+12345678901 dollars，订单号13912345678",
     "tables": "+45 2019 2020 2021 2022, 1 415 642 494, 1990-1995",
     "hotlines": "400-820-8820，95588，110",
-    "placeholders": "password = 'password', password: string, pwd=/home/a1, PASSWORD=$DB_PASS2, you@yourdomain.com",
+    "placeholders": "password = 'password', password: string, pwd=/srv/a1, PASSWORD=$DB_PASS2, you@yourdomain.com",
     "words for accounts": "微信支付 WeChatPay，微信 JSSDK，QQ2013，QQ20130815，护照有效期 20301231",
     "letters and digits": "粤B2-20090059，新A380客机，京D1234次列车",
     "sentences": "look at shop dot com; W@x.transpose(); 密码学：对称密码是AES256",
