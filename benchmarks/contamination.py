@@ -3,8 +3,8 @@
 python benchmarks/contamination.py [--data ../shared/data/pretrain] [--benchmarks ../shared/data/eval] [--items 50]
     [--seed 1] [--ngram_words N] [--ngram_chars N] [--min_ngram_share S] [--markdown FILE]
 
-Items are drawn evenly over the benchmarks, then over their items that are long enough to have an n-gram (the others are
-counted). Each is hidden with its question, choices and answer in an unflagged document of its language, and again in
+Items are drawn evenly over the benchmarks, then over their items that have an n-gram that counts (the others are
+numbered). Each is hidden with its question, choices and answer in an unflagged document of its language, and again in
 one of the other: as a paragraph or within one. Before that its spacing and punctuation change: blanks doubled or
 inserted between Chinese characters; signs half-width for full-width and vice versa, every fifth a blank; lines joined;
 some letters in upper case.
@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mindllm_jax.corpus.contamination.filter import contamination
-from mindllm_jax.corpus.contamination.index import Index, build_index
+from mindllm_jax.corpus.contamination.index import Index, build_index, item_passages
 from mindllm_jax.corpus.contamination.items import benchmark_files, items
 from mindllm_jax.corpus.settings import Decontamination
 from mindllm_jax.files import write_text
@@ -93,11 +93,8 @@ def draw(config: Decontamination, count: int, random: np.random.Generator) -> li
         name, paths = files[len(drawn) % len(files)]
         rows = [row for row in items(paths[random.integers(len(paths))]) if any(row)]
         text = "\n".join(rows[random.integers(len(rows))]) if rows else ""
-        hashed = tokens(text)
-        han = bool(len(hashed.hashes)) and hashed.is_han.mean() >= 0.5
-        length = config.ngram_chars if han else config.ngram_words
-        if len(hashed.hashes) >= length and len(text) <= LONGEST:
-            drawn.append(Item(name, text, "zh" if han else "en"))
+        if text and len(text) <= LONGEST and not item_passages([[text]], config).too_short:
+            drawn.append(Item(name, text, "zh" if tokens(text).is_han.mean() >= 0.5 else "en"))
     return drawn
 
 

@@ -42,27 +42,28 @@ class Run:
     step: int
 
     @overload
-    def generate(self, prompt: str, *, stop: Sequence[str] = (), **sampling: Unpack[SamplingSettings]) -> str: ...
+    def generate(self, prompt: str, *, stop: str | Sequence[str] = (), **sampling: Unpack[SamplingSettings]) -> str: ...
 
     @overload
     def generate(
-        self, prompt: list[str], *, stop: Sequence[str] = (), **sampling: Unpack[SamplingSettings]
+        self, prompt: list[str], *, stop: str | Sequence[str] = (), **sampling: Unpack[SamplingSettings]
     ) -> list[str]: ...
 
     def generate(
-        self, prompt: str | list[str], *, stop: Sequence[str] = (), **sampling: Unpack[SamplingSettings]
+        self, prompt: str | list[str], *, stop: str | Sequence[str] = (), **sampling: Unpack[SamplingSettings]
     ) -> str | list[str]:
         """Continues a text, or each of several in one batch; returns the continuations without the prompts.
 
         Args:
             prompt: the beginning of a document; several are decoded together.
-            stop: strings that end a continuation and are not part of it.
+            stop: string, or several, that end a continuation and are not part of it.
             **sampling: fields of `Sampling`: temperature (0 is greedy), top_k, max_tokens, seed.
 
-        Raises ValueError for an empty prompt, one longer than Model.max_seq_len, and a bad sampling setting.
+        Raises ValueError for a prompt that leaves no room in Model.max_seq_len, and for a bad sampling setting.
         """
         prompts = [prompt] if isinstance(prompt, str) else prompt
-        texts = self._generate(prompts, Sampling(**sampling), stop=stop)
+        stops = (stop,) if isinstance(stop, str) else stop
+        texts = self._generate(prompts, Sampling(**sampling), stop=stops)
         return texts[0] if isinstance(prompt, str) else texts
 
     def answer(

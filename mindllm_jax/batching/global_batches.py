@@ -1,5 +1,6 @@
 """Global batches: rows read ahead by Grain and placed over the devices of all processes."""
 
+import signal
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +20,7 @@ class Loader:
 
     Attributes:
         prefetch: number of batches that are read ahead.
-        threads: number of batches that are read at the same time. The reads of one batch are concurrent already; two
+        threads: number of batches that are read at the same time, at most `prefetch`. The reads of one batch are concurrent already; two
             threads overlap them with the Python work of another batch, more hide the latency of a bucket.
         worker_processes: number of processes that read, by Grain's `mp_prefetch`; 0 reads in threads of the training
             process. Each worker starts a Python process that opens the store again, and passes batches on in shared
@@ -33,18 +34,13 @@ class Loader:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "prefetch", "threads")
         require_at_least(self, 0, "worker_processes")
-        if self.threads > self.prefetch:
-            raise ValueError(
-                f"Loader.threads = {self.threads} read no more than Loader.prefetch = {self.prefetch} batches at the"
-                " same time: raise prefetch, or lower threads"
-            )
 
 
 class GlobalBatches(grain.DatasetIterator[Batch]):
     """A Grain iterator over batches; each holds the next B rows, whatever the devices and processes.
 
     Every process reads only the rows that its devices hold, all rows of a batch at the same time. An error of the
-    reader is raised by the iteration and closes it. Finite rows end with the batch that holds the last of them, filled
+    reader is raised by the iteration and closes it; after that `next` raises ValueError. Finite rows end with the batch that holds the last of them, filled
     up with padding.
 
     The state is that of a Grain iterator over the rows, `{"next_index": rows read}`: equal on all processes and
@@ -102,6 +98,7 @@ class GlobalBatches(grain.DatasetIterator[Batch]):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes to a row, as `get_state` gives it. Raises IndexError for one that the rows do not have."""
+        self._assert_not_closed()
         row = state["next_index"]
         if not 0 <= row <= len(self._rows):
             raise IndexError(f"next_index = {row}: there are {len(self._rows)} rows")
@@ -110,10 +107,11 @@ class GlobalBatches(grain.DatasetIterator[Batch]):
 
     def start_prefetch(self) -> None:
         """Starts to read before the first batch is asked for."""
+        self._assert_not_closed()
         self._started().start_prefetch()
 
     def close(self) -> None:
-        """Stops reading ahead and drops the batches that are ready."""
+        """Stops reading ahead and drops the batches that are ready; a read that has begun may end afterwards."""
         self._closed = True
         self._stop()
 
@@ -127,13 +125,16 @@ class GlobalBatches(grain.DatasetIterator[Batch]):
 
     def _started(self) -> grain.DatasetIterator[Batch]:
         if self._iterator is None:
-            options = grain.ReadOptions(num_threads=self._loader.threads, prefetch_buffer_size=self._loader.prefetch)
+            options = grain.ReadOptions(
+                num_threads=min(self._loader.threads, self._loader.prefetch), prefetch_buffer_size=self._loader.prefetch
+            )
             batches = _HeldRows(self._rows, self._next_row, self._shape[0], self._held)
             if self._loader.worker_processes:
                 if not flags.FLAGS.is_parsed():  # this program has no absl flags, and Grain's workers read some
                     flags.FLAGS.mark_as_parsed()
                 workers = grain.MultiprocessingOptions(num_workers=self._loader.worker_processes)
-                dataset = batches.to_iter_dataset(options).mp_prefetch(workers).map(self._place)
+                read = batches.to_iter_dataset(options).mp_prefetch(workers, worker_init_fn=_ignore_signals)
+                dataset = read.map(self._place)
             else:
                 dataset = batches.map(self._place).to_iter_dataset(options)
             self._iterator = iter(dataset)
@@ -172,6 +173,12 @@ class _HeldRows(grain.MapDataset[Batch]):
 
     def __getitem__(self, index: Any) -> Any:
         return self.slice(index) if isinstance(index, slice) else self._rows.read(self._held + index * self._size)
+
+
+def _ignore_signals(_: int, __: int) -> None:
+    """Lets a worker live when the run's process group is signalled: the run saves first, and ends its workers itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _require_even(shape: tuple[int, int], sharding: jax.sharding.NamedSharding) -> None:

@@ -14,7 +14,7 @@ from mindllm_jax.store.manifest import SourceInfo
 from mindllm_jax.store.store import TokenStore
 from mindllm_jax.store.writer import SourceDocuments, build_store
 from mindllm_jax.text.documents import Document, SeenIds, read_documents
-from mindllm_jax.text.input_files import input_files
+from mindllm_jax.text.input_files import corpus_files, input_files
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.tokenization.training import TrainTokenizer, train_tokenizer
 
@@ -100,13 +100,7 @@ def prepare_data(config: PrepareData) -> Prepared:
 
 
 def _documents(config: PrepareData) -> list[Path]:
-    if config.inputs:
-        return input_files(config.inputs)
-    corpus = Path(config.corpus)
-    # The card is written last.
-    if not (corpus / "card.json").exists():
-        raise FileNotFoundError(f"{corpus} is not a finished corpus: it has no card.json; run launch/clean_corpus.py")
-    return input_files(sorted({str(file.parent) for file in (corpus / "documents").rglob("*.jsonl.gz")}))
+    return input_files(config.inputs) if config.inputs else corpus_files(Path(config.corpus))
 
 
 def _tokenizer(config: PrepareData) -> Tokenizer:

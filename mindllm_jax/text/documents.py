@@ -113,8 +113,13 @@ def read_documents(
     )
 
 
-def document_files(directory: Path) -> list[Path]:
-    """Lists the `.jsonl` and `.jsonl.gz` files of a folder by name.
+def is_document_file(file: Path) -> bool:
+    """Whether the name of a file is that of JSON lines, plain or gzip."""
+    return file.name.endswith((".jsonl", ".jsonl.gz"))
+
+
+def document_files(directory: Path, *, subfolders: bool = False) -> list[Path]:
+    """Lists the `.jsonl` and `.jsonl.gz` files of a folder, and of the folders in it with `subfolders`, by path.
 
     Raises:
         OSError: there is no such folder.
@@ -124,7 +129,7 @@ def document_files(directory: Path) -> list[Path]:
         raise FileNotFoundError(f"there is no folder {directory}")
     if not directory.is_dir():
         raise NotADirectoryError(f"{directory} is a file; give the folder that holds the .jsonl files")
-    files = sorted(file for file in directory.iterdir() if file.name.endswith((".jsonl", ".jsonl.gz")))
+    files = sorted(filter(is_document_file, directory.rglob("*") if subfolders else directory.iterdir()))
     if not files:
         raise ValueError(f"{directory} holds no .jsonl or .jsonl.gz file")
     return files

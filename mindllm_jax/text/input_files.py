@@ -3,21 +3,24 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from mindllm_jax.text.documents import document_files
+from mindllm_jax.text.documents import document_files, is_document_file
 
 
 def input_files(inputs: Iterable[str]) -> list[Path]:
     """Lists the document files that `inputs` name: files, and the .jsonl and .jsonl.gz files of folders.
 
+    The files of a folder are those in it; if it has none, those of a cleaned corpus, or those in its subfolders, as in
+    the folder `documents` of a corpus.
+
     Raises:
-        OSError: there is no such file or folder.
+        OSError: there is no such file or folder, or a corpus is not finished.
         ValueError: `inputs` is empty, a folder has no such file, or a file is named twice.
     """
     files: list[Path] = []
     for path in map(Path, inputs):
         if not path.exists():
             raise FileNotFoundError(f"there is no file or folder {path} (a relative path starts at {Path.cwd()})")
-        files += document_files(path) if path.is_dir() else [path]
+        files += _folder_files(path) if path.is_dir() else [path]
     if not files:
         raise ValueError("inputs is empty; name .jsonl or .jsonl.gz files, or folders of them")
     seen: set[tuple[int, int]] = set()
@@ -27,3 +30,25 @@ def input_files(inputs: Iterable[str]) -> list[Path]:
             raise ValueError(f"inputs name {file} more than once")
         seen.add((place.st_dev, place.st_ino))
     return files
+
+
+def corpus_files(corpus: Path) -> list[Path]:
+    """Lists the document files of a cleaned corpus, `documents/LANG/SOURCE/NUMBER.jsonl.gz`.
+
+    Raises:
+        OSError: the corpus is not finished.
+        ValueError: it has no document.
+    """
+    # The card is written last.
+    if not (corpus / "card.json").exists():
+        raise FileNotFoundError(f"{corpus} is not a finished corpus: it has no card.json; run launch/clean_corpus.py")
+    return document_files(corpus / "documents", subfolders=True)
+
+
+def _folder_files(folder: Path) -> list[Path]:
+    if any(is_document_file(file) for file in folder.iterdir()):
+        return document_files(folder)
+    # Beside its documents a corpus has those that were dropped.
+    if (folder / "documents").is_dir() and (folder / "logs").is_dir():
+        return corpus_files(folder)
+    return document_files(folder, subfolders=True)

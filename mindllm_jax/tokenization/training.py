@@ -30,7 +30,7 @@ class TrainTokenizer:
     """Settings of a tokenizer.
 
     Attributes:
-        inputs: .jsonl or .jsonl.gz files, or folders of them.
+        inputs: .jsonl or .jsonl.gz files, folders of them, or cleaned corpora (`CleanCorpus.output`).
         output: the .model file to write; the report has its name with .json.
         vocab_size: V, with the symbols and the 256 byte pieces.
         sample_bytes: UTF-8 bytes to train on, shared equally between the languages; a language with less gives all of

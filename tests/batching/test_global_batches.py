@@ -184,8 +184,6 @@ def test_bad_settings(rows: MixtureRows) -> None:
         GlobalBatches(rows, 0, sharding())
     with pytest.raises(ValueError, match=r"Loader\.prefetch = 0: must be at least 1"):
         Loader(prefetch=0)
-    with pytest.raises(ValueError, match=r"raise prefetch, or lower threads"):
-        Loader(prefetch=2, threads=3)
 
 
 # Prints which rows this process read, and the digest of the part of each batch that each of its devices holds.

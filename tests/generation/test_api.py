@@ -31,8 +31,8 @@ def test_generate_is_the_engine(run: Run, decoder: Decoder, tokenizer: Tokenizer
     ]
     assert run.generate(prompts, temperature=0.7, top_k=None, max_tokens=9, seed=3) == expected
     assert run.generate("The mill", temperature=0.7, top_k=None, max_tokens=9, seed=3) == expected[0]
-    stop = expected[0][2]
-    assert run.generate("The mill", stop=[stop], temperature=0.7, top_k=None, max_tokens=9, seed=3) == expected[0][:2]
+    stop = expected[0][2:4]
+    assert run.generate("The mill", stop=stop, temperature=0.7, top_k=None, max_tokens=9, seed=3) == expected[0][:2]
 
 
 def test_answer_is_the_chat(run: Run, decoder: Decoder, tokenizer: Tokenizer) -> None:

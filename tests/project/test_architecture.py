@@ -15,7 +15,7 @@ BLOCK = re.compile(r"(<!-- diagram: [^\n]*-->\n```mermaid\n)(.*?)(```\n<!-- end 
 
 def direct_imports() -> dict[str, set[str]]:
     """Which packages each package imports, by their names below `mindllm_jax`."""
-    graph = grimp.build_graph("mindllm_jax")
+    graph = grimp.build_graph("mindllm_jax", cache_dir=None)
     packages = [name.split(".")[1] for name in graph.find_children("mindllm_jax")]
     found: dict[str, set[str]] = {}
     for package in packages:

@@ -60,6 +60,7 @@ def first_sentence(text: str) -> str:
 
 
 def test_first_sentences_stand_alone() -> None:
+    assert CODE
     found = [
         f"{place}: {sentence!r}"
         for path in CODE

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mindllm_jax.text.input_files import input_files
+from mindllm_jax.text.input_files import corpus_files, input_files
 
 
 @pytest.fixture
@@ -27,6 +27,29 @@ def test_missing_inputs_raise(folder: Path) -> None:
         input_files([str(folder / "empty")])
     with pytest.raises(ValueError, match="inputs is empty"):
         input_files([])
+
+
+def test_the_documents_of_a_corpus(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    for name in ("documents/zh/laws/00000.jsonl.gz", "documents/en/news/00001.jsonl.gz", "dropped/zh/0.jsonl.gz"):
+        (corpus / name).parent.mkdir(parents=True)
+        (corpus / name).write_text("x", encoding="utf-8")
+    (corpus / "logs").mkdir()
+    expected = [corpus / "documents/en/news/00001.jsonl.gz", corpus / "documents/zh/laws/00000.jsonl.gz"]
+    assert input_files([str(corpus / "documents")]) == expected
+    assert input_files([str(corpus / "documents/zh"), str(corpus / "documents/en/news")]) == expected[::-1]
+    for read in (lambda: input_files([str(corpus)]), lambda: corpus_files(corpus)):
+        with pytest.raises(FileNotFoundError, match=r"corpus is not a finished corpus: it has no card\.json"):
+            read()
+    (corpus / "card.json").write_text("{}", encoding="utf-8")
+    assert input_files([str(corpus)]) == corpus_files(corpus) == expected
+
+
+def test_files_beside_subfolders(folder: Path) -> None:
+    """Files in subfolders are not read if the folder has files itself: they may be held out."""
+    (folder / "held_out").mkdir()
+    (folder / "held_out/c.jsonl").write_text("x", encoding="utf-8")
+    assert [file.name for file in input_files([str(folder)])] == ["a.jsonl.gz", "b.jsonl"]
 
 
 def test_a_file_named_twice(folder: Path) -> None:

@@ -15,16 +15,22 @@ from datatrove.pipeline.base import PipelineStep
 
 from mindllm_jax.corpus.contamination.items import benchmark_files, items
 from mindllm_jax.corpus.settings import Decontamination
+from mindllm_jax.text.codepoints import canonical, codepoints
 from mindllm_jax.text.ngrams import Tokens, span_hashes, tokens
 
 _SIEVE_BITS = 26
 SIEVE_SHIFT = np.uint64(64 - _SIEVE_BITS)
+# An n-gram of one token again and again, or of numbers, stands in tables and refrains of any text. Of the passages of
+# MMLU to LegalBench 2 in 1,000 have no other: formulas.
+_MIN_DIFFERENT = 0.5  # share of different tokens in an n-gram
+_MIN_WORDS = 3  # tokens of an n-gram that are no numbers
 
 
 class Index(NamedTuple):
     """The n-grams of all passages of all benchmarks; G n-grams, P passages.
 
-    A passage is a text of an item if that has an n-gram, else all texts of the item together.
+    A passage is a text of an item if that has an n-gram, else all texts of the item together. Only n-grams count of
+    which at least half the tokens are different and three are no numbers.
 
     Attributes:
         ngrams: uint64 [G], hashes, sorted and unique.
@@ -74,7 +80,7 @@ def read_index(folder: DataFolderLike) -> Index:
 
 
 def build_index(config: Decontamination) -> tuple[Index, dict[str, dict[str, int]]]:
-    """Returns the index, and by benchmark its `items`, `passages` and items `too short` to have an n-gram."""
+    """Returns the index, and by benchmark its `items`, `passages` and items `too short`, without a counted n-gram."""
     ngrams, passages, sizes, benchmark = [], [], [], []
     counts: dict[str, dict[str, int]] = {}
     files = benchmark_files(Path(config.benchmarks))
@@ -83,7 +89,7 @@ def build_index(config: Decontamination) -> tuple[Index, dict[str, dict[str, int
         counts[name] = {"items": 0, "passages": 0, "too short": 0}
         for path in paths:
             rows = [texts for texts in items(path) if any(texts)]
-            part = _passages(rows, config)
+            part = item_passages(rows, config)
             ngrams.append(part.ngrams)
             passages.append(np.repeat(np.arange(total, total + len(part.sizes), dtype=np.int32), part.sizes))
             sizes.append(part.sizes)
@@ -114,7 +120,7 @@ def indexed_tokens(text: str) -> Tokens:
     return Tokens(all_tokens.hashes[kept], all_tokens.starts[kept], all_tokens.is_han[kept])
 
 
-class _Passages(NamedTuple):
+class Passages(NamedTuple):
     """The n-grams of passages: uint64, unique per passage, passage after passage; int32 [P] how many; items without."""
 
     ngrams: np.ndarray
@@ -122,11 +128,21 @@ class _Passages(NamedTuple):
     too_short: int
 
 
-def _passages(rows: list[list[str]], config: Decontamination) -> _Passages:
-    """Hashes the n-grams of all items of a file at once, because a benchmark is a hundred thousand short texts."""
+def item_passages(rows: list[list[str]], config: Decontamination) -> Passages:
+    """Returns the n-grams of items, each its texts; of all items of a file at once, because they are short and many."""
     texts = [text for row in rows for text in row]
     ends = np.cumsum([len(text) + 1 for text in texts], dtype=np.int64)
-    joined = indexed_tokens("\n".join(texts))
+    text = "\n".join(texts)
+    joined = indexed_tokens(text)
+    first_characters = canonical()[codepoints(text)[joined.starts]]
+    number = (first_characters >= ord("0")) & (first_characters <= ord("9"))
+    lengths = (config.ngram_words, config.ngram_chars)
+    distances = _repeat_distances(joined.hashes, max(lengths))
+    counted = {n: np.concatenate([[0], np.cumsum(_counts(distances, number, n))]) for n in lengths}
+
+    def has_ngram(first: int, last: int, n: int) -> bool:
+        return last - first >= n and counted[n][last - n + 1] > counted[n][first]
+
     # The tokens of text t are borders[t] to borders[t + 1].
     borders = np.concatenate([[0], np.searchsorted(joined.starts, ends)])
     han = np.concatenate([[0], np.cumsum(joined.is_han)])
@@ -135,26 +151,62 @@ def _passages(rows: list[list[str]], config: Decontamination) -> _Passages:
     for row in rows:
         last = first + len(row)
         parts = [(int(borders[text]), int(borders[text + 1])) for text in range(first, last)]
-        lengths = [(a, b, _ngram_length(int(han[b] - han[a]), b - a, config)) for a, b in parts]
-        long = [(a, b, n) for a, b, n in lengths if b - a >= n]
+        spans_of_row = [(a, b, _ngram_length(int(han[b] - han[a]), b - a, config)) for a, b in parts]
+        long = [span for span in spans_of_row if has_ngram(*span)]
         if not long:
             a, b = parts[0][0], parts[-1][1]
             n = _ngram_length(int(han[b] - han[a]), b - a, config)
-            long = [(a, b, n)] if b - a >= n else []
+            long = [(a, b, n)] if has_ngram(a, b, n) else []
         too_short += not long
         spans += long
         first = last
     if not spans:
-        return _Passages(np.zeros(0, np.uint64), np.zeros(0, np.int32), too_short)
+        return Passages(np.zeros(0, np.uint64), np.zeros(0, np.int32), too_short)
     begins, stops, n = (np.array(column, np.int64) for column in zip(*spans, strict=True))
     counts = stops - begins - n + 1
     starts = np.repeat(begins - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
-    ngrams = span_hashes(joined.hashes, starts, starts + np.repeat(n, counts))
-    passage = np.repeat(np.arange(len(spans)), counts)
+    n, passage = np.repeat(n, counts), np.repeat(np.arange(len(spans)), counts)
+    kept = np.zeros(len(starts), np.bool_)
+    for length, sums in counted.items():
+        of_length = n == length
+        kept[of_length] = np.diff(sums)[starts[of_length]] > 0
+    starts, n, passage = starts[kept], n[kept], passage[kept]
+    ngrams = span_hashes(joined.hashes, starts, starts + n)
     order = np.lexsort((ngrams, passage))
     ngrams, passage = ngrams[order], passage[order]
     unique = np.concatenate([[True], (ngrams[1:] != ngrams[:-1]) | (passage[1:] != passage[:-1])])
-    return _Passages(ngrams[unique], np.bincount(passage[unique], minlength=len(spans)).astype(np.int32), too_short)
+    return Passages(ngrams[unique], np.bincount(passage[unique], minlength=len(spans)).astype(np.int32), too_short)
+
+
+def _repeat_distances(hashes: np.ndarray, n: int) -> np.ndarray:
+    """Returns how many tokens before each one the same one stands, uint16, n if not among the n - 1 before it."""
+    distances = np.full(len(hashes), n, np.uint16)
+    for lag in range(n - 1, 0, -1):
+        np.putmask(distances[lag:], hashes[lag:] == hashes[:-lag], lag)
+    return distances
+
+
+def _counts(distances: np.ndarray, number: np.ndarray, n: int) -> np.ndarray:
+    """Returns whether each n-gram counts (see `Index`), bool [tokens - n + 1].
+
+    Args:
+        distances: of `_repeat_distances`.
+        number: bool, whether each token is a number.
+        n: tokens of an n-gram.
+    """
+    if len(distances) < n:
+        return np.zeros(0, np.bool_)
+    repeats = _window_sums(distances < n, n)
+    # Some are of a token before the n-gram: exact for the few with many.
+    many = np.flatnonzero(n - repeats < _MIN_DIFFERENT * n)
+    repeats[many] = (distances[many[:, None] + np.arange(n)] <= np.arange(n)).sum(1)
+    return (n - repeats >= _MIN_DIFFERENT * n) & (_window_sums(~number, n) >= _MIN_WORDS)
+
+
+def _window_sums(values: np.ndarray, n: int) -> np.ndarray:
+    sums = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(values, out=sums[1:])
+    return sums[n:] - sums[:-n]
 
 
 def _sieve(ngrams: np.ndarray) -> np.ndarray:

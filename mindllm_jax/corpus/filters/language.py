@@ -89,7 +89,7 @@ class Language(CleaningFilter):
         if lang == "zh":
             document.metadata["script"] = "traditional" if script.traditional > 0.5 else "simplified"
             if self.convert and self.convert != document.metadata["script"]:
-                document.text = _converter(self.convert).convert(document.text)
+                document.text = converted(document.text, self.convert)
                 document.metadata["script"] = self.convert
         return None
 
@@ -134,8 +134,19 @@ def script_of(text: str) -> Script:
     )
 
 
+def converted(text: str, script: str) -> str:
+    """Converts Chinese to a script, `simplified` or `traditional`, phrase by phrase (OpenCC).
+
+    To simplified, the variants of Hong Kong (衞, 綫) and Taiwan (看著) become standard ones first, which `t2s` alone
+    does not do. Words stay as they are (軟體 becomes 软体, not 软件): `tw2sp` would change them in texts of any region.
+    """
+    for converter in _converters(script):
+        text = converter.convert(text)
+    return text
+
+
 @cache
-def _converter(script: str) -> Any:
+def _converters(script: str) -> tuple[Any, ...]:
     from opencc import OpenCC
 
-    return OpenCC("t2s" if script == "simplified" else "s2t")
+    return tuple(map(OpenCC, ("hk2t", "tw2s") if script == "simplified" else ("s2t",)))

@@ -104,6 +104,40 @@ def test_share_at_its_boundary(tmp_path: Path) -> None:
         assert bool(contamination(text, build_index(config)[0], config)[0]) == found, (held, share)
 
 
+@pytest.mark.parametrize(
+    ("text", "passages"),
+    [
+        ("1 0 " * 20, 0),
+        ("ha " * 30, 0),
+        ("row " * 12 + "your boat", 0),
+        (" ".join(map(str, range(40))), 0),
+        ("的" * 40, 0),
+        ("Table " + " ".join(map(str, range(20))), 0),
+        ("la " * 30 + ENGLISH, 1),
+        (CHINESE, 1),
+    ],
+)
+def test_ngrams_of_few_different_tokens_are_not_indexed(tmp_path: Path, text: str, passages: int) -> None:
+    (tmp_path / "x.txt").write_text(text, "utf-8")
+    config = Decontamination(benchmarks=str(tmp_path))
+    index, counts = build_index(config)
+    assert counts["x"]["passages"] == passages and counts["x"]["too short"] == 1 - passages
+    around = "This is the line before the item.\n{}\nThis is the line after it."
+    assert contamination(around.format(text), index, config)[0] == ["x"] * passages
+    assert contamination(around.format("|la|" * 30 + "ha " * 30 + "的" * 40), index, config)[0] == []
+
+
+def test_items_with_a_repeated_text_are_indexed_as_one(tmp_path: Path) -> None:
+    """The question is too short for an n-gram and the input has none that counts: together they have."""
+    row = {"input": "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1", "question": "In this list of bits, how many are set, my friend?"}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row), "utf-8")
+    config = Decontamination(benchmarks=str(tmp_path))
+    index, counts = build_index(config)
+    assert counts["x"]["passages"] == 1
+    assert contamination("|" + "1|" * 40, index, config)[0] == []
+    assert contamination("\n".join(row.values()), index, config)[0] == ["x"]
+
+
 def test_all_too_short(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("too short")
     config = Decontamination(benchmarks=str(tmp_path))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mindllm_jax.corpus.filters.language import Language, script_of
+from mindllm_jax.corpus.filters.language import Language, converted, script_of
 
 FOUND = {
     "simplified": ("zh", "今天上午，北京市召开了新闻发布会，介绍了今年的经济情况。"),
@@ -71,6 +71,23 @@ def test_source_of_one_language(applied, kind: str, declared: str | None, source
 
 def test_other_languages_are_dropped(applied) -> None:
     assert applied(Language(), FOUND["Russian"][1], lang="zh")[0] == "other language"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("他在房裡看著電視，想著明天為了工作拜訪眾多客戶。", "他在房里看着电视，想着明天为了工作拜访众多客户。"),
+        ("著名的作者著書立說，成績顯著，名著甚多。", "著名的作者著书立说，成绩显著，名著甚多。"),
+        ("衞生署説明，綫路在裏面，峯會上羣眾着手研究牀位。", "卫生署说明，线路在里面，峰会上群众着手研究床位。"),
+        ("警衞攔截，脱離危險，閲讀，鋭利的鈎，粧容。", "警卫拦截，脱离危险，阅读，锐利的钩，妆容。"),
+        ("乾隆皇帝與皇后，頭髮乾枯，發現麵粉與裏面的餘糧。", "乾隆皇帝与皇后，头发干枯，发现面粉与里面的余粮。"),
+        ("一元二次方程式與軟體的資訊。", "一元二次方程式与软体的资讯。"),
+        ("今天介绍经济情况，著名的看着。", "今天介绍经济情况，著名的看着。"),
+    ],
+    ids=["Taiwan", "Taiwan's 著", "Hong Kong", "Hong Kong, more", "standard", "words", "simplified"],
+)
+def test_conversion_of_variants(text: str, expected: str) -> None:
+    assert converted(text, "simplified") == expected
 
 
 def test_script_and_conversion(applied) -> None:
