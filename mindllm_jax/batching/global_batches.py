@@ -20,8 +20,9 @@ class Loader:
 
     Attributes:
         prefetch: number of batches that are read ahead.
-        threads: number of batches that are read at the same time, at most `prefetch`. The reads of one batch are concurrent already; two
-            threads overlap them with the Python work of another batch, more hide the latency of a bucket.
+        threads: number of batches that are read at the same time, at most `prefetch`. The reads of one batch are
+            concurrent already; two threads overlap them with the Python work of another batch, more hide the latency
+            of a bucket.
         worker_processes: number of processes that read, by Grain's `mp_prefetch`; 0 reads in threads of the training
             process. Each worker starts a Python process that opens the store again, and passes batches on in shared
             memory (/dev/shm). On two cores workers are slower than threads (`benchmarks/loader.py`).
@@ -40,8 +41,8 @@ class GlobalBatches(grain.DatasetIterator[Batch]):
     """A Grain iterator over batches; each holds the next B rows, whatever the devices and processes.
 
     Every process reads only the rows that its devices hold, all rows of a batch at the same time. An error of the
-    reader is raised by the iteration and closes it; after that `next` raises ValueError. Finite rows end with the batch that holds the last of them, filled
-    up with padding.
+    reader is raised by the iteration and closes it; after that `next` raises ValueError. Finite rows end with the batch
+    that holds the last of them, filled up with padding.
 
     The state is that of a Grain iterator over the rows, `{"next_index": rows read}`: equal on all processes and
     independent of the batch size, so that a run resumes with other ones. `grain.checkpoint.CheckpointSave` takes the
@@ -176,7 +177,7 @@ class _HeldRows(grain.MapDataset[Batch]):
 
 
 def _ignore_signals(_: int, __: int) -> None:
-    """Lets a worker live when the run's process group is signalled: the run saves first, and ends its workers itself."""
+    """Keeps a worker alive when the run's process group is signalled: the run saves first and then ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
