@@ -1,0 +1,48 @@
+"""Names of sources and codes of languages: one rule for given names and for those made from a file's name."""
+
+import hashlib
+import re
+import unicodedata
+
+# A file system takes 255 bytes; a stray document's source has a prefix before its name.
+_MAX_BYTES = 160
+_CODES = {
+    **dict.fromkeys(("zho", "chi", "cmn", "cn", "yue", "wuu", "gan", "hak", "nan", "lzh", "chinese", "mandarin"), "zh"),
+    **dict.fromkeys(
+        ("simplified chinese", "traditional chinese", "中文", "汉语", "漢語", "简体中文", "繁體中文"), "zh"
+    ),
+    **dict.fromkeys(("eng", "english", "英文", "英语", "英語"), "en"),
+}
+# Tags of ISO 639 and of data sets for texts whose language is not known.
+_UNKNOWN = {"und", "mul", "zxx", "mis", "unknown", "none", "null", "nan", "other", "mixed", "multi"}
+
+
+def source_name(name: str) -> str:
+    """Returns a name as that of a source, which is a part of file names: the name itself if it can be one.
+
+    White space, slashes, controls and broken Unicode become `_`, leading dots go, and what is longer than 160 bytes
+    ends in a hash. No name becomes "unnamed".
+    """
+    name = "".join(character if character.isprintable() else " " for character in unicodedata.normalize("NFC", name))
+    name = re.sub(r"[\s/\\]+", "_", name.strip().lstrip(". "))
+    if len(content := name.encode()) > _MAX_BYTES:
+        name = content[: _MAX_BYTES - 9].decode(errors="ignore") + "_" + hashlib.sha256(content).hexdigest()[:8]
+    return name or "unnamed"
+
+
+def is_source_name(name: str) -> bool:
+    """Whether a source can have this name as it is."""
+    return source_name(name) == name
+
+
+def language_code(tag: object) -> str | None:
+    """Returns the code of a language, `zh` or `en` for all tags of the two (zh-CN, zh_Hans, cmn, en-US, English).
+
+    Other tags become their first part in lower case; None if the tag names no language (und, unknown, a number).
+    """
+    if not isinstance(tag, str):
+        return None
+    tag = tag.strip().lower()
+    first = re.split(r"[-_.@ (]", tag, maxsplit=1)[0]
+    code = _CODES.get(tag) or _CODES.get(first, first)
+    return code if re.fullmatch("[a-z]{2,8}", code) and code not in _UNKNOWN else None
