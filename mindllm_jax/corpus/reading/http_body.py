@@ -84,12 +84,14 @@ def _inflate(decompressor: Any, body: bytes, longest: int) -> bytes:
 
 
 def _brotli(body: bytes, longest: int) -> bytes:
-    import brotli  # fastwarc requires it
+    import brotli
 
     decompressor, content = brotli.Decompressor(), bytearray()
     for start in range(0, len(body), _PIECE):
         try:
-            content += decompressor.process(body[start : start + _PIECE])
+            content += decompressor.process(
+                body[start : start + _PIECE], output_buffer_limit=longest + 1 - len(content)
+            )
         except brotli.error:
             break
         if len(content) > longest:

@@ -86,9 +86,12 @@ def _page(record: Any, where: str, longest: int) -> Record | Bad | None:
     if record.record_type == WarcRecordType.response:
         if not record.is_http:
             return None
-        record.parse_http(auto_decode="none")
+        try:
+            record.parse_http(auto_decode="none")
+        except OSError as error:
+            return Bad("wrong HTTP", where, f"wrong HTTP headers ({error})", length, page=True)
         if record.http_headers is None or record.http_headers.status_code is None:
-            raise ValueError("no status of HTTP")
+            return Bad("wrong HTTP", where, "HTTP headers without a status", length, page=True)
         if record.http_headers.status_code != 200:
             return None
         content_type, charset = record.http_content_type or "", record.http_charset

@@ -55,8 +55,8 @@ def test_language(kind: str) -> None:
     [
         ("simplified", "zh", "s", "zh"),
         ("simplified", None, "s", "zh"),
-        ("simplified", "en", "stray_zh", "zh"),
-        ("English", "zh", "stray_en", "en"),
+        ("simplified", "en", "stray_zh_s", "zh"),
+        ("English", "zh", "stray_en_s", "en"),
         ("both", "en", "s", "en"),
         ("both", "zh", "s", "zh"),
         ("both", None, "s", "en"),
