@@ -82,7 +82,7 @@ def _page(record: Any, where: str, longest: int) -> Record | Bad | None:
     record.freeze()
     if record.content_length != length:
         raise ValueError(f"{length:,} bytes announced, {record.content_length:,} found")
-    content_type, charset, codings = headers.get("Content-Type", ""), None, ("", "")
+    content_type, charset, transfer, coding = headers.get("Content-Type", ""), None, "", ""
     if record.record_type == WarcRecordType.response:
         if not record.is_http:
             return None
@@ -95,11 +95,12 @@ def _page(record: Any, where: str, longest: int) -> Record | Bad | None:
         if record.http_headers.status_code != 200:
             return None
         content_type, charset = record.http_content_type or "", record.http_charset
-        codings = tuple(record.http_headers.get(name, "") for name in ("Transfer-Encoding", "Content-Encoding"))
+        transfer = record.http_headers.get("Transfer-Encoding", "")
+        coding = record.http_headers.get("Content-Encoding", "")
     markup = _MARKUPS.get(content_type.partition(";")[0].strip().lower())
     if markup is None:
         return None
-    content = decode_body(record.reader.read(), *codings, longest)
+    content = decode_body(record.reader.read(), transfer, coding, longest)
     if len(content) > longest:
         return too_long(where, len(content), longest, page=True)
     if b"\r\n\r\nWARC/1." in content:
