@@ -50,8 +50,7 @@ class SeenIds:
     def add(self, source: str, id: str) -> bool:
         """Adds an id; returns False if this source had it before."""
         key = id_hash(source, id)
-        place = int(np.searchsorted(self._settled, np.uint64(key)))
-        if key in self._recent or (place < len(self._settled) and int(self._settled[place]) == key):
+        if key in self._recent or (len(self._settled) and self._is_settled(key)):
             return False
         self._recent.add(key)
         # A Python set takes ten times the memory of an array: it holds the latest eighth at most.
@@ -60,6 +59,10 @@ class SeenIds:
             self._settled = np.sort(np.concatenate([self._settled, recent]))
             self._recent.clear()
         return True
+
+    def _is_settled(self, key: int) -> bool:
+        place = int(np.searchsorted(self._settled, np.uint64(key)))
+        return place < len(self._settled) and int(self._settled[place]) == key
 
     def hashes(self) -> np.ndarray:
         """Returns the hashes of all ids, sorted."""

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import unicodedata
+from functools import lru_cache
 
 # A file system takes 255 bytes; a stray document's source has a prefix before its name.
 _MAX_BYTES = 160
@@ -17,6 +18,7 @@ _CODES = {
 _UNKNOWN = {"und", "mul", "zxx", "mis", "unknown", "none", "null", "nan", "other", "mixed", "multi"}
 
 
+@lru_cache(4096)  # documents in a row have the same
 def source_name(name: str) -> str:
     """Returns a name as that of a source, which is a part of file names: the name itself if it can be one.
 
@@ -40,8 +42,11 @@ def language_code(tag: object) -> str | None:
 
     Other tags become their first part in lower case; None if the tag names no language (und, unknown, a number).
     """
-    if not isinstance(tag, str):
-        return None
+    return _code(tag) if isinstance(tag, str) else None
+
+
+@lru_cache(4096)
+def _code(tag: str) -> str | None:
     tag = tag.strip().lower()
     first = re.split(r"[-_.@ (]", tag, maxsplit=1)[0]
     code = _CODES.get(tag) or _CODES.get(first, first)

@@ -152,11 +152,9 @@ class Reader(PipelineStep):
         if self.lang is not None:
             metadata["lang"] = self.lang
         metadata |= record.metadata
-        columns = {
-            name: value
-            for name, value in record.columns.items()
-            if self.keep_columns is None or name in self.keep_columns
-        }
+        columns = record.columns
+        if self.keep_columns is not None:
+            columns = {name: value for name, value in columns.items() if name in self.keep_columns}
         if columns:
             metadata["columns"] = columns
         try:

@@ -73,19 +73,20 @@ def from_row(row: Any, *, text_field: str, id_field: str, number: int, where: st
     metadata: dict[str, str] = {}
     columns: dict[str, Scalar] = {}
     for name, value in row.items():
-        if name in (text_field, id_field):
+        if name in (text_field, id_field) or not isinstance(value, Scalar):
             continue
-        match name, value:
-            case ("source", str() | int() | float()) if value != "":
+        if name == "source":
+            if value != "":
                 metadata["source"] = source_name(str(value))
-            case "lang", _ if (code := language_code(value)) is not None:
+        elif name == "lang":
+            if (code := language_code(value)) is not None:
                 metadata["lang"] = code
-            case "format", str() if value in MARKUPS:
-                metadata["format"] = value
-            case (("url" | "title"), str()):
-                metadata[name] = writable(value)
-            case _, str() | int() | float() if name not in ("source", "lang"):
-                columns[writable(name)] = writable(value)
+        elif name == "format" and value in MARKUPS:
+            metadata["format"] = str(value)
+        elif name in ("url", "title") and isinstance(value, str):
+            metadata[name] = writable(value)
+        else:
+            columns[writable(name)] = writable(value)
     return Record(text, id, str(number), where, size, metadata, columns)
 
 
