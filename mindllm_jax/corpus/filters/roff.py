@@ -23,13 +23,16 @@ _WORDS = {
 _REMOVED = frozenset("if ie el nr ds ta ev ft mk tr rm ns ll in na ad hy nh so ps vs ne ce pl lt it Sm Oo Oc".split())
 _DEFINITIONS = frozenset(("de", "am", "ig"))
 _KNOWN = _HEADINGS | _BREAKS | _ITEMS | _DEFINITIONS | _WORDS.keys() | _REMOVED
-_REQUEST = re.compile(r"[.'][ \t]*([A-Za-z]{1,3})(?![A-Za-z])[ \t]*(.*)")
+_REQUEST = re.compile(r"\.[ \t]*([A-Za-z]{1,3})(?![A-Za-z])[ \t]*(.*)")
+# A line after an apostrophe is mostly a quotation.
+_QUIET_REQUEST = re.compile(r"'[ \t]*(nf|fi|br|bp|ti|in|sp|ne|ds|ft|hy)(?![A-Za-z])[ \t]*([-+\d\\].*|)")
 _CONTINUED = re.compile(r"[.'][ \t]*(?:\\?[{}]|\\\".*|)$|[.'][ \t]*\\[{}]")
-_ESCAPE = re.compile(r"\\f(?:\(..|\[\w*\]|[A-Z0-9])|\\s[+-]?\d|\\[&|^]|\\\".*")
+_ESCAPE = re.compile(r"\\f(?:\(..|\[\w*\]|[A-Z0-9])|\\s[+-]?\d|\\[&|^]|(?:^|(?<=\s))\\\"[^\"]*$")
 # Requests that are not the domain of a country (.de, .it, .in, .so), nor the name of a file.
 _SURE = re.compile(
-    r"^[.'](?:if [tn!\\]|ie \\|el \.|ds \S|nr \S+ \S|ft(?: [A-Z]|$)|ll [+-]|ig(?: \\|$)|sp(?: [\d.]|$)|ta (?:\d|\\)|(?:"
-    r"ns|nf|fi)$|(?:S[hHsS]|TH|[PLT]P|Pp|IP|Sp|V[be]|It|N[md]|Op|Fl|Ar|Xr|Bl|El|B[RI]|IR|RI)(?![A-Za-z.]))",
+    r"^[.'](?:if +[tn!\\]|ie +[n\\]|el +[.\\]|ds +\S|nr \S+ \S|ft(?: [A-Z]|$)|ll [+-]|ig(?: \\|$)|sp(?: [\d.]|$)"
+    r"|ta (?:\d|\\)|(?:ns|nf|fi|nh)$"
+    r"|(?:S[hHsS]|TH|[PLT]P|Pp|IP|Sp|V[be]|It|N[md]|Op|Fl|Ar|Xr|Bl|El|B[RI]|IR|RI)(?![A-Za-z.]))",
     re.M,
 )
 _MIN_REQUESTS = 3
@@ -38,7 +41,8 @@ _PUNCTUATION = re.compile(r"(?<=\S)[ \t]+(?=[,.;:!?)\]，。；：！？）](?:\
 
 def is_roff(text: str) -> bool:
     """Whether a text has so many lines of roff that it is a manual page or what is left of one."""
-    return "```" not in text and len(_SURE.findall(text[:100_000])) >= _MIN_REQUESTS
+    head = text[:100_000]
+    return "```" not in text and ("\n.nh\n" in head or len(_SURE.findall(head)) >= _MIN_REQUESTS)
 
 
 def roff_text(text: str) -> str:
@@ -50,7 +54,7 @@ def roff_text(text: str) -> str:
         if block:
             block = "" if line.rstrip() in (block, "..") else block
             continue
-        request = _REQUEST.fullmatch(line)
+        request = _REQUEST.fullmatch(line) or _QUIET_REQUEST.fullmatch(line)
         if request is None or request[1] not in _KNOWN:
             if not _CONTINUED.match(line):
                 _add(lines, _ESCAPE.sub("", line).replace(r"\-", "-"), joined)

@@ -77,3 +77,8 @@ def test_other_texts_are_not_manual_pages() -> None:
 def test_time_grows_with_the_text_alone(seconds_for_a_megabyte) -> None:
     for beginning, piece in (("", ".de x\n"), (MDOC, ".Op Fl "), (MAN, ".B words \\fIof\\fP\n"), ("", ".if t ")):
         assert seconds_for_a_megabyte(lambda text: (is_roff(text), roff_text(text)), beginning, piece) < 5
+
+
+def test_code_and_quotations_stay() -> None:
+    lines = ["'In the evening,' he said.", "'I saw it.'", r'printf("say \"%s\" twice", word);', ".gitignore", "5.1 .5"]
+    assert roff_text("\n".join([".nh", ".PP", *lines])) == "\n".join(lines)
