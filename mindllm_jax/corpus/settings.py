@@ -7,16 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mindllm_jax.checks import require_at_least, require_local, require_seed
-from mindllm_jax.text.names import is_source_name, language_code, source_name
-
-
-def _require_source_names(setting: str, names: tuple[str, ...]) -> None:
-    """Raises ValueError for a name that no document can have, because the pipeline writes it another way."""
-    for name in names:
-        if not is_source_name(name):
-            raise ValueError(
-                f"{setting}: {name!r} cannot be the name of a source; documents have {source_name(name)!r}"
-            )
+from mindllm_jax.text.names import language_code, require_source_names
 
 
 @dataclass(frozen=True)
@@ -69,7 +60,7 @@ class QualityRules:
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, *(name for name, value in vars(self).items() if isinstance(value, int | float)))
-        _require_source_names("QualityRules.short_sources", self.short_sources)
+        require_source_names("QualityRules.short_sources", self.short_sources)
 
 
 @dataclass(frozen=True)
@@ -101,7 +92,7 @@ class Repeats:
         require_at_least(self, 2, "min_site_documents", "min_run_lines")
         require_at_least(self, 1, "partitions")
         require_at_least(self, 0, "min_site_share", "min_lone_chars", "min_paragraph_chars", "max_copied_share")
-        _require_source_names("Repeats.keep_sources", self.keep_sources)
+        require_source_names("Repeats.keep_sources", self.keep_sources)
 
 
 @dataclass(frozen=True)
@@ -305,9 +296,9 @@ class CleanCorpus:
             raise ValueError(f"CleanCorpus.lang must be the code of a language such as zh or en, not {self.lang!r}")
         if self.source_by not in ("file", "folder"):
             raise ValueError(f"CleanCorpus.source_by must be 'file' or 'folder', not {self.source_by!r}")
-        _require_source_names("CleanCorpus.priorities", self.priorities)
+        require_source_names("CleanCorpus.priorities", self.priorities)
         for sources, pattern in self.residue:
-            _require_source_names("CleanCorpus.residue", sources)
+            require_source_names("CleanCorpus.residue", sources)
             try:
                 re.compile(pattern, re.MULTILINE)
             except re.error as error:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 
 # A file system takes 255 bytes; a stray document's source has a prefix before its name.
@@ -35,6 +36,15 @@ def source_name(name: str) -> str:
 def is_source_name(name: str) -> bool:
     """Whether a source can have this name as it is."""
     return source_name(name) == name
+
+
+def require_source_names(setting: str, names: Iterable[str]) -> None:
+    """Raises ValueError for a name that no document can have, because the pipeline writes it another way."""
+    for name in names:
+        if not is_source_name(name):
+            raise ValueError(
+                f"{setting}: {name!r} cannot be the name of a source; documents have {source_name(name)!r}"
+            )
 
 
 def language_code(tag: object) -> str | None:

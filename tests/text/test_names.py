@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindllm_jax.text.names import is_source_name, language_code, source_name
+from mindllm_jax.text.names import is_source_name, language_code, require_source_names, source_name
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,9 @@ def test_a_name_is_a_name_of_a_source(given: str) -> None:
 )
 def test_languages(code: str | None, tags: tuple[object, ...]) -> None:
     assert {language_code(tag) for tag in tags} == {code}
+
+
+def test_settings_name_sources_as_documents_have_them() -> None:
+    require_source_names("Repeats.keep_sources", ("a", "news|sina"))
+    with pytest.raises(ValueError, match=r"Repeats\.keep_sources: 'Evening Post' .* documents have 'Evening_Post'"):
+        require_source_names("Repeats.keep_sources", ("a", "Evening Post"))
