@@ -22,8 +22,10 @@ from mindllm_jax.corpus.filters.markup import Markup
 from mindllm_jax.corpus.filters.privacy import Privacy
 from mindllm_jax.corpus.filters.quality import Quality
 from mindllm_jax.corpus.outcomes import step_name
-from mindllm_jax.corpus.reading.files import raw_files, sizes
+from mindllm_jax.corpus.reading.files import raw_files, short_names, sizes
+from mindllm_jax.corpus.reading.names import ApplyNames, CollectNames, ResolveNames
 from mindllm_jax.corpus.reading.reader import Reader
+from mindllm_jax.corpus.reading.split import Split
 from mindllm_jax.corpus.report.summary import Summary
 from mindllm_jax.corpus.settings import CleanCorpus
 from mindllm_jax.corpus.settings_record import check_or_write_settings
@@ -68,7 +70,7 @@ def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
     from datatrove.pipeline.writers.jsonl import JsonlWriter
     from datatrove.utils.logging import logger
 
-    output, shards = Path(config.output), len(files)
+    output, shards, names = Path(config.output), len(files), short_names(files)
     exact, partitions = exact_config(config.priorities), config.repeats.partitions
 
     def work(name: str) -> str:
@@ -83,6 +85,9 @@ def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
 
     def read(name: str) -> Any:
         return JsonlReader(work(name), glob_pattern="*.jsonl.zst", add_file_path=False)
+
+    def read_text(*, count: bool = False) -> list[Any]:
+        return [read("text"), ApplyNames(work("names"), names, count=count)]
 
     cleaning: list[CleaningFilter] = [
         DropRepeats(work("repeats"), config.repeats, dropped("repeats")),
@@ -102,19 +107,32 @@ def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
         PipelineStage(
             "text",
             [
-                Reader(files, lang=config.lang, on_bad=config.on_bad),
+                Reader(
+                    files,
+                    lang=config.lang,
+                    source_by=config.source_by,
+                    text_field=config.text_field,
+                    id_field=config.id_field,
+                    keep_columns=config.keep_columns,
+                    on_bad=config.on_bad,
+                ),
                 Markup(dropped("markup")),
                 Format(dropped("format"), config.residue),
+                Split(config.max_chars),
                 Language(convert=config.convert, exclusion_writer=dropped("language")),
+                CollectNames(work("names")),
                 written("text"),
             ],
             shards,
         ),
+        PipelineStage("names", [ResolveNames(work("names"), names)], 1),
         # Without copies: ten copies of a document would make boilerplate of its lines.
-        PipelineStage("sign", [read("text"), hashes], shards),
+        PipelineStage("sign", [*read_text(), hashes], shards),
         PipelineStage("find copies", [ExactFindDedups(work("hashes"), work("copies"), exact)], partitions),
         PipelineStage(
-            "count lines", [read("text"), SkipCopies(work("copies")), CountLines(work("lines"), config.repeats)], shards
+            "count lines",
+            [*read_text(), SkipCopies(work("copies")), CountLines(work("lines"), config.repeats)],
+            shards,
         ),
         PipelineStage(
             "find repeats",
@@ -123,7 +141,9 @@ def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
         ),
         *index,
         PipelineStage(
-            "clean", [read("text"), DropCopies(work("copies"), dropped("exact")), *cleaning, written("clean")], shards
+            "clean",
+            [*read_text(count=True), DropCopies(work("copies"), dropped("exact")), *cleaning, written("clean")],
+            shards,
         ),
         PipelineStage(
             "signatures", [read("clean"), Signatures(work("signatures"), config.minhash, config.priorities)], shards

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mindllm_jax.checks import require_at_least, require_local, require_seed
+from mindllm_jax.text.names import language_code, require_source_names
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class QualityRules:
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, *(name for name, value in vars(self).items() if isinstance(value, int | float)))
+        require_source_names("QualityRules.short_sources", self.short_sources)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Repeats:
         require_at_least(self, 2, "min_site_documents", "min_run_lines")
         require_at_least(self, 1, "partitions")
         require_at_least(self, 0, "min_site_share", "min_lone_chars", "min_paragraph_chars", "max_copied_share")
+        require_source_names("Repeats.keep_sources", self.keep_sources)
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,14 @@ class CleanCorpus:
             all but the documents and the card may be deleted; a card for `Scoring` also needs `logs`, `work/clusters`
             and `work/benchmarks`.
         lang: the language of documents whose file does not name it.
-        on_bad: what to do with unreadable input: "error" or "skip".
+        source_by: what names the source of documents that do not name it: their "file" or its "folder". Text files and
+            pages of a folder that has several of them are always of the folder's source.
+        text_field: the field or column of the text in JSON lines and parquet.
+        id_field: the field or column of the id.
+        keep_columns: other fields and columns of strings and numbers to keep, in `columns` of a document; None keeps
+            all. `source`, `lang`, `format`, `url` and `title` are always read.
+        max_chars: longer texts are split at ends of paragraphs, and the filters judge each part.
+        on_bad: what to do with unreadable input: "error" or "skip". Pages of a crawl are always skipped.
         convert: converts Chinese to "simplified" or "traditional"; None leaves each text as it is.
         residue: patterns to remove from text outside of code, as pairs of sources and a regular expression
             (`re.MULTILINE`), for markup of a documentation system or lines that a site puts under every page.
@@ -259,6 +269,11 @@ class CleanCorpus:
     inputs: tuple[str, ...] = ()
     output: str = "runs/corpus"
     lang: str | None = None
+    source_by: Literal["file", "folder"] = "file"
+    text_field: str = "text"
+    id_field: str = "id"
+    keep_columns: tuple[str, ...] | None = None
+    max_chars: int = 50_000
     on_bad: Literal["error", "skip"] = "error"
     convert: Literal["simplified", "traditional"] | None = None
     residue: tuple[tuple[tuple[str, ...], str], ...] = ()
@@ -275,8 +290,15 @@ class CleanCorpus:
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "lexicon_min_entries")
+        require_at_least(self, 1000, "max_chars")
         require_local(self, "output", "lexicon")
-        for _, pattern in self.residue:
+        if self.lang is not None and language_code(self.lang) is None:
+            raise ValueError(f"CleanCorpus.lang must be the code of a language such as zh or en, not {self.lang!r}")
+        if self.source_by not in ("file", "folder"):
+            raise ValueError(f"CleanCorpus.source_by must be 'file' or 'folder', not {self.source_by!r}")
+        require_source_names("CleanCorpus.priorities", self.priorities)
+        for sources, pattern in self.residue:
+            require_source_names("CleanCorpus.residue", sources)
             try:
                 re.compile(pattern, re.MULTILINE)
             except re.error as error:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass
 
 from mindllm_jax import configuration
+from mindllm_jax.text.names import is_source_name
 
 FORMAT = 1
 SPLITS = ("train", "held_out")
 ARRAYS = ("tokens", "offsets", "bytes")
-SOURCE_NAME = re.compile(r"[^/\\\s.][^/\\\s]*")
 
 DAMAGED = "the token store is damaged; remove it and write it again with launch/prepare_data.py"
 
@@ -99,7 +98,7 @@ class Manifest:
                 f in source.files for f in folder
             )
             rules += [
-                ("sources", name, "not a valid name of a source", bool(SOURCE_NAME.fullmatch(name))),
+                ("sources", name, "not a valid name of a source", is_source_name(name)),
                 (f"{place}.splits", sorted(source.splits), f"must be {SPLITS}", set(source.splits) == set(SPLITS)),
                 (f"{place}.files", sorted(source.files)[:1], f"must be those of the folder {name}", complete),
             ]

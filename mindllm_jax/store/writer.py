@@ -19,10 +19,11 @@ import tensorstore as ts
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
-from mindllm_jax.store.manifest import SOURCE_NAME, SPLITS, Manifest, SourceInfo, SplitInfo
+from mindllm_jax.store.manifest import SPLITS, Manifest, SourceInfo, SplitInfo
 from mindllm_jax.store.store import BLOCK, SHARD, array_files, open_files, read_manifest
 from mindllm_jax.store.tokenized import Tokenized, tokenize
 from mindllm_jax.text.documents import Document
+from mindllm_jax.text.names import is_source_name, source_name
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 
@@ -197,8 +198,8 @@ def _unwritten(
     """Returns the sources that the store lacks, or has from other files."""
     unwritten: list[SourceDocuments] = []
     for source in sources:
-        if not SOURCE_NAME.fullmatch(source.name):
-            raise ValueError(f"{source.name!r} cannot be the name of a source: no blanks, slashes or leading dot")
+        if not is_source_name(source.name):
+            raise ValueError(f"{source.name!r} cannot be the name of a source; write {source_name(source.name)!r}")
         stored = manifest.sources.get(source.name)
         if stored is not None and (stored.inputs.keys(), stored.language) != (source.inputs.keys(), source.language):
             changed = ", ".join(sorted({source.inputs[key] for key in source.inputs.keys() - stored.inputs.keys()}))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import re
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ import numpy as np
 
 from mindllm_jax.files import replacing
 from mindllm_jax.text.json_lines import BadLine, lines, parse, parse_rows
+from mindllm_jax.text.names import language_code, source_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,8 @@ class SeenIds:
 
     def add(self, source: str, id: str) -> bool:
         """Adds an id; returns False if this source had it before."""
-        key = int.from_bytes(hashlib.blake2b(f"{source}\0{id}".encode(), digest_size=8).digest())
-        place = int(np.searchsorted(self._settled, np.uint64(key)))
-        if key in self._recent or (place < len(self._settled) and int(self._settled[place]) == key):
+        key = id_hash(source, id)
+        if key in self._recent or (len(self._settled) and self._is_settled(key)):
             return False
         self._recent.add(key)
         # A Python set takes ten times the memory of an array: it holds the latest eighth at most.
@@ -59,6 +59,19 @@ class SeenIds:
             self._settled = np.sort(np.concatenate([self._settled, recent]))
             self._recent.clear()
         return True
+
+    def _is_settled(self, key: int) -> bool:
+        place = int(np.searchsorted(self._settled, np.uint64(key)))
+        return place < len(self._settled) and int(self._settled[place]) == key
+
+    def hashes(self) -> np.ndarray:
+        """Returns the hashes of all ids, sorted."""
+        return np.sort(np.concatenate([self._settled, np.fromiter(self._recent, np.uint64, len(self._recent))]))
+
+
+def id_hash(source: str, id: str) -> int:
+    """Returns a hash of 64 bits of an id in its source."""
+    return int.from_bytes(hashlib.blake2b(f"{source}\0{id}".encode(), digest_size=8).digest())
 
 
 def read_documents(
@@ -81,7 +94,7 @@ def read_documents(
         skipped: with `on_bad="skip"`, the number of skipped lines is added by reason.
 
     Lines without an id get one from their text, so equal texts have equal ids and fall on the same side of the split.
-    Blank lines are ignored.
+    Names of sources and tags of languages are normalised (`text/names.py`). Blank lines are ignored.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
@@ -90,7 +103,7 @@ def read_documents(
     if on_bad not in ("error", "skip"):
         raise ValueError(f"on_bad must be 'error' or 'skip', not {on_bad!r}")
     seen = SeenIds() if seen is None else seen
-    source = path.name.split(".")[0] if source is None else source
+    source = path.name.lstrip(".").split(".")[0] if source is None else source
 
     def parse_document(line: bytes) -> Document:
         document = _parse(line, source, lang)
@@ -151,7 +164,11 @@ def text_of(row: Any, field: str = "text") -> str:
         raise BadLine("not an object", f'a JSON {type(row).__name__} where an object {{"{field}": ...}} was expected')
     if row.get(field) is None:
         fields = ", ".join(sorted(row)[:8]) or "none"
-        raise BadLine("no text", f"no `{field}` (its fields: {fields}); rename the field that holds the text")
+        raise BadLine(
+            "no text",
+            f"no `{field}` (its fields: {fields}); rename the field that holds the text,"
+            " or clean the file first with CleanCorpus.text_field set to it",
+        )
     text = row[field]
     if not isinstance(text, str):
         raise BadLine("text not a string", f"`{field}` is a {type(text).__name__}, not a string")
@@ -160,10 +177,26 @@ def text_of(row: Any, field: str = "text") -> str:
     return text
 
 
-def check_name(field: str, name: str) -> None:
-    """Raises BadLine if a source or language cannot be (part of) the name of a file."""
-    if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
-        raise BadLine("bad name", f"`{field}` is {name!r}; files are named by it, so it may not look like a path")
+def id_of(row: dict[str, Any], field: str = "id") -> str | None:
+    """Returns the id of a row; None if it has none: no value, "" or a number that is not finite.
+
+    Raises:
+        BadLine: the value is neither a string nor a number.
+    """
+    match row.get(field):
+        case None | "":
+            return None
+        case str(id):
+            return id
+        case float(number) if not math.isfinite(number):
+            return None
+        # A column of whole numbers with gaps is read as floats.
+        case float(number) if number.is_integer():
+            return str(int(number))
+        case bool() | list() | dict() as value:
+            raise BadLine("bad id", f"`{field}` is a {type(value).__name__}, not a string or a number")
+        case value:
+            return str(value)
 
 
 def check_unicode(text: str) -> None:
@@ -180,16 +213,15 @@ def _parse(line: bytes, source: str, lang: str | None) -> Document:
     """Parses the document of one line."""
     row = parse(line)
     text = text_of(row)
-    language = row.get("lang") or lang
+    declared = row.get("lang") or lang
+    language = language_code(declared)
+    if language is None and declared is not None:
+        raise BadLine("bad lang", f"`lang` is {declared!r}, which is no code of a language such as zh or en")
     if language is None:
         raise BadLine(
             "no lang",
             'no `lang`; add it to the line ("lang": "zh") or set the language of all lines (lang = "zh")',
         )
-    id = row.get("id")
-    id = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16] if id in (None, "") else str(id)
-    document = Document(text=text, source=str(row.get("source") or source), lang=str(language), id=id)
-    for field, name in (("source", document.source), ("lang", document.lang)):
-        check_name(field, name)
-    check_unicode(f"{text}{document.source}{document.lang}{id}")
-    return document
+    id = id_of(row) or hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+    check_unicode(f"{text}{id}")
+    return Document(text=text, source=source_name(str(row.get("source") or source)), lang=language, id=id)

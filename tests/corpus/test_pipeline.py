@@ -141,7 +141,7 @@ def test_a_killed_run_resumes(corpus: Path, settings: Callable[..., CleanCorpus]
         f"clean_corpus({config!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, start_new_session=True)
-    finished = tmp_path / "out/logs/03_count_lines/completions/00000"
+    finished = tmp_path / "out/logs/04_count_lines/completions/00000"
     while not finished.exists():
         assert process.poll() is None
         time.sleep(0.02)

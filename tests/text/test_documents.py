@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -60,7 +61,8 @@ BAD_LINES = {
     "text not a string": ({"text": 3, "lang": "en"}, "`text` is a int, not a string", "`text`"),
     "empty text": ({"text": " \n", "lang": "en"}, "`text` is empty", "remove the line"),
     "no lang": ({"text": "x"}, "no `lang`", 'lang = "zh"'),
-    "bad name": (GOOD | {"id": "b", "lang": "../zh"}, "`lang` is '../zh'", "may not look like a path"),
+    "bad lang": (GOOD | {"id": "b", "lang": "../zh"}, "`lang` is '../zh'", "such as zh or en"),
+    "bad id": (GOOD | {"id": True}, "`id` is a bool", "not a string or a number"),
     "duplicate id": (GOOD, "the id 'a' was seen before in source 'laws'", "remove one of the two"),
     "broken Unicode": ({"text": "\ud800", "lang": "en"}, "without its other half", "no UTF-8 text"),
 }
@@ -160,3 +162,14 @@ def test_json_lines_appear_whole_or_not_at_all(tmp_path):
     with pytest.raises(TypeError):
         write_json_lines(path, [{"text": "written"}, {"text": object()}])
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_ids_that_are_numbers(tmp_path):
+    rows = [GOOD | {"text": str(n), "id": id} for n, id in enumerate((3, 4.0, 5.5, math.nan, "", None))]
+    ids = [document.id for document in read_documents(write(tmp_path / "x.jsonl", *rows))]
+    assert ids[:3] == ["3", "4", "5.5"] and len(set(ids)) == 6 and "nan" not in ids
+
+
+def test_sources_and_languages_are_normalised(tmp_path):
+    path = write(tmp_path / "Evening Post.v2.jsonl", {"text": "x", "lang": "en-GB"}, GOOD | {"source": "a/b c"})
+    assert [(d.source, d.lang) for d in read_documents(path)] == [("Evening_Post", "en"), ("a_b_c", "zh")]

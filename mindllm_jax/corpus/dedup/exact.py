@@ -12,7 +12,7 @@ from datatrove.pipeline.dedup.exact_dedup import ExactDedupConfig
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from datatrove.utils.typeshelper import ExtensionHelperSD
 
-from mindllm_jax.corpus.filters.base import CleaningFilter
+from mindllm_jax.corpus.filters.base import CleaningFilter, rules_source
 
 _COUNT = np.dtype([("document", "<u4"), ("copies", "<u4")])
 
@@ -37,7 +37,7 @@ def _priority(priorities: tuple[str, ...]) -> Callable[[Document], int]:
     places = {source: place for place, source in enumerate(priorities)}
 
     def priority(document: Document) -> int:
-        return len(places) + 1 - places.get(document.metadata["source"], len(places))
+        return len(places) + 1 - places.get(rules_source(document), len(places))
 
     return priority
 

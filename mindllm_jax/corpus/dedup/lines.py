@@ -22,7 +22,7 @@ from datatrove.io import DataFolder, DataFolderLike, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.filters.base import CleaningFilter
+from mindllm_jax.corpus.filters.base import CleaningFilter, rules_source
 from mindllm_jax.corpus.filters.format import fenced
 from mindllm_jax.corpus.outcomes import record
 from mindllm_jax.corpus.settings import Repeats
@@ -37,7 +37,7 @@ _UNDERLINE = re.compile(r"[=~^-]{3,}")
 def site_of(document: Document) -> str:
     """Returns the site that a document's lines are counted for: the host of its address, else its source."""
     address = re.match(r"\w+://(?:[^/@]*@)?([^/:]+)", str(document.metadata.get("url", "")))
-    return address[1].lower().removeprefix("www.") if address else document.metadata["source"]
+    return address[1].lower().removeprefix("www.") if address else rules_source(document)
 
 
 def line_hash(site: str, line: str) -> int:
@@ -71,7 +71,7 @@ class CountLines(PipelineStep):
         lines, paragraphs = array("Q"), array("Q")
         for number, document in enumerate(data or ()):
             with self.track_time():
-                if document.metadata["source"] in self.config.keep_sources:
+                if rules_source(document) in self.config.keep_sources:
                     continue
                 site = site_of(document)
                 sites[site] += 1
@@ -163,7 +163,7 @@ class DropRepeats(CleaningFilter):
 
     def apply(self, document: Document) -> str | None:
         """Cleans the document in place; returns a drop reason or None."""
-        if document.metadata["source"] in self.config.keep_sources:
+        if rules_source(document) in self.config.keep_sources:
             return None
         lines = document.text.split("\n")
         removable = _removable(document.text, lines)

@@ -16,6 +16,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.utils.hashing import HashConfig
 
+from mindllm_jax.corpus.filters.base import rules_source
 from mindllm_jax.corpus.settings import MinHash
 from mindllm_jax.text.ngrams import ngrams, tokens
 
@@ -84,7 +85,7 @@ class Signatures(PipelineStep):
         for number, document in enumerate(data or ()):
             with self.track_time():
                 signature = signer.sign(document.text)
-                place = places.get(document.metadata["source"], len(places))
+                place = places.get(rules_source(document), len(places))
                 bits = np.zeros(self.config.buckets * self.config.hashes_per_bucket, np.uint8)
                 if signature is not None:
                     numbers.append(number)

@@ -11,6 +11,11 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from mindllm_jax.corpus.outcomes import record
 
 
+def rules_source(document: Document) -> str:
+    """Returns the source whose settings hold for a document: of a stray one, the source that it came from."""
+    return document.metadata.get("declared_source", document.metadata["source"])
+
+
 class CleaningFilter(BaseFilter):
     """A step that looks at one document at a time.
 

@@ -11,6 +11,7 @@ from datatrove.data import Document
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from mindllm_jax.corpus.filters.base import CleaningFilter
+from mindllm_jax.corpus.reading.names import move_stray
 from mindllm_jax.text.codepoints import codepoints, han, simplified, text_of, traditional
 
 # The hundred most frequent words of English without frequent words of French, German, Spanish or Italian.
@@ -50,8 +51,8 @@ class Language(CleaningFilter):
 
     A text is `zh` if most of its letters are Han characters, `en` if most are in Latin words and enough of these are
     English stop words. A text with both gets `mixed` in the metadata and the language that its source declares, else
-    that of the larger part. Documents in another language than their source declares are moved to the source
-    `stray_LANG`, because a source of the token store has one language.
+    that of the larger part. Documents in another language than they declare are moved to the source
+    `stray_LANG_SOURCE`, because a source of the token store has one language; the settings of their source hold.
 
     Args:
         min_mixed: share of the smaller part of a mixed text.
@@ -84,7 +85,7 @@ class Language(CleaningFilter):
             document.metadata["mixed"] = True
             lang = declared if declared in ("zh", "en") else "zh" if script.han >= 0.5 else "en"
         if declared not in (None, lang):
-            document.metadata |= {"source": f"stray_{lang}", "declared_source": document.metadata["source"]}
+            move_stray(document, lang)
         document.metadata["lang"] = lang
         if lang == "zh":
             document.metadata["script"] = "traditional" if script.traditional > 0.5 else "simplified"

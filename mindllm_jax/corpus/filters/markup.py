@@ -11,6 +11,7 @@ from typing import Any
 from datatrove.data import Document
 
 from mindllm_jax.corpus.filters.base import CleaningFilter
+from mindllm_jax.corpus.filters.roff import is_roff, roff_text
 
 # Parts of a page around its text. dedup.lines removes what a site repeats elsewhere.
 _AROUND = ["nav", "header", "footer", "aside", "form", "button", "select", "[role=navigation]", "[aria-hidden=true]"]
@@ -27,7 +28,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Markup(CleaningFilter):
-    """Extracts the text of HTML pages, wiki articles and dumped records; plain text is not changed.
+    """Extracts the text of HTML pages, wiki articles, manual pages and dumped records; plain text is not changed.
 
     The kind of a document is `format` in its metadata if the reader knows it, else it is detected. A page's text
     density, the share of its visible characters outside of navigation, headers, footers and forms, is stored as
@@ -45,11 +46,13 @@ class Markup(CleaningFilter):
             document.text = wiki_text(document.text)
         elif kind == "record":
             document.text = record_text(document.text)
+        elif kind == "roff":
+            document.text = roff_text(document.text)
         return None if document.text.strip() else "no text in markup"
 
 
 def markup_of(text: str) -> str:
-    """Returns the detected kind of a text: `html`, `wiki`, `record` or `text`."""
+    """Returns the detected kind of a text: `html`, `wiki`, `record`, `roff` or `text`."""
     head = text[:20_000]
     if _RECORD.match(head):
         return "record"
@@ -57,7 +60,7 @@ def markup_of(text: str) -> str:
         return "html"
     if len(_WIKI[0].findall(head)) > len(head) / 1000 and _WIKI[1].search(head):
         return "wiki"
-    return "text"
+    return "roff" if is_roff(text) else "text"
 
 
 def html_text(page: str) -> tuple[str, float]:

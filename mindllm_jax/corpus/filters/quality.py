@@ -8,7 +8,7 @@ from typing import NamedTuple
 from datatrove.data import Document
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from mindllm_jax.corpus.filters.base import CleaningFilter
+from mindllm_jax.corpus.filters.base import CleaningFilter, rules_source
 from mindllm_jax.corpus.filters.chinese import chinese_features
 from mindllm_jax.corpus.filters.english import english_features
 from mindllm_jax.corpus.filters.format import fenced
@@ -34,7 +34,7 @@ def bounds(document: Document, rules: QualityRules) -> Iterator[Bound]:
     """Yields every rule that holds for a document, with the document's value."""
     if "density" in document.metadata:
         yield Bound("low text density", document.metadata["density"], rules.min_text_density, _ANY)
-    short = document.metadata["source"] in rules.short_sources
+    short = rules_source(document) in rules.short_sources
     if short:
         yield Bound("too short", len(document.text), rules.short_min_chars, _ANY)
     # Code repeats itself and has no sentences; where a text is nothing but code, it is measured as text.

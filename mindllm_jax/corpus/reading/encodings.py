@@ -30,6 +30,15 @@ _FREQUENT = frozenset(
 _COMMON_ENOUGH = 0.8
 _FREQUENT_ENOUGH = 0.1
 _AHEAD = 0.2
+# Bytes that no text has, and their share above which a document is binary.
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
+_MAX_CONTROLS = 0.01
+# Encodings of web pages whose label means a larger one, as in the Encoding Standard (encoding.spec.whatwg.org).
+_WIDER = {
+    **dict.fromkeys(("gb2312", "gbk", "x-gbk", "gb_2312-80", "csgb2312", "cp936", "chinese"), "gb18030"),
+    **dict.fromkeys(("big5", "cn-big5", "x-x-big5", "big5-hkscs"), "big5hkscs"),
+    **dict.fromkeys(("iso-8859-1", "iso8859-1", "iso_8859-1", "latin1", "l1", "ascii", "us-ascii"), "cp1252"),
+}
 
 
 @cache
@@ -80,36 +89,38 @@ def _plausible(sample: bytes, encoding: str) -> tuple[float, float]:
 
 
 def decode(content: bytes, declared: str | None = None) -> str:
-    """Decodes a document in its declared or detected encoding.
+    """Decodes a document as browsers do: U+FFFD for what is invalid, windows-1252 if nothing else fits.
 
-    A byte-order mark and valid UTF-8 take precedence over the declaration, which is often wrong.
+    A byte-order mark and UTF-8 take precedence over the declared encoding, which is often wrong; a detected encoding is
+    used if the declared one is unknown or does not fit.
 
     Raises:
-        BadLine: the document is invalid in its encoding, the encoding is unknown, or it is binary.
+        BadLine: the document is binary.
     """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        candidates = ["utf-16"]
-    elif (position := content.find(b"\0")) >= 0:
-        raise BadLine("NUL bytes", f"a NUL byte at position {position}: it is damaged or binary")
-    else:
-        detected = detect(content)
-        candidates = ["utf-8-sig"] if detected == "utf-8" else [_python_name(declared), detected]
-    broken = None
-    for encoding in candidates:
-        try:
-            if encoding is not None:
-                return content.decode(encoding)
-        except UnicodeDecodeError as error:
-            broken = broken or error
-    if broken is None:
-        raise BadLine(
-            "unknown encoding",
-            "its encoding is none of UTF-8, UTF-16 with a byte-order mark, GB18030 and Big5; convert it, for example"
-            " with iconv -f CP1252 -t UTF-8",
-        )
-    name = broken.encoding.upper()
-    position = broken.start
-    raise BadLine(f"not {name}", f"not {name} (byte 0x{broken.object[position]:02x} at position {position}); repair it")
+        return content.decode("utf-16", "replace")
+    label = _python_name(declared)
+    if label is not None and re.match("utf.?(16|32)", label) and b"\0" in content:
+        return content.decode(label, "replace")
+    controls = len(content) - len(content.translate(None, _CONTROLS))
+    if controls > _MAX_CONTROLS * len(content):
+        position = next(n for n, byte in enumerate(content) if byte in _CONTROLS)
+        kind = "NUL bytes" if b"\0" in content else "binary"
+        raise BadLine(kind, f"a control character at position {position} and {controls - 1} more: damaged or binary")
+    content = content.replace(b"\0", b"")
+    detected = detect(content)
+    if detected == "utf-8":
+        return content.decode("utf-8-sig", "replace")
+    # Whatever a page says, it is not in UTF-8 if most of its characters are invalid there.
+    names = [name for name in (label, detected) if name is not None and not re.match("utf.?8", name)] or ["cp1252"]
+    texts = (content.decode(name, "replace") for name in names)
+    return min(texts, key=lambda text: text.count("\ufffd"))
+
+
+def declared_charset(page: bytes) -> str | None:
+    """Returns the encoding that a page declares in its head, as a label of the web."""
+    declared = re.search(rb"<meta[^>]{,200}charset\s*=\s*[\"']?([\w-]+)", page[:2048], re.I)
+    return declared[1].decode("ascii", "ignore") if declared else None
 
 
 def _python_name(label: str | None) -> str | None:
@@ -117,8 +128,7 @@ def _python_name(label: str | None) -> str | None:
     if label is None:
         return None
     label = label.strip(" \t\r\n\"'").lower()
-    wider = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "iso-8859-1": "cp1252", "latin1": "cp1252"}
-    label = wider.get(label, label)
+    label = _WIDER.get(label, label)
     try:
         # Some codecs ("rot13", "zlib") do not decode bytes to text.
         return label if codecs.lookup(label)._is_text_encoding else None  # pyright: ignore[reportAttributeAccessIssue]

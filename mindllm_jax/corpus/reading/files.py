@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from mindllm_jax.corpus.reading.formats import SUFFIXES, suffix
+from mindllm_jax.text.names import source_name
 
 
 def raw_files(inputs: Sequence[str]) -> list[str]:
@@ -85,6 +86,23 @@ def short_names(files: Sequence[str]) -> list[str]:
     while len({tuple(p[-depth:]) for p in parts}) < len(set(files)):
         depth += 1
     return ["/".join(p[-depth:]) for p in parts]
+
+
+def default_sources(files: Sequence[str], by: Literal["file", "folder"]) -> list[str]:
+    """Returns the source of each file's documents that do not name one.
+
+    It is the name of the file without suffixes, or by folder that of the folder. Text files and pages of a folder that
+    has several of them are of one source, the folder's: each is a single document.
+    """
+    places = [file.rstrip("/").rpartition("/") for file in files]
+    single = [SUFFIXES.get(suffix(name)) in ("plain", "html") for _, _, name in places]
+    counts = Counter(folder for (folder, _, _), one in zip(places, single, strict=True) if one)
+    sources: list[str] = []
+    for (folder, _, name), one in zip(places, single, strict=True):
+        folder_name = folder.rpartition("/")[2]
+        of_folder = folder_name and (by == "folder" or (one and counts[folder] > 1))
+        sources.append(source_name(folder_name if of_folder else name.lstrip(".").split(".")[0]))
+    return sources
 
 
 def sizes(files: Sequence[str]) -> list[tuple[str, int | None]]:

@@ -6,7 +6,7 @@ from typing import Literal
 from mindllm_jax.corpus.reading.records import BadFile
 from mindllm_jax.corpus.reading.streams import compression
 
-Format = Literal["json", "parquet", "plain", "warc", "wiki"]
+Format = Literal["html", "json", "parquet", "plain", "warc", "wiki"]
 
 SUFFIXES: dict[str, Format] = {
     "jsonl": "json",
@@ -15,6 +15,11 @@ SUFFIXES: dict[str, Format] = {
     "parquet": "parquet",
     "txt": "plain",
     "text": "plain",
+    "md": "plain",
+    "markdown": "plain",
+    "html": "html",
+    "htm": "html",
+    "xhtml": "html",
     "warc": "warc",
     "wet": "warc",
     "xml": "wiki",
@@ -62,7 +67,7 @@ def format_of(name: str, packed: bytes, sample: bytes) -> Format:
     if text.startswith((b"<mediawiki", b"<?xml")) and b"<mediawiki" in text[:4096]:
         return "wiki"
     named = SUFFIXES.get(suffix(name))
-    if named in ("json", "plain", "warc"):
+    if named in ("html", "json", "plain", "warc"):
         return named
     if named is not None:
         raise BadFile("wrong magic", f"it does not begin as a .{suffix(name)} file does; fetch it again, or rename it")

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from mindllm_jax.corpus.reading.records import Bad, BadFile, Record, Scalar, too_long
+from mindllm_jax.text.names import language_code
 
 _OPEN, _CLOSE = b"<page>", b"</page>"
 
@@ -42,14 +43,14 @@ def read_wiki(stream: io.BufferedReader, *, longest: int) -> Iterator[Record | B
         title, text = element.findtext("title", ""), element.findtext("revision/text", "")
         if element.findtext("ns", "0") != "0" or element.find("redirect") is not None or not text.strip():
             continue
-        metadata: dict[str, Scalar] = {"format": "wiki", "title": title}
-        if "lang" in header:
-            metadata["lang"] = header["lang"]
+        metadata, columns = {"format": "wiki", "title": title}, dict[str, Scalar]()
+        if code := language_code(header.get("lang")):
+            metadata["lang"] = code
         if (revision := element.findtext("revision/id", "")).isdecimal():
-            metadata["revision"] = int(revision)
+            columns["revision"] = int(revision)
         if "base" in header:
             metadata["url"] = f"{header['base']}/{quote(title.replace(' ', '_'))}"
-        yield Record(text, None, element.findtext("id") or str(number), where, size, metadata)
+        yield Record(text, None, element.findtext("id") or str(number), where, size, metadata, columns)
 
 
 def _pages(stream: io.BufferedReader, longest: int) -> Iterator[tuple[bytes, bytes | None, int]]:

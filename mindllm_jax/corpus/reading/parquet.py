@@ -10,7 +10,7 @@ _BATCH_ROWS = 256
 
 
 def read_parquet(file: BinaryIO, *, text_field: str, id_field: str, longest: int) -> Iterator[Record | Bad]:
-    """Reads the rows of a parquet file, with its columns of strings and numbers.
+    """Reads the rows of a parquet file, with its columns of strings and numbers; text and id may be bytes of UTF-8.
 
     Rows before damage in a row group are kept, and so are the groups after it. A truncated file has no metadata and
     cannot be read. Memory: the decompressed pages of one row group.
@@ -27,7 +27,11 @@ def read_parquet(file: BinaryIO, *, text_field: str, id_field: str, longest: int
     damage = (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError)
     try:
         table = parquet.ParquetFile(file, page_checksum_verification=True)
-        columns = [column.name for column in table.schema_arrow if _scalar(column.type)]
+        columns = [
+            column.name
+            for column in table.schema_arrow
+            if _scalar(column.type) or (column.name in (text_field, id_field) and _binary(column.type))
+        ]
         counts = [
             (group.num_rows, group.total_byte_size)
             for group in map(table.metadata.row_group, range(table.num_row_groups))
@@ -39,7 +43,9 @@ def read_parquet(file: BinaryIO, *, text_field: str, id_field: str, longest: int
     if text_field not in columns:
         names = ", ".join(table.schema_arrow.names[:8]) or "none"
         raise BadFile(
-            "no text", f"no column of strings `{text_field}` (its columns: {names}); name the column of the text"
+            "no text",
+            f"no column of strings `{text_field}` (its columns: {names}); set CleanCorpus.text_field to the column of"
+            " the text",
         )
     first = 0
     for group, (rows, size) in enumerate(counts):
@@ -81,6 +87,13 @@ def _record(
     if isinstance(values, UnicodeDecodeError):
         message = f"a string that is not UTF-8 (at position {values.start}); write the file again"
         return Bad("not UTF-8", where, message, len(values.object))
+    try:
+        values |= {
+            name: values[name].decode() for name in (text_field, id_field) if isinstance(values.get(name), bytes)
+        }
+    except UnicodeDecodeError as error:
+        message = f"bytes that are not UTF-8 (at position {error.start}); write the file again"
+        return Bad("not UTF-8", where, message, len(error.object))
     text = values[text_field]
     size = len(text.encode()) if isinstance(text, str) else 0
     if size > longest:
@@ -98,6 +111,12 @@ def _scalar(type: Any) -> bool:
         type = type.value_type
     strings = types.is_string(type) or types.is_large_string(type) or types.is_string_view(type)
     return strings or types.is_integer(type) or types.is_floating(type) or types.is_boolean(type)
+
+
+def _binary(type: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_binary(type) or types.is_large_binary(type) or types.is_binary_view(type)
 
 
 def _short(error: BaseException) -> str:

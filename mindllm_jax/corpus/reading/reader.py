@@ -9,7 +9,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
 
 from mindllm_jax.corpus.outcomes import record
-from mindllm_jax.corpus.reading.files import file_system, short_names
+from mindllm_jax.corpus.reading.files import default_sources, file_system, short_names
 from mindllm_jax.corpus.reading.formats import format_of
 from mindllm_jax.corpus.reading.jsonl import read_rows
 from mindllm_jax.corpus.reading.mediawiki import read_wiki
@@ -18,29 +18,35 @@ from mindllm_jax.corpus.reading.plain import read_plain
 from mindllm_jax.corpus.reading.records import Bad, BadFile, Record
 from mindllm_jax.corpus.reading.streams import unpacked, utf16_as_utf8
 from mindllm_jax.corpus.reading.warc import read_warc
-from mindllm_jax.text.documents import check_name, check_unicode
+from mindllm_jax.text.documents import check_unicode
 from mindllm_jax.text.json_lines import BadLine
+from mindllm_jax.text.names import language_code, source_name
 
 # So many unreadable pieces of a kind are logged per file; all are counted.
 _LOGGED = 10
 
 
 class Reader(PipelineStep):
-    """Reads JSON lines, parquet, plain text (a file a document), WARC and MediaWiki dumps, plain or compressed.
+    """Reads JSON lines, parquet, plain text, HTML pages, WARC and MediaWiki dumps, compressed or not.
 
     Args:
         files: paths or fsspec URLs, as `raw_files` lists them. Task r of n reads files r, r + n, r + 2n, … of it.
-        source: the source of documents that do not name one; a file's name without suffixes if not given.
+        source: the source of documents that do not name one; if not given, it is made from the path of the file, see
+            `source_by`.
         lang: the language of documents that do not name one.
+        source_by: see `CleanCorpus.source_by`.
         text_field: the field or column of the text in JSON lines and parquet.
-        id_field: the same of the id.
+        id_field: the field or column of the id.
+        keep_columns: see `CleanCorpus.keep_columns`.
         on_bad: what to do with unreadable input: "error" raises, "skip" counts and logs it.
         max_document_bytes: a longer line, page or file is unreadable. Memory is bounded by a few times this, for
             parquet by a row group.
 
     A document without an id is named by its file and its number in it. Its metadata are `source`, `lang` if declared,
-    `format` ("text", "html" or "wiki": the text is markup) if the file declares it, `url` if known, and the other
-    strings and numbers of its row. Unreadable input is recorded as an outcome, with its bytes if they are known.
+    `format` ("text", "html" or "wiki": the text is markup) if the file declares it, `url` and `title` if known, and
+    `columns`, a dictionary of the other strings and numbers of its row: whatever their names, they cannot touch keys
+    of the pipeline. Unreadable input is recorded as an outcome, with its bytes if they are
+    known. A page of a crawl that cannot be read never raises.
 
     Raises:
         ValueError: (`on_bad="error"`) input is unreadable; the message names file, place, defect and remedy.
@@ -57,8 +63,10 @@ class Reader(PipelineStep):
         *,
         source: str | None = None,
         lang: str | None = None,
+        source_by: Literal["file", "folder"] = "file",
         text_field: str = "text",
         id_field: str = "id",
+        keep_columns: Sequence[str] | None = None,
         on_bad: Literal["error", "skip"] = "error",
         max_document_bytes: int = 32 << 20,
     ) -> None:
@@ -67,11 +75,12 @@ class Reader(PipelineStep):
             raise ValueError(f"on_bad must be 'error' or 'skip', not {on_bad!r}")
         if max_document_bytes < 1:
             raise ValueError(f"max_document_bytes must be at least 1, not {max_document_bytes}")
-        for field, name in (("source", source), ("lang", lang)):
-            if name is not None:
-                check_name(field, name)
-        self.files = list(zip(files, short_names(files), strict=True))
-        self.source, self.lang = source, lang
+        if lang is not None and language_code(lang) is None:
+            raise ValueError(f"lang must be the code of a language such as zh or en, not {lang!r}")
+        sources = default_sources(files, source_by) if source is None else [source_name(source)] * len(files)
+        self.files = list(zip(files, short_names(files), sources, strict=True))
+        self.lang = language_code(lang)
+        self.keep_columns = None if keep_columns is None else set(keep_columns)
         self.text_field, self.id_field = text_field, id_field
         self.on_bad = on_bad
         self.longest = max_document_bytes
@@ -79,12 +88,11 @@ class Reader(PipelineStep):
     def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Reads the files of a task."""
         yield from data or ()
-        for file, name in self.files[rank::world_size]:
+        for file, name, source in self.files[rank::world_size]:
             self.stat_update("input_files")
-            yield from self._read(file, name)
+            yield from self._read(file, name, source)
 
-    def _read(self, file: str, name: str) -> Iterator[Document]:
-        default = self.source or name.rpartition("/")[2].lstrip(".").split(".")[0] or "unnamed"
+    def _read(self, file: str, name: str, default: str) -> Iterator[Document]:
         unreadable: Counter[str] = Counter()
         documents = 0
         records = self._records(file, name)
@@ -130,6 +138,8 @@ class Reader(PipelineStep):
                         yield from read_parquet(again, **fields)
                 case "plain":
                     yield from read_plain(stream, longest=self.longest)
+                case "html":
+                    yield from read_plain(stream, markup="html", longest=self.longest)
                 case "warc":
                     with fs.open(path, "rb") as again:
                         yield from read_warc(again, longest=self.longest)
@@ -142,15 +152,21 @@ class Reader(PipelineStep):
         if self.lang is not None:
             metadata["lang"] = self.lang
         metadata |= record.metadata
+        columns = record.columns
+        if self.keep_columns is not None:
+            columns = {name: value for name, value in columns.items() if name in self.keep_columns}
+        if columns:
+            metadata["columns"] = columns
         try:
-            check_unicode("".join([record.text, id, *(value for value in metadata.values() if isinstance(value, str))]))
+            check_unicode(record.text)
+            check_unicode(id)
         except BadLine as bad:
             return Bad(bad.kind, record.where, str(bad), record.size)
         return Document(record.text, id, metadata=metadata)
 
     def _report(self, bad: Bad, file: str, source: str, unreadable: Counter[str]) -> None:
         message = f"{file}{', ' if bad.where else ''}{bad.where}: {bad.message}"
-        if self.on_bad == "error":
+        if self.on_bad == "error" and not bad.page:
             raise ValueError(f"{message} (or leave such things out with on_bad = 'skip')")
         record(self, source, "unreadable", bad.kind, bytes=bad.size)
         unreadable[bad.kind] += 1

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from mindllm_jax.text.documents import check_name, text_of
-from mindllm_jax.text.json_lines import BadLine
+from mindllm_jax.text.documents import id_of, text_of
+from mindllm_jax.text.names import language_code, source_name
 
 Scalar = str | int | float
 
@@ -16,7 +16,8 @@ MARKUPS = ("text", "html", "wiki")
 class Record:
     """One text of a file. `number` identifies it in the file if it has no `id`.
 
-    `where` is its place in the file ("line 3"); `size` is in bytes.
+    `where` is its place in the file ("line 3"); `size` is in bytes. `metadata` has the keys that steps of the pipeline
+    read (source, lang, format, url, title), `columns` the other values of the file, which no step reads.
     """
 
     text: str
@@ -24,20 +25,23 @@ class Record:
     number: str
     where: str
     size: int
-    metadata: dict[str, Scalar] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Bad:
     """A piece of a file without a document; the pieces after it are read.
 
-    `kind` is a few words to count by, `message` names defect and remedy, `size` is in bytes.
+    `kind` is a few words to count by, `message` names defect and remedy, `size` is in bytes. A `page` of a crawl never
+    stops a run: its server or its author made the defect, and fetching it again would not mend it.
     """
 
     kind: str
     where: str
     message: str
     size: int
+    page: bool = False
 
 
 class BadFile(ValueError):
@@ -48,37 +52,46 @@ class BadFile(ValueError):
         self.kind = kind
 
 
-def too_long(where: str, size: int, longest: int) -> Bad:
+def too_long(where: str, size: int, longest: int, *, page: bool = False) -> Bad:
     """Describes a piece of `size` bytes if no more than `longest` are read."""
     return Bad(
         "too long",
         where,
         f"{size:,} bytes, more than the {longest:,} of max_document_bytes; split it, or raise max_document_bytes",
         size,
+        page,
     )
 
 
 def from_row(row: Any, *, text_field: str, id_field: str, number: int, where: str, size: int) -> Record:
-    """Returns the record of a row of named values; strings and numbers other than text and id are its metadata.
-
-    `format` is kept if it is one of MARKUPS: later steps read it.
+    """Returns the record of a row of named values; strings and numbers that no step reads are its columns.
 
     Raises:
-        BadLine: the row has no text, or its `source` or `lang` cannot be a name.
+        BadLine: the row has no text, or its id is neither a string nor a number.
     """
-    text = text_of(row, text_field)
-    id = row.get(id_field)
-    if id is not None and not isinstance(id, Scalar):
-        raise BadLine("bad id", f"`{id_field}` is a {type(id).__name__}, not a string or a number")
-    metadata = {
-        name: value
-        for name, value in row.items()
-        if isinstance(value, Scalar) and name not in (text_field, id_field, "source", "lang", "format")
-    }
-    for name in ("source", "lang"):
-        if row.get(name) not in (None, ""):
-            check_name(name, value := str(row[name]))
-            metadata[name] = value
-    if row.get("format") in MARKUPS:
-        metadata["format"] = row["format"]
-    return Record(text, None if id in (None, "") else str(id), str(number), where, size, metadata)
+    text, id = text_of(row, text_field), id_of(row, id_field)
+    metadata: dict[str, str] = {}
+    columns: dict[str, Scalar] = {}
+    for name, value in row.items():
+        if name in (text_field, id_field) or not isinstance(value, Scalar):
+            continue
+        if name == "source":
+            if value != "":
+                metadata["source"] = source_name(str(value))
+        elif name == "lang":
+            if (code := language_code(value)) is not None:
+                metadata["lang"] = code
+        elif name == "format" and value in MARKUPS:
+            metadata["format"] = str(value)
+        elif name in ("url", "title") and isinstance(value, str):
+            metadata[name] = writable(value)
+        else:
+            columns[writable(name)] = writable(value)
+    return Record(text, id, str(number), where, size, metadata, columns)
+
+
+def writable(value: Any) -> Any:
+    """Returns a value that a JSON writer takes: U+FFFD for broken Unicode, digits for integers beyond 64 bits."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return str(value) if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63 else value

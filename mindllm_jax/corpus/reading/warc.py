@@ -1,12 +1,12 @@
 """Reads WARC files, including WET files, as records."""
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from mindllm_jax.corpus.reading.encodings import decode
-from mindllm_jax.corpus.reading.records import Bad, BadFile, Record, Scalar, too_long
+from mindllm_jax.corpus.reading.encodings import declared_charset, decode
+from mindllm_jax.corpus.reading.http_body import decode_body
+from mindllm_jax.corpus.reading.records import Bad, BadFile, Record, too_long, writable
 from mindllm_jax.corpus.reading.streams import compression
 from mindllm_jax.text.json_lines import BadLine
 
@@ -78,44 +78,45 @@ def _page(record: Any, where: str, longest: int) -> Record | Bad | None:
     if not headers.get("Content-Length", "").strip().isdigit():
         raise ValueError("no length")
     if length > longest:
-        return too_long(where, length, longest)
+        return too_long(where, length, longest, page=True)
     record.freeze()
     if record.content_length != length:
         raise ValueError(f"{length:,} bytes announced, {record.content_length:,} found")
-    content_type, charset = headers.get("Content-Type", ""), None
+    content_type, charset, transfer, coding = headers.get("Content-Type", ""), None, "", ""
     if record.record_type == WarcRecordType.response:
         if not record.is_http:
             return None
-        record.parse_http(auto_decode="all")
+        try:
+            record.parse_http(auto_decode="none")
+        except OSError as error:
+            return Bad("wrong HTTP", where, f"wrong HTTP headers ({error})", length, page=True)
         if record.http_headers is None or record.http_headers.status_code is None:
-            raise ValueError("no status of HTTP")
+            return Bad("wrong HTTP", where, "HTTP headers without a status", length, page=True)
         if record.http_headers.status_code != 200:
             return None
         content_type, charset = record.http_content_type or "", record.http_charset
+        transfer = record.http_headers.get("Transfer-Encoding", "")
+        coding = record.http_headers.get("Content-Encoding", "")
     markup = _MARKUPS.get(content_type.partition(";")[0].strip().lower())
     if markup is None:
         return None
-    content = record.reader.read(longest + 1)
+    content = decode_body(record.reader.read(), transfer, coding, longest)
     if len(content) > longest:
-        return too_long(where, len(content), longest)
+        return too_long(where, len(content), longest, page=True)
     if b"\r\n\r\nWARC/1." in content:
         raise ValueError("its length reaches into the next record")
-    if charset is None and (
-        declared := re.search(rb"<meta[^>]{,200}charset\s*=\s*[\"']?([\w-]+)", content[:2048], re.I)
-    ):
-        charset = declared[1].decode("ascii", "ignore")
     try:
-        text = decode(content, charset)
+        text = decode(content, charset or declared_charset(content))
     except BadLine as bad:
-        return Bad(bad.kind, where, str(bad), length)
+        return Bad(bad.kind, where, str(bad), length, page=True)
     if not text.strip():
         return None
-    metadata: dict[str, Scalar] = {"format": markup}
-    for name, header in (("url", "WARC-Target-URI"), ("date", "WARC-Date")):
-        if value := headers.get(header):
-            metadata[name] = value
+    metadata = {"format": markup}
+    if url := headers.get("WARC-Target-URI"):
+        metadata["url"] = writable(url)
+    columns = {"date": writable(date)} if (date := headers.get("WARC-Date")) else {}
     id = headers.get("WARC-Record-ID", "").strip("<>")
-    return Record(text, id or None, where.rpartition(" ")[2], where, length, metadata)
+    return Record(text, id or None, where.rpartition(" ")[2], where, length, metadata, columns)
 
 
 def _find(file: BinaryIO, beginning: bytes, position: int) -> int | None:

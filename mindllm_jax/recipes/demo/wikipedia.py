@@ -58,6 +58,6 @@ def _raw_articles(dump: Path) -> Iterator[tuple[str, int, str]]:
                 if isinstance(record, Bad):
                     raise BadFile(record.kind, f"{record.where}: {record.message}")
                 if not re.search(r"\{\{\s*(disambig|hndis|geodis)", record.text, re.IGNORECASE):
-                    yield str(record.metadata["title"]), int(record.metadata.get("revision", 0)), record.text
+                    yield record.metadata["title"], int(record.columns.get("revision", 0)), record.text
     except (OSError, BadFile) as error:
         raise ValueError(f"{dump} is damaged ({error}); delete it and fetch it again") from error

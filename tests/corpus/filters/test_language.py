@@ -3,6 +3,8 @@
 import pytest
 
 from mindllm_jax.corpus.filters.language import Language, converted, script_of
+from mindllm_jax.corpus.filters.quality import Quality
+from mindllm_jax.corpus.settings import QualityRules
 
 FOUND = {
     "simplified": ("zh", "今天上午，北京市召开了新闻发布会，介绍了今年的经济情况。"),
@@ -55,8 +57,8 @@ def test_language(kind: str) -> None:
     [
         ("simplified", "zh", "s", "zh"),
         ("simplified", None, "s", "zh"),
-        ("simplified", "en", "stray_zh", "zh"),
-        ("English", "zh", "stray_en", "en"),
+        ("simplified", "en", "stray_zh_s", "zh"),
+        ("English", "zh", "stray_en_s", "en"),
         ("both", "en", "s", "en"),
         ("both", "zh", "s", "zh"),
         ("both", None, "s", "en"),
@@ -99,3 +101,11 @@ def test_script_and_conversion(applied) -> None:
     assert document.text == "頭髮和發展"
     _, document = applied(Language(convert="traditional"), FOUND["English"][1])
     assert "script" not in document.metadata
+
+
+def test_the_rules_of_its_source_hold_for_a_stray_document(applied) -> None:
+    poem = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡。"
+    _, document = applied(Language(), poem, lang="en")
+    assert document.metadata["source"] == "stray_zh_s"
+    short = Quality(QualityRules(short_sources=("s",)))
+    assert short.apply(document) is None and Quality(QualityRules()).apply(document) == "too few Han characters"

@@ -63,8 +63,20 @@ def test_a_declared_encoding_is_used_where_it_can_be_true():
     assert decode(SIMPLIFIED.encode("gb18030"), "utf-8") == SIMPLIFIED
     assert decode(SIMPLIFIED.encode(), "gb2312") == SIMPLIFIED
     assert decode(SIMPLIFIED.encode("gb18030"), "no such thing \0") == SIMPLIFIED
-    with pytest.raises(BadLine, match="none of UTF-8, UTF-16 with a byte-order mark, GB18030 and Big5"):
-        decode(FRENCH.encode("cp1252"))
+
+
+def test_decoding_is_that_of_browsers():
+    assert decode(FRENCH.encode("cp1252")) == FRENCH
+    assert decode(FRENCH.encode("cp1252"), "utf-8") == FRENCH
+    assert decode(FRENCH.encode("utf-16-le"), "utf-16le") == FRENCH
+    assert decode(SIMPLIFIED.encode()[:-1]) == SIMPLIFIED[:-1] + "\ufffd"
+    for encoding in ("utf-8", "gb18030"):
+        broken = SIMPLIFIED[:9].encode(encoding) + b"\xff" + SIMPLIFIED[9:].encode(encoding)
+        for declared in (None, encoding, "gb2312"):
+            assert decode(broken, declared) == f"{SIMPLIFIED[:9]}\ufffd{SIMPLIFIED[9:]}"
+    assert decode(b"a page of many words\0" + b"with one zero byte " * 9).startswith("a page of many wordswith")
+    with pytest.raises(BadLine, match="a control character at position 4 and 39 more: damaged or binary"):
+        decode(b"\x89PNG" + b"\0\1" * 20)
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "big5hkscs", "utf-16", "utf-8-sig"])

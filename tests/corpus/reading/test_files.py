@@ -3,7 +3,7 @@
 import fsspec
 import pytest
 
-from mindllm_jax.corpus.reading.files import raw_files, short_names, sizes
+from mindllm_jax.corpus.reading.files import default_sources, raw_files, short_names, sizes
 
 
 @pytest.fixture
@@ -62,3 +62,12 @@ def test_sizes_are_the_same_wherever_files_lie(tree, tmp_path_factory):
     elsewhere = tree.rename(tmp_path_factory.mktemp("new") / "place")
     found = sizes(raw_files([str(elsewhere)]))
     assert found == [("c.parquet", 0), ("b.jsonl.gz", 3), ("a.TXT", 0)]
+
+
+def test_sources_of_files():
+    files = ["/d/zh/a.jsonl.gz", "/d/zh/b.v2.jsonl", "/d/zh/Evening Post.txt", "/d/tales/1.txt", "/d/tales/2.txt.gz"]
+    assert default_sources(files, "file") == ["a", "b", "Evening_Post", "tales", "tales"]
+    assert default_sources(files, "folder") == ["zh", "zh", "zh", "tales", "tales"]
+    assert default_sources(["a.jsonl", "/.hidden", "s3://b/Old Tales/1.md", "s3://b/Old Tales/2.html"], "file") == [
+        "a", "hidden", "Old_Tales", "Old_Tales",
+    ]  # fmt: skip

@@ -32,7 +32,9 @@ def test_round_trip(tmp_path, makers, texts, format):
     elif format.startswith("warc"):
         assert [d.text for d in found] == [f"<p>{text}</p>" for text in texts]
         assert found[1].id == "i1"
-        expected = {"format": "html", "url": "http://example.org/i1", "date": "2020-01-01T00:00:00Z"}
+        expected = {
+            "format": "html", "url": "http://example.org/i1", "columns": {"date": "2020-01-01T00:00:00Z"},
+        }  # fmt: skip
         assert found[1].metadata == {"source": "laws", "lang": "zh"} | expected
     elif format == "xml":
         assert [d.text for d in found] == texts
@@ -42,7 +44,7 @@ def test_round_trip(tmp_path, makers, texts, format):
         assert found[1].metadata == expected
     else:
         assert [d.text for d in found] == texts
-        assert (found[1].id, found[1].metadata) == ("i1", {"source": "laws", "lang": "zh", "n": 1})
+        assert (found[1].id, found[1].metadata) == ("i1", {"source": "laws", "lang": "zh", "columns": {"n": 1}})
 
 
 @pytest.mark.parametrize("compression", ["gz", "zst", "xz", "bz2"])
@@ -64,8 +66,13 @@ def test_fields_of_a_row(tmp_path):
     file = write(tmp_path / "a.jsonl", b"\xef\xbb\xbf" + f"{json.dumps(row)}\n\n{json.dumps(odd)}\n".encode())
     first, second = documents(file, text_field="body", id_field="key", lang="zh", source="mine")
     assert (first.text, first.id) == ("text", "7")
-    assert first.metadata == {"source": "web", "lang": "en", "format": "html", "url": "u", "score": 0.5}
-    assert (second.id, second.metadata) == ("a.jsonl/3", {"source": "mine", "lang": "zh"})
+    assert first.metadata == {"source": "web", "lang": "en", "format": "html", "url": "u", "columns": {"score": 0.5}}
+    assert (second.id, second.metadata) == (
+        "a.jsonl/3",
+        {"source": "mine", "lang": "zh", "columns": {"format": "markdown"}},
+    )
+    (first, _) = documents(file, text_field="body", id_field="key", keep_columns=("other",))
+    assert "columns" not in first.metadata
 
 
 def test_one_task_a_file_reads_what_one_task_reads(tmp_path, makers, texts):
@@ -122,6 +129,29 @@ def test_parquet_of_dictionaries_and_other_columns(tmp_path):
     parquet.write_table(table, file)
     found = documents(write(tmp_path / "a.parquet", file.getvalue()), on_bad="skip")
     assert [(d.id, d.metadata) for d in found] == [
-        ("a.parquet/0", {"source": "s", "score": 0.5}),
+        ("a.parquet/0", {"source": "s", "columns": {"score": 0.5}}),
         ("a.parquet/1", {"source": "s"}),
     ]
+
+
+def test_a_text_column_of_bytes(tmp_path):
+    columns = {"page": ["法律".encode(), b"\xff", None], "key": [b"a", b"b", b"c"], "image": [b"\x89"] * 3}
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), file)
+    path = write(tmp_path / "a.parquet", file.getvalue())
+    found = documents(path, text_field="page", id_field="key", on_bad="skip")
+    assert [(d.text, d.id, d.metadata) for d in found] == [("法律", "a", {"source": "a"})]
+
+
+def test_an_html_file_in_its_declared_encoding(tmp_path):
+    page = '<html><head><meta charset="gbk"></head><body><p>国家鼓励开展活动，具体办法由国务院规定。</p></body></html>'
+    (found,) = documents(write(tmp_path / "a.htm", page.encode("gb18030")))
+    assert (found.text, found.metadata) == (page, {"source": "a", "format": "html"})
+
+
+def test_languages_of_dumps_and_rows(tmp_path, makers, texts):
+    dump = makers["xml"](texts).replace(b'xml:lang="zh"', b'xml:lang="lzh"')
+    assert documents(write(tmp_path / "a.xml", dump))[0].metadata["lang"] == "zh"
+    rows = [{"text": "x", "lang": lang} for lang in ("zh_Hans", "en-US", "und", "DE", 0)]
+    file = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    assert [d.metadata.get("lang") for d in documents(file)] == ["zh", "en", None, "de", None]
