@@ -11,9 +11,7 @@ from typing import Any
 from datatrove.data import Document
 
 from mindllm_jax.corpus.filters.base import CleaningFilter
-
-# Parts of a page around its text. dedup.lines removes what a site repeats elsewhere.
-_AROUND = ["nav", "header", "footer", "aside", "form", "button", "select", "[role=navigation]", "[aria-hidden=true]"]
+from mindllm_jax.corpus.filters.webpage import page_text
 
 _HTML = re.compile(
     r"\s*(?:<\?xml[^>]*+>\s*+)?(?:<!--(?:(?!-->).)*+-->\s*+)*+(?:<!doctype html|<html|<head|<body)", re.I | re.S
@@ -29,9 +27,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class Markup(CleaningFilter):
     """Extracts the text of HTML pages, wiki articles and dumped records; plain text is not changed.
 
-    The kind of a document is `format` in its metadata if the reader knows it, else it is detected. A page's text
-    density, the share of its visible characters outside of navigation, headers, footers and forms, is stored as
-    `density` in the metadata.
+    The kind of a document is `format` in its metadata if the reader knows it, else it is detected. The text
+    density of a page's extracted text is stored as `density` in the metadata.
     """
 
     name = "Markup"
@@ -40,7 +37,7 @@ class Markup(CleaningFilter):
         """Cleans the document in place; returns a drop reason or None."""
         kind = document.metadata.get("format") or markup_of(document.text)
         if kind == "html":
-            document.text, document.metadata["density"] = html_text(document.text)
+            document.text, document.metadata["density"] = page_text(document.text)
         elif kind == "wiki":
             document.text = wiki_text(document.text)
         elif kind == "record":
@@ -58,17 +55,6 @@ def markup_of(text: str) -> str:
     if len(_WIKI[0].findall(head)) > len(head) / 1000 and _WIKI[1].search(head):
         return "wiki"
     return "text"
-
-
-def html_text(page: str) -> tuple[str, float]:
-    """Returns the text of a page with its paragraphs and lists, and its text density, 0 to 1."""
-    from resiliparse.extract.html2text import extract_plain_text
-    from resiliparse.parse.html import HTMLTree
-
-    tree = HTMLTree.parse(page)
-    visible = extract_plain_text(tree, alt_texts=False)
-    text = extract_plain_text(tree, alt_texts=False, skip_elements=_AROUND)
-    return text, len(text) / max(1, len(visible))
 
 
 def wiki_text(markup: str) -> str:
