@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from itertools import accumulate
+from collections.abc import Iterator
+from itertools import accumulate, groupby
 
 LINK = "\ufdd0"  # around the words of a link that is not part of a sentence; a noncharacter, so no text has it
 SENTENCE_END = re.compile(r"[.!?](?=[\s\"'”’)\]]|$)|[。！？]")
@@ -13,7 +14,8 @@ _MIN_PROSE_CHARS = 40  # of a line; a Han character counts as two
 # The share of a text's prose that its main content may lack. Where it lacks more, the heuristics took something else
 # for the article. A text with few menus has little to gain from them.
 _MAX_LOST, _MAX_LOST_OF_DENSE, _DENSE = 0.35, 0.05, 0.95
-_MAX_MENU_DENSITY = 0.5
+_MAX_TITLE_LINES = 2  # above the main content of a text with few menus: the title and the author
+_MAX_MENU_DENSITY, _MIN_MENU_LINES = 0.5, 5
 
 
 def text_density(text: str) -> float:
@@ -45,12 +47,17 @@ def article_lines(text: str, main: str) -> str:
     chars = sum(len(line) for line, is_prose in zip(stripped, prose, strict=True) if is_prose)
     lost = sum(len(line) for line, is_prose in zip(stripped, prose, strict=True) if is_prose and line not in kept)
     dense = text_density(text) >= _DENSE
-    if not main_lines or lost > chars * (_MAX_LOST_OF_DENSE if dense else _MAX_LOST):
+    if not chars:
         return text
+    if not main_lines or lost > chars * (_MAX_LOST_OF_DENSE if dense else _MAX_LOST):
+        return text if dense else "\n".join(_without_menus(lines))
     last = _end(stripped, main_lines)
     first = len(lines) - 1 - _end(stripped[::-1], main_lines[::-1])
     while first > 0 and (prose[first - 1] or not stripped[first - 1]):
         first -= 1
+    above = [index for index in range(first) if stripped[index]][-_MAX_TITLE_LINES:]
+    if dense and above and not any(LINK in stripped[index] for index in above):
+        first = above[0]
     while last + 1 < len(lines) and (prose[last + 1] or not stripped[last + 1]):
         last += 1
     span = slice(first, last + 1)
@@ -65,7 +72,26 @@ def article_lines(text: str, main: str) -> str:
         result += run if between and text_density("\n".join(run)) >= _MAX_MENU_DENSITY else [""] if run else []
         run.clear()
         result.append(line)
-    return "\n".join(result).strip("\n")
+    return "\n".join(result if dense else _without_menus(result)).strip("\n")
+
+
+def _without_menus(lines: list[str]) -> list[str]:
+    """Returns lines without the runs of links before the first and after the last line of prose."""
+    prose = [index for index, line in enumerate(lines) if _is_prose(line.strip())]
+    if not prose:
+        return lines
+    head, tail = lines[: prose[0]], lines[prose[-1] + 1 :]
+    return [*_without_link_runs(head), *lines[prose[0] : prose[-1] + 1], *_without_link_runs(tail)]
+
+
+def _without_link_runs(lines: list[str]) -> Iterator[str]:
+    """Yields lines without runs of at least `_MIN_MENU_LINES` links."""
+    for is_menu, group in groupby(lines, key=lambda line: not line.strip() or text_density(line) < _MAX_MENU_DENSITY):
+        run = list(group)
+        if not is_menu or sum(LINK in line for line in run) < _MIN_MENU_LINES:
+            yield from run
+        else:
+            yield ""
 
 
 def _length(text: str) -> int:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 _MAX_CHARS = 12  # longer ones are small print
-_MAX_CHILDREN = 8
+_MAX_CHILDREN, _MAX_DEPTH = 8, 3
 _EXPONENT = re.compile(r"[-−+–]?(?:\d+|[^\W\d_])[-−+]?|[-−+]|[-−+–(\w][-−+–\w./,*()= ]*")
 _SIMPLE = re.compile(r"[-−+–]?\w+[-−+]?|[-−+]")
 _WORD = re.compile(r"[^\W\d_]{2,}")  # 1st, 3rd, Mlle, TM
@@ -51,7 +51,9 @@ def _text(node: Any) -> tuple[str, bool]:
     child, parts, is_link = node.first_child, [], False
     while child is not None:
         leaf = child
-        while leaf.tag != "#text" and leaf.first_child is not None and leaf.first_child is leaf.last_child:
+        for _ in range(_MAX_DEPTH):
+            if leaf.tag == "#text" or leaf.first_child is None or leaf.first_child.next is not None:
+                break
             is_link = is_link or leaf.tag == "a"
             leaf = leaf.first_child
         is_link = is_link or leaf.tag == "a"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mindllm_jax.corpus.filters.main_content import LINK, SENTENCE_END, article_lines, text_density
@@ -16,6 +17,9 @@ _HEADINGS = "h1, h2, h3, h4, h5, h6"
 _ARTICLE_SHARE = 2 / 3  # of the sentences of a page: a part that holds more of them is not around the article
 # Bounds on the time for a hostile page: times its length, and parts. Other parts are removed without a look into them.
 _MAX_EXAMINED, _MAX_PARTS = 8, 2000
+# Of elements. The time of the main-content heuristics grows with the square of the depth.
+_MAX_DEPTH = 400
+_NESTED = re.compile(r"<(/?)(?!(?:p|li|d[dt]|t[rdh]|option|br|img|input|hr|meta|link|wbr|area|col)\b)[a-z]", re.I)
 
 
 def page_text(page: str) -> tuple[str, float]:
@@ -36,8 +40,8 @@ def page_text(page: str) -> tuple[str, float]:
     write_superscripts(tree)
     _mark_links(body)
     text = extract_plain_text(tree, alt_texts=False)
-    main = extract_plain_text(tree, alt_texts=False, main_content=True)
-    text = article_lines(text, main)
+    if _depth(page) <= _MAX_DEPTH:
+        text = article_lines(text, extract_plain_text(tree, alt_texts=False, main_content=True))
     return text.replace(LINK, ""), text_density(text)
 
 
@@ -57,6 +61,9 @@ def _remove_surroundings(body: Any) -> None:
             skipped -= 1
             continue
         if number < _MAX_PARTS and _is_title(part):
+            if part.tag == "button":  # resiliparse takes no text from it
+                while (child := part.first_child) is not None:
+                    part.parent.insert_before(child, part)
             continue
         if part.tag not in ("button", "select") and number < _MAX_PARTS and budget > 0:
             inner = part.text
@@ -96,6 +103,15 @@ def _mark_links(body: Any) -> None:
             node = node.first_child
         if node is not None and node.tag == "#text" and (words := node.value.strip()):
             node.value = node.value.replace(words, f"{LINK}{words}{LINK}", 1)
+
+
+def _depth(page: str) -> int:
+    """Returns how deeply the elements of a page are nested at most, as if each that must be closed were."""
+    depth = deepest = 0
+    for closing in _NESTED.findall(page):
+        depth = max(0, depth - 1) if closing else depth + 1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _has_letter(node: Any | None) -> bool:

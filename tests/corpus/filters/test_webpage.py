@@ -42,7 +42,9 @@ def test_a_menu_does_not_count_against_an_article(page: str) -> None:
 
 
 def test_density_of_a_front_page() -> None:
-    cards = "".join(f"<div><h3><a href='/{n}'>Headline number {n} of many</a></h3><p>A teaser.</p></div>" for n in range(30))
+    cards = "".join(
+        f"<div><h3><a href='/{n}'>Headline number {n} of many</a></h3><p>A teaser.</p></div>" for n in range(30)
+    )
     assert page_text(f"<html><body><div>{MENU}</div>{cards}</body></html>")[1] < 0.5
 
 
@@ -106,7 +108,9 @@ def test_superscripts(markup: str, text: str) -> None:
 
 def test_nothing_is_cut_out_of_the_middle() -> None:
     middle = "<h2>Timetable</h2><pre>08:10  out\n16:40  back</pre><table><tr><td>Crew</td><td>12</td></tr></table>"
-    parts = f"<ul>{MENU}</ul><div id=content>{ARTICLE}{middle}<div class='sidebar widget'>{ARTICLE}</div>{ARTICLE}</div>"
+    parts = (
+        f"<ul>{MENU}</ul><div id=content>{ARTICLE}{middle}<div class='sidebar widget'>{ARTICLE}</div>{ARTICLE}</div>"
+    )
     text, _ = page_text(f"<html><body>{parts}</body></html>")
     assert all(words in text for words in ("Timetable", "08:10  out", "Crew"))
     assert all(text.count(paragraph) == 3 for paragraph in PARAGRAPHS)
@@ -114,7 +118,16 @@ def test_nothing_is_cut_out_of_the_middle() -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["<nav>", "<nav>a. ", "<section><header>", "<article><header>x. ", "<button><h1>", "<sup>", "<sup>2</sup>", "x<sub>"]
+    [
+        "<nav>",
+        "<nav>a. ",
+        "<section><header>",
+        "<article><header>x. ",
+        "<button><h1>",
+        "<sup>",
+        "<sup>2</sup>",
+        "x<sub>",
+    ]
     + ["<a href=x>a</a>", "<a href=x><b>", "<p>A sentence that is long enough to be prose.", "<div role=dialog>b. "],
 )
 def test_time_grows_with_the_page(seconds_for_a_megabyte, piece: str) -> None:
