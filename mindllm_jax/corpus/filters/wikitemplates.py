@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 # Replaces a formula or an unknown template: a sentence with a hole teaches nothing, so its paragraph is dropped.
 HOLE = "\x00"
-# Around a date, which is written in the language of its line, and around a foreign word, which is left out in
-# parentheses.
+# Around a date, which is written in the language of its line, and around a foreign word, which
+# English lines do without.
 DATE, FOREIGN = "\x01", "\x02"
 
 # Templates that render as words inside a sentence, with the parameter that has the words; the last one if negative.
@@ -109,19 +109,16 @@ _RENDERED: tuple[tuple[re.Pattern[str], Callable[[str, list[str]], str]], ...] =
 
 
 def write_dates(line: str) -> str:
-    """Returns a line with its dates in its language and with its foreign words, except those in parentheses."""
-    if DATE in line:
-        is_chinese = re.search("[\u3400-\u9fff]", line) is not None
-        line = re.sub(f"{DATE}([^{DATE}]*){DATE}", lambda match: _written(match[1].split("-"), is_chinese), line)
-    if FOREIGN in line:
-        depth, parts = 0, line.split(FOREIGN)
-        for position, part in enumerate(parts):
-            if position % 2 and depth > 0:
-                parts[position] = ""
-            elif not position % 2:
-                depth = max(0, depth + part.count("(") - part.count(")"))
-        line = "".join(parts)
-    return line
+    """Returns a line with its dates in its language and, if it is Chinese, with the foreign words beside its names.
+
+    An English sentence stands without them, and their parentheses often hold nothing but pronunciations.
+    """
+    if DATE not in line and FOREIGN not in line:
+        return line
+    foreign = re.compile(f"{FOREIGN}([^{FOREIGN}]*){FOREIGN}")
+    is_chinese = re.search("[\u3400-\u9fff]", foreign.sub("", line)) is not None
+    line = foreign.sub(r"\1" if is_chinese else "", line)
+    return re.sub(f"{DATE}([^{DATE}]*){DATE}", lambda match: _written(match[1].split("-"), is_chinese), line)
 
 
 _MONTHS = (

@@ -37,6 +37,8 @@ _HIDDEN_LINK = re.compile(
 )
 
 
+# Names of templates of several lines that stand beside the paragraph that follows: most of those with Chinese names.
+_BOX = re.compile("box(?![a-z])|[\u3400-\u9fff]")
 _EMPTY = re.compile(r"（[；，、：;,:\s]*）")
 
 
@@ -87,7 +89,8 @@ def _text(nodes: Iterable[Any]) -> str:
         elif isinstance(node, kinds.Tag):
             shown.append(_tag(node))
         elif isinstance(node, kinds.Template):
-            shown.append(_template(node))
+            starts_line = next((text[-1] == "\n" for text in reversed(shown) if text), True)
+            shown.append(_template(node, starts_line=starts_line))
         elif isinstance(node, kinds.ExternalLink):
             shown.append(_inner(node.title))
         elif isinstance(node, kinds.HTMLEntity):
@@ -123,12 +126,12 @@ def _tag(node: Any) -> str:
     return f"^{inner}" if tag == "sup" and re.fullmatch(r"[-−+]?\d+", inner) else inner
 
 
-def _template(node: Any) -> str:
+def _template(node: Any, *, starts_line: bool) -> str:
     text = template_text(
         str(node.name).strip().lower(), [_inner(p.value).strip() for p in node.params if not p.showkey]
     )
-    # A template of several lines is a box beside the text.
-    return "" if text == HOLE and "\n" in str(node) else text
+    # A template of several lines in front of a paragraph is a box beside it.
+    return "" if text == HOLE and starts_line and "\n" in str(node) else text
 
 
 def _paragraphs(text: str) -> tuple[str, ...]:
