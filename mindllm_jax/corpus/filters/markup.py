@@ -39,7 +39,7 @@ class Markup(CleaningFilter):
         if kind == "html":
             document.text, document.metadata["density"] = page_text(document.text)
         elif kind == "wiki":
-            document.text = wiki_text(document.text)
+            document.text = wiki_text(document.text, str(document.metadata.get("title", "")))
         elif kind == "record":
             document.text = record_text(document.text)
         return None if document.text.strip() else "no text in markup"
@@ -57,15 +57,14 @@ def markup_of(text: str) -> str:
     return "text"
 
 
-def wiki_text(markup: str) -> str:
-    """Returns the prose of an article, "" for a redirect."""
+def wiki_text(markup: str, title: str = "") -> str:
+    """Returns the title and the prose of an article, "" for a redirect and for an article without prose."""
     from mindllm_jax.corpus.filters.wikitext import parse_article
 
-    if re.match(r"\s*#(redirect|重定向)", markup, re.I):
+    if re.match(r"\s*#(redirect|重定向|転送|weiterleitung|redirection|redirección|перенаправление)", markup, re.I):
         return ""
-    return "\n\n".join(
-        text for section in parse_article(markup) for text in (section.heading, *section.paragraphs) if text
-    )
+    prose = [text for section in parse_article(markup) for text in (section.heading, *section.paragraphs) if text]
+    return "\n\n".join([title, *prose] if title and prose else prose)
 
 
 def record_text(record: str) -> str:

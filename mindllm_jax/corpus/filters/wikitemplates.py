@@ -14,7 +14,7 @@ DATE, FOREIGN = "\x01", "\x02"
 # Templates that render as words inside a sentence, with the parameter that has the words; the last one if negative.
 _SHOWN_PARAMETER = {
     "abbr": 1, "angbr": 1, "angle bracket": 1, "blockquote": 1, "color": 2, "cquote": 1, "date": 1, "flag": 1,
-    "flagcountry": 1, "font color": 2, "ill": 1, "interlanguage link": 1, "ipa": 1, "keypress": 1, "lang": 2,
+    "flagcountry": 1, "font color": 2, "ipa": 1, "keypress": 1, "lang": 2,
     "mvar": 1, "native name": 2, "nihongo": 1, "nobold": 1, "nowrap": 1, "oldstyledate": 1, "quote": 1, "rtl-lang": 2,
     "ruby": 1, "sc": 1, "script": 2, "sic": 1, "small": 1, "smallcaps": 1, "smaller": 1, "sub": 1, "tooltip": 1,
     "transl": -1, "tsl": -1, "translink": -1, "val": 1, "vanchor": 1, "var": 1, "visible anchor": 1, "vr": 1,
@@ -58,7 +58,7 @@ def template_text(name: str, parameters: list[str]) -> str:
     if name in _FIXED:
         return _FIXED[name]
     if name.startswith("formatnum:"):
-        return name.partition(":")[2]
+        return name.partition(":")[2].strip()
     if name.startswith("lang-") and not name.startswith("lang-zh"):
         return f"{FOREIGN}{parameters[0]}{FOREIGN}" if parameters else ""
     if not parameters:
@@ -96,6 +96,11 @@ def _life(_: str, parameters: list[str]) -> str:
     return f"（{born}－{died}）" if died else f"（{born}－）"
 
 
+def _interlanguage_link(_: str, parameters: list[str]) -> str:
+    """Returns the words of a link; the language stands before or behind them."""
+    return parameters[1 if len(parameters) > 1 and re.fullmatch("[a-z]{2,3}", parameters[0]) else 0]
+
+
 _RENDERED: tuple[tuple[re.Pattern[str], Callable[[str, list[str]], str]], ...] = (
     (re.compile(r"convert|cvt"), _quantity),
     (re.compile(r"frac|fraction"), lambda _, parameters: "/".join(parameters[-2:])),
@@ -104,6 +109,7 @@ _RENDERED: tuple[tuple[re.Pattern[str], Callable[[str, list[str]], str]], ...] =
     (re.compile(r"sup"), lambda _, parameters: f"^{parameters[0]}"),
     (re.compile(r"bd|生卒"), _life),
     (_DATE, _date),
+    (re.compile(r"ill|interlanguage link"), _interlanguage_link),
     (_FOREIGN_LINK, lambda _, parameters: parameters[2 if len(parameters) > 2 else 0]),
 )
 

@@ -37,8 +37,6 @@ _HIDDEN_LINK = re.compile(
 )
 
 
-# Names of templates of several lines that stand beside the paragraph that follows: most of those with Chinese names.
-_BOX = re.compile("box(?![a-z])|[\u3400-\u9fff]")
 _EMPTY = re.compile(r"（[；，、：;,:\s]*）")
 
 

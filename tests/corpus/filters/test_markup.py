@@ -23,6 +23,9 @@ def test_wiki(applied) -> None:
     reason, document = applied(Markup(), markup)
     assert reason is None and document.text == "A is a letter of the Latin alphabet.\n\nUse\n\nIt is used in words."
     assert wiki_text("#REDIRECT [[B]]") == wiki_text(" #重定向 [[B]]") == ""
+    titled = applied(Markup(), "Prose of it.", format="wiki", title="Alpha")[1].text
+    assert titled == "Alpha\n\nProse of it."
+    assert applied(Markup(), "{{box}}", format="wiki", title="Alpha")[0] == "no text in markup"
     assert applied(Markup(), "#REDIRECT [[B]]", format="wiki")[0] == "no text in markup"
 
 
@@ -62,6 +65,8 @@ def test_the_reader_knows_better(applied) -> None:
     assert applied(Markup(), PAGE, format="text")[1].text == PAGE
 
 
-@pytest.mark.parametrize("piece", ["<", "<!-- -->", "<!--", "<?xml ", "<div>", "<a ", "[[", "{{", "[[a]]", "'''", "=="])
+@pytest.mark.parametrize(
+    "piece", ["<", "<!-- -->", "<!--", "<?xml ", "<div>", "<a ", "[[", "{{", "[[a]]", "'", "'''", "=="]
+)
 def test_time_grows_with_the_text(applied, seconds_for_a_megabyte, piece: str) -> None:
     assert seconds_for_a_megabyte(lambda text: applied(Markup(), text), "", piece) < 4

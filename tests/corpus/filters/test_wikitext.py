@@ -6,7 +6,9 @@ from mindllm_jax.corpus.filters.wikitext import parse_article
 
 
 def prose(markup: str) -> str:
-    return "\n".join(line for section in parse_article(markup) for line in (section.heading, *section.paragraphs) if line)
+    return "\n".join(
+        line for section in parse_article(markup) for line in (section.heading, *section.paragraphs) if line
+    )
 
 
 SIMPLIFIED = "这里说的是湖边的-{zh-hans:石头;zh-hant:石頭}-。"
@@ -32,7 +34,15 @@ def test_variants_of_chinese(markup: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     "link",
-    ["[[分类:湖泊]]", "[[分類:湖泊|H]]", "[[Category:Lakes]]", "[[Kategorie:See]]", "[[en:Lake]]", "[[zh-min-nan:Ô͘]]", "[[ja:湖]]"]
+    [
+        "[[分类:湖泊]]",
+        "[[分類:湖泊|H]]",
+        "[[Category:Lakes]]",
+        "[[Kategorie:See]]",
+        "[[en:Lake]]",
+        "[[zh-min-nan:Ô͘]]",
+        "[[ja:湖]]",
+    ]
     + ["[[文件:a.jpg|thumb|湖边的[[小木屋]]]]", "[[檔案:a.jpg|缩略图]]", "[[File:a.jpg|20px]]", "[[Datei:a.svg]]"],
 )
 def test_links_that_are_not_shown(link: str) -> None:
@@ -46,13 +56,34 @@ def test_links_with_a_colon_are_shown() -> None:
 
 @pytest.mark.parametrize(
     "heading",
-    ["參考資料", "参考文献", "外部链接", "外部連結", "参见", "參看", "注释", "註釋與參考資料", "延伸阅读", "相关条目", "脚注", "外部リンク"]
-    + ["Weblinks", "Einzelnachweise", "Notes et références", "Enlaces externos", "Примечания", "References", "See also"],
+    [
+        "參考資料",
+        "参考文献",
+        "外部链接",
+        "外部連結",
+        "参见",
+        "參看",
+        "注释",
+        "註釋與參考資料",
+        "延伸阅读",
+        "相关条目",
+        "脚注",
+        "外部リンク",
+    ]
+    + [
+        "Weblinks",
+        "Einzelnachweise",
+        "Notes et références",
+        "Enlaces externos",
+        "Примечания",
+        "References",
+        "See also",
+    ],
 )
 def test_appendices(heading: str) -> None:
-    assert prose(f"正文在这里。\n== {heading} ==\n* 某人的书。\n=== 下一级 ===\n还是列表。\n== 历史 ==\n历史很长。") == (
-        "正文在这里。\n历史\n历史很长。"
-    )
+    assert prose(
+        f"正文在这里。\n== {heading} ==\n* 某人的书。\n=== 下一级 ===\n还是列表。\n== 历史 ==\n历史很长。"
+    ) == ("正文在这里。\n历史\n历史很长。")
 
 
 def test_headings_that_only_resemble_appendices() -> None:
@@ -66,11 +97,15 @@ def test_headings_that_only_resemble_appendices() -> None:
         ("他写了《{{lang|fr|Les Plaideurs}}》。", "他写了《Les Plaideurs》。"),
         ("他{{bd|1900年|1月1日|1950年|2月2日}}是画家。", "他（1900年1月1日－1950年2月2日）是画家。"),
         ("她{{bd|1980年|3月4日}}是歌手。", "她（1980年3月4日－）是歌手。"),
-        ("他于{{birth date|1990|5|4}}出生，{{death date|2020|12|31|1990|5|4}}去世。", "他于1990年5月4日出生，2020年12月31日去世。"),
+        (
+            "他于{{birth date|1990|5|4}}出生，{{death date|2020|12|31|1990|5|4}}去世。",
+            "他于1990年5月4日出生，2020年12月31日去世。",
+        ),
         ("She was born on {{birth date|1990|5|4|df=y}} in Oslo.", "She was born on May 4, 1990 in Oslo."),
         ("它始于{{start date|1987|6}}。", "它始于1987年6月。"),
         ("造价{{US$|500万}}，约合{{RMB|3000万}}。", "造价US$500万，约合¥3000万。"),
         ("It cost {{GBP|5 million}} and {{INR|90}}.", "It cost £5 million and ₹90."),
+        ("{{ill|Lake House|de|Seehaus}} and {{ill|de|Old Mill|Alte Mühle}} burnt.", "Lake House and Old Mill burnt."),
         ("人口{{formatnum:1234567}}人。", "人口1234567人。"),
         ("由{{le|某某大学|Some University}}和{{tsl|en|Some School|某某学校}}建立。", "由某某大学和某某学校建立。"),
         ("它很大{{来源请求|date=2010}}，也很深{{NoteTA|1=zh-hans:湖;zh-hant:湖}}。{{某个模板|x}}", "它很大，也很深。"),
