@@ -67,12 +67,12 @@ def template_text(name: str, parameters: list[str]) -> str:
         return f"{FOREIGN}{parameters[min(1, len(parameters) - 1)]}{FOREIGN}"
     if name in _CURRENCIES:
         return _CURRENCIES[name] + parameters[0]
-    for pattern, render in _RENDERED:
-        if pattern.fullmatch(name):
-            return render(name, parameters)
     shown = _SHOWN_PARAMETER.get(name)
     if shown is not None:
         return parameters[-1] if shown < 0 else parameters[min(shown, len(parameters)) - 1]
+    for pattern, render in _RENDERED:
+        if pattern.fullmatch(name):
+            return render(name, parameters)
     return "" if _SILENT.match(name) else HOLE
 
 

@@ -102,11 +102,13 @@ def _inner(code: "Wikicode | None") -> str:
 
 def _link(node: Any) -> str:
     title = str(node.title)
-    if _HIDDEN_LINK.match(title):
+    if ":" in title and _HIDDEN_LINK.match(title):
         return ""
     if node.text is not None:
         return _inner(node.text)
     # A leading colon and the name of a sister project or of a language are not shown.
+    if ":" not in title:
+        return title
     return re.sub(r"^(?::[a-z-]{2,12}|:?(?:wikt|wiktionary|s|w|q|b)):", "", title).removeprefix(":")
 
 
@@ -141,14 +143,16 @@ def _paragraphs(text: str) -> tuple[str, ...]:
     for line in html.unescape(text).splitlines():
         line = re.sub(r"^(?:[*#:;]\s*)+", lambda marks: "- " if marks[0][0] in "*#" else "", line.strip())
         line = " ".join(write_dates(line).replace("\u200b", "").split())
-        line = _EMPTY.sub("", re.sub(r"（[；，、：;,:\s]+", "（", line))
+        if "（" in line:
+            line = _EMPTY.sub("", re.sub(r"（[；，、：;,:\s]+", "（", line))
         line = re.sub(r"\(\s*(?:[;,:–]\s*|or )*", "(", line)
         line = re.sub(r"[\s;,](?<![\s;,].)[\s;,]*+\)", ")", line)
         line = re.sub(r"\s*\(\s*\)", "", line)
         line = re.sub(r" +([,.;:])(?=\s|$)", r"\1", line)
         line = re.sub(r"([,;:])[,;:]+(?=\s|$)", r"\1", line)
         # A template behind the last sentence is not part of it.
-        line = re.sub(rf"(?<=[。！？])[\s{HOLE}]+$", "", line)
+        if line.endswith(HOLE):
+            line = re.sub(rf"(?<=[。！？])[\s{HOLE}]++$", "", line)
         broken = HOLE in line or re.search(r"\{\{|\}\}|\[\[|\]\]|\||^!|</?\w+|__[A-Z]+__", line)
         if not broken and re.search(r"[^\W\d_]{2}", line):
             kept.append(line)
