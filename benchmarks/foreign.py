@@ -109,7 +109,7 @@ def measure(pages: list[Page]) -> dict[str, float]:
         found += sum(" ".join(words.split()) in text for words in item.wanted)
         unwanted += len(item.unwanted)
         present += sum(" ".join(words.split()) in text for words in item.unwanted)
-    figures = {"documents": len(pages), "characters": characters, "kept": reasons["kept"]}
+    figures: dict[str, float] = {"documents": len(pages), "characters": characters, "kept": reasons["kept"]}
     figures["low text density"] = reasons["low text density"]
     if recalls:
         figures |= {"recall": sum(recalls) / len(recalls), "precision": sum(precisions) / len(precisions)}

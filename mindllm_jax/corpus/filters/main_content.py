@@ -101,8 +101,9 @@ def _length(text: str) -> int:
 
 def _is_prose(line: str) -> bool:
     """Returns whether a line is long, ends a sentence and has no link that stands alone."""
-    size = len(line) + len(_HAN.findall(line))
-    return size >= _MIN_PROSE_CHARS and LINK not in line and SENTENCE_END.search(line) is not None
+    if 2 * len(line) < _MIN_PROSE_CHARS or LINK in line or SENTENCE_END.search(line) is None:
+        return False
+    return len(line) >= _MIN_PROSE_CHARS or len(line) + len(_HAN.findall(line)) >= _MIN_PROSE_CHARS
 
 
 def _end(lines: list[str], main_lines: list[str]) -> int:

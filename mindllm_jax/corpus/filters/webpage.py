@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from itertools import accumulate
+from operator import sub
 from typing import Any
 
 from mindllm_jax.corpus.filters.main_content import LINK, SENTENCE_END, article_lines, text_density
@@ -14,6 +16,7 @@ _SURROUNDINGS = (
 )
 _INVISIBLE = "script, style, noscript, template"
 _HEADINGS = "h1, h2, h3, h4, h5, h6"
+_NO_MENU = 0.99  # the density of a page without a menu, which the main-content heuristics cannot improve
 _ARTICLE_SHARE = 2 / 3  # of the sentences of a page: a part that holds more of them is not around the article
 # Bounds on the time for a hostile page: times its length, and parts. Other parts are removed without a look into them.
 _MAX_EXAMINED, _MAX_PARTS = 8, 2000
@@ -40,7 +43,7 @@ def page_text(page: str) -> tuple[str, float]:
     write_superscripts(tree)
     _mark_links(body)
     text = extract_plain_text(tree, alt_texts=False)
-    if _depth(page) <= _MAX_DEPTH:
+    if text_density(text) < _NO_MENU and _depth(page) <= _MAX_DEPTH:
         text = article_lines(text, extract_plain_text(tree, alt_texts=False, main_content=True))
     return text.replace(LINK, ""), text_density(text)
 
@@ -107,11 +110,9 @@ def _mark_links(body: Any) -> None:
 
 def _depth(page: str) -> int:
     """Returns how deeply the elements of a page are nested at most, as if each that must be closed were."""
-    depth = deepest = 0
-    for closing in _NESTED.findall(page):
-        depth = max(0, depth - 1) if closing else depth + 1
-        deepest = max(deepest, depth)
-    return deepest
+    depths = list(accumulate((-1 if closing else 1 for closing in _NESTED.findall(page)), initial=0))
+    # A closing tag without an element is ignored: the depth is counted from the lowest point before.
+    return max(map(sub, depths, accumulate(depths, min)))
 
 
 def _has_letter(node: Any | None) -> bool:

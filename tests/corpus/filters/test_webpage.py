@@ -5,8 +5,8 @@ import pytest
 from mindllm_jax.corpus.filters.webpage import page_text
 
 PARAGRAPHS = (
-    "The ferry had crossed the strait twice a day for ninety years before the tunnel was opened. Nobody had asked the crew.",
-    "A harbour lives from what it loads. When the last freight line left, the cranes were sold, and the café closed too.",
+    "The ferry had crossed the strait twice a day before the tunnel was opened. Nobody had asked the crew.",
+    "A harbour lives from what it loads. When the last line left, the cranes were sold, and the café closed.",
     "There are plans for a museum. The town wants to show the engine, which two mechanics still oil every second week.",
     "渡轮停航以后，码头上只剩下几只海鸥。老船长每天早上还是照旧走到岸边，看一看潮水，再慢慢走回家去。",
 )
@@ -127,8 +127,11 @@ def test_nothing_is_cut_out_of_the_middle() -> None:
         "<sup>",
         "<sup>2</sup>",
         "x<sub>",
-    ]
-    + ["<a href=x>a</a>", "<a href=x><b>", "<p>A sentence that is long enough to be prose.", "<div role=dialog>b. "],
+        "<a href=x>a</a>",
+        "<a href=x><b>",
+        "<p>A sentence that is long enough to be prose.",
+        "<div role=dialog>b. ",
+    ],
 )
 def test_time_grows_with_the_page(seconds_for_a_megabyte, piece: str) -> None:
     assert seconds_for_a_megabyte(page_text, "<html><body>", piece) < 6
