@@ -42,7 +42,11 @@ def test_variants_of_chinese(markup: str, text: str) -> None:
         "[[en:Lake]]",
         "[[zh-min-nan:Ô͘]]",
         "[[ja:湖]]",
-    , "[[文件:a.jpg|thumb|湖边的[[小木屋]]]]", "[[檔案:a.jpg|缩略图]]", "[[File:a.jpg|20px]]", "[[Datei:a.svg]]"],
+        "[[文件:a.jpg|thumb|湖边的[[小木屋]]]]",
+        "[[檔案:a.jpg|缩略图]]",
+        "[[File:a.jpg|20px]]",
+        "[[Datei:a.svg]]",
+    ],
 )
 def test_links_that_are_not_shown(link: str) -> None:
     assert prose(f"湖面{link}很平静。") == "湖面很平静。"
@@ -68,7 +72,6 @@ def test_links_with_a_colon_are_shown() -> None:
         "相关条目",
         "脚注",
         "外部リンク",
-    , 
         "Weblinks",
         "Einzelnachweise",
         "Notes et références",
