@@ -249,7 +249,8 @@ def page(table: Table) -> str:
     return f"""# Files of others
 
 Rebuilt by `python benchmarks/foreign.py --before before.json --markdown docs/results/foreign.md`, which documents the
-columns; `before → after` where a figure differs from that of the compared commit. {date.today()}, commit {git_sha()}.
+columns; `before → after` where a figure differs from that of the compared commit. Most of the blogs and shops are
+German, so that the filters keep few of them. {date.today()}, commit {git_sha()}.
 Packages: {names}, {WIKIPEDIA.project} {WIKIPEDIA.version}.
 
 {table.markdown()}"""
