@@ -12,9 +12,7 @@ from datatrove.data import Document
 
 from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.corpus.filters.roff import is_roff, roff_text
-
-# Parts of a page around its text. dedup.lines removes what a site repeats elsewhere.
-_AROUND = ["nav", "header", "footer", "aside", "form", "button", "select", "[role=navigation]", "[aria-hidden=true]"]
+from mindllm_jax.corpus.filters.webpage import page_text
 
 _HTML = re.compile(
     r"\s*(?:<\?xml[^>]*+>\s*+)?(?:<!--(?:(?!-->).)*+-->\s*+)*+(?:<!doctype html|<html|<head|<body)", re.I | re.S
@@ -30,9 +28,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class Markup(CleaningFilter):
     """Extracts the text of HTML pages, wiki articles, manual pages and dumped records; plain text is not changed.
 
-    The kind of a document is `format` in its metadata if the reader knows it, else it is detected. A page's text
-    density, the share of its visible characters outside of navigation, headers, footers and forms, is stored as
-    `density` in the metadata.
+    The kind of a document is `format` in its metadata if the reader knows it, else it is detected. The text
+    density of a page's extracted text is stored as `density` in the metadata.
     """
 
     name = "Markup"
@@ -41,9 +38,9 @@ class Markup(CleaningFilter):
         """Cleans the document in place; returns a drop reason or None."""
         kind = document.metadata.get("format") or markup_of(document.text)
         if kind == "html":
-            document.text, document.metadata["density"] = html_text(document.text)
+            document.text, document.metadata["density"] = page_text(document.text)
         elif kind == "wiki":
-            document.text = wiki_text(document.text)
+            document.text = wiki_text(document.text, str(document.metadata.get("title", "")))
         elif kind == "record":
             document.text = record_text(document.text)
         elif kind == "roff":
@@ -63,26 +60,14 @@ def markup_of(text: str) -> str:
     return "roff" if is_roff(text) else "text"
 
 
-def html_text(page: str) -> tuple[str, float]:
-    """Returns the text of a page with its paragraphs and lists, and its text density, 0 to 1."""
-    from resiliparse.extract.html2text import extract_plain_text
-    from resiliparse.parse.html import HTMLTree
-
-    tree = HTMLTree.parse(page)
-    visible = extract_plain_text(tree, alt_texts=False)
-    text = extract_plain_text(tree, alt_texts=False, skip_elements=_AROUND)
-    return text, len(text) / max(1, len(visible))
-
-
-def wiki_text(markup: str) -> str:
-    """Returns the prose of an article, "" for a redirect."""
+def wiki_text(markup: str, title: str = "") -> str:
+    """Returns the title and the prose of an article, "" for a redirect and for an article without prose."""
     from mindllm_jax.corpus.filters.wikitext import parse_article
 
-    if re.match(r"\s*#(redirect|重定向)", markup, re.I):
+    if re.match(r"\s*#(redirect|重定向|転送|weiterleitung|redirection|redirección|перенаправление)", markup, re.I):
         return ""
-    return "\n\n".join(
-        text for section in parse_article(markup) for text in (section.heading, *section.paragraphs) if text
-    )
+    prose = [text for section in parse_article(markup) for text in (section.heading, *section.paragraphs) if text]
+    return "\n\n".join([title, *prose] if title and prose else prose)
 
 
 def record_text(record: str) -> str:

@@ -6,13 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mindllm_jax.corpus.filters.wikitemplates import HOLE, template_text, write_dates
+from mindllm_jax.corpus.filters.wikivariants import choose_variants
+
 if TYPE_CHECKING:
     from mwparserfromhell.wikicode import Wikicode
 
 # Sections that list things about the article and have no prose.
 _APPENDICES = re.compile(
     r"""(.*\ )?(references|bibliography|footnotes|endnotes|citations|links|further\ reading|see\ also)(\ and\ .*)?
-    |notes|sources|gallery|publications|discography|filmography|(list\ of\ |selected\ )?works(\ cited)?""",
+    |notes|sources|gallery|publications|discography|filmography|(list\ of\ |selected\ )?works(\ cited)?
+    |((参考|參考|参照|參照)?(文献|文獻|资料|資料|书目|書目|来源|來源|网站|網站)|(参考|參考|引用)|(外部|相关|相關)(链接|鏈接|連結|連接|リンク)
+      |(参见|參見|参看|參看|另见|另見|参阅|參閱)|(相关|相關|関連)(条目|條目|項目)|(延伸|扩展|擴展|进阶|進階)(阅读|閱讀)
+      |[注註脚腳][释釋解注註记記脚腳]|[图圖][库庫集]|画廊|畫廊|[和与與及、/ ])+
+    |einzelnachweise|weblinks|literatur|siehe\ auch|(notes\ et\ )?références|voir\ aussi|liens\ externes|bibliographie
+    |referencias|véase\ también|enlaces\ externos|bibliografía|примечания|ссылки|литература|см\.\ также""",
     re.IGNORECASE | re.VERBOSE,
 )
 # Their content is not prose, or (references) interrupts it.
@@ -20,29 +28,16 @@ _DROPPED_TAGS = frozenset(
     {"gallery", "hiero", "hr", "imagemap", "ref", "references", "score", "source", "syntaxhighlight", "timeline"}
     | {"table", "td", "th", "tr"}
 )
-# Templates that render as words inside a sentence, with the parameter that has the words.
-_SHOWN_PARAMETER = {
-    "abbr": 1, "angbr": 1, "angle bracket": 1, "blockquote": 1, "cquote": 1, "flag": 1, "flagcountry": 1, "ipa": 1,
-    "keypress": 1, "lang": 2, "native name": 2, "nihongo": 1, "nobold": 1, "nowrap": 1, "oldstyledate": 1, "quote": 1,
-    "rtl-lang": 2, "sc": 1, "script": 2, "sic": 1, "small": 1, "smallcaps": 1, "smaller": 1, "transl": -1, "val": 1,
-    "vanchor": 1, "visible anchor": 1, "vr": 1,
-}  # fmt: skip
-_FIXED = {
-    "'": "'", "'s": "'s", "' \"": "' \"", '-"': '"', "·": " · ", "dot": " · ", "c.": "c. ", "circa": "c. ",
-    "nbsp": " ", "spaces": " ", "thinsp": " ", "ndash": "–", "mdashb": "—", "snd": " – ", "spaced ndash": " – ",
-}  # fmt: skip
-_RANGES = frozenset(["-", "–", "to", "and", "by", "x", "or", "to(-)", "and(-)"])
-# Templates that a sentence does not need. Every other one leaves a hole.
-_SILENT = re.compile(
-    r"""cit(e|ation)|harv|sfn|[er]fn|refn|\#tag:ref|rp$|note|ipa|respell|audio|lang-|flagicon|coord|anchor|oclc|issn
-    |isbn|\w\w\ icon|page\ needed|better\ source|clarify|whe(n|re)$|who|which|by\ whom|according|vague|dubious
-    |dead\ link|failed|unreliable|verify|update|relevance|weasel|qualify|full|inflation-fn|wayback|main|see\ also
-    |further|about|redirect|other\ uses|use[ ]|pp-|infobox|clear|div\ col|refimprove|expand|unreferenced|portal
-    |commons|wiktionary""",
-    re.VERBOSE,
+# Links that are not shown: pictures, categories, and the same article in other languages.
+_HIDDEN_LINK = re.compile(
+    r"""\s*(?:file|image|media|category|文件|檔案|档案|文檔|图像|圖像|媒体|媒體|分类|分類|ファイル|画像|カテゴリ|파일|분류
+    |datei|bild|kategorie|fichier|catégorie|archivo|imagen|categoría|файл|изображение|категория)\s*:
+    |(?:[a-z]{2,3}|zh-[a-z-]+|simple|be-x-old|roa-[a-z]+|bat-smg|fiu-vro|map-bms|nds-nl|cbk-zam):(?!//)""",
+    re.IGNORECASE | re.VERBOSE,
 )
-# Replaces a formula or an unknown template: a sentence with a hole teaches nothing, so its paragraph is dropped.
-_HOLE = "\x00"
+
+
+_EMPTY = re.compile(r"（[；，、：;,:\s]*）")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,7 @@ def parse_article(markup: str) -> tuple[ArticleSection, ...]:
             sections.append(ArticleSection(heading, paragraphs))
         nodes.clear()
 
-    for node in mwparserfromhell.parse(markup, skip_style_tags=True).nodes:
+    for node in mwparserfromhell.parse(choose_variants(markup), skip_style_tags=True).nodes:
         if not isinstance(node, Heading):
             nodes.append(node)
             continue
@@ -92,7 +87,8 @@ def _text(nodes: Iterable[Any]) -> str:
         elif isinstance(node, kinds.Tag):
             shown.append(_tag(node))
         elif isinstance(node, kinds.Template):
-            shown.append(_template(node))
+            starts_line = next((text[-1] == "\n" for text in reversed(shown) if text), True)
+            shown.append(_template(node, starts_line=starts_line))
         elif isinstance(node, kinds.ExternalLink):
             shown.append(_inner(node.title))
         elif isinstance(node, kinds.HTMLEntity):
@@ -106,18 +102,20 @@ def _inner(code: "Wikicode | None") -> str:
 
 def _link(node: Any) -> str:
     title = str(node.title)
-    if title.lower().startswith(("file:", "image:", "media:", "category:")):
+    if ":" in title and _HIDDEN_LINK.match(title):
         return ""
     if node.text is not None:
         return _inner(node.text)
-    # A leading colon and a sister project's name are not shown.
-    return re.sub(r"^:?(wikt|wiktionary|s|w|q|b):", "", title.removeprefix(":"))
+    # A leading colon and the name of a sister project or of a language are not shown.
+    if ":" not in title:
+        return title
+    return re.sub(r"^(?::[a-z-]{2,12}|:?(?:wikt|wiktionary|s|w|q|b)):", "", title).removeprefix(":")
 
 
 def _tag(node: Any) -> str:
     tag = str(node.tag).strip().lower()
     if tag in ("math", "chem"):
-        return _HOLE
+        return HOLE
     if tag in _DROPPED_TAGS:
         return ""
     if tag == "br":
@@ -128,40 +126,34 @@ def _tag(node: Any) -> str:
     return f"^{inner}" if tag == "sup" and re.fullmatch(r"[-−+]?\d+", inner) else inner
 
 
-def _template(node: Any) -> str:
-    name = str(node.name).strip().lower()
-    if name in _FIXED:
-        return _FIXED[name]
-    values = [_inner(p.value).strip() for p in node.params if not p.showkey]
-    if name in ("convert", "cvt") and len(values) >= 2:
-        return " ".join(values[: 4 if values[1] in _RANGES else 2])
-    if name in ("frac", "fraction"):
-        return "/".join(values[-2:])
-    if name == "chem":
-        return "".join(values)
-    if name == "as of" and values:
-        return f"As of {values[0]}"
-    shown = _SHOWN_PARAMETER.get(name)
-    if shown is not None and values:
-        return values[-1] if shown < 0 else values[min(shown, len(values)) - 1]
-    return "" if _SILENT.match(name) else _HOLE
+def _template(node: Any, *, starts_line: bool) -> str:
+    text = template_text(
+        str(node.name).strip().lower(), [_inner(p.value).strip() for p in node.params if not p.showkey]
+    )
+    # A template of several lines in front of a paragraph is a box beside it.
+    return "" if text == HOLE and starts_line and "\n" in str(node) else text
 
 
 def _paragraphs(text: str) -> tuple[str, ...]:
     """Returns the lines of prose, without the punctuation that dropped markup leaves."""
     kept = []
     # Bold and italics: unbalanced quotes are common, so they are removed as text and not parsed.
-    text = re.sub(r"'{2,}(?=s\b)", "'", text)
+    text = re.sub(r"(?<!')'{2,}+(?=s\b)", "'", text)
     text = re.sub(r"'{2,}", "", text)
     for line in html.unescape(text).splitlines():
         line = re.sub(r"^(?:[*#:;]\s*)+", lambda marks: "- " if marks[0][0] in "*#" else "", line.strip())
-        line = " ".join(line.replace("\u200b", "").split())
+        line = " ".join(write_dates(line).replace("\u200b", "").split())
+        if "（" in line:
+            line = _EMPTY.sub("", re.sub(r"（[；，、：;,:\s]+", "（", line))
         line = re.sub(r"\(\s*(?:[;,:–]\s*|or )*", "(", line)
         line = re.sub(r"[\s;,](?<![\s;,].)[\s;,]*+\)", ")", line)
         line = re.sub(r"\s*\(\s*\)", "", line)
         line = re.sub(r" +([,.;:])(?=\s|$)", r"\1", line)
         line = re.sub(r"([,;:])[,;:]+(?=\s|$)", r"\1", line)
-        broken = _HOLE in line or re.search(r"\{\{|\}\}|\[\[|\]\]|\||^!|</?\w+|__[A-Z]+__", line)
+        # A template behind the last sentence is not part of it.
+        if line.endswith(HOLE):
+            line = re.sub(rf"(?<=[。！？])[\s{HOLE}]++$", "", line)
+        broken = HOLE in line or re.search(r"\{\{|\}\}|\[\[|\]\]|\||^!|</?\w+|__[A-Z]+__", line)
         if not broken and re.search(r"[^\W\d_]{2}", line):
             kept.append(line)
     return tuple(kept)
