@@ -66,11 +66,15 @@ class Repeats:
     """Settings to remove lines and paragraphs that several documents have.
 
     Attributes:
-        min_site_documents: documents of a site that must have a line, for it to be boilerplate.
-        min_site_share: share of the site's documents that must have it, 0 to 1.
+        min_site_documents: documents of a site that must have two lines one after the other, for them to be
+            boilerplate. The beginning and the end of a document count as lines.
+        min_site_share: share of the site's documents that must have them, 0 to 1.
         min_run_lines: boilerplate lines in a row that are removed, and shorter runs are not,
-        min_lone_chars: unless one of their lines has so many characters.
-        min_paragraph_chars: characters of a paragraph that only one document may have; 0 keeps all paragraphs.
+        min_lone_chars: unless one of their lines has so many characters, at the head or foot of a document.
+        min_paragraph_chars: characters of a paragraph that is compared with those of all other documents; 0 compares
+            none.
+        min_paragraph_documents: documents that must have it, for all but the first to lose it; they lose it only at
+            their head and foot. What two documents have may be a quotation.
         max_copied_share: share of a document's characters in paragraphs copied from others; above it the document is
             dropped.
         keep_sources: sources of which no line is removed, such as poems with their refrains.
@@ -82,12 +86,13 @@ class Repeats:
     min_run_lines: int = 2
     min_lone_chars: int = 30
     min_paragraph_chars: int = 200
+    min_paragraph_documents: int = 3
     max_copied_share: float = 0.5
     keep_sources: tuple[str, ...] = ()
     partitions: int = 8
 
     def __post_init__(self) -> None:
-        require_at_least(self, 2, "min_site_documents", "min_run_lines")
+        require_at_least(self, 2, "min_site_documents", "min_run_lines", "min_paragraph_documents")
         require_at_least(self, 1, "partitions")
         require_at_least(self, 0, "min_site_share", "min_lone_chars", "min_paragraph_chars", "max_copied_share")
 

@@ -1,0 +1,92 @@
+"""Kinds of lines in plain text: headings, code without fences, ends of sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_SENTENCE_END = re.compile(r"[.!?:;。！？：；…][\"'”’»)\]）」』】*_]*$|[”」』]$")
+_UNDERLINE = re.compile(r"([=~^*+#-])\1{2,}")
+_MARKED = re.compile(r"#{1,6}(?:\s|$)|={1,5} \S")
+_CODE = (
+    # Ends of statements and blocks; a call, alone or as the head of a block; comments.
+    re.compile(r"(?:[{}]|[\w)\]\"'+-]\s?;|\)\s*\{?|\w\(.*[,&|+\\])$"),
+    re.compile(r"[{}]|//|/\*|\*/|#\s*(?:include|define|undef|if|ifdef|ifndef|else|endif|pragma|!/)|[$>%]\s\S|<[/?!]?\w"),
+    # Words that begin a statement, in C, Python, shells, SQL and Basic.
+    re.compile(
+        r"(?:def|class|struct|enum|union|static|const|extern|void|int|char|long|double|float|unsigned|typedef|var|let"
+        r"|import|from|return|package|using|namespace|public|private|func|fn)\b[^.?!。]*[\w\"'(){},:;*=>\]]$"
+    ),
+    re.compile(
+        r"(?i:End (?:Sub|Function|If|With|Select|Type|Property|Class)|(?:Sub|Function|Dim|ReDim|Next|Loop|Wend|Exit"
+        r"|Option|On Error|Do While|Do Until|Select Case|Case) ?\w*\b.*[^.?!。])$"
+    ),
+    re.compile(r"(?:else|then|fi|done|do|esac|end|begin|next|loop|wend|pass|break|continue|try|default)\b[:;]?$", re.I),
+    re.compile(r"(?:if|for|while|switch|elif|except|with)\b.*[:{)]$|\w[\w.\[\]>-]*\s?[-+*/|]?=\s?\S+$|\S+\s?:=\s"),
+)
+
+
+def ends_sentence(line: str) -> bool:
+    """Whether a line ends with the punctuation of a sentence, quotes and brackets after it apart."""
+    return bool(_SENTENCE_END.search(line.rstrip()))
+
+
+def begins_lower(line: str) -> bool:
+    """Whether a line begins with a lower-case letter, which continues a sentence in most texts."""
+    return line.lstrip()[:1].islower()
+
+
+def is_marked_heading(line: str) -> bool:
+    """Whether a line is a heading by the marks of Markdown or AsciiDoc."""
+    return bool(_MARKED.match(line))
+
+
+def is_underline(line: str) -> bool:
+    """Whether a line is a rule of one repeated sign, as under a heading or between sections."""
+    return bool(_UNDERLINE.fullmatch(line.strip()))
+
+
+def headings(lines: Sequence[str]) -> list[bool]:
+    """Returns which lines are headings: marked or underlined ones, and lines in capitals.
+
+    The underline counts as a part of its heading. Lines in capitals that follow each other are a menu or a table.
+    """
+    flags = [is_marked_heading(line) for line in lines]
+    capitals = [_in_capitals(line) for line in lines]
+    for number, line in enumerate(lines):
+        above = lines[number - 1] if number else ""
+        if is_underline(line) and above.strip() and not is_underline(above) and not ends_sentence(above):
+            flags[number - 1] = flags[number] = True
+        neighbours = capitals[max(0, number - 1) : number] + capitals[number + 1 : number + 2]
+        flags[number] |= capitals[number] and not any(neighbours)
+    return flags
+
+
+def code(lines: Sequence[str]) -> list[bool]:
+    """Returns which lines are code without fences, by the signs of statements; blank lines are not.
+
+    A line between two lines of code, or next to one in a paragraph that is mostly code, is code as well.
+    """
+    flags = [bool(line.strip()) and _is_statement(line) for line in lines]
+    start = 0
+    while start < len(lines):
+        end = start
+        while end < len(lines) and lines[end].strip():
+            end += 1
+        if 2 * sum(flags[start:end]) >= end - start > 0:
+            flags[start:end] = [True] * (end - start)
+        start = end + 1
+    return flags
+
+
+def _is_statement(line: str) -> bool:
+    if line.startswith(("    ", "\t")):
+        return True
+    stripped = line.strip()
+    return bool(_CODE[0].search(stripped)) or any(pattern.match(stripped) for pattern in _CODE[1:])
+
+
+def _in_capitals(line: str) -> bool:
+    stripped = line.strip()
+    letters = [letter for letter in stripped if letter.isalpha()]
+    return len(letters) > 1 and len(stripped) <= 60 and stripped.isupper() and all(map(str.isupper, letters))
