@@ -74,7 +74,7 @@ class Repeats:
         min_paragraph_chars: characters of a paragraph that is compared with those of all other documents; 0 compares
             none.
         min_paragraph_documents: documents that must have it, for all but the first to lose it; they lose it only at
-            their head and foot. What two documents have may be a quotation.
+            their head and foot. What few documents have may be a quotation, or a version of the text.
         max_copied_share: share of a document's characters in paragraphs copied from others; above it the document is
             dropped.
         keep_sources: sources of which no line is removed, such as poems with their refrains.
@@ -86,7 +86,7 @@ class Repeats:
     min_run_lines: int = 2
     min_lone_chars: int = 30
     min_paragraph_chars: int = 200
-    min_paragraph_documents: int = 3
+    min_paragraph_documents: int = 10
     max_copied_share: float = 0.5
     keep_sources: tuple[str, ...] = ()
     partitions: int = 8

@@ -16,7 +16,7 @@ Rule = Literal["mid-sentence", "heading", "code", "paragraph", "lone line"]
 heading whose text was removed. `code`: lines of code went and the rest of the page stayed. `paragraph`: a long paragraph
 went from between two others. `lone line`: one line went from between two others."""
 
-_LONG = 200
+_LONG, _WORDS = 200, 4
 
 
 def damage(lines: Sequence[str], removed: set[int]) -> Iterator[tuple[int, Rule]]:
@@ -70,5 +70,8 @@ def _broken(
 def _continues(lines: Sequence[str], number: int, following: int, heading: Sequence[bool]) -> bool:
     """Whether a sentence seems to go on from a line to the one after it."""
     if heading[number] or heading[following] or ends_sentence(lines[number]) or is_underline(lines[number]):
+        return False
+    # Two lines of few words are entries of a menu.
+    if max(len(lines[number].split()), len(lines[following].split())) < _WORDS:
         return False
     return begins_lower(lines[following]) or (following == number + 1 and len(lines[number]) > 40)
