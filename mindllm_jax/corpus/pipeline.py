@@ -114,7 +114,13 @@ def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
         PipelineStage("sign", [read("text"), hashes], shards),
         PipelineStage("find copies", [ExactFindDedups(work("hashes"), work("copies"), exact)], partitions),
         PipelineStage(
-            "count lines", [read("text"), SkipCopies(work("copies")), CountLines(work("lines"), config.repeats)], shards
+            "count lines",
+            [
+                read("text"),
+                SkipCopies(work("copies")),
+                CountLines(work("lines"), config.repeats, config.priorities),
+            ],
+            shards,
         ),
         PipelineStage(
             "find repeats",

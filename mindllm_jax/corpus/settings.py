@@ -71,12 +71,10 @@ class Repeats:
         min_site_share: share of the site's documents that must have them, 0 to 1.
         min_run_lines: boilerplate lines in a row that are removed, and shorter runs are not,
         min_lone_chars: unless one of their lines has so many characters, at the head or foot of a document.
-        min_paragraph_chars: characters of a paragraph that is compared with those of all other documents; 0 compares
-            none.
-        min_paragraph_documents: documents that must have it, for all but the first to lose it; they lose it only at
-            their head and foot. What few documents have may be a quotation, or a version of the text.
-        max_copied_share: share of a document's characters in paragraphs copied from others; above it the document is
-            dropped.
+        min_paragraph_chars: characters of a paragraph that is looked for in all other documents; 0 looks for none.
+            Paragraphs are not cut out: what another document quotes is not boilerplate.
+        max_copied_share: share of a document's characters in paragraphs of better or earlier documents; above it the
+            document is dropped. See `CleanCorpus.priorities`.
         keep_sources: sources of which no line is removed, such as poems with their refrains.
         partitions: of the hashes of lines, paragraphs and documents; more take less memory each.
     """
@@ -86,13 +84,12 @@ class Repeats:
     min_run_lines: int = 2
     min_lone_chars: int = 30
     min_paragraph_chars: int = 200
-    min_paragraph_documents: int = 10
     max_copied_share: float = 0.5
     keep_sources: tuple[str, ...] = ()
     partitions: int = 8
 
     def __post_init__(self) -> None:
-        require_at_least(self, 2, "min_site_documents", "min_run_lines", "min_paragraph_documents")
+        require_at_least(self, 2, "min_site_documents", "min_run_lines")
         require_at_least(self, 1, "partitions")
         require_at_least(self, 0, "min_site_share", "min_lone_chars", "min_paragraph_chars", "max_copied_share")
 

@@ -11,7 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mindllm_jax.corpus.dedup.line_kinds import begins_lower, code, ends_sentence, headings, is_marked_heading
+from mindllm_jax.corpus.dedup.line_kinds import (
+    begins_lower,
+    code,
+    ends_sentence,
+    headings,
+    is_field,
+    is_marked_heading,
+)
 from mindllm_jax.corpus.filters.format import fenced
 from mindllm_jax.corpus.settings import Repeats
 
@@ -41,7 +48,7 @@ def split_lines(text: str) -> Lines:
     return Lines(lines, counted)
 
 
-def boilerplate(lines: Lines, text: str, frequent: np.ndarray, copied: set[int], config: Repeats) -> dict[int, str]:
+def boilerplate(lines: Lines, text: str, frequent: np.ndarray, config: Repeats) -> dict[int, str]:
     """Returns the numbers of the lines to remove, each with the place that it is removed from.
 
     Args:
@@ -49,25 +56,23 @@ def boilerplate(lines: Lines, text: str, frequent: np.ndarray, copied: set[int],
         text: of the document.
         frequent: bool [n + 1] for n counted lines: whether the pair that ends with each is frequent. The first pair is
             the beginning of the document with the first line, the last pair the last line with the end.
-        copied: numbers of the lines that are paragraphs of several documents; they go from the head and the foot.
         config: settings.
     """
     count = len(lines.counted)
     linked = frequent.tolist()
-    whole = [number in copied for number in lines.counted]
-    first = last = 0
-    while first < count and (linked[first] or whole[first]):
+    first, last = 0, count
+    while first < count and linked[first]:
         first += 1
-    while last < count - first and (linked[count - last] or whole[count - 1 - last]):
-        last += 1
-    runs = list(_linked_runs(linked, first, count - last))
-    if not first and not last and not runs:
+    while last > first and linked[last]:
+        last -= 1
+    runs = list(_linked_runs(linked, first, last))
+    if not first and last == count and not runs:
         return {}
     page = _Page(lines, text)
     if first == count and all(page.removable):
         return dict.fromkeys(lines.counted, "head")
     removed = [(run, "head") for run in page.head(first)]
-    removed += [(run, "foot") for run in page.foot(count - last)]
+    removed += [(run, "foot") for run in page.foot(last)]
     removed += [(run, "inside") for start, end in runs for run in page.inside(start, end)]
     places: dict[int, str] = {}
     for run, place in removed:
@@ -148,9 +153,7 @@ class _Page:
         return self.heading[k - 1] if k else number > 0
 
     def _begins_block(self, k: int) -> bool:
-        if k == 0:
-            return True
-        if self.heading[k]:
+        if k == 0 or self.heading[k] or is_field(self._line(k)):
             return True
         before = self._line(k - 1)
         return ends_sentence(before) or (not self._adjacent(k) and not begins_lower(self._line(k)))

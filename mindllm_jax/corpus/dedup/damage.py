@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from mindllm_jax.corpus.dedup.line_kinds import begins_lower, code, ends_sentence, headings, is_underline
+from mindllm_jax.corpus.dedup.line_kinds import begins_lower, code, ends_sentence, headings, is_field, is_underline
 
 Rule = Literal["mid-sentence", "heading", "code", "paragraph", "lone line"]
 """`mid-sentence`: a sentence lost its beginning or its end. `heading`: the text under a removed heading is left, or a
@@ -70,6 +70,8 @@ def _broken(
 def _continues(lines: Sequence[str], number: int, following: int, heading: Sequence[bool]) -> bool:
     """Whether a sentence seems to go on from a line to the one after it."""
     if heading[number] or heading[following] or ends_sentence(lines[number]) or is_underline(lines[number]):
+        return False
+    if is_field(lines[following]):
         return False
     # Two lines of few words are entries of a menu.
     if max(len(lines[number].split()), len(lines[following].split())) < _WORDS:

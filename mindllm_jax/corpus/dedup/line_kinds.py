@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 _SENTENCE_END = re.compile(r"[.!?:;。！？：；…][\"'”’»)\]）」』】*_]*$|[”」』]$")
 _UNDERLINE = re.compile(r"([=~^*+#-])\1{2,}")
+_FIELD = re.compile(r"[^\W\d_a-z][\w ]{0,20}[:：]\s?[^\s/]")
 _MARKED = re.compile(r"#{1,6}(?:\s|$)|={1,5} \S")
 _CODE = (
     # Ends of statements and blocks; a call, alone or as the head of a block; comments.
@@ -34,6 +35,11 @@ def ends_sentence(line: str) -> bool:
 def begins_lower(line: str) -> bool:
     """Whether a line begins with a lower-case letter, which continues a sentence in most texts."""
     return line.lstrip()[:1].islower()
+
+
+def is_field(line: str) -> bool:
+    """Whether a line is a name and a value, such as "Author: Li", which continues no sentence."""
+    return bool(_FIELD.match(line.strip()))
 
 
 def is_marked_heading(line: str) -> bool:

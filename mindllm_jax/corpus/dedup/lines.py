@@ -1,8 +1,8 @@
-"""Removes lines that a site repeats, and paragraphs that several documents have.
+"""Removes lines that a site repeats, and drops documents that are mostly paragraphs of others.
 
 Boilerplate is a run of lines that many documents of the same site have one after the other, as the paper removes
-repeated consecutive phrases after counting phrases by site; `boilerplate.py` selects its lines. A long paragraph of
-several documents is kept in the first of them, whatever its site, and in the middle of the others.
+repeated consecutive phrases after counting phrases by site; `boilerplate.py` selects its lines. A document of which more than
+half are paragraphs of better or earlier documents, whatever their site, is dropped.
 
 Three steps: `CountLines` writes hashes by partition, `FindRepeats` reads one partition of all shards at a time, so it
 needs the memory of a partition, and `DropRepeats` removes the lines.
@@ -32,9 +32,10 @@ from mindllm_jax.corpus.outcomes import record
 from mindllm_jax.corpus.settings import Repeats
 from mindllm_jax.text.ngrams import mix
 
-# The second half of a record is written as one number, site above document.
-_RECORD = np.dtype([("hash", "<u8"), ("document", "<u4"), ("site", "<u4")])
-_COPY = np.dtype([("document", "<u4"), ("documents", "<u4"), ("hash", "<u8")])
+# The second half of a record is written as one number, the group above the document. The group of a pair of lines is the
+# hash of the site, and that of a paragraph the place of the source in the priorities.
+_RECORD = np.dtype([("hash", "<u8"), ("document", "<u4"), ("group", "<u4")])
+_COPY = np.dtype([("document", "<u4"), ("hash", "<u8")])
 _DIGITS = re.compile(r"\d+")
 _EXAMPLE = 300
 # In place of the line before the first and after the last. The factor is odd, so that a pair has an order.
@@ -70,17 +71,19 @@ class CountLines(PipelineStep):
     Args:
         folder: gets `lines/PART/RANK.npy`, `paragraphs/PART/RANK.npy` and `sites/RANK.json`, the documents by site.
         config: settings.
+        priorities: see `CleanCorpus.priorities`.
     """
 
     type = "🫂 - DEDUP"
     name = "Count lines"
 
-    def __init__(self, folder: DataFolderLike, config: Repeats) -> None:
+    def __init__(self, folder: DataFolderLike, config: Repeats, priorities: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.folder, self.config = get_datafolder(folder), config
+        self.folder, self.config, self.priorities = get_datafolder(folder), config, priorities
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> None:
         """Reads a shard."""
+        priorities = {source: place for place, source in enumerate(self.priorities)}
         sites: Counter[str] = Counter()
         lines, paragraphs = array("Q"), array("Q")
         for number, document in enumerate(data or ()):
@@ -89,6 +92,7 @@ class CountLines(PipelineStep):
                     continue
                 site = site_of(document)
                 sites[site] += 1
+                priority = priorities.get(document.metadata["source"], len(priorities))
                 place = xxhash.xxh32_intdigest(site.encode()) << 32 | number
                 text_lines = split_lines(document.text)
                 for hash in set(pair_hashes(site, text_lines).tolist()):
@@ -96,7 +100,7 @@ class CountLines(PipelineStep):
                 if self.config.min_paragraph_chars:
                     each = (text_lines.all[number] for number in text_lines.counted)
                     for hash in {paragraph_hash(line) for line in each if len(line) >= self.config.min_paragraph_chars}:
-                        paragraphs.extend((hash, place))
+                        paragraphs.extend((hash, priority << 32 | number))
         with self.track_time():
             for kind, records in (("lines", lines), ("paragraphs", paragraphs)):
                 _write_parts(self.folder, kind, rank, np.frombuffer(records, _RECORD), self.config.partitions)
@@ -110,7 +114,7 @@ class FindRepeats(PipelineStep):
     Args:
         counted: the folder of `CountLines`.
         folder: gets `lines/PART.npy`, the hashes of frequent pairs of lines, and `paragraphs/SHARD/PART.npy`, the
-            paragraphs that an earlier document has, with the number of documents that have each.
+            paragraphs that a better or earlier document has.
         config: settings.
     """
 
@@ -131,26 +135,23 @@ class FindRepeats(PipelineStep):
                         sites[xxhash.xxh32_intdigest(site.encode())] += documents
             records, _ = _read_part(self.counted, "lines", rank)
             hashes, first, counts = np.unique(records["hash"], return_index=True, return_counts=True)
-            of_site = np.array([sites[int(site)] for site in records["site"][first]], np.int64)
+            of_site = np.array([sites[int(site)] for site in records["group"][first]], np.int64)
             least = np.maximum(self.config.min_site_documents, np.ceil(self.config.min_site_share * of_site))
             with self.folder.open(f"lines/{rank:05d}.npy", "wb") as file:
                 np.save(file, hashes[counts >= least], allow_pickle=False)
             records, shards = _read_part(self.counted, "paragraphs", rank)
-            order = np.lexsort((records["document"], shards, records["hash"]))
+            order = np.lexsort((records["document"], shards, records["group"], records["hash"]))
             records, shards = records[order], shards[order]
-            _, first, counts = np.unique(records["hash"], return_index=True, return_counts=True)
-            copies = np.zeros(len(records), _COPY)
-            copies["document"], copies["hash"] = records["document"], records["hash"]
-            copies["documents"] = np.repeat(counts, counts)
-            copied = np.ones(len(records), np.bool_)
-            copied[first] = False
+            copied = np.zeros(len(records), np.bool_)
+            copied[1:] = records["hash"][1:] == records["hash"][:-1]
             for shard in np.unique(shards[copied]):
+                copies = records[copied & (shards == shard)]
                 with self.folder.open(f"paragraphs/{int(shard):05d}/{rank:05d}.npy", "wb") as file:
-                    np.save(file, copies[copied & (shards == shard)], allow_pickle=False)
+                    np.save(file, copies[["document", "hash"]].astype(_COPY), allow_pickle=False)
 
 
 class DropRepeats(CleaningFilter):
-    """Removes boilerplate and copied paragraphs; drops a document that is mostly copied or has no text left.
+    """Removes boilerplate; drops a document that is mostly copied paragraphs or has no text left.
 
     It holds the hashes of all frequent pairs (8 bytes each) and of the copies of its shard. It must see the documents
     of the shard as `CountLines` did.
@@ -162,7 +163,7 @@ class DropRepeats(CleaningFilter):
         super().__init__(exclusion_writer)
         self.folder, self.config = get_datafolder(folder), config
         self._frequent = np.zeros(0, np.uint64)
-        self._copies: dict[int, dict[int, int]] = {}
+        self._copies: dict[int, set[int]] = {}
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Reads a shard."""
@@ -170,8 +171,8 @@ class DropRepeats(CleaningFilter):
         self._frequent = np.unique(np.concatenate([*parts, np.zeros(0, np.uint64)]))
         if self.folder.exists(f"paragraphs/{rank:05d}"):
             for name in self.folder.list_files(f"paragraphs/{rank:05d}"):
-                for number, documents, hash in _load(self.folder, name).tolist():
-                    self._copies.setdefault(number, {})[hash] = documents
+                for number, hash in _load(self.folder, name).tolist():
+                    self._copies.setdefault(number, set()).add(hash)
         yield from super().run(self._numbered(data), rank, world_size)
 
     def _numbered(self, data: Iterable[Document] | None) -> Iterator[Document]:
@@ -188,8 +189,7 @@ class DropRepeats(CleaningFilter):
         copied = self._copied(document.text, lines)
         if not copied and not frequent.any():
             return None
-        often = {number for number, documents in copied.items() if documents >= self.config.min_paragraph_documents}
-        removed = boilerplate(lines, document.text, frequent, often, self.config)
+        removed = boilerplate(lines, document.text, frequent, self.config)
         rest = len(document.text) - sum(len(lines.all[number]) for number in removed if number not in copied)
         if sum(len(lines.all[number]) for number in copied) > self.config.max_copied_share * rest:
             return "mostly copied paragraphs"
@@ -212,17 +212,13 @@ class DropRepeats(CleaningFilter):
         places = np.minimum(np.searchsorted(self._frequent, hashes), len(self._frequent) - 1)
         return self._frequent[places] == hashes
 
-    def _copied(self, text: str, lines: Lines) -> dict[int, int]:
-        """Returns the numbers of the lines that are paragraphs of other documents before it, and how many have them."""
+    def _copied(self, text: str, lines: Lines) -> set[int]:
+        """Returns the numbers of the lines outside of code that are paragraphs of better or earlier documents."""
         if not (copies := self._copies.get(self._number)):
-            return {}
+            return set()
         in_fence = in_fences(text, len(lines.all))
-        return {
-            number: documents
-            for number in lines.counted
-            if len(lines.all[number]) >= self.config.min_paragraph_chars and not in_fence[number]
-            if (documents := copies.get(paragraph_hash(lines.all[number])))
-        }
+        long = (n for n in lines.counted if len(lines.all[n]) >= self.config.min_paragraph_chars and not in_fence[n])
+        return {number for number in long if paragraph_hash(lines.all[number]) in copies}
 
     def _record(self, document: Document, lines: list[str], removed: dict[int, str]) -> None:
         """Records the removed lines by their place, and the removals that the rules of `damage` call wrong."""
