@@ -108,6 +108,7 @@ class MinHash:
         hashes_per_bucket: h.
         min_similarity: estimated Jaccard similarity of two signatures in a pair of near-duplicates, 0 to 1; 0 takes
             every pair that shares a bucket.
+        compare_facts: whether two texts with other names or numbers are no duplicates, see `dedup/facts.py`.
         seed: of the hash functions.
 
     The defaults are from docs/results/planted.md. Short n-grams and a low similarity detect copies with edits
@@ -121,6 +122,7 @@ class MinHash:
     buckets: int = 40
     hashes_per_bucket: int = 4
     min_similarity: float = 0.45
+    compare_facts: bool = True
     seed: int = 1
 
     def __post_init__(self) -> None:

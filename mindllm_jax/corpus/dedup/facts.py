@@ -1,0 +1,101 @@
+"""Facts of a document, to tell a copy from another document of the same form.
+
+The pages of two functions, two towns or two quarters of a company may share nine tenths of their wording. What differs
+is a name, again and again, or the numbers. Edits of a copy differ from each other, so they change neither the words
+that a text repeats nor most of its numbers.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from mindllm_jax.text.codepoints import canonical, codepoints
+from mindllm_jax.text.ngrams import Tokens, ngrams, tokens
+
+NAMES, NUMBERS = 32, 16
+"""Repeated words, and numbers, of a document that are compared."""
+
+_MIN_COUNT, _MIN_NUMBERS, _MIN_SHARED_NUMBERS = 3, 4, 0.5
+
+_FUNCTION_WORDS = (
+    "a about after all also an and any are as at be been but by can do does each for from had has have he her his how i"
+    " if in into is it its may more must no not of on one only or other our out s shall she should so some such t than"
+    " that the their them then there these they this to two under up use used was we were what when where which who"
+    " will with would you your"
+)
+
+DTYPE = np.dtype(
+    [("names", "<u4", (NAMES,)), ("counts", "u1", (NAMES,)), ("numbers", "<u4", (NUMBERS,)), ("size", "<u2")]
+)
+"""The facts of a document: its most frequent words with their counts, the smallest hashes of its numbers, and how many
+different numbers it has. Empty places are 0."""
+
+
+def facts(text: str, hashed: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Returns the facts of a text, in the order of `DTYPE`.
+
+    Words of Han are pairs of characters; words of one letter and words such as "the" are left out. Numbers have two
+    digits or more.
+    """
+    points = canonical()[codepoints(text)]
+    first = points[hashed.starts]
+    digits = (first >= 48) & (first <= 57)
+    follows = points[np.minimum(hashed.starts + 1, len(points) - 1)]
+    long = follows > 0
+    words = hashed.hashes[long & ~digits & ~hashed.is_han]
+    both_han = hashed.is_han[:-1] & hashed.is_han[1:]
+    pairs = ngrams(hashed.hashes, 2)[: len(both_han)][both_han]
+    values, counts = np.unique(_short(np.concatenate([words, pairs])), return_counts=True)
+    kept = (counts >= _MIN_COUNT) & ~np.isin(values, _common())
+    values, counts = values[kept], counts[kept]
+    order = np.lexsort((values, -counts))[:NAMES]
+    numbers = np.unique(_short(hashed.hashes[digits & long]))
+    return (
+        _padded(values[order], NAMES, np.uint32),
+        _padded(np.minimum(counts[order], 255), NAMES, np.uint8),
+        _padded(numbers[:NUMBERS], NUMBERS, np.uint32),
+        min(len(numbers), 0xFFFF),
+    )
+
+
+def differ(one: Any, other: Any) -> bool:
+    """Whether two documents tell of different things: each repeats a word that the other lacks, or numbers differ."""
+    return (_has_own_name(one, other) and _has_own_name(other, one)) or _numbers_differ(one, other)
+
+
+def _has_own_name(one: Any, other: Any) -> bool:
+    """Whether a word is so frequent in a document that it would be among the frequent words of a copy."""
+    full = other["counts"][-1] > 0
+    # A word that is not listed has at most this count.
+    unlisted = int(other["counts"][-1]) if full else _MIN_COUNT - 1
+    missing = ~np.isin(one["names"], other["names"]) & (one["counts"] > 0)
+    return bool((one["counts"][missing] > 2 * unlisted - (0 if full else 1)).any())
+
+
+def _numbers_differ(one: Any, other: Any) -> bool:
+    least = min(int(one["size"]), int(other["size"]))
+    if least < _MIN_NUMBERS:
+        return False
+    mine, theirs = (row["numbers"][: min(NUMBERS, int(row["size"]))] for row in (one, other))
+    union = np.union1d(mine, theirs)[:NUMBERS]
+    jaccard = len(np.intersect1d(np.intersect1d(mine, theirs), union)) / len(union)
+    shared = jaccard / (1 + jaccard) * (int(one["size"]) + int(other["size"]))
+    return shared < _MIN_SHARED_NUMBERS * least
+
+
+def _short(hashes: np.ndarray) -> np.ndarray:
+    return (hashes >> np.uint64(32)).astype(np.uint32) | np.uint32(1)
+
+
+def _padded(values: np.ndarray, size: int, kind: Any) -> np.ndarray:
+    padded = np.zeros(size, kind)
+    padded[: len(values)] = values
+    return padded
+
+
+@cache
+def _common() -> np.ndarray:
+    return _short(tokens(_FUNCTION_WORDS).hashes)
