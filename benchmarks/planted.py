@@ -7,7 +7,8 @@ python benchmarks/planted.py [--data ../shared/data/pretrain] [--each 60] [--oth
 Per language, --each copies of each kind (`planted_copies.py`) are mixed with their originals and --others further
 documents of 500 to 8,000 characters, which include all sources that repeat themselves: laws with their versions,
 licences, editions of a book, repeated news; and with all pages of manuals (`TEMPLATES`), which have one form and are no
-copies. They pass the stages of the pipeline: Signatures, datatrove's buckets,
+copies. They pass the stages of the pipeline: repeated lines,
+Signatures, datatrove's buckets,
 Cluster. With --stock also datatrove's own stages with its settings (5-grams of words, 14 buckets of 8 hashes), Chinese
 as `cmn`: this needs spaCy (`pip install spacy`), which splits Chinese with jieba, and an xxhash before 4, because
 datatrove 0.10 passes it strings.
@@ -42,10 +43,12 @@ from planted_copies import Planted, documents, plant
 from scipy.sparse import csr_array
 
 from mindllm_jax.corpus.dedup.cluster import Cluster
+from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats
 from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
-from mindllm_jax.corpus.settings import MinHash
+from mindllm_jax.corpus.settings import MinHash, Repeats
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.tables import Table
+from mindllm_jax.text.documents import Document as Raw
 from mindllm_jax.text.codepoints import canonical, codepoints
 from mindllm_jax.text.ngrams import ngrams
 
@@ -61,6 +64,17 @@ class Removed(NamedTuple):
 
     removed: set[int]
     seconds: float
+
+
+def without_boilerplate(candidates: list[Raw], folder: Path) -> list[Raw]:
+    """Returns the documents without the lines that the pipeline removes before it compares them."""
+    config = Repeats()
+    rows = [Document(raw.text, raw.id, metadata={"source": raw.source, "place": n}) for n, raw in enumerate(candidates)]
+    CountLines(f"{folder}/counted", config).run(rows)
+    for rank in range(config.partitions):
+        FindRepeats(f"{folder}/counted", f"{folder}/repeats", config).run(None, rank)
+    kept = DropRepeats(f"{folder}/repeats", config).run(rows)
+    return [replace(candidates[document.metadata["place"]], text=document.text) for document in kept]
 
 
 def ours(planted: Planted, config: MinHash, folder: Path) -> Removed:
@@ -184,7 +198,9 @@ def main() -> None:
     )
     results: dict[str, Any] = {}
     for language in arguments.languages.split(","):
-        planted = plant(list(documents(arguments.data, (language,))), arguments.each, arguments.others, arguments.seed)
+        with tempfile.TemporaryDirectory() as folder:
+            candidates = without_boilerplate(list(documents(arguments.data, (language,))), Path(folder))
+        planted = plant(candidates, arguments.each, arguments.others, arguments.seed)
         size = sum(len(text.encode()) for text in planted.texts) / 1e6
         runs = {}
         with tempfile.TemporaryDirectory() as folder:

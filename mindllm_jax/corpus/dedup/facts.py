@@ -15,9 +15,10 @@ import numpy as np
 from mindllm_jax.text.codepoints import canonical, codepoints
 from mindllm_jax.text.ngrams import Tokens, ngrams, tokens
 
-NAMES, NUMBERS = 32, 16
-"""Repeated words, and numbers, of a document that are compared."""
+NAMES, NUMBERS, TITLE = 32, 16, 8
+"""Repeated words, numbers, and words of the title of a document that are compared."""
 
+_MAX_TITLE_CHARS = 80
 _MIN_COUNT, _MIN_NUMBERS, _MIN_SHARED_NUMBERS = 3, 4, 0.5
 
 _FUNCTION_WORDS = (
@@ -28,13 +29,19 @@ _FUNCTION_WORDS = (
 )
 
 DTYPE = np.dtype(
-    [("names", "<u4", (NAMES,)), ("counts", "u1", (NAMES,)), ("numbers", "<u4", (NUMBERS,)), ("size", "<u2")]
+    [
+        ("names", "<u4", (NAMES,)),
+        ("counts", "u1", (NAMES,)),
+        ("title", "<u4", (TITLE,)),
+        ("numbers", "<u4", (NUMBERS,)),
+        ("size", "<u2"),
+    ]
 )
-"""The facts of a document: its most frequent words with their counts, the smallest hashes of its numbers, and how many
-different numbers it has. Empty places are 0."""
+"""The facts of a document: its most frequent words with their counts, the words of its title (the first line, if it is
+short), the smallest hashes of its numbers, and how many different numbers it has. Empty places are 0."""
 
 
-def facts(text: str, hashed: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def facts(text: str, hashed: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
     """Returns the facts of a text, in the order of `DTYPE`.
 
     Words of Han are pairs of characters; words of one letter and words such as "the" are left out. Numbers have two
@@ -43,36 +50,60 @@ def facts(text: str, hashed: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray
     points = canonical()[codepoints(text)]
     first = points[hashed.starts]
     digits = (first >= 48) & (first <= 57)
-    follows = points[np.minimum(hashed.starts + 1, len(points) - 1)]
-    long = follows > 0
-    words = hashed.hashes[long & ~digits & ~hashed.is_han]
-    both_han = hashed.is_han[:-1] & hashed.is_han[1:]
-    pairs = ngrams(hashed.hashes, 2)[: len(both_han)][both_han]
-    values, counts = np.unique(_short(np.concatenate([words, pairs])), return_counts=True)
+    long = points[np.minimum(hashed.starts + 1, len(points) - 1)] > 0
+    is_word = long & ~digits & ~hashed.is_han
+    is_pair = hashed.is_han[:-1] & hashed.is_han[1:]
+    words, pairs = _short(hashed.hashes[is_word]), _short(ngrams(hashed.hashes, 2)[: len(is_pair)][is_pair])
+    values, counts = np.unique(np.concatenate([words, pairs]), return_counts=True)
     kept = (counts >= _MIN_COUNT) & ~np.isin(values, _common())
     values, counts = values[kept], counts[kept]
     order = np.lexsort((values, -counts))[:NAMES]
     numbers = np.unique(_short(hashed.hashes[digits & long]))
+    end = _title_end(text)
+    in_title = np.concatenate(
+        [words[hashed.starts[is_word] < end][:TITLE], pairs[hashed.starts[:-1][is_pair] < end][:TITLE]]
+    )
     return (
         _padded(values[order], NAMES, np.uint32),
         _padded(np.minimum(counts[order], 255), NAMES, np.uint8),
+        _padded(in_title[:TITLE], TITLE, np.uint32),
         _padded(numbers[:NUMBERS], NUMBERS, np.uint32),
         min(len(numbers), 0xFFFF),
     )
 
 
 def differ(one: Any, other: Any) -> bool:
-    """Whether two documents tell of different things: each repeats a word that the other lacks, or numbers differ."""
-    return (_has_own_name(one, other) and _has_own_name(other, one)) or _numbers_differ(one, other)
+    """Whether two documents are about different things.
+
+    Each repeats a word that the other lacks, each repeats a word of its title that the other lacks, or most of their
+    numbers differ.
+    """
+    own, foreign = _missing(one, other), _missing(other, one)
+    return (
+        bool(own.any() and foreign.any())
+        and (
+            (_is_frequent(one, own, other) and _is_frequent(other, foreign, one))
+            or (_in_title(one, own, other) and _in_title(other, foreign, one))
+        )
+    ) or _numbers_differ(one, other)
 
 
-def _has_own_name(one: Any, other: Any) -> bool:
-    """Whether a word is so frequent in a document that it would be among the frequent words of a copy."""
-    full = other["counts"][-1] > 0
-    # A word that is not listed has at most this count.
-    unlisted = int(other["counts"][-1]) if full else _MIN_COUNT - 1
-    missing = ~np.isin(one["names"], other["names"]) & (one["counts"] > 0)
-    return bool((one["counts"][missing] > 2 * unlisted - (0 if full else 1)).any())
+def _missing(one: Any, other: Any) -> np.ndarray:
+    """Returns which repeated words of a document the other does not repeat, bool [NAMES]."""
+    return ~np.isin(one["names"], other["names"]) & (one["counts"] > 0)
+
+
+def _is_frequent(one: Any, own: np.ndarray, other: Any) -> bool:
+    """Whether a word of a document's own is so frequent that it would be among the repeated words of a copy."""
+    if least := int(other["counts"][-1]):
+        return bool((one["counts"][own] > 2 * least).any())
+    return bool((one["counts"][own] >= _MIN_COUNT + 1).any())
+
+
+def _in_title(one: Any, own: np.ndarray, other: Any) -> bool:
+    """Whether a word of a document's own is in its title and not in that of the other."""
+    named = one["names"][own]
+    return bool((np.isin(named, one["title"]) & ~np.isin(named, other["title"])).any())
 
 
 def _numbers_differ(one: Any, other: Any) -> bool:
@@ -94,6 +125,14 @@ def _padded(values: np.ndarray, size: int, kind: Any) -> np.ndarray:
     padded = np.zeros(size, kind)
     padded[: len(values)] = values
     return padded
+
+
+def _title_end(text: str) -> int:
+    """Returns where the first line ends, or 0 if it is longer than a title."""
+    begin = len(text) - len(text.lstrip())
+    end = text.find("\n", begin)
+    end = len(text) if end < 0 else end
+    return end if end - begin <= _MAX_TITLE_CHARS else 0
 
 
 @cache
