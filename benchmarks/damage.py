@@ -50,7 +50,7 @@ class Measured(NamedTuple):
 
 def measure(corpus: Path) -> Measured:
     """Compares the kept documents of a corpus with their text before cleaning."""
-    kept = {id: text for id, text in _documents(corpus)}
+    kept = dict(_documents(corpus))
     sources: dict[str, Counter[str]] = defaultdict(Counter)
     examples: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for document in _texts(corpus):

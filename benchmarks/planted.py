@@ -7,11 +7,10 @@ python benchmarks/planted.py [--data ../shared/data/pretrain] [--each 60] [--oth
 Per language, --each copies of each kind (`planted_copies.py`) are mixed with their originals and --others further
 documents of 500 to 8,000 characters, which include all sources that repeat themselves: laws with their versions,
 licences, editions of a book, repeated news; and with all pages of manuals (`TEMPLATES`), which have one form and are no
-copies. They pass the stages of the pipeline: repeated lines,
-Signatures, datatrove's buckets,
-Cluster. With --stock also datatrove's own stages with its settings (5-grams of words, 14 buckets of 8 hashes), Chinese
-as `cmn`: this needs spaCy (`pip install spacy`), which splits Chinese with jieba, and an xxhash before 4, because
-datatrove 0.10 passes it strings.
+copies. They pass the stages of the pipeline: repeated lines, Signatures, datatrove's buckets, Cluster. With --stock
+also datatrove's own stages with its settings (5-grams of words, 14 buckets of 8 hashes), Chinese as `cmn`: this needs
+spaCy (`pip install spacy`), which splits Chinese with jieba, and an xxhash before 4, because datatrove 0.10 passes it
+strings.
 
 Recall is the share of the planted pairs of which at least one document is removed. A template merged is a page of a
 manual that is removed although no kept document has a Jaccard similarity of at least 0.8 with it, as below. A second
@@ -48,8 +47,8 @@ from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
 from mindllm_jax.corpus.settings import MinHash, Repeats
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.tables import Table
-from mindllm_jax.text.documents import Document as Raw
 from mindllm_jax.text.codepoints import canonical, codepoints
+from mindllm_jax.text.documents import Document as Raw
 from mindllm_jax.text.ngrams import ngrams
 
 GRAM = 5
@@ -188,7 +187,9 @@ def main() -> None:
     parser.add_argument("--bounds", default="0.45,0.5,0.55,0.6,0.65")
     parser.add_argument("--markdown", type=Path, help="a file for the tables")
     arguments = parser.parse_args()
-    settings = {field.name: getattr(arguments, field.name) for field in fields(MinHash) if hasattr(arguments, field.name)}
+    settings = {
+        field.name: getattr(arguments, field.name) for field in fields(MinHash) if hasattr(arguments, field.name)
+    }
     config = MinHash(**settings)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("datatrove", "numpy"))
     command = shlex.join(["python", "benchmarks/planted.py", *sys.argv[1:]])
@@ -205,7 +206,9 @@ def main() -> None:
         runs = {}
         with tempfile.TemporaryDirectory() as folder:
             runs["ours"] = ours(planted, config, Path(folder) / "ours")
-            bounds = curve(planted, config, [float(bound) for bound in arguments.bounds.split(",")], Path(folder) / "ours")
+            bounds = curve(
+                planted, config, [float(bound) for bound in arguments.bounds.split(",")], Path(folder) / "ours"
+            )
             if arguments.stock:
                 runs["stock"] = stock(planted, language, Path(folder) / "stock")
         recalls = {name: recall(planted, run.removed) for name, run in runs.items()}

@@ -111,7 +111,10 @@ def documents(folder: Path, languages: tuple[str, ...] = ("zh", "en")) -> Iterat
 
 
 def plant(candidates: list[Document], each: int, others: int, seed: int) -> Planted:
-    """Hides `each` copies of each kind among the originals and `others` further documents of one language, exact copies apart."""
+    """Hides `each` copies of each kind among originals, templates and `others` further documents of one language.
+
+    Exact copies among the candidates are left out.
+    """
     random = np.random.default_rng(seed)
     unique = list({document.text: document for document in candidates}.values())
     order = [unique[place] for place in random.permutation(len(unique))]

@@ -14,10 +14,12 @@ import numpy as np
 from mindllm_jax.corpus.dedup.line_kinds import (
     begins_lower,
     code,
+    continues,
     ends_sentence,
     headings,
     is_field,
     is_marked_heading,
+    is_underline,
 )
 from mindllm_jax.corpus.filters.format import fenced
 from mindllm_jax.corpus.settings import Repeats
@@ -100,12 +102,10 @@ class _Page:
     def head(self, end: int) -> Iterator[range]:
         """Yields the part of the head [0, end) to remove: up to code and up to the last heading with text under it."""
         end = next((k for k in range(end) if not self.removable[k]), end)
-        if end < len(self.heading):
-            marked = [k for k in range(end) if self.heading[k]]
-            end = marked[-1] if marked else end
-            end -= marked == [] and end > 0 and self._adjacent(end) and begins_lower(self._line(end))
-        if end and self.lines.counted[0] and self._is_lead(range(end)):
-            return
+        if end < len(self.heading) and not self._begins_section(end):
+            end = next((k for k in reversed(range(end)) if self._begins_section(k)), end)
+            while end and continues(self._line(end - 1), self._line(end), self._adjacent(end)):
+                end -= 1
         yield range(end)
 
     def foot(self, start: int) -> Iterator[range]:
@@ -139,21 +139,15 @@ class _Page:
         line = self._line(k).strip()
         return len(line) <= _MENU_CHARS and not ends_sentence(line) and not begins_lower(line)
 
-    def _is_lead(self, run: range) -> bool:
-        """Whether a run under the title is the beginning of the text: one that ends within a sentence."""
-        last = run[-1] + 1
-        return last < len(self.heading) and self._adjacent(last) and not ends_sentence(self._line(last - 1)) and (
-            begins_lower(self._line(last))
-        )
+    def _begins_section(self, k: int) -> bool:
+        """Whether a line is a heading and not the underline of the line above it."""
+        return self.heading[k] and not (k and self.heading[k - 1] and is_underline(self._line(k)))
 
     def _is_under_heading(self, k: int) -> bool:
-        number = self.lines.counted[k]
-        if self.heading[k]:
-            return False
-        return self.heading[k - 1] if k else number > 0
+        return k > 0 and self.heading[k - 1] and not self._begins_section(k)
 
     def _begins_block(self, k: int) -> bool:
-        if k == 0 or self.heading[k] or is_field(self._line(k)):
+        if k == 0 or self._begins_section(k) or is_field(self._line(k)):
             return True
         before = self._line(k - 1)
         return ends_sentence(before) or (not self._adjacent(k) and not begins_lower(self._line(k)))

@@ -21,12 +21,12 @@ _REACH = 8
 class Cluster(PipelineStep):
     """Reads the pairs that datatrove's buckets found, and writes which documents of each shard are removed.
 
-    Documents of the source with the highest priority are better; of these those with more prose, by steps of a tenth; of
-    these the one with the least around it, such as a site's menu; of these the first. From the best to the worst a
-    document is kept unless it is similar to a kept one and has the same facts (`facts.py`): so each removed document is
-    similar to a kept one, which connected components do not guarantee. The one task of this step takes 16 bytes per pair and
-    240 + buckets x hashes_per_bucket bytes per document in a pair: the only part of the pipeline whose memory grows with the
-    corpus.
+    Documents of the source with the highest priority are better; of these those with more prose, by steps of a tenth;
+    of these the one with the least around it, such as a site's menu; of these the first. From the best to the worst a
+    document is kept unless it is similar to a kept one and has the same facts (`facts.py`): so each removed document
+    is similar to a kept one, which connected components do not guarantee. The one task of this step takes 16 bytes per
+    pair and 270 + buckets x hashes_per_bucket bytes per document in a pair: the only part of the pipeline whose memory
+    grows with the corpus.
 
     Args:
         pairs: the folder of datatrove's `MinhashDedupBuckets`.

@@ -7,16 +7,16 @@ mistake counts here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from mindllm_jax.corpus.dedup.line_kinds import begins_lower, code, ends_sentence, headings, is_field, is_underline
+from mindllm_jax.corpus.dedup.line_kinds import code, continues, headings
 
 Rule = Literal["mid-sentence", "heading", "code", "paragraph", "lone line"]
 """`mid-sentence`: a sentence lost its beginning or its end. `heading`: the text under a removed heading is left, or a
-heading whose text was removed. `code`: lines of code went and the rest of the page stayed. `paragraph`: a long paragraph
-went from between two others. `lone line`: one line went from between two others."""
+heading without its text. `code`: lines of code are gone. `paragraph`: a long paragraph is gone from between two
+others. `lone line`: one line is gone from between two others."""
 
-_LONG, _WORDS = 200, 4
+_LONG = 200
 
 
 def damage(lines: Sequence[str], removed: set[int]) -> Iterator[tuple[int, Rule]]:
@@ -27,7 +27,7 @@ def damage(lines: Sequence[str], removed: set[int]) -> Iterator[tuple[int, Rule]
         removed: the numbers of the lines that are gone.
     """
     words = [number for number, line in enumerate(lines) if line.strip()]
-    heading, statement = headings(lines), code(lines)
+    page = _Page(lines, headings(lines), code(lines))
     place = 0
     while place < len(words):
         end = place
@@ -37,43 +37,37 @@ def damage(lines: Sequence[str], removed: set[int]) -> Iterator[tuple[int, Rule]
             run = words[place:end]
             before = words[place - 1] if place else None
             after = words[end] if end < len(words) else None
-            yield from ((run[0], rule) for rule in _broken(lines, run, before, after, heading, statement))
+            yield from ((run[0], rule) for rule in page.broken(run, before, after))
         place = max(end, place + 1)
 
 
-def _broken(
-    lines: Sequence[str],
-    run: list[int],
-    before: int | None,
-    after: int | None,
-    heading: Sequence[bool],
-    statement: Sequence[bool],
-) -> Iterator[Rule]:
-    first, last = run[0], run[-1]
-    if before is not None and _continues(lines, before, first, heading):
-        yield "mid-sentence"
-    elif after is not None and _continues(lines, last, after, heading):
-        yield "mid-sentence"
-    if after is not None and not heading[after] and any(heading[n] for n in run):
-        yield "heading"
-    elif before is not None and heading[before] and not heading[first] and (after is None or heading[after]):
-        yield "heading"
-    if any(statement[number] for number in run):
-        yield "code"
-    if before is not None and after is not None:
-        if any(len(lines[number]) >= _LONG for number in run):
-            yield "paragraph"
-        elif len(run) == 1:
-            yield "lone line"
+class _Page(NamedTuple):
+    """The lines of a document, with those that are headings and those that are code."""
 
+    lines: Sequence[str]
+    heading: Sequence[bool]
+    code: Sequence[bool]
 
-def _continues(lines: Sequence[str], number: int, following: int, heading: Sequence[bool]) -> bool:
-    """Whether a sentence seems to go on from a line to the one after it."""
-    if heading[number] or heading[following] or ends_sentence(lines[number]) or is_underline(lines[number]):
-        return False
-    if is_field(lines[following]):
-        return False
-    # Two lines of few words are entries of a menu.
-    if max(len(lines[number].split()), len(lines[following].split())) < _WORDS:
-        return False
-    return begins_lower(lines[following]) or (following == number + 1 and len(lines[number]) > 40)
+    def broken(self, run: list[int], before: int | None, after: int | None) -> Iterator[Rule]:
+        """Yields the rules that the removal of a run breaks; `before` and `after` are the lines left around it."""
+        cut_before = before is not None and self._continues(before, run[0])
+        cut_after = after is not None and self._continues(run[-1], after)
+        if cut_before or cut_after:
+            yield "mid-sentence"
+        last_section = after is None or self.heading[after]
+        beheaded = not last_section and any(self.heading[number] for number in run)
+        emptied = last_section and before is not None and self.heading[before] and not self.heading[run[0]]
+        if beheaded or emptied:
+            yield "heading"
+        if any(self.code[number] for number in run):
+            yield "code"
+        if before is not None and after is not None:
+            if any(len(self.lines[number]) >= _LONG for number in run):
+                yield "paragraph"
+            elif len(run) == 1:
+                yield "lone line"
+
+    def _continues(self, number: int, following: int) -> bool:
+        if self.heading[number] or self.heading[following]:
+            return False
+        return continues(self.lines[number], self.lines[following], following == number + 1)

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 
 _SENTENCE_END = re.compile(r"[.!?:;。！？：；…][\"'”’»)\]）」』】*_]*$|[”」』]$")
 _UNDERLINE = re.compile(r"([=~^*+#-])\1{2,}")
+_WRAPPED, _WORDS = 40, 4
+"""Columns that a wrapped line has at least, and words of a line in a sentence."""
 _FIELD = re.compile(r"[^\W\d_a-z][\w ]{0,20}[:：]\s?[^\s/]")
 _MARKED = re.compile(r"#{1,6}(?:\s|$)|={1,5} \S")
 _CODE = (
     # Ends of statements and blocks; a call, alone or as the head of a block; comments.
     re.compile(r"(?:[{}]|[\w)\]\"'+-]\s?;|\)\s*\{?|\w\(.*[,&|+\\])$"),
-    re.compile(r"[{}]|//|/\*|\*/|#\s*(?:include|define|undef|if|ifdef|ifndef|else|endif|pragma|!/)|[$>%]\s\S|<[/?!]?\w"),
+    re.compile(
+        r"[{}]|//|/\*|\*/|#\s*(?:include|define|undef|if|ifdef|ifndef|else|endif|pragma|!/)|[$>%]\s\S|<[/?!]?\w"
+    ),
     # Words that begin a statement, in C, Python, shells, SQL and Basic.
     re.compile(
         r"(?:def|class|struct|enum|union|static|const|extern|void|int|char|long|double|float|unsigned|typedef|var|let"
@@ -35,6 +39,27 @@ def ends_sentence(line: str) -> bool:
 def begins_lower(line: str) -> bool:
     """Whether a line begins with a lower-case letter, which continues a sentence in most texts."""
     return line.lstrip()[:1].islower()
+
+
+def continues(line: str, following: str, adjacent: bool) -> bool:
+    """Whether a sentence seems to go on from a line to the one after it.
+
+    Args:
+        line: a line that is no heading.
+        following: the next line that is not blank, no heading either.
+        adjacent: whether no blank line stands between them.
+    """
+    if ends_sentence(line) or is_underline(line) or is_field(following):
+        return False
+    # Two short lines of few words are entries of a menu.
+    if max(_width(line), _width(following)) <= _WRAPPED and max(len(line.split()), len(following.split())) < _WORDS:
+        return False
+    return begins_lower(following) or (adjacent and _width(line) > _WRAPPED)
+
+
+def _width(line: str) -> int:
+    """Returns the columns of a line on a terminal, where a Chinese character has two."""
+    return len(line) + sum(letter > "\u2e7f" for letter in line)
 
 
 def is_field(line: str) -> bool:

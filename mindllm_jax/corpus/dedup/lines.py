@@ -1,8 +1,8 @@
 """Removes lines that a site repeats, and drops documents that are mostly paragraphs of others.
 
 Boilerplate is a run of lines that many documents of the same site have one after the other, as the paper removes
-repeated consecutive phrases after counting phrases by site; `boilerplate.py` selects its lines. A document of which more than
-half are paragraphs of better or earlier documents, whatever their site, is dropped.
+repeated consecutive phrases after counting phrases by site; `boilerplate.py` selects its lines. A document that is
+mostly paragraphs of better or earlier documents, whatever their site, is dropped.
 
 Three steps: `CountLines` writes hashes by partition, `FindRepeats` reads one partition of all shards at a time, so it
 needs the memory of a partition, and `DropRepeats` removes the lines.
@@ -32,8 +32,8 @@ from mindllm_jax.corpus.outcomes import record
 from mindllm_jax.corpus.settings import Repeats
 from mindllm_jax.text.ngrams import mix
 
-# The second half of a record is written as one number, the group above the document. The group of a pair of lines is the
-# hash of the site, and that of a paragraph the place of the source in the priorities.
+# The second half of a record is written as one number, the group above the document. The group of a pair of lines is
+# the hash of the site, and that of a paragraph the place of the source in the priorities.
 _RECORD = np.dtype([("hash", "<u8"), ("document", "<u4"), ("group", "<u4")])
 _COPY = np.dtype([("document", "<u4"), ("hash", "<u8")])
 _DIGITS = re.compile(r"\d+")

@@ -17,8 +17,7 @@ from mindllm_jax.corpus.report.summary import read_summaries
 from mindllm_jax.files import read_json
 from mindllm_jax.run_records import git_sha, installed
 
-
-_PACKAGES = ("mindllm-jax", "datatrove", "numpy", "resiliparse", "opencc", "mwparserfromhell", "ftfy")
+_PACKAGES = ("mindllm-jax", "datatrove", "numpy", "xxhash", "resiliparse", "mwparserfromhell", "ftfy")
 
 
 class _Step(NamedTuple):
