@@ -14,11 +14,10 @@ strings.
 
 Recall is the share of the planted pairs of which at least one document is removed. A template merged is a page of a
 manual that is removed although no kept document has a Jaccard similarity of at least 0.8 with it, as below. A second
-table has both for each of --bounds in place of min_similarity, with and without a look at the facts. Precision is measured on the removed
-documents that are neither original nor copy: the share whose character 5-grams have a Jaccard similarity of at least
-0.5, or 0.4, with those of a kept document, ignoring spaces, punctuation, case and script. Seconds are of the processor,
-for the signatures alone. Prints tables and JSON; FILE gets a twin in
-`.json`.
+table has both for each of --bounds in place of min_similarity, with and without a look at the facts. Precision is
+measured on the removed documents that are neither original nor copy: the share whose character 5-grams have a Jaccard
+similarity of at least 0.5, or 0.4, with those of a kept document, ignoring spaces, punctuation, case and script.
+Seconds are of the processor, for the signatures alone. Prints tables and JSON; FILE gets a twin in `.json`.
 """
 
 import argparse

@@ -37,7 +37,8 @@ def damage(lines: Sequence[str], removed: set[int]) -> Iterator[tuple[int, Rule]
             run = words[place:end]
             before = words[place - 1] if place else None
             after = words[end] if end < len(words) else None
-            yield from ((run[0], rule) for rule in page.broken(run, before, after))
+            for rule in page.broken(run, before, after):
+                yield run[0], rule
         place = max(end, place + 1)
 
 
