@@ -20,6 +20,7 @@ from mindllm_jax.corpus.dedup.line_kinds import (
     is_field,
     is_marked_heading,
     is_underline,
+    paragraphs_around,
 )
 from mindllm_jax.corpus.filters.format import fenced
 from mindllm_jax.corpus.settings import Repeats
@@ -70,7 +71,7 @@ def boilerplate(lines: Lines, text: str, frequent: np.ndarray, config: Repeats) 
     runs = list(_linked_runs(linked, first, last))
     if not first and last == count and not runs:
         return {}
-    page = _Page(lines, text)
+    page = _Page(lines, text, [(0, first), (last, count), *runs])
     if first == count and all(page.removable):
         return dict.fromkeys(lines.counted, "head")
     removed = [(run, "head") for run in page.head(first)]
@@ -92,9 +93,18 @@ class _Page:
     The methods take and return places in `Lines.counted`.
     """
 
-    def __init__(self, lines: Lines, text: str) -> None:
+    def __init__(self, lines: Lines, text: str, runs: Sequence[tuple[int, int]]) -> None:
+        """Looks at the paragraphs of the runs [start, end) and at the line before each and after it."""
         self.lines = lines
-        heading, statement = headings(lines.all), code(lines.all)
+        count = len(lines.counted)
+        heading, statement = [False] * len(lines.all), [False] * len(lines.all)
+        for start, end in runs:
+            if start < end:
+                part = paragraphs_around(
+                    lines.all, lines.counted[max(0, start - 1)], lines.counted[min(end, count - 1)]
+                )
+                heading[part] = headings(lines.all[part])
+                statement[part] = code(lines.all[part])
         in_fence = in_fences(text, len(lines.all))
         self.heading = [heading[number] for number in lines.counted]
         self.removable = [not (statement[number] or in_fence[number]) for number in lines.counted]
@@ -178,6 +188,8 @@ def _linked_runs(linked: Sequence[bool], start: int, end: int) -> Iterator[tuple
 def in_fences(text: str, count: int) -> list[bool]:
     """Returns which of the `count` lines of a text stand in code fences, the fences included."""
     flags, number = [False] * count, 0
+    if "```" not in text and "~~~" not in text:
+        return flags
     for part, is_code in fenced(text):
         last = number + part.count("\n")
         if is_code:

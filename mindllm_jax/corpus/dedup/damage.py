@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from mindllm_jax.corpus.dedup.line_kinds import code, continues, headings
+from mindllm_jax.corpus.dedup.line_kinds import code, continues, headings, paragraphs_around
 
 Rule = Literal["mid-sentence", "heading", "code", "paragraph", "lone line"]
 """`mid-sentence`: a sentence lost its beginning or its end. `heading`: the text under a removed heading is left, or a
@@ -27,7 +27,7 @@ def damage(lines: Sequence[str], removed: set[int]) -> Iterator[tuple[int, Rule]
         removed: the numbers of the lines that are gone.
     """
     words = [number for number, line in enumerate(lines) if line.strip()]
-    page = _Page(lines, headings(lines), code(lines))
+    page = _Page(lines, [False] * len(lines), [False] * len(lines))
     place = 0
     while place < len(words):
         end = place
@@ -37,17 +37,24 @@ def damage(lines: Sequence[str], removed: set[int]) -> Iterator[tuple[int, Rule]
             run = words[place:end]
             before = words[place - 1] if place else None
             after = words[end] if end < len(words) else None
+            page.look_at(run[0] if before is None else before, run[-1] if after is None else after)
             for rule in page.broken(run, before, after):
                 yield run[0], rule
         place = max(end, place + 1)
 
 
 class _Page(NamedTuple):
-    """The lines of a document, with those that are headings and those that are code."""
+    """The lines of a document, with those looked at that are headings or code."""
 
     lines: Sequence[str]
-    heading: Sequence[bool]
-    code: Sequence[bool]
+    heading: list[bool]
+    code: list[bool]
+
+    def look_at(self, first: int, last: int) -> None:
+        """Finds the headings and the code in the paragraphs from the one of line `first` to the one of line `last`."""
+        part = paragraphs_around(self.lines, first, last)
+        self.heading[part] = headings(self.lines[part])
+        self.code[part] = code(self.lines[part])
 
     def broken(self, run: list[int], before: int | None, after: int | None) -> Iterator[Rule]:
         """Yields the rules that the removal of a run breaks; `before` and `after` are the lines left around it."""

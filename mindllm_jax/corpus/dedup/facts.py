@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from mindllm_jax.text.codepoints import canonical, codepoints
-from mindllm_jax.text.ngrams import Tokens, ngrams, tokens
+from mindllm_jax.text.ngrams import Tokens, tokens
 
 NAMES, NUMBERS, TITLE = 32, 16, 8
 """Repeated words, numbers, and words of the title of a document that are compared."""
 
 _MAX_TITLE_CHARS = 80
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _MIN_COUNT, _MIN_NUMBERS, _MIN_SHARED_NUMBERS = 3, 4, 0.5
 
 _FUNCTION_WORDS = (
@@ -47,16 +48,18 @@ def facts(text: str, hashed: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray
     Words of Han are pairs of characters; words of one letter and words such as "the" are left out. Numbers have two
     digits or more.
     """
-    points = canonical()[codepoints(text)]
+    points = codepoints(text)
     first = points[hashed.starts]
     digits = (first >= 48) & (first <= 57)
-    long = points[np.minimum(hashed.starts + 1, len(points) - 1)] > 0
+    long = canonical()[points[np.minimum(hashed.starts + 1, len(points) - 1)]] > 0
     is_word = long & ~digits & ~hashed.is_han
     is_pair = hashed.is_han[:-1] & hashed.is_han[1:]
-    words, pairs = _short(hashed.hashes[is_word]), _short(ngrams(hashed.hashes, 2)[: len(is_pair)][is_pair])
+    words = _short(hashed.hashes[is_word])
+    pairs = _short(hashed.hashes[:-1][is_pair] * _FACTOR + hashed.hashes[1:][is_pair])
     values, counts = np.unique(np.concatenate([words, pairs]), return_counts=True)
-    kept = (counts >= _MIN_COUNT) & ~np.isin(values, _common())
-    values, counts = values[kept], counts[kept]
+    values, counts = values[counts >= _MIN_COUNT], counts[counts >= _MIN_COUNT]
+    rare = ~np.isin(values, _common())
+    values, counts = values[rare], counts[rare]
     order = np.lexsort((values, -counts))[:NAMES]
     numbers = np.unique(_short(hashed.hashes[digits & long]))
     end = _title_end(text)

@@ -77,6 +77,15 @@ def is_underline(line: str) -> bool:
     return bool(_UNDERLINE.fullmatch(line.strip()))
 
 
+def paragraphs_around(lines: Sequence[str], first: int, last: int) -> slice:
+    """Returns the place of the paragraphs from the one of line `first` to the one of line `last`."""
+    while first and lines[first - 1].strip():
+        first -= 1
+    while last + 1 < len(lines) and lines[last + 1].strip():
+        last += 1
+    return slice(first, last + 1)
+
+
 def headings(lines: Sequence[str]) -> list[bool]:
     """Returns which lines are headings: marked or underlined ones, and lines in capitals.
 

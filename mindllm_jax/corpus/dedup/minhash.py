@@ -17,12 +17,13 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.utils.hashing import HashConfig
 
 from mindllm_jax.corpus.dedup.facts import DTYPE, facts
-from mindllm_jax.corpus.dedup.line_kinds import ends_sentence
 from mindllm_jax.corpus.settings import MinHash
+from mindllm_jax.text.codepoints import codepoints
 from mindllm_jax.text.ngrams import Tokens, ngrams, tokens
 
 _BLOCK = 1024
 _LONG_LINE = 60
+_SENTENCE_ENDS = np.array([ord(sign) for sign in ".!?;:。！？；：…\"'”’」』)）"], np.uint32)
 
 
 def stock_config(config: MinHash) -> MinhashConfig:
@@ -133,7 +134,10 @@ def prose(text: str) -> tuple[int, int]:
 
     A site's frame adds only other lines to an article. A text without any sentence counts as prose.
     """
-    lines = [line.strip() for line in text.split("\n")]
-    sentences = sum(len(line) for line in lines if len(line) >= _LONG_LINE or ends_sentence(line))
-    rest = sum(map(len, lines)) - sentences
+    points = codepoints(text)
+    ends = np.append((points == 10).nonzero()[0], len(points))
+    sizes = np.diff(ends, prepend=-1) - 1
+    last = points[np.maximum(ends - 1, 0)] if len(points) else ends
+    sentences = int(sizes[(sizes >= _LONG_LINE) | np.isin(last, _SENTENCE_ENDS)].sum())
+    rest = int(sizes.sum()) - sentences
     return (sentences, rest) if sentences else (rest, 0)

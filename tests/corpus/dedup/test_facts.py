@@ -10,7 +10,8 @@ FORM = {
     "en": "{0}\n\nThe call {0} opens the {1} of the house, and no other call does. A {1} that is open stays open until"
     " somebody shuts it. Each {1} has a number, which {0} takes."
     " It fails if the {1} is missing, and then {0} says so.",
-    "zh": "{0}函数\n\n函数{0}返回{1}的数值，其他函数都不返回{1}。如果没有{1}，{0}就报告错误。{0}由其他函数调用，{1}由用户给出。",
+    "zh": "{0}函数\n\n函数{0}返回{1}的数值，其他函数都不返回{1}。"
+    "如果没有{1}，{0}就报告错误。{0}由其他函数调用，{1}由用户给出。",
 }
 
 
