@@ -18,7 +18,7 @@ from mindllm_jax.text.ngrams import Tokens, tokens
 NAMES, NUMBERS, TITLE = 32, 16, 8
 """Repeated words, numbers, and words of the title of a document that are compared."""
 
-_MAX_TITLE_CHARS = 80
+_MAX_TITLE_CHARS, _MAX_TOKENS = 80, 4096
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _MIN_COUNT, _MIN_NUMBERS, _MIN_SHARED_NUMBERS = 3, 4, 0.5
 
@@ -45,9 +45,10 @@ short), the smallest hashes of its numbers, and how many different numbers it ha
 def facts(text: str, hashed: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
     """Returns the facts of a text, in the order of `DTYPE`.
 
-    Words of Han are pairs of characters; words of one letter and words such as "the" are left out. Numbers have two
+    They are those of its first 4,096 tokens. Words of Han are pairs of characters; words of one letter and words such as "the" are left out. Numbers have two
     digits or more.
     """
+    hashed = Tokens(*(values[:_MAX_TOKENS] for values in hashed))
     points = codepoints(text)
     first = points[hashed.starts]
     digits = (first >= 48) & (first <= 57)
@@ -58,7 +59,8 @@ def facts(text: str, hashed: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray
     pairs = _short(hashed.hashes[:-1][is_pair] * _FACTOR + hashed.hashes[1:][is_pair])
     values, counts = np.unique(np.concatenate([words, pairs]), return_counts=True)
     values, counts = values[counts >= _MIN_COUNT], counts[counts >= _MIN_COUNT]
-    rare = ~np.isin(values, _common())
+    common = _common()
+    rare = common[np.minimum(np.searchsorted(common, values), len(common) - 1)] != values
     values, counts = values[rare], counts[rare]
     order = np.lexsort((values, -counts))[:NAMES]
     numbers = np.unique(_short(hashed.hashes[digits & long]))
@@ -140,4 +142,4 @@ def _title_end(text: str) -> int:
 
 @cache
 def _common() -> np.ndarray:
-    return _short(tokens(_FUNCTION_WORDS).hashes)
+    return np.unique(_short(tokens(_FUNCTION_WORDS).hashes))

@@ -23,7 +23,8 @@ from mindllm_jax.text.ngrams import Tokens, ngrams, tokens
 
 _BLOCK = 1024
 _LONG_LINE = 60
-_SENTENCE_ENDS = np.array([ord(sign) for sign in ".!?;:。！？；：…\"'”’」』)）"], np.uint32)
+_SENTENCE_ENDS = np.zeros(0x10000, np.bool_)
+_SENTENCE_ENDS[[ord(sign) for sign in ".!?;:。！？；：…\"'”’」』)）"]] = True
 
 
 def stock_config(config: MinHash) -> MinhashConfig:
@@ -138,6 +139,6 @@ def prose(text: str) -> tuple[int, int]:
     ends = np.append((points == 10).nonzero()[0], len(points))
     sizes = np.diff(ends, prepend=-1) - 1
     last = points[np.maximum(ends - 1, 0)] if len(points) else ends
-    sentences = int(sizes[(sizes >= _LONG_LINE) | np.isin(last, _SENTENCE_ENDS)].sum())
+    sentences = int(sizes[(sizes >= _LONG_LINE) | _SENTENCE_ENDS[np.minimum(last, 0xFFFF)]].sum())
     rest = int(sizes.sum()) - sentences
     return (sentences, rest) if sentences else (rest, 0)
