@@ -45,8 +45,8 @@ short), the smallest hashes of its numbers, and how many different numbers it ha
 def facts(text: str, hashed: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
     """Returns the facts of a text, in the order of `DTYPE`.
 
-    They are those of its first 4,096 tokens. Words of Han are pairs of characters; words of one letter and words such as "the" are left out. Numbers have two
-    digits or more.
+    They are those of its first 4,096 tokens. Words of Han are pairs of characters; words of one letter and words such
+    as "the" are left out. Numbers have two digits or more.
     """
     hashed = Tokens(*(values[:_MAX_TOKENS] for values in hashed))
     points = codepoints(text)
