@@ -114,7 +114,7 @@ class _Page:
         end = next((k for k in range(end) if not self.removable[k]), end)
         if end < len(self.heading) and not self._begins_section(end):
             end = next((k for k in reversed(range(end)) if self._begins_section(k)), end)
-            while end and continues(self._line(end - 1), self._line(end), self._adjacent(end)):
+            while end and self._adjacent(end) and continues(self._line(end - 1), self._line(end), True):
                 end -= 1
         yield range(end)
 

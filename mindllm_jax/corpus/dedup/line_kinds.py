@@ -42,7 +42,7 @@ def begins_lower(line: str) -> bool:
 
 
 def continues(line: str, following: str, adjacent: bool) -> bool:
-    """Whether a sentence seems to go on from a line to the one after it.
+    """Whether the next line seems to continue the sentence of a line.
 
     Args:
         line: a line that is no heading.

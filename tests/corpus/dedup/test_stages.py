@@ -28,7 +28,7 @@ def write_corpus(folder: Path) -> None:
     han = [chr(0x4E00 + number) for number in range(2000)]
     latin = ["".join(letters) for letters in random.choice(list("abcdefghijkl"), (2000, 6))]
     rows = [(f"zh{n}", "".join(random.choice(han, 300))) for n in range(8)]
-    rows += [(f"en{n}", "Home\nAbout us\n\n" + " ".join(random.choice(latin, 200)).capitalize()) for n in range(8)]
+    rows += [(f"en{n}", "Home\nAbout us\n\n" + " ".join(random.choice(latin, 200))) for n in range(8)]
     rows += [("exact", rows[0][1]), ("edited", f"{rows[1][1][:150]}龘{rows[1][1][151:]}")]
     rows += [("shorter", rows[8][1][:-30])]
     folder.mkdir(parents=True)
