@@ -23,10 +23,11 @@ _CODE = (
         r"|import|from|return|package|using|namespace|public|private|func|fn)\b[^.?!。]*[\w\"'(){},:;*=>\]]$"
     ),
     re.compile(
-        r"(?i:End (?:Sub|Function|If|With|Select|Type|Property|Class)|(?:Sub|Function|Dim|ReDim|Next|Loop|Wend|Exit"
-        r"|Option|On Error|Do While|Do Until|Select Case|Case) ?\w*\b.*[^.?!。])$"
+        r"(?i:End (?:Sub|Function|If|With|Select|Type|Property|Class))$"
+        r"|(?:Sub|Function|Dim|ReDim|Exit (?:Sub|Function|For|Do)|Option Explicit|On Error|Do (?:While|Until)"
+        r"|Select Case|Next \w|Loop|Wend)\b[^.?!。]*$"
     ),
-    re.compile(r"(?:else|then|fi|done|do|esac|end|begin|next|loop|wend|pass|break|continue|try|default)\b[:;]?$", re.I),
+    re.compile(r"(?:else|then|fi|done|do|esac|end|begin|next|loop|wend|pass|break|continue|try|default)\b[:;]?$"),
     re.compile(r"(?:if|for|while|switch|elif|except|with)\b.*[:{)]$|\w[\w.\[\]>-]*\s?[-+*/|]?=\s?\S+$|\S+\s?:=\s"),
 )
 
