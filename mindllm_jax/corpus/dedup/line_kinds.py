@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 _SENTENCE_END = re.compile(r"[.!?:;。！？：；…][\"'”’»)\]）」』】*_]*$|[”」』]$")
 _UNDERLINE = re.compile(r"([=~^*+#-])\1{2,}")
-_WRAPPED, _WORDS = 40, 4
-"""Columns that a wrapped line has at least, and words of a line in a sentence."""
+_WRAPPED, _WORDS, _MAX_STATEMENT = 40, 4, 300
+"""Columns that a wrapped line has at least, words of a line in a sentence, and characters of a line of code."""
 _FIELD = re.compile(r"[^\W\d_a-z][\w ]{0,20}[:：]\s?[^\s/]")
 _MARKED = re.compile(r"#{1,6}(?:\s|$)|={1,5} \S")
 _CODE = (
     # Ends of statements and blocks; a call, alone or as the head of a block; comments.
-    re.compile(r"(?:[{}]|[\w)\]\"'+-]\s?;|\)\s*\{?|\w\(.*[,&|+\\])$"),
+    re.compile(r"(?:[{}]|[\w)\]\"'+-]\s?;|\w\(.*[){,&|+\\])$"),
     re.compile(
         r"[{}]|//|/\*|\*/|#\s*(?:include|define|undef|if|ifdef|ifndef|else|endif|pragma|!/)|[$>%]\s\S|<[/?!]?\w"
     ),
@@ -124,6 +124,8 @@ def _is_statement(line: str) -> bool:
     if line.startswith(("    ", "\t")):
         return True
     stripped = line.strip()
+    if len(stripped) > _MAX_STATEMENT:
+        return False
     return bool(_CODE[0].search(stripped)) or any(pattern.match(stripped) for pattern in _CODE[1:])
 
 
