@@ -7,7 +7,7 @@ before all cleaning (`work/text`), by source. A line that is gone was removed; a
 was changed, as by a marker for personal data, and is not counted. A document is damaged if a removal breaks a rule of
 `mindllm_jax/corpus/dedup/damage.py`. Corpora that were made with different code or settings are compared in one table.
 Items of benchmarks are cut on purpose: make the corpora with `--gin.Decontamination.benchmarks="''"`. Prints tables and
-examples, and JSON; FILE gets a twin in `.json`.
+examples; FILE gets the tables, and a twin in `.json`.
 """
 
 from __future__ import annotations
@@ -132,14 +132,15 @@ def main() -> None:
         measured = measure(Path(folder))
         text += f"\n{_table(name, measured).markdown()}"
         results[name] = measured.sources
+    examples = ""
     for rule in (*RULES, "none"):
         if shown := measured.examples.get(rule, []):
             step = max(1, len(shown) // arguments.examples)
             title = "Removals that break no rule" if rule == "none" else f"Damage by the rule {rule}"
-            text += f"\n## {title}\n\nOf the last corpus; removed lines have a minus.\n"
+            examples += f"\n## {title}\n\nOf the last corpus; removed lines have a minus.\n"
             for id, excerpt in shown[::step][: arguments.examples]:
-                text += f"\n{id}\n\n````\n{excerpt}\n````\n"
-    print(text)
+                examples += f"\n{id}\n\n````\n{excerpt}\n````\n"
+    print(text + examples)
     if arguments.markdown:
         write_text(arguments.markdown, text)
         write_text(arguments.markdown.with_suffix(".json"), json.dumps(results, indent=1, ensure_ascii=False) + "\n")

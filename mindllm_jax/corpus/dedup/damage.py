@@ -27,7 +27,7 @@ def damage(lines: Sequence[str], removed: set[int]) -> Iterator[tuple[int, Rule]
         removed: the numbers of the lines that are gone.
     """
     words = [number for number, line in enumerate(lines) if line.strip()]
-    page = _Page(lines, [False] * len(lines), [False] * len(lines))
+    page = _Page(lines, [False] * len(lines), [False] * len(lines), words[0] if words else 0)
     place = 0
     while place < len(words):
         end = place
@@ -49,6 +49,7 @@ class _Page(NamedTuple):
     lines: Sequence[str]
     heading: list[bool]
     code: list[bool]
+    title: int
 
     def look_at(self, first: int, last: int) -> None:
         """Finds the headings and the code in the paragraphs from the one of line `first` to the one of line `last`."""
@@ -65,6 +66,8 @@ class _Page(NamedTuple):
         last_section = after is None or self.heading[after]
         beheaded = not last_section and any(self.heading[number] for number in run)
         emptied = last_section and before is not None and self.heading[before] and not self.heading[run[0]]
+        # A title stands above all sections, not only above the lines that follow it.
+        emptied = emptied and before != self.title
         if beheaded or emptied:
             yield "heading"
         if any(self.code[number] for number in run):
