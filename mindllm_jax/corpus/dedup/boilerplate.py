@@ -147,7 +147,9 @@ class _Page:
 
     def _is_menu(self, k: int) -> bool:
         line = self._line(k).strip()
-        return len(line) <= _MENU_CHARS and not ends_sentence(line) and not begins_lower(line)
+        # An option of a program, such as --help, stands above its meaning.
+        is_option = line.startswith("-") and line[1:2].strip(" ") != ""
+        return len(line) <= _MENU_CHARS and not ends_sentence(line) and not begins_lower(line) and not is_option
 
     def _begins_section(self, k: int) -> bool:
         """Whether a line is a heading and not the underline of the line above it."""
