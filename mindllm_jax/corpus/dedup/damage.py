@@ -75,7 +75,7 @@ class _Page(NamedTuple):
         if before is not None and after is not None:
             if any(len(self.lines[number]) >= _LONG for number in run):
                 yield "paragraph"
-            elif len(run) == 1:
+            elif len(run) == 1 and before != self.title:
                 yield "lone line"
 
     def _continues(self, number: int, following: int) -> bool:
