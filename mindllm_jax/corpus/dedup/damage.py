@@ -67,7 +67,8 @@ class _Page(NamedTuple):
         beheaded = not last_section and any(self.heading[number] for number in run)
         emptied = last_section and before is not None and self.heading[before] and not self.heading[run[0]]
         # A title stands above all sections, not only above the lines that follow it.
-        emptied = emptied and before != self.title
+        after_title = before is not None and before == self.title and self.heading[before]
+        emptied = emptied and not after_title
         if beheaded or emptied:
             yield "heading"
         if any(self.code[number] for number in run):
@@ -75,7 +76,7 @@ class _Page(NamedTuple):
         if before is not None and after is not None:
             if any(len(self.lines[number]) >= _LONG for number in run):
                 yield "paragraph"
-            elif len(run) == 1 and before != self.title:
+            elif len(run) == 1 and not after_title:
                 yield "lone line"
 
     def _continues(self, number: int, following: int) -> bool:
