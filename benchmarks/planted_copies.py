@@ -16,6 +16,8 @@ SHORTEST, LONGEST = 500, 8000
 """Characters of the documents, originals and others."""
 ALIKE_BY_NATURE = ("prc_laws", "classical_modern_zh", "finance_news_zh", "license_texts_en", "rust_book")
 """Sources that have versions and copies: all are among the other documents, no original is from them."""
+TEMPLATES = ("manpages_en", "manpages_zh", "libreoffice_help_en", "libreoffice_help_zh")
+"""Sources of pages of one form with other facts, as of two functions: all are among the other documents."""
 
 Edit = Callable[[str, "Material"], str | None]
 """Makes a copy of a text, or None if the text does not allow it."""
@@ -29,11 +31,18 @@ class Material(NamedTuple):
 
 
 class Planted(NamedTuple):
-    """Shuffled documents of one language; `pairs` has by kind the places of original and copy in `texts`."""
+    """Shuffled documents of one language.
+
+    Attributes:
+        texts, sources: of the documents.
+        pairs: by kind, the places of original and copy in `texts`.
+        templates: the places of the pages of one form that are in no pair.
+    """
 
     texts: list[str]
     sources: list[str]
     pairs: dict[str, list[tuple[int, int]]]
+    templates: list[int]
 
 
 def scattered(share: float) -> Edit:
@@ -102,9 +111,13 @@ def documents(folder: Path, languages: tuple[str, ...] = ("zh", "en")) -> Iterat
 
 
 def plant(candidates: list[Document], each: int, others: int, seed: int) -> Planted:
-    """Hides `each` copies of each kind among the originals and `others` further documents of one language."""
+    """Hides `each` copies of each kind among originals, templates and `others` further documents of one language.
+
+    Exact copies among the candidates are left out.
+    """
     random = np.random.default_rng(seed)
-    order = [candidates[place] for place in random.permutation(len(candidates))]
+    unique = list({document.text: document for document in candidates}.values())
+    order = [unique[place] for place in random.permutation(len(unique))]
     alike = [document for document in order if document.source in ALIKE_BY_NATURE]
     plain = [document for document in order if document.source not in ALIKE_BY_NATURE]
     material = Material(random, "".join(document.text[:500] for document in plain[:400]).replace("\n", ""))
@@ -116,13 +129,16 @@ def plant(candidates: list[Document], each: int, others: int, seed: int) -> Plan
                 plain.insert(0, plain.pop())
             original = plain.pop()
             rows += [(original.text, original.source, (kind, number)), (copy, original.source, (kind, number))]
+    templates = [document for document in plain if document.source in TEMPLATES]
+    plain = [document for document in plain if document.source not in TEMPLATES]
+    rows += [(document.text, document.source, "template") for document in templates]
     rows += [(document.text, document.source, None) for document in (*alike, *plain)[:others]]
     rows = [rows[place] for place in random.permutation(len(rows))]
     places: dict[Any, list[int]] = {}
     for place, (_, _, pair) in enumerate(rows):
         places.setdefault(pair, []).append(place)
     pairs = {kind: [(places[kind, n][0], places[kind, n][1]) for n in range(each)] for kind in kinds}
-    return Planted([text for text, _, _ in rows], [source for _, source, _ in rows], pairs)
+    return Planted([text for text, _, _ in rows], [source for _, source, _ in rows], pairs, places.get("template", []))
 
 
 def _piece(material: Material, size: int) -> str:

@@ -13,11 +13,15 @@ from typing import Literal, NamedTuple, get_args
 
 from datatrove.pipeline.base import PipelineStep
 
-Kind = Literal["kept", "dropped", "changed", "unreadable", "benchmark item"]
+Kind = Literal["kept", "dropped", "changed", "damaged", "unreadable", "benchmark item"]
 """`kept` and `dropped` are the decisions of a filter, one per document that it sees. Parts of `changed` documents were
-removed or replaced; a `benchmark item` is in a document; `unreadable` input has no document."""
+removed or replaced; in `damaged` ones a change breaks a rule of `dedup/damage.py`; a `benchmark item` is in a document;
+`unreadable` input has no document."""
 
-_PREFIX = "outcome "
+EXAMPLES = 2
+"""Examples of each outcome that a task keeps."""
+
+_PREFIX, _EXAMPLE = "outcome ", "example "
 
 
 class Outcome(NamedTuple):
@@ -30,6 +34,8 @@ class Outcome(NamedTuple):
         reason: why they were dropped or unreadable, what was changed, or the name of the benchmark; "" for `kept`.
         documents: how many.
         bytes: their UTF-8 bytes before the step; of `changed`, the bytes removed or replaced.
+        parts: lines, markers or other parts that were removed or replaced; 0 where the step does not count them.
+        examples: the beginnings of some of these parts.
     """
 
     filter: str
@@ -38,13 +44,26 @@ class Outcome(NamedTuple):
     reason: str
     documents: int
     bytes: int
+    parts: int = 0
+    examples: tuple[str, ...] = ()
 
 
-def record(step: PipelineStep, source: str, kind: Kind, reason: str = "", *, bytes: int) -> None:
-    """Counts one document in the statistics of a step; for the arguments see `Outcome`."""
+def record(
+    step: PipelineStep, source: str, kind: Kind, reason: str = "", *, bytes: int, parts: int = 0, example: str = ""
+) -> None:
+    """Counts one document in the statistics of a step; for the arguments see `Outcome`.
+
+    The data card shows the examples: they must not contain personal data.
+    """
+    documents = _encode(source, kind, reason, "documents")
+    # A statistic is a number by label, so an example is a part of a label.
+    if example and (documents not in step.stats.stats or step.stats.stats[documents].total < EXAMPLES):
+        step.stat_update(_EXAMPLE + json.dumps([source, kind, reason, example], ensure_ascii=False))
     # Two labels, because datatrove writes no count where a total is 0.
-    step.stat_update(_encode(source, kind, reason, "documents"))
+    step.stat_update(documents)
     step.stat_update(_encode(source, kind, reason, "bytes"), value=bytes)
+    if parts:
+        step.stat_update(_encode(source, kind, reason, "parts"), value=parts)
 
 
 def outcomes(filter: str, totals: Mapping[str, int]) -> Iterator[Outcome]:
@@ -54,11 +73,17 @@ def outcomes(filter: str, totals: Mapping[str, int]) -> Iterator[Outcome]:
         filter: name of the step.
         totals: the total of each statistic of the step by label; labels that are no outcomes are left out.
     """
+    examples: dict[tuple[str, str, str], list[str]] = {}
+    for label in totals:
+        if label.startswith(_EXAMPLE):
+            source, kind, reason, example = json.loads(label.removeprefix(_EXAMPLE))
+            examples.setdefault((source, kind, reason), []).append(example)
     for label, documents in totals.items():
         if (key := _decode(label)) and key[3] == "documents":
             source, kind, reason, _ = key
-            size = totals.get(_encode(source, kind, reason, "bytes"), 0)
-            yield Outcome(filter, source, kind, reason, documents, size)
+            size, parts = (totals.get(_encode(source, kind, reason, unit), 0) for unit in ("bytes", "parts"))
+            shown = tuple(sorted(examples.get((source, kind, reason), []))[:EXAMPLES])
+            yield Outcome(filter, source, kind, reason, documents, size, parts, shown)
 
 
 def recorded(step: PipelineStep) -> list[Outcome]:
@@ -72,7 +97,7 @@ def step_name(name: str) -> str:
     return re.sub(r"^[^A-Za-z]*", "", name.rpartition(": ")[2])
 
 
-def _encode(source: str, kind: Kind, reason: str, unit: Literal["documents", "bytes"]) -> str:
+def _encode(source: str, kind: Kind, reason: str, unit: Literal["documents", "bytes", "parts"]) -> str:
     return _PREFIX + json.dumps([source, kind, reason, unit], ensure_ascii=False)
 
 

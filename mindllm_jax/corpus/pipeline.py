@@ -131,7 +131,11 @@ def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
         PipelineStage("find copies", [ExactFindDedups(work("hashes"), work("copies"), exact)], partitions),
         PipelineStage(
             "count lines",
-            [*read_text(), SkipCopies(work("copies")), CountLines(work("lines"), config.repeats)],
+            [
+                *read_text(),
+                SkipCopies(work("copies")),
+                CountLines(work("lines"), config.repeats, config.priorities),
+            ],
             shards,
         ),
         PipelineStage(

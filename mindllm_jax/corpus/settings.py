@@ -68,13 +68,15 @@ class Repeats:
     """Settings to remove lines and paragraphs that several documents have.
 
     Attributes:
-        min_site_documents: documents of a site that must have a line, for it to be boilerplate.
-        min_site_share: share of the site's documents that must have it, 0 to 1.
+        min_site_documents: documents of a site that must have two lines one after the other, for them to be
+            boilerplate. The beginning and the end of a document count as lines.
+        min_site_share: share of the site's documents that must have them, 0 to 1.
         min_run_lines: boilerplate lines in a row that are removed, and shorter runs are not,
-        min_lone_chars: unless one of their lines has so many characters.
-        min_paragraph_chars: characters of a paragraph that only one document may have; 0 keeps all paragraphs.
-        max_copied_share: share of a document's characters in paragraphs copied from others; above it the document is
-            dropped.
+        min_lone_chars: unless one of their lines has so many characters, at the head or foot of a document.
+        min_paragraph_chars: characters of a paragraph that is looked for in all other documents; 0 looks for none.
+            Paragraphs are not cut out: what another document quotes is not boilerplate.
+        max_copied_share: share of a document's characters in paragraphs of better or earlier documents; above it the
+            document is dropped. See `CleanCorpus.priorities`.
         keep_sources: sources of which no line is removed, such as poems with their refrains.
         partitions: of the hashes of lines, paragraphs and documents; more take less memory each.
     """
@@ -109,19 +111,22 @@ class MinHash:
         hashes_per_bucket: h.
         min_similarity: estimated Jaccard similarity of two signatures in a pair of near-duplicates, 0 to 1; 0 takes
             every pair that shares a bucket.
+        compare_facts: whether two texts with other names or numbers are no duplicates, see `dedup/facts.py`.
         seed: of the hash functions.
 
     The defaults are from docs/results/planted.md. Short n-grams and a low similarity detect copies with edits
     everywhere: an edit of one character changes every n-gram that contains it. The comparison of complete signatures
-    provides the precision, so the buckets may be many and small. A `min_similarity` of 0.5 removes fewer documents that
-    share less than half, and detects fewer of the copies with 15 % of the characters edited.
+    provides the precision, so the buckets may be many and small. Pages of one form, as of two functions, are as similar
+    as edited copies: the facts tell them apart. A higher `min_similarity` merges fewer of the pages that are left, and
+    detects fewer copies.
     """
 
     ngram_words: int = 2
     ngram_chars: int = 3
     buckets: int = 40
     hashes_per_bucket: int = 4
-    min_similarity: float = 0.45
+    min_similarity: float = 0.5
+    compare_facts: bool = True
     seed: int = 1
 
     def __post_init__(self) -> None:

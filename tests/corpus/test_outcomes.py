@@ -44,7 +44,7 @@ class Shouting(CleaningFilter):
     def apply(self, document: Document) -> str | None:
         if "!" not in document.text:
             return None
-        record(self, document.metadata["source"], "changed", "shouts", bytes=1)
+        record(self, document.metadata["source"], "changed", "shouts", bytes=1, parts=3, example=document.text)
         return "shouting"
 
 
@@ -61,10 +61,13 @@ def test_a_new_filter_appears_in_the_card(tmp_path: Path, source: str) -> None:
     assert "shouting" in page and "shouts" in page and source in page
     card = json.loads((tmp_path / "card.json").read_text("utf-8"))
     assert decisions(card) == {source: {"kept": 2, "shouting": 2}}
+    more = {"parts": 0, "examples": []}
     assert card["outcomes"] == [
-        {"filter": "Shouting", "source": source, "kind": "kept", "reason": "", "documents": 2, "bytes": 6},
-        {"filter": "Shouting", "source": source, "kind": "changed", "reason": "shouts", "documents": 2, "bytes": 2},
-        {"filter": "Shouting", "source": source, "kind": "dropped", "reason": "shouting", "documents": 2, "bytes": 15},
+        {"filter": "Shouting", "source": source, "kind": "kept", "reason": "", "documents": 2, "bytes": 6} | more,
+        {"filter": "Shouting", "source": source, "kind": "changed", "reason": "shouts", "documents": 2, "bytes": 2}
+        | {"parts": 6, "examples": ["Loud!", "Very loud!"]},
+        {"filter": "Shouting", "source": source, "kind": "dropped", "reason": "shouting", "documents": 2, "bytes": 15}
+        | more,
     ]
     assert {(row["stage"], row["step"]) for row in card["seconds"]} == {
         ("one stage", "Shouting"),

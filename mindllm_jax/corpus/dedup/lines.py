@@ -1,7 +1,8 @@
-"""Removes lines that a site repeats, and paragraphs that several documents have.
+"""Removes lines that a site repeats, and drops documents that are mostly paragraphs of others.
 
-Boilerplate is a run of lines that many documents of the same site have, as the paper removes repeated consecutive
-phrases after counting phrases by site. A long paragraph is kept in the first document that has it, whatever its site.
+Boilerplate is a run of lines that many documents of the same site have one after the other, as the paper removes
+repeated consecutive phrases after counting phrases by site; `boilerplate.py` selects its lines. A document that is
+mostly paragraphs of better or earlier documents, whatever their site, is dropped.
 
 Three steps: `CountLines` writes hashes by partition, `FindRepeats` reads one partition of all shards at a time, so it
 needs the memory of a partition, and `DropRepeats` removes the lines.
@@ -22,16 +23,23 @@ from datatrove.io import DataFolder, DataFolderLike, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
+from mindllm_jax.corpus.dedup.boilerplate import Lines, boilerplate, in_fences, split_lines
+from mindllm_jax.corpus.dedup.damage import damage
 from mindllm_jax.corpus.filters.base import CleaningFilter, rules_source
 from mindllm_jax.corpus.filters.format import fenced
+from mindllm_jax.corpus.filters.privacy import without_personal_data
 from mindllm_jax.corpus.outcomes import record
 from mindllm_jax.corpus.settings import Repeats
+from mindllm_jax.text.ngrams import mix
 
-# The second half of a record is written as one number, site above document.
-_RECORD = np.dtype([("hash", "<u8"), ("document", "<u4"), ("site", "<u4")])
+# The second half of a record is written as one number, the group above the document. The group of a pair of lines is
+# the hash of the site, and that of a paragraph the place of the source in the priorities.
+_RECORD = np.dtype([("hash", "<u8"), ("document", "<u4"), ("group", "<u4")])
 _COPY = np.dtype([("document", "<u4"), ("hash", "<u8")])
 _DIGITS = re.compile(r"\d+")
-_UNDERLINE = re.compile(r"[=~^-]{3,}")
+_EXAMPLE = 300
+# In place of the line before the first and after the last. The factor is odd, so that a pair has an order.
+_BEGIN, _END, _FACTOR = 1, 2, np.uint64(0x9E3779B97F4A7C15)
 
 
 def site_of(document: Document) -> str:
@@ -45,28 +53,37 @@ def line_hash(site: str, line: str) -> int:
     return xxhash.xxh64_intdigest(f"{site}\n{_DIGITS.sub('0', line.strip())}".encode())
 
 
+def pair_hashes(site: str, lines: Lines) -> np.ndarray:
+    """Hashes each pair of neighbouring lines of a site, with the beginning and the end: uint64 [n + 1] for n lines."""
+    each = [_BEGIN, *(line_hash(site, lines.all[number]) for number in lines.counted), _END]
+    hashes = np.array(each, np.uint64)
+    return mix(hashes[:-1] * _FACTOR + hashes[1:])
+
+
 def paragraph_hash(line: str) -> int:
     """Hashes a paragraph without the white space around it."""
     return xxhash.xxh64_intdigest(line.strip().encode())
 
 
 class CountLines(PipelineStep):
-    """Writes the hashes of a shard's lines and long paragraphs, each once per document.
+    """Writes the hashes of a shard's pairs of lines and long paragraphs, each once per document.
 
     Args:
         folder: gets `lines/PART/RANK.npy`, `paragraphs/PART/RANK.npy` and `sites/RANK.json`, the documents by site.
         config: settings.
+        priorities: see `CleanCorpus.priorities`.
     """
 
     type = "🫂 - DEDUP"
     name = "Count lines"
 
-    def __init__(self, folder: DataFolderLike, config: Repeats) -> None:
+    def __init__(self, folder: DataFolderLike, config: Repeats, priorities: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.folder, self.config = get_datafolder(folder), config
+        self.folder, self.config, self.priorities = get_datafolder(folder), config, priorities
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> None:
         """Reads a shard."""
+        priorities = {source: place for place, source in enumerate(self.priorities)}
         sites: Counter[str] = Counter()
         lines, paragraphs = array("Q"), array("Q")
         for number, document in enumerate(data or ()):
@@ -75,15 +92,15 @@ class CountLines(PipelineStep):
                     continue
                 site = site_of(document)
                 sites[site] += 1
+                priority = priorities.get(rules_source(document), len(priorities))
                 place = xxhash.xxh32_intdigest(site.encode()) << 32 | number
-                text_lines = list(filter(str.strip, document.text.split("\n")))
-                for hash in {line_hash(site, line) for line in text_lines}:
+                text_lines = split_lines(document.text)
+                for hash in set(pair_hashes(site, text_lines).tolist()):
                     lines.extend((hash, place))
                 if self.config.min_paragraph_chars:
-                    for hash in {
-                        paragraph_hash(line) for line in text_lines if len(line) >= self.config.min_paragraph_chars
-                    }:
-                        paragraphs.extend((hash, place))
+                    each = (text_lines.all[number] for number in text_lines.counted)
+                    for hash in {paragraph_hash(line) for line in each if len(line) >= self.config.min_paragraph_chars}:
+                        paragraphs.extend((hash, priority << 32 | number))
         with self.track_time():
             for kind, records in (("lines", lines), ("paragraphs", paragraphs)):
                 _write_parts(self.folder, kind, rank, np.frombuffer(records, _RECORD), self.config.partitions)
@@ -96,7 +113,8 @@ class FindRepeats(PipelineStep):
 
     Args:
         counted: the folder of `CountLines`.
-        folder: gets `lines/PART.npy`, the hashes of boilerplate, and `paragraphs/SHARD/PART.npy`, the copies to remove.
+        folder: gets `lines/PART.npy`, the hashes of frequent pairs of lines, and `paragraphs/SHARD/PART.npy`, the
+            paragraphs that a better or earlier document has.
         config: settings.
     """
 
@@ -117,12 +135,12 @@ class FindRepeats(PipelineStep):
                         sites[xxhash.xxh32_intdigest(site.encode())] += documents
             records, _ = _read_part(self.counted, "lines", rank)
             hashes, first, counts = np.unique(records["hash"], return_index=True, return_counts=True)
-            of_site = np.array([sites[int(site)] for site in records["site"][first]], np.int64)
+            of_site = np.array([sites[int(site)] for site in records["group"][first]], np.int64)
             least = np.maximum(self.config.min_site_documents, np.ceil(self.config.min_site_share * of_site))
             with self.folder.open(f"lines/{rank:05d}.npy", "wb") as file:
                 np.save(file, hashes[counts >= least], allow_pickle=False)
             records, shards = _read_part(self.counted, "paragraphs", rank)
-            order = np.lexsort((records["document"], shards, records["hash"]))
+            order = np.lexsort((records["document"], shards, records["group"], records["hash"]))
             records, shards = records[order], shards[order]
             copied = np.zeros(len(records), np.bool_)
             copied[1:] = records["hash"][1:] == records["hash"][:-1]
@@ -133,10 +151,10 @@ class FindRepeats(PipelineStep):
 
 
 class DropRepeats(CleaningFilter):
-    """Removes the lines that `FindRepeats` found; drops a document that is mostly copied or has no text left.
+    """Removes boilerplate; drops a document that is mostly copied paragraphs or has no text left.
 
-    It holds the hashes of all boilerplate (8 bytes each) and of the copies of its shard. It must see the documents of
-    the shard as `CountLines` did.
+    It holds the hashes of all frequent pairs (8 bytes each) and of the copies of its shard. It must see the documents
+    of the shard as `CountLines` did.
     """
 
     name = "Drop repeats"
@@ -144,13 +162,13 @@ class DropRepeats(CleaningFilter):
     def __init__(self, folder: DataFolderLike, config: Repeats, exclusion_writer: DiskWriter | None = None) -> None:
         super().__init__(exclusion_writer)
         self.folder, self.config = get_datafolder(folder), config
-        self._boilerplate = np.zeros(0, np.uint64)
+        self._frequent = np.zeros(0, np.uint64)
         self._copies: dict[int, set[int]] = {}
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Reads a shard."""
         parts = [_load(self.folder, name) for name in self.folder.list_files("lines")]
-        self._boilerplate = np.unique(np.concatenate([*parts, np.zeros(0, np.uint64)]))
+        self._frequent = np.unique(np.concatenate([*parts, np.zeros(0, np.uint64)]))
         if self.folder.exists(f"paragraphs/{rank:05d}"):
             for name in self.folder.list_files(f"paragraphs/{rank:05d}"):
                 for number, hash in _load(self.folder, name).tolist():
@@ -165,95 +183,53 @@ class DropRepeats(CleaningFilter):
         """Cleans the document in place; returns a drop reason or None."""
         if rules_source(document) in self.config.keep_sources:
             return None
-        lines = document.text.split("\n")
-        removable = _removable(document.text, lines)
-        copied = self._copied(lines, removable)
-        boilerplate = self._boilerplate_in(lines, removable, site_of(document)) - copied
-        if not copied and not boilerplate:
+        lines = split_lines(document.text)
+        frequent = self._frequent_pairs(site_of(document), lines)
+        copied = self._copied(document.text, lines)
+        if not copied and not frequent.any():
             return None
-        size = sum(len(lines[number].encode()) + 1 for number in copied | boilerplate)
-        record(self, document.metadata["source"], "changed", "repeated lines", bytes=size)
-        without_boilerplate = len(document.text) - sum(len(lines[number]) for number in boilerplate)
-        if sum(len(lines[number]) for number in copied) > self.config.max_copied_share * without_boilerplate:
+        removed = boilerplate(lines, document.text, frequent, self.config)
+        rest = len(document.text) - sum(len(lines.all[number]) for number in removed if number not in copied)
+        if sum(len(lines.all[number]) for number in copied) > self.config.max_copied_share * rest:
             return "mostly copied paragraphs"
-        left = [line for number, line in enumerate(lines) if number not in copied | boilerplate]
+        if not removed:
+            return None
+        left = [line for number, line in enumerate(lines.all) if number not in removed]
         parts = fenced("\n".join(left))
-        document.text = "".join(part if is_code else re.sub(r"\n{3,}", "\n\n", part) for part, is_code in parts).strip()
-        return None if document.text else "only repeated lines"
+        text = "".join(part if is_code else re.sub(r"\n{3,}", "\n\n", part) for part, is_code in parts).strip()
+        if not text:
+            return "only repeated lines"
+        self._record(document, lines.all, removed)
+        document.text = text
+        return None
 
-    def _copied(self, lines: list[str], removable: list[bool]) -> set[int]:
-        """Returns the numbers of the lines that are paragraphs of other documents."""
+    def _frequent_pairs(self, site: str, lines: Lines) -> np.ndarray:
+        """Returns whether each pair of `pair_hashes` is frequent, bool [n + 1]."""
+        hashes = pair_hashes(site, lines)
+        if not len(self._frequent) or not len(lines.counted):
+            return np.zeros(len(hashes), np.bool_)
+        places = np.minimum(np.searchsorted(self._frequent, hashes), len(self._frequent) - 1)
+        return self._frequent[places] == hashes
+
+    def _copied(self, text: str, lines: Lines) -> set[int]:
+        """Returns the numbers of the lines outside of code that are paragraphs of better or earlier documents."""
         if not (copies := self._copies.get(self._number)):
             return set()
-        long = (n for n, line in enumerate(lines) if removable[n] and len(line) >= self.config.min_paragraph_chars)
-        return {number for number in long if paragraph_hash(lines[number]) in copies}
+        in_fence = in_fences(text, len(lines.all))
+        long = (n for n in lines.counted if len(lines.all[n]) >= self.config.min_paragraph_chars and not in_fence[n])
+        return {number for number in long if paragraph_hash(lines.all[number]) in copies}
 
-    def _boilerplate_in(self, lines: list[str], removable: list[bool], site: str) -> set[int]:
-        """Returns the numbers of the lines in runs of boilerplate."""
-        if not len(self._boilerplate):
-            return set()
-        each = (line_hash(site, line) if flag else 0 for line, flag in zip(lines, removable, strict=True))
-        hashes = np.fromiter(each, np.uint64, len(lines))
-        places = np.minimum(np.searchsorted(self._boilerplate, hashes), len(self._boilerplate) - 1)
-        frequent = ((self._boilerplate[places] == hashes) & removable).tolist()
-        removed: set[int] = set()
-        for run in _runs(frequent, [not line.strip() for line in lines]):
-            run = _without_beginning_of_text(run, lines)
-            words = [lines[number].strip() for number in run if _has_words(lines[number])]
-            if len(words) >= self.config.min_run_lines or any(
-                len(line) >= self.config.min_lone_chars for line in words
-            ):
-                removed.update(run)
-        return removed
-
-
-def _removable(text: str, lines: list[str]) -> list[bool]:
-    """Returns which lines may be removed: not blank ones, code, or a heading above everything.
-
-    Lines of code are alike everywhere, and without its closing fence code would include the text after it.
-    """
-    flags = [bool(line.strip()) for line in lines]
-    if True in flags and lines[flags.index(True)].startswith("#"):
-        flags[flags.index(True)] = False
-    number = 0
-    for part, is_code in fenced(text):
-        last = number + part.count("\n")
-        if is_code:
-            flags[number : last + 1] = [False] * (last + 1 - number)
-        number = last
-    return flags
-
-
-def _has_words(line: str) -> bool:
-    """Whether a line may be boilerplate by itself: rules, brackets and headings are removed with other lines only."""
-    return not line.startswith("#") and any(map(str.isalpha, line))
-
-
-def _without_beginning_of_text(run: list[int], lines: list[str]) -> list[int]:
-    """Returns a run without a heading of the text after it and without the first words of a sentence in the text."""
-    end = len(run)
-    while end:
-        number = run[end - 1]
-        if _UNDERLINE.fullmatch(lines[number].strip()) and end > 1 and run[end - 2] == number - 1:
-            end -= 2
-        elif lines[number].startswith("#"):
-            end -= 1
-        else:
-            break
-    # At most one line: those before it may be a menu in lower case.
-    continued = end > 0 and "".join(lines[run[end - 1] + 1 : run[end - 1] + 2]).lstrip()[:1].islower()
-    return run[: end - continued]
-
-
-def _runs(frequent: list[bool], blank: list[bool]) -> list[list[int]]:
-    """Returns the numbers of the lines in each run of frequent lines; blank lines do not end a run."""
-    runs: list[list[int]] = [[]]
-    for number, (is_frequent, is_blank) in enumerate(zip(frequent, blank, strict=True)):
-        if is_frequent:
-            runs[-1].append(number)
-        elif not is_blank and runs[-1]:
-            runs.append([])
-    return [run for run in runs if run]
+    def _record(self, document: Document, lines: list[str], removed: dict[int, str]) -> None:
+        """Records the removed lines by their place, and the removals that the rules of `damage` call wrong."""
+        source = document.metadata["source"]
+        for place in sorted(set(removed.values())):
+            numbers = sorted(number for number, of in removed.items() if of == place)
+            size = sum(len(lines[number].encode()) + 1 for number in numbers)
+            example, _ = without_personal_data("\n".join(lines[number] for number in numbers)[:_EXAMPLE])
+            reason = f"repeated lines, {place}"
+            record(self, source, "changed", reason, bytes=size, parts=len(numbers), example=example)
+        for rule in sorted({rule for _, rule in damage(lines, set(removed))}):
+            record(self, source, "damaged", rule, bytes=sum(len(lines[number].encode()) + 1 for number in removed))
 
 
 def _write_parts(folder: DataFolder, kind: str, rank: int, records: np.ndarray, partitions: int) -> None:

@@ -16,11 +16,16 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.utils.hashing import HashConfig
 
+from mindllm_jax.corpus.dedup.facts import DTYPE, facts
 from mindllm_jax.corpus.filters.base import rules_source
 from mindllm_jax.corpus.settings import MinHash
-from mindllm_jax.text.ngrams import ngrams, tokens
+from mindllm_jax.text.codepoints import codepoints
+from mindllm_jax.text.ngrams import Tokens, ngrams, tokens
 
 _BLOCK = 1024
+_LONG_LINE = 60
+_SENTENCE_ENDS = np.zeros(0x10000, np.bool_)
+_SENTENCE_ENDS[[ord(sign) for sign in ".!?;:。！？；：…\"'”’」』)）"]] = True
 
 
 def stock_config(config: MinHash) -> MinhashConfig:
@@ -44,9 +49,8 @@ class Signer:
         self._factors = random.integers(0, 2**32, size, dtype=np.uint32) | np.uint32(1)
         self._terms = random.integers(0, 2**32, size, dtype=np.uint32)
 
-    def sign(self, text: str) -> np.ndarray | None:
-        """Returns the signature of a text, or None if it has no letter or digit."""
-        hashed = tokens(text)
+    def sign(self, hashed: Tokens) -> np.ndarray | None:
+        """Returns the signature of the tokens of a text, or None if there are none."""
         if not len(hashed.hashes):
             return None
         mostly_han = 2 * np.count_nonzero(hashed.is_han) >= len(hashed.is_han)
@@ -54,9 +58,9 @@ class Signer:
         high = (ngrams(hashed.hashes, n) >> np.uint64(32)).astype(np.uint32)
         least = np.full(len(self._factors), 0xFFFFFFFF, np.uint32)
         for start in range(0, len(high), _BLOCK):
-            hashed = high[start : start + _BLOCK] * self._factors
-            hashed += self._terms
-            np.minimum(least, hashed.min(1), out=least)
+            permuted = high[start : start + _BLOCK] * self._factors
+            permuted += self._terms
+            np.minimum(least, permuted.min(1), out=least)
         return least
 
 
@@ -84,14 +88,15 @@ class Signatures(PipelineStep):
         numbers, signatures, table = [], [], []
         for number, document in enumerate(data or ()):
             with self.track_time():
-                signature = signer.sign(document.text)
+                hashed = tokens(document.text)
+                signature = signer.sign(hashed)
                 place = places.get(rules_source(document), len(places))
                 bits = np.zeros(self.config.buckets * self.config.hashes_per_bucket, np.uint8)
                 if signature is not None:
                     numbers.append(number)
                     signatures.append(signature)
                     bits = (signature & 0xFF).astype(np.uint8)
-                table.append((place, len(document.text), bits))
+                table.append((place, *prose(document.text), facts(document.text, hashed), bits))
         size = self.config.buckets * self.config.hashes_per_bucket
         with self.track_time():
             self._write_buckets(np.array(signatures, np.uint32).reshape(-1, size), np.array(numbers, np.uint32), rank)
@@ -110,10 +115,31 @@ class Signatures(PipelineStep):
 
 
 def table_dtype(config: MinHash) -> np.dtype:
-    """Returns the type of a row per document: the place of its source, its characters, and eight bits of each hash.
+    """Returns the type of a row per document: the place of its source, characters, facts, and eight bits of each hash.
 
+    `prose` and `rest` are the characters of its sentences and of its other lines, see `prose`; for `facts` see there.
     Eight bits are enough to estimate the similarity of a pair (b-bit MinHash, arXiv 0910.3349).
     """
     return np.dtype(
-        [("source", "<u2"), ("characters", "<u4"), ("bits", "u1", (config.buckets * config.hashes_per_bucket,))]
+        [
+            ("source", "<u2"),
+            ("prose", "<u4"),
+            ("rest", "<u4"),
+            ("facts", DTYPE),
+            ("bits", "u1", (config.buckets * config.hashes_per_bucket,)),
+        ]
     )
+
+
+def prose(text: str) -> tuple[int, int]:
+    """Returns the characters of the lines that are long or end a sentence, and those of the other lines.
+
+    A site's frame adds only other lines to an article. A text without any sentence counts as prose.
+    """
+    points = codepoints(text)
+    ends = np.append((points == 10).nonzero()[0], len(points))
+    sizes = np.diff(ends, prepend=-1) - 1
+    last = points[np.maximum(ends - 1, 0)] if len(points) else ends
+    sentences = int(sizes[(sizes >= _LONG_LINE) | _SENTENCE_ENDS[np.minimum(last, 0xFFFF)]].sum())
+    rest = int(sizes.sum()) - sentences
+    return (sentences, rest) if sentences else (rest, 0)

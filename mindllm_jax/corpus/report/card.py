@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mindllm_jax.corpus.report.card_changes import changes, largest, made, unreadable
 from mindllm_jax.corpus.report.source_summary import SourceSummary, Summaries, from_rows
 from mindllm_jax.files import read_json, write_text
 from mindllm_jax.reporting.page import Figure, Page, Paragraph, Sample, Section, write_page
@@ -56,16 +57,18 @@ def _page(card: Mapping[str, Any]) -> Page:
     for (lang, _), summary in summaries.items():
         total[lang].merge(summary)
     lead = ", ".join(f"{lang}: {s.documents:,} documents, {s.bytes / 1e6:,.1f} MB" for lang, s in total.items())
-    dropped = [*_decisions(decisions(card)), *_others(card["outcomes"])]
+    dropped = [*_decisions(decisions(card)), *unreadable(card["outcomes"])]
     sections = [
         Section("Sources", [_sources(card["tokens"], summaries)]),
-        Section("What was dropped and changed", dropped),
+        Section("What was dropped", dropped),
+        Section("What was changed inside kept documents", changes(card["outcomes"])),
         Section("Cost", [_costs(card["seconds"], card["clusters"])]),
         Section("Lengths and entropies", _distributions(total)),
         *([Section("Benchmark items", [_contamination(card["benchmarks"])])] if card["benchmarks"] else []),
         *([Section("Bits per token", [_scores(card["scores"])])] if card["scores"] else []),
         Section("What the text is about", _composition(total)),
         Section("Samples", _samples(summaries)),
+        Section("How it was made", made(card)),
     ]
     return Page("Data card", lead, sections)
 
@@ -81,7 +84,7 @@ def _sources(tokens: Mapping[str, int], summaries: Summaries) -> Table:
 def _decisions(reasons: Mapping[str, Counter[str]]) -> list[Table]:
     total = sum(reasons.values(), Counter())
     by_reason: list[list[Cell]] = [
-        [reason, documents, _largest((source, counts[reason]) for source, counts in reasons.items())]
+        [reason, documents, largest((source, counts[reason]) for source, counts in reasons.items())]
         for reason, documents in total.most_common()
     ]
     by_source: list[list[Cell]] = [
@@ -98,33 +101,6 @@ def _decisions(reasons: Mapping[str, Counter[str]]) -> list[Table]:
         Table(("outcome", "documents", "largest sources"), by_reason),
         Table(("source", "documents", "kept", "share kept", "dropped for"), by_source),
     ]
-
-
-def _others(outcomes: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """Returns a table of changed documents and one of unreadable input, if there are any."""
-    tables = []
-    for kind, title in (("changed", "removed or replaced"), ("unreadable", "unreadable input")):
-        groups: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-        for outcome in outcomes:
-            if outcome["kind"] == kind:
-                groups[outcome["filter"], outcome["reason"]].append(outcome)
-        cells: list[list[Cell]] = [
-            [
-                *key,
-                sum(outcome["documents"] for outcome in group),
-                sum(outcome["bytes"] for outcome in group) / 1e6,
-                _largest((outcome["source"], outcome["documents"]) for outcome in group),
-            ]
-            for key, group in groups.items()
-        ]
-        if cells:
-            tables.append(Table(("step", title, "documents", "MB", "largest sources"), cells))
-    return tables
-
-
-def _largest(counts: Iterable[tuple[str, int]]) -> str:
-    largest = sorted(((name, n) for name, n in counts if n), key=lambda item: -item[1])[:4]
-    return ", ".join(f"{name} {n:,}" for name, n in largest)
 
 
 def _costs(seconds: Iterable[Mapping[str, Any]], clusters: Mapping[str, int]) -> Table:
@@ -163,7 +139,7 @@ def _contamination(benchmarks: Mapping[str, Any]) -> Table:
             counts["items"],
             counts["too short"],
             sum(counts["documents"].values()),
-            _largest(counts["documents"].items()),
+            largest(counts["documents"].items()),
         ]
         for name, counts in benchmarks.items()
     ]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +15,9 @@ from mindllm_jax.corpus.outcomes import Outcome, outcomes, step_name
 from mindllm_jax.corpus.report.source_summary import rows
 from mindllm_jax.corpus.report.summary import read_summaries
 from mindllm_jax.files import read_json
+from mindllm_jax.run_records import git_sha, installed
+
+_PACKAGES = ("mindllm-jax", "datatrove", "numpy", "xxhash", "resiliparse", "mwparserfromhell", "ftfy")
 
 
 class _Step(NamedTuple):
@@ -34,6 +40,8 @@ def collect(folder: Path, *, chosen: Path | None = None) -> dict[str, Any]:
     steps = [step for log in logs for step in _steps(log)]
     counted = [outcome for step in steps for outcome in outcomes(step.name, step.totals)]
     return {
+        "made": _made(),
+        "settings": read_json(folder / "settings.json") if (folder / "settings.json").exists() else {},
         "sources": rows(read_summaries(str((chosen or folder) / "summary"))),
         "outcomes": [outcome._asdict() for outcome in counted],
         "seconds": [{"stage": s.stage, "step": s.name, "seconds": round(s.seconds, 1)} for s in steps],
@@ -41,6 +49,16 @@ def collect(folder: Path, *, chosen: Path | None = None) -> dict[str, Any]:
         "clusters": json.loads((folder / "work/clusters/clusters.json").read_text("utf-8")),
         "scores": json.loads((chosen / "parts.json").read_text("utf-8")) if chosen else {},
         "tokens": read_json(old)["tokens"] if (old := (chosen or folder) / "card.json").exists() else {},
+    }
+
+
+def _made() -> dict[str, Any]:
+    """Returns the command that writes the card, its commit, the versions of its packages, and the date."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "commit": git_sha(),
+        "versions": installed(_PACKAGES),
     }
 
 

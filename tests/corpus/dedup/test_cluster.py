@@ -49,6 +49,23 @@ def test_the_best_copy_stays(tmp_path: Path) -> None:
     assert (counts["clusters"], counts["largest"], counts["removed"]) == (1, 4, 3)
 
 
+def test_the_clean_copy_stays(tmp_path: Path) -> None:
+    """A site's frame makes a copy longer, and a second half makes it a better version."""
+    article = f"{text(0, 60)}.\n{text(60, 120)}."
+    framed = "Home\nAbout us\nShare\nPrint\n" + article + "\nNext\nPrevious\nAll posts"
+    assert removed(tmp_path / "1", [[(framed, "a"), (article, "a")]], MinHash()) == {(0, 0)}
+    longer = f"Home\nShare\n{article}\n{text(120, 160)}."
+    assert removed(tmp_path / "2", [[(article, "a"), (longer, "a")]], MinHash()) == {(0, 0)}
+    assert removed(tmp_path / "3", [[(article, "b"), (framed, "a")]], MinHash(), ("a",)) == {(0, 0)}
+
+
+def test_pages_of_one_form_stay(tmp_path: Path) -> None:
+    form = "{0}. " + text(0, 60) + " the {0} " + text(60, 90) + " a {0}, " + text(90, 120) + " {0} and {0}."
+    pages = [(form.format(name), "a") for name in ("lamp", "kettle", "door", "clock")]
+    assert removed(tmp_path / "1", [pages], MinHash()) == set()
+    assert len(removed(tmp_path / "2", [pages], MinHash(compare_facts=False))) == 3
+
+
 def test_of_a_chain_every_stretch_keeps_one(tmp_path: Path) -> None:
     """Neighbours have three quarters of their words in common, a text and the fourth after it nothing."""
     texts = [text(25 * number, 25 * number + 100) for number in range(12)]

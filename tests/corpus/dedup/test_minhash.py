@@ -10,13 +10,14 @@ from datatrove.pipeline.dedup.minhash import read_sigs
 
 from mindllm_jax.corpus.dedup.minhash import Signatures, Signer, stock_config
 from mindllm_jax.corpus.settings import MinHash
+from mindllm_jax.text.ngrams import tokens
 
 SIMPLIFIED = "人工智能的发展，让计算机学会了读书、写字和画画。这些模型从互联网上的文本里学习语言，没有人教它们语法。"
 TRADITIONAL = "人工智能的發展，讓計算機學會了讀書、寫字和畫畫。這些模型從互聯網上的文本裡學習語言，沒有人教它們語法。"
 
 
 def signed(text: str) -> np.ndarray:
-    signature = Signer(MinHash()).sign(text)
+    signature = Signer(MinHash()).sign(tokens(text))
     assert signature is not None
     return signature
 
@@ -35,8 +36,8 @@ def test_script_width_case_and_punctuation_leave_no_trace(text: str, variant: st
 
 
 def test_a_text_without_letters_has_no_signature() -> None:
-    assert Signer(MinHash()).sign("… —— !?") is None
-    assert Signer(MinHash()).sign("") is None
+    assert Signer(MinHash()).sign(tokens("… —— !?")) is None
+    assert Signer(MinHash()).sign(tokens("")) is None
     assert signed("a").shape == (MinHash().buckets * MinHash().hashes_per_bucket,)
 
 
@@ -49,7 +50,7 @@ def test_the_share_of_equal_hashes_estimates_the_jaccard_similarity() -> None:
         names = [f"w{number}" for number in random.choice(10**9, union, replace=False)]
         shared = round(common * union)
         half = shared + (union - shared) // 2
-        one, two = (signer.sign(" ".join(part)) for part in (names[:half], names[:shared] + names[half:]))
+        one, two = (signer.sign(tokens(" ".join(part))) for part in (names[:half], names[:shared] + names[half:]))
         assert one is not None and two is not None
         equal += float((one == two).mean())
         expected += shared / union
@@ -69,7 +70,7 @@ def test_datatrove_reads_the_buckets(tmp_path: Path) -> None:
         assert sorted(x.doc_id for x in read) == [n for n in range(20) if n != 4]
         assert [x.sig for x in read] == sorted(x.sig for x in read)
         for x in read:
-            signature = Signer(config).sign(texts[x.doc_id])
+            signature = Signer(config).sign(tokens(texts[x.doc_id]))
             assert signature is not None and x.sig == tuple(signature[2 * bucket : 2 * bucket + 2].tolist())
 
 
