@@ -114,13 +114,14 @@ def _submit(stages: list[PipelineStage], logs: Path, executor: Executor) -> bool
             depends=last,
             logging_dir=str(stage_folder(logs, number, stage)),
         )
-    if last is None or not _unfinished(stages, logs):
+    if last is None or not unfinished(stages, logs):
         return True
     last.run()
     return False
 
 
-def _unfinished(stages: list[PipelineStage], logs: Path) -> bool:
+def unfinished(stages: list[PipelineStage], logs: Path) -> bool:
+    """Returns whether a task of these stages has still to run."""
     folders = (stage_folder(logs, number, stage) / "completions" for number, stage in enumerate(stages))
     return any(
         not (folder / f"{rank:05d}").exists()

@@ -13,7 +13,7 @@ from mindllm_jax.corpus.dedup.exact import DropCopies, SkipCopies, exact_config
 from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats
 from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
 from mindllm_jax.corpus.dedup.near import DropNearDuplicates
-from mindllm_jax.corpus.executors import PipelineStage, run_stages
+from mindllm_jax.corpus.executors import PipelineStage, run_stages, unfinished
 from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.corpus.filters.format import Format
 from mindllm_jax.corpus.filters.language import Language
@@ -47,7 +47,10 @@ def clean_corpus(config: CleanCorpus) -> bool:
     for name in ("inputs", "output", "executor", "keep_dropped", "scoring"):
         del settings[name]
     check_or_write_settings(Path(config.output), settings, "set another CleanCorpus.output")
-    return run_stages(stages(config, files), Path(config.output) / "logs", config.executor)
+    pipeline, logs = stages(config, files), Path(config.output) / "logs"
+    if unfinished(pipeline, logs):  # the card marks a finished corpus
+        (Path(config.output) / "card.json").unlink(missing_ok=True)
+    return run_stages(pipeline, logs, config.executor)
 
 
 def stages_table(config: CleanCorpus) -> Table:

@@ -245,8 +245,7 @@ class CleanCorpus:
             shard: its size bounds the memory and the time of a task.
         output: a folder on a file system that all workers see. It gets `documents/LANG/SOURCE/SHARD.jsonl.gz`,
             `card.html`, `card.json`, `dropped/` with a folder per reason, `logs/` and `work/`. Once the card is written
-            all but the documents and the card may be deleted; a card for `Scoring` also needs `logs`, `work/clusters`
-            and `work/benchmarks`.
+            `dropped` and `work` may be deleted; a card for `Scoring` also needs `work/clusters` and `work/benchmarks`.
         lang: the language of documents whose file does not name it.
         source_by: what names the source of documents that do not name it: their "file" or its "folder". Text files and
             pages of a folder that has several of them are always of the folder's source.

@@ -23,6 +23,11 @@ def check_or_write_settings(folder: Path, settings: dict[str, Any], remedy: str)
     settings = json.loads(json.dumps(settings))
     path = folder / "settings.json"
     if not path.exists():
+        if left := [name for name in ("documents", "card.json", "logs") if (folder / name).exists()]:
+            raise ValueError(
+                f"{folder} has {' and '.join(left)} but no settings.json, so nothing tells what they were made of;"
+                f" {remedy}, or delete the folder to rebuild it"
+            )
         write_text(path, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
         return
     old = read_json(path)

@@ -26,7 +26,7 @@ from mindllm_jax.training.step import make_step
 class Loop:
     """The length of a run, the size of its steps, and the intervals of logs and evaluations."""
 
-    steps: int = 1000  # updates of the whole run, also of those before a resume
+    steps: int = 1000  # updates in total, with those before a resume
     global_batch_size: int = 8  # rows of a step over all devices
     grad_accum_steps: int = 1  # micro-batches of a step
     z_loss: float = 0.0  # weight of the squared log-normalizer (PaLM, section 5)

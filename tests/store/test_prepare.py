@@ -121,7 +121,12 @@ def test_either_a_corpus_or_inputs(tmp_path: Path) -> None:
 
 def test_a_cleaned_corpus_is_read_and_its_card_gets_the_tokens(tmp_path: Path) -> None:
     summary = SourceSummary(documents=2, lengths=Counter({"3": 2}), entropies=Counter({"1.5": 2}))
-    card: dict[str, Any] = {"sources": rows({("en", "a"): summary}), "outcomes": [], "seconds": [], "benchmarks": {}}
+    card: dict[str, Any] = {
+        "sources": rows({("en", "a"): summary, ("zh", "b"): summary}),
+        "outcomes": [],
+        "seconds": [],
+    }
+    card |= {"benchmarks": {}, "settings": {}, "made": {"date": "", "command": "", "commit": "", "versions": {}}}
     card |= {"clusters": dict.fromkeys(("clusters", "largest", "removed"), 0), "scores": {}, "tokens": {}}
     (tmp_path / "card.json").write_text(json.dumps(card))
     for lang, source in (("en", "a"), ("zh", "b")):

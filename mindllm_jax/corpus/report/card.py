@@ -30,14 +30,17 @@ def write_card(folder: Path, card: dict[str, Any]) -> Path:
 
     Returns the path of the page.
     """
-    write_text(folder / "card.json", json.dumps(card, ensure_ascii=False, indent=1) + "\n")
     write_page(folder / "card.html", _page(card))
+    # Last: it marks a finished corpus.
+    write_text(folder / "card.json", json.dumps(card, ensure_ascii=False, indent=1) + "\n")
     return folder / "card.html"
 
 
 def add_tokens(folder: Path, tokens: Mapping[str, int]) -> Path:
-    """Writes the tokens of each source into the card of a corpus; returns the path of the page."""
-    return write_card(folder, {**read_json(folder / "card.json"), "tokens": dict(tokens)})
+    """Writes the tokens of its sources into the card of a corpus; returns the path of the page."""
+    card = read_json(folder / "card.json")
+    own = {row["source"] for row in card["sources"]}
+    return write_card(folder, {**card, "tokens": {name: count for name, count in tokens.items() if name in own}})
 
 
 def decisions(card: Mapping[str, Any]) -> dict[str, Counter[str]]:

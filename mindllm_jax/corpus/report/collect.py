@@ -36,13 +36,16 @@ def collect(folder: Path, *, chosen: Path | None = None) -> dict[str, Any]:
         folder: `CleanCorpus.output` of a finished corpus.
         chosen: `Scoring.output`, for the card of the documents that were chosen by score.
     """
+    summaries = read_summaries(str((chosen or folder) / "summary"))
+    if not summaries:
+        raise ValueError(f"{chosen or folder} has no summary/: it was deleted; delete the folder to clean it again")
     logs = [folder / "logs", *([folder / "scored/logs", chosen / "logs"] if chosen else [])]
     steps = [step for log in logs for step in _steps(log)]
     counted = [outcome for step in steps for outcome in outcomes(step.name, step.totals)]
     return {
         "made": _made(),
         "settings": read_json(folder / "settings.json") if (folder / "settings.json").exists() else {},
-        "sources": rows(read_summaries(str((chosen or folder) / "summary"))),
+        "sources": rows(summaries),
         "outcomes": [outcome._asdict() for outcome in counted],
         "seconds": [{"stage": s.stage, "step": s.name, "seconds": round(s.seconds, 1)} for s in steps],
         "benchmarks": _benchmarks(folder / "work/benchmarks/benchmarks.json", counted),
