@@ -19,6 +19,7 @@ import pytest
 
 pytest.importorskip("datatrove")
 
+from mindllm_jax.corpus import pipeline
 from mindllm_jax.corpus.pipeline import clean_corpus
 from mindllm_jax.corpus.report.borderline import write_borderline
 from mindllm_jax.corpus.report.card import add_tokens, decisions, write_card
@@ -200,3 +201,23 @@ def test_bad_input_is_named_or_counted(raw: Path, settings: Callable[..., CleanC
     broken.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"broken\.jsonl\.gz"):
         clean_corpus(settings(tmp_path / "strict", inputs=(str(tmp_path / "raw"),)))
+
+
+def test_every_dropped_document_is_written(corpus: Path) -> None:
+    """As many as the outcomes count: no two steps share a file."""
+    files = sorted((corpus / "dropped").rglob("*.gz"))
+    written = sum(len(gzip.decompress(file.read_bytes()).splitlines()) for file in files)
+    card = collect(corpus)
+    assert written == sum(o["documents"] for o in card["outcomes"] if o["kind"] == "dropped") > 3
+
+
+def test_a_corpus_that_runs_again_has_no_card_meanwhile(
+    corpus: Path, settings: Callable[..., CleanCorpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(corpus, tmp_path / "out")
+    (folder / "card.json").write_text("{}")
+    assert clean_corpus(settings(folder)) and (folder / "card.json").exists(), "nothing was left to do"
+    shutil.rmtree(folder / "logs")
+    monkeypatch.setattr(pipeline, "run_stages", lambda *_: False)
+    clean_corpus(settings(folder))
+    assert not (folder / "card.json").exists()

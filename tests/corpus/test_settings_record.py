@@ -1,0 +1,22 @@
+"""The record of settings guards a folder's content, also where the record itself was deleted."""
+
+from pathlib import Path
+
+import pytest
+
+from mindllm_jax.corpus.settings_record import check_or_write_settings
+
+
+def test_equal_settings_pass_and_others_are_named(tmp_path: Path) -> None:
+    check_or_write_settings(tmp_path, {"a": (1, 2), "b": None}, "x")
+    check_or_write_settings(tmp_path, {"a": [1, 2], "b": None}, "x")
+    with pytest.raises(ValueError, match=r"other settings \(a, c differ.*set another folder, or delete"):
+        check_or_write_settings(tmp_path, {"a": [1], "b": None, "c": 1}, "set another folder")
+
+
+@pytest.mark.parametrize("left", ["documents", "logs", "card.json"])
+def test_content_without_a_record_is_refused(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).mkdir()
+    with pytest.raises(ValueError, match=rf"{left} but no settings\.json"):
+        check_or_write_settings(tmp_path, {"a": 1}, "set another folder")
+    assert not (tmp_path / "settings.json").exists()
