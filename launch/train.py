@@ -45,7 +45,7 @@ def main() -> None:
     require_same(f"the token store {store.url}", store.manifest.to_json())
     held_out = Periodic(config.loop.evaluate_every, held_out_bits(config.data, store))
     with run_folder(config, arguments) as (workdir, accept):
-        pretrain(config, store, workdir, periodic=[held_out], accept=accept, decide=resolve_dtype)
+        pretrain(config, store, workdir, periodic=[held_out], accept=accept, resolve_model=resolve_dtype)
         if jax.process_index() == 0:
             print(f"report: {run_report(workdir)}")
 

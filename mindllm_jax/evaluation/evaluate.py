@@ -69,19 +69,19 @@ class _HeldOut(NamedTuple):
 def evaluate(
     config: Evaluate,
     report: Callable[[dict[str, Any]], None] = lambda result: None,
-    decide: Callable[[Model], Model] = lambda model: model,
+    resolve_model: Callable[[Model], Model] = lambda model: model,
 ) -> dict[str, Any]:
     """Evaluates a run and returns the results as JSON values: the content of eval.json, which `results_table` shows.
 
     report: called after each part (bits per byte, the baselines of a language, a task) with the results so far.
-    decide: as in `load_decoder`.
+    resolve_model: as in `load_decoder`.
 
     Raises OSError or ValueError, before the long part begins, where run, store, tasks and their data do not fit
     together; and ValueError at the end where tasks failed, with their names under `failed_tasks`.
     """
     record, tasks, held_out = together(lambda: _check(config))
     sharding = Sharding(config.mesh.build())
-    loaded = load_decoder(record, untrained=config.untrained, sharding=sharding, decide=decide)
+    loaded = load_decoder(record, untrained=config.untrained, sharding=sharding, resolve_model=resolve_model)
     languages, sources = _bits(loaded, held_out)
     result: dict[str, Any] = {
         "run": config.run,

@@ -43,28 +43,29 @@ class Tune:
     def __post_init__(self) -> None:
         require_local(self, "base")
 
-    def spec(self, decide: Callable[[Model], Model] = lambda model: model) -> RunSpec:
-        """Returns the run spec, with its cost, for the model that `decide` derives from the base's."""
-        return self._spec(read_run(Path(self.base)), decide)
+    def spec(self, resolve_model: Callable[[Model], Model] = lambda model: model) -> RunSpec:
+        """Returns the run spec, with its cost, for the model that `resolve_model` derives from the base's."""
+        return self._spec(read_run(Path(self.base)), resolve_model)
 
-    def _spec(self, base: RunRecord, decide: Callable[[Model], Model]) -> RunSpec:
+    def _spec(self, base: RunRecord, resolve_model: Callable[[Model], Model]) -> RunSpec:
         length = self.instructions.sequence_length
         if length > base.model.max_seq_len:
             raise ValueError(
                 f"Instructions.sequence_length = {length} is more than the {base.model.max_seq_len} positions "
                 f"(Model.max_seq_len) of {base.folder}: lower it"
             )
-        return run_spec(decide(base.model), self.loop, self.optimizer, self.mesh, length)
+        return run_spec(resolve_model(base.model), self.loop, self.optimizer, self.mesh, length)
 
 
 def tune(
     config: Tune,
     workdir: Path,
     accept: Callable[[str], None] = lambda compute_dtype: None,
-    decide: Callable[[Model], Model] = lambda model: model,
+    resolve_model: Callable[[Model], Model] = lambda model: model,
 ) -> TrainState:
-    """Tunes, or resumes tuning, in `workdir`, which then is a run as after pre-training; `accept` and `decide` as in
-    `pretrain`.
+    """Tunes, or resumes tuning, in `workdir`, which then is a run as after pre-training.
+
+    `accept` and `resolve_model` as in `pretrain`.
 
     Raises:
         OSError: the base run or an input is missing.
@@ -73,7 +74,7 @@ def tune(
     """
     base = together(lambda: read_run(Path(config.base)))
     require_same(f"the checkpoint {base.folder}", (base.folder / CHECKSUMS).read_bytes())
-    run = config._spec(base, decide)
+    run = config._spec(base, resolve_model)
     stored = workdir / "instructions.npz"
     packed = together(lambda: pack_instructions(config.instructions, base.tokenizer, stored))
     require_same("the files of instructions", json.dumps(packed.key).encode())

@@ -18,7 +18,8 @@ class Shuffled:
     """Languages take turns, and the sources of a language, so that every window of rows has the proportions."""
 
     def __init__(self, languages: Sequence[int], sources: Sequence[Sequence[int]]) -> None:
-        """
+        """Prepares the turns.
+
         Args:
             languages: weights of the languages.
             sources: weights of each language's sources; their numbers count through all languages.

@@ -25,7 +25,8 @@ class MixtureRows(TrainingRows):
     """
 
     def __init__(self, mixture: Mixture, store: TokenStore, *, steps: int, global_batch_size: int) -> None:
-        """
+        """Lays the rows out for a run.
+
         Args:
             mixture: the settings.
             store: the token store.

@@ -40,7 +40,8 @@ class Schedule:
     def __init__(
         self, mixture: Mixture, epochs: Mapping[str, Mapping[str, int]], *, steps: int, global_batch_size: int
     ) -> None:
-        """
+        """Lays the mixture out over the steps of a run.
+
         Args:
             mixture: the settings.
             epochs: rows in an epoch of each source, by language: see `rows_in_epoch`.

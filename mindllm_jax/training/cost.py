@@ -87,7 +87,8 @@ class Cost:
         known, capacity = chip(self.device_kind), self.capacity()
         rows = [
             ("parameters", f"{self.parameters:,} ({_short(self.parameters)})"),
-            ("tokens/step", f"{self.tokens_per_step:,} in {self.grad_accum_steps} micro-batches"),
+            ("tokens/step", f"{self.tokens_per_step:,}"),
+            ("micro-batches/step", f"{self.grad_accum_steps}"),
             ("steps", f"{self.steps:,}"),
             (
                 "tokens",

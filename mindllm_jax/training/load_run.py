@@ -71,7 +71,7 @@ def load_decoder(
     step: int | None = None,
     untrained: bool = False,
     sharding: Sharding | None = None,
-    decide: Callable[[Model], Model] = lambda model: model,
+    resolve_model: Callable[[Model], Model] = lambda model: model,
 ) -> LoadedRun:
     """Loads the decoder of a run, from the checkpoint of `step` (the latest by default).
 
@@ -80,12 +80,12 @@ def load_decoder(
         step: the step of the checkpoint.
         untrained: fresh parameters of the run's seed instead of trained ones.
         sharding: placement of the parameters; one device of this process by default.
-        decide: derives the model that is loaded from the recorded one, as in `pretrain`.
+        resolve_model: derives the model that is loaded from the recorded one, as in `pretrain`.
 
     Raises as `read_run` does, and ValueError when the checkpoint is damaged.
     """
     folder, recorded, tokenizer, identity = run if isinstance(run, RunRecord) else read_run(run, step)
-    model = decide(recorded)
+    model = resolve_model(recorded)
     abstract = abstract_model(model, sharding or Sharding(MeshAxes().build(jax.local_devices()[:1])))
     if untrained:
         return LoadedRun(

@@ -37,9 +37,9 @@ class Pretrain:
     loader: Loader = field(default_factory=Loader)
     checkpointing: Checkpointing = field(default_factory=Checkpointing)
 
-    def spec(self, decide: Callable[[Model], Model] = lambda model: model) -> RunSpec:
-        """Returns the run spec, with its cost, for the model that `decide` derives from the settings'."""
-        return run_spec(decide(self.model), self.loop, self.optimizer, self.mesh, self.data.sequence_length)
+    def spec(self, resolve_model: Callable[[Model], Model] = lambda model: model) -> RunSpec:
+        """Returns the run spec, with its cost, for the model that `resolve_model` derives from the settings'."""
+        return run_spec(resolve_model(self.model), self.loop, self.optimizer, self.mesh, self.data.sequence_length)
 
 
 def pretrain(
@@ -48,12 +48,12 @@ def pretrain(
     workdir: Path,
     periodic: Iterable[Periodic] = (),
     accept: Callable[[str], None] = lambda compute_dtype: None,
-    decide: Callable[[Model], Model] = lambda model: model,
+    resolve_model: Callable[[Model], Model] = lambda model: model,
 ) -> TrainState:
     """Trains, or resumes training, in `workdir`; `accept` as in `train`, called with the compute dtype.
 
-    decide: derives the trained model from the configured one, which alone is recorded, so that the run may resume on
-        another machine: `compute_dtype.resolve_dtype` chooses the faster compute dtype.
+    resolve_model: derives the trained model from the configured one, which alone is recorded, so that the run may
+        resume on another machine: `compute_dtype.resolve_dtype` chooses the faster compute dtype.
 
     Raises ValueError when store and model do not fit together, and as `train` does.
     """
@@ -66,7 +66,7 @@ def pretrain(
         "data": {name: dataclasses.asdict(info) for name, info in store.sources.items()},
     }
 
-    run = config.spec(decide)
+    run = config.spec(resolve_model)
 
     def begin() -> None:
         if jax.process_index() == 0:

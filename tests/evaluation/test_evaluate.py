@@ -73,7 +73,7 @@ def test_it_computes_in_the_dtype_that_is_decided_on_and_says_so(run: Path, trai
     def bfloat16(model: Model) -> Model:
         return dataclasses.replace(model, compute_dtype="bfloat16")
 
-    other = evaluate(Evaluate(str(run), baselines=False), decide=bfloat16)
+    other = evaluate(Evaluate(str(run), baselines=False), resolve_model=bfloat16)
     assert (trained["compute_dtype"], other["compute_dtype"]) == ("float32", "bfloat16")
     assert 0 < abs(other["bits_per_byte"]["zh"] - trained["bits_per_byte"]["zh"]) < 0.05
 

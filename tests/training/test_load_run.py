@@ -70,7 +70,7 @@ def test_newest_parameters_come_back(run: Path, fresh: Params) -> None:
 
 def test_it_computes_in_the_dtype_that_is_decided_on(run: Path, fresh: Params) -> None:
     other = dataclasses.replace(MODEL, compute_dtype="bfloat16")
-    loaded = load_decoder(run, decide=lambda model: other if model == MODEL else model)
+    loaded = load_decoder(run, resolve_model=lambda model: other if model == MODEL else model)
     assert loaded.model == loaded.decoder.config == other
     assert_equal(params_of(loaded.decoder), times(fresh, 12))
 
