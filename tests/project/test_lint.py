@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 TOOLS = {
     "lint": ["ruff", "check", "--no-cache"],
     "format": ["ruff", "format", "--check", "--no-cache"],
-    "types": ["basedpyright", "--level", "error"],
+    "types": ["basedpyright", "--level", "error", "--pythonpath", sys.executable],
 }
 
 

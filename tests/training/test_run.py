@@ -113,7 +113,7 @@ def test_a_checkpoint_of_another_model_is_refused(run, straight, tmp_path):
     subprocess.run(["cp", "-r", str(straight), str(copy)], check=True)
     done = run(copy, "--gin.Model.width=48", "--accept_changes", "--gin.Loop.steps=12")
     assert done.returncode == 2
-    assert re.search(r"another model: .* is \(.*32.*\) there and \(.*48.*\) here", done.stderr), done.stderr
+    assert re.search(r"another model: .* is \(.*32.*\) in it and \(.*48.*\) in this run", done.stderr), done.stderr
 
 
 def test_a_flipped_bit_is_noticed_and_the_file_named(run, straight, tmp_path):
