@@ -134,4 +134,4 @@ def test_nothing_is_cut_out_of_the_middle() -> None:
     ],
 )
 def test_time_grows_with_the_page(seconds_for_a_megabyte, piece: str) -> None:
-    assert seconds_for_a_megabyte(page_text, "<html><body>", piece) < 6
+    assert seconds_for_a_megabyte(page_text, "<html><body>", piece) < 30  # about 4 on two quiet cores
