@@ -1,10 +1,11 @@
 """Runs an entry point by name: `mindllm train --gin FILE` is `python launch/train.py --gin FILE`."""
 
 import ast
-import difflib
 import runpy
 import sys
 from pathlib import Path
+
+from mindllm_jax.checks import suggestion
 
 # In the order of their use. The others need a clone: its configs, or its benchmarks.
 COMMANDS = (
@@ -33,9 +34,8 @@ def main() -> None:
         print(f"mindllm-jax {__version__}")
         return
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "`mindllm --help` lists the commands"
-        print(f"error: mindllm has no command {name!r}; {hint}", file=sys.stderr)
+        hint = suggestion(name, COMMANDS) or "; `mindllm --help` lists the commands"
+        print(f"error: mindllm has no command {name!r}{hint}", file=sys.stderr)
         sys.exit(2)
     sys.argv = [f"mindllm {name}", *rest]
     runpy.run_module(f"mindllm_jax.launch.{name}", run_name="__main__")

@@ -65,7 +65,7 @@ def read_conversations(
         _records(path),
         _conversation,
         on_bad=on_bad,
-        skipped=Counter() if skipped is None else skipped,
+        skipped=skipped,
         expected="conversation",
         example='{"instruction": "...", "output": "..."}',
     )

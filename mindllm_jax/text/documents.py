@@ -120,7 +120,7 @@ def read_documents(
         ((f"{path}, line {number}", line) for number, line in lines(path)),
         parse_document,
         on_bad=on_bad,
-        skipped=Counter() if skipped is None else skipped,
+        skipped=skipped,
         expected="document",
         example='{"text": "...", "lang": "en", "id": "1"}',
     )

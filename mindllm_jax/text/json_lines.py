@@ -98,7 +98,7 @@ def parse_rows(
     parse_row: Callable[[Row], Value],
     *,
     on_bad: Literal["error", "skip"],
-    skipped: Counter[str],
+    skipped: Counter[str] | None,
     expected: str,
     example: str,
 ) -> Iterator[Value]:
@@ -109,13 +109,13 @@ def parse_rows(
         rows: each with its place, which begins a message.
         parse_row: raises BadLine for a row without the expected content.
         on_bad: raises ValueError for such a row, or skips it.
-        skipped: with `on_bad="skip"`, the number of skipped rows is added by reason.
+        skipped: with `on_bad="skip"`, the number of skipped rows is added by reason; None counts for the message alone.
         expected: the content of a row in a word, such as "document".
         example: a row, for a message.
 
     Raises ValueError for a bad row (`on_bad="error"`) and for a file without a good one.
     """
-    empty = True
+    skipped, empty = Counter() if skipped is None else skipped, True
     for where, row in rows:
         try:
             value = parse_row(row)

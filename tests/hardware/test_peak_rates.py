@@ -81,7 +81,7 @@ def test_memory_is_what_the_least_device_here_tells(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(peak_rates.jax, "local_devices", lambda: here)
     assert runtime_memory(here) == 20
     assert runtime_memory([here[2]]) is None
-    assert runtime_memory([Device(10)]) is None, "one that is not here cannot be asked"
+    assert runtime_memory([Device(10)]) is None, "a device of another process cannot be asked"
 
 
 def test_cpus_tell_nothing() -> None:

