@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec
 
 from mindllm_jax.kernels.block_ranges import BlockRanges
 from mindllm_jax.kernels.flash_attention import flash_attention
-from mindllm_jax.model.cache import LayerCache, append, filled_history, history
+from mindllm_jax.model.cache import LayerCache
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import bias, matrix
 from mindllm_jax.model.linear import GradientSums, add_bias, matmul
@@ -69,6 +69,7 @@ class Attention(nnx.Module):
         self,
         x: FloatBTD,
         cache: LayerCache,
+        layer: jax.Array,
         lengths: IntB,
         counts: IntB,
         angles: Angles | None,
@@ -78,21 +79,22 @@ class Attention(nnx.Module):
     ) -> tuple[FloatBTD, LayerCache]:
         """Attends from the first `counts` of T new tokens to themselves and to the `lengths` cached ones before them.
 
-        Also returns the new cache. fresh: no row has cached tokens.
+        Also returns the cache with them. layer: index of this layer in the cache; fresh: no row has cached tokens.
         """
         query, key, value = self._project(x, angles)
-        keys, values = (append(ring, new, lengths, counts) for ring, new in zip(cache, (key, value), strict=True))
         new = (jnp.arange(x.shape[1]) < counts[:, None]).astype(jnp.int32)
-        slots = cache.keys.shape[1]
         seen, offset = (key, value, new), 0
+        new_cache = cache.append(layer, key, value, lengths, counts)
         if x.shape[1] == 1:
             # The order of the slots means nothing to a single query, which sees every token that is left.
-            filled = (jnp.arange(slots) <= lengths[:, None]).astype(jnp.int32)
-            seen, offset, window = (keys, values, filled), jnp.minimum(jnp.max(lengths), slots - 1), None
+            filled = (jnp.arange(cache.slots) <= lengths[:, None]).astype(jnp.int32)
+            seen, window = (*new_cache.ring(layer), filled), None
+            offset = jnp.minimum(jnp.max(lengths), cache.slots - 1)
         elif not fresh:
-            before = (*(history(ring, lengths) for ring in cache), filled_history(slots, lengths))
-            seen = tuple(jnp.concatenate(parts, axis=1) for parts in zip(before, seen, strict=True))
-            offset = slots
+            seen = tuple(
+                jnp.concatenate(pair, axis=1) for pair in zip(cache.history(layer, lengths), seen, strict=True)
+            )
+            offset = cache.slots
         out = flash_attention(
             query,
             seen[0],
@@ -105,7 +107,7 @@ class Attention(nnx.Module):
             implementation=self.implementation,
         )
         assert isinstance(out, jax.Array)
-        return self._project_out(out), LayerCache(keys, values)
+        return self._project_out(out), new_cache
 
     def _project(self, x: FloatBTD, angles: Angles | None) -> tuple[FloatBTNH, FloatBTKH, FloatBTKH]:
         query = add_bias(matmul(x, self.query[...], gradient_sums=self.gradient_sums), self.query_bias)

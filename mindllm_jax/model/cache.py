@@ -16,17 +16,42 @@ from mindllm_jax.shapes import FloatBSKH, FloatBTKH, IntB, IntBS
 
 
 class LayerCache(NamedTuple):
-    """Keys and values of one layer, [B S K H]."""
+    """Keys and values of the layers with one window of the pattern `Model.windows`, [L/P B S K H] for P windows."""
 
-    keys: FloatBSKH
-    values: FloatBSKH
+    keys: jax.Array
+    values: jax.Array
+
+    @property
+    def slots(self) -> int:
+        """S."""
+        return self.keys.shape[2]
+
+    def ring(self, layer: jax.Array) -> tuple[FloatBSKH, FloatBSKH]:
+        """Returns the keys and values of a layer in the order of the slots."""
+        return self.keys[layer], self.values[layer]
+
+    def history(self, layer: jax.Array, lengths: IntB) -> tuple[FloatBSKH, FloatBSKH, IntBS]:
+        """Returns a layer's keys and values in the order of positions, a row's last token in the last slot.
+
+        Also returns 1 for the slots that hold a token, else 0.
+        """
+        slots = jnp.arange(self.slots)
+        index = (lengths[:, None] + slots) % self.slots
+        keys, values = (_take(ring, index) for ring in self.ring(layer))
+        return keys, values, (slots >= self.slots - lengths[:, None]).astype(jnp.int32)
+
+    def append(self, layer: jax.Array, keys: FloatBTKH, values: FloatBTKH, lengths: IntB, counts: IntB) -> LayerCache:
+        """Returns the cache with the first `counts` of T new tokens of each row behind its `lengths` earlier ones."""
+        return LayerCache(
+            *(_append(stack, layer, new, lengths, counts) for stack, new in ((self.keys, keys), (self.values, values)))
+        )
 
 
 class Cache(NamedTuple):
     """The cache of all layers.
 
     Attributes:
-        layers: for each window of `Model.windows`, the caches of its layers, stacked: [L/P B S K H], P windows.
+        layers: by window of `Model.windows`.
         lengths: int32 [B], the tokens of each row so far.
     """
 
@@ -45,27 +70,16 @@ def empty_cache(config: Model, batch: int, capacity: int) -> Cache:
     return Cache(tuple(map(layer, config.windows)), jnp.zeros(batch, jnp.int32))
 
 
-def history(ring: FloatBSKH, lengths: IntB) -> FloatBSKH:
-    """Returns the ring in the order of positions: the last token of a row is in the last slot."""
-    slots = ring.shape[1]
-    return _take(ring, (lengths[:, None] + jnp.arange(slots)) % slots)
-
-
-def filled_history(slots: int, lengths: IntB) -> IntBS:
-    """Returns 1 for the slots of `history` that hold a token, else 0."""
-    return (jnp.arange(slots) >= slots - lengths[:, None]).astype(jnp.int32)
-
-
-def append(ring: FloatBSKH, new: FloatBTKH, lengths: IntB, counts: IntB) -> FloatBSKH:
-    """Returns the ring with the first `counts` of T new tokens of each row behind its `lengths` earlier ones."""
-    slots = ring.shape[1]
+def _append(stack: jax.Array, layer: jax.Array, new: FloatBTKH, lengths: IntB, counts: IntB) -> jax.Array:
+    slots = stack.shape[2]
     if new.shape[1] == 1:  # one write instead of a copy of the ring
         slot = jnp.where(counts > 0, lengths % slots, slots)
-        return ring.at[jnp.arange(len(ring)), slot].set(new[:, 0], mode="drop")
+        return stack.at[layer, jnp.arange(len(new)), slot].set(new[:, 0], mode="drop")
     last = (lengths + counts - 1)[:, None]
     positions = last - (last - jnp.arange(slots)) % slots  # of the newest token that belongs into each slot
     index = positions - lengths[:, None]
-    return jnp.where((index >= 0)[..., None, None], _take(new, jnp.clip(index, 0, new.shape[1] - 1)), ring)
+    newest = _take(new, jnp.clip(index, 0, new.shape[1] - 1))
+    return stack.at[layer].set(jnp.where((index >= 0)[..., None, None], newest, stack[layer]))
 
 
 def _take(x: jax.Array, index: jax.Array) -> jax.Array:

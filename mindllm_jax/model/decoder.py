@@ -59,6 +59,7 @@ class Block(nnx.Module):
         self,
         x: FloatBTD,
         cache: LayerCache,
+        layer: jax.Array,
         lengths: IntB,
         counts: IntB,
         angles: Angles | None,
@@ -71,7 +72,7 @@ class Block(nnx.Module):
 
         def attend(h: FloatBTD) -> FloatBTD:
             nonlocal new_cache
-            out, new_cache = self.attention.decode(h, cache, lengths, counts, angles, window, fresh=fresh)
+            out, new_cache = self.attention.decode(h, cache, layer, lengths, counts, angles, window, fresh=fresh)
             return out
 
         x = add_branch(self.scheme, self.attention_norm, attend, x)
@@ -133,12 +134,15 @@ class Decoder(nnx.Module):
             apply = jax.checkpoint(apply, policy=REMAT[self.config.remat], prevent_cse=False, static_argnums=2)
 
         def apply_pattern(x: FloatBTD, blocks: nnx.State) -> tuple[FloatBTD, None]:
-            for index, window in enumerate(self.config.windows):
-                x = apply(x, _at(blocks, index), window)
+            for index, window in enumerate(windows):
+                x = apply(x, blocks if len(windows) == 1 else _at(blocks, index), window)
             return x, None
 
+        windows = self.config.windows
+        if len(windows) > 1:  # XLA copies what is reshaped
+            stacked = jax.tree.map(lambda leaf: leaf.reshape(-1, len(windows), *leaf.shape[1:]), stacked)
         with layout.active():
-            x, _ = jax.lax.scan(apply_pattern, x, self._by_pattern(stacked))
+            x, _ = jax.lax.scan(apply_pattern, x, stacked)
         x = layout.to_token_order(x)
         return x if self.final_norm is None else self.final_norm(x)
 
@@ -164,19 +168,22 @@ class Decoder(nnx.Module):
         x, angles = self._embed(tokens, lengths[:, None] + jnp.arange(tokens.shape[1], dtype=jnp.int32))
         definition, stacked = nnx.split(self.blocks)
 
+        windows = self.config.windows
+
         def apply_pattern(
-            x: FloatBTD, inputs: tuple[nnx.State, tuple[LayerCache, ...]]
-        ) -> tuple[FloatBTD, tuple[LayerCache, ...]]:
-            blocks, layers = inputs
-            new_layers: list[LayerCache] = []
-            for index, (window, layer) in enumerate(zip(self.config.windows, layers, strict=True)):
-                block = nnx.merge(definition, _at(blocks, index))
-                x, layer = block.decode(x, layer, lengths, counts, angles, window, fresh=fresh)
-                new_layers.append(layer)
-            return x, tuple(new_layers)
+            carry: tuple[FloatBTD, tuple[LayerCache, ...]], repetition: jax.Array
+        ) -> tuple[tuple[FloatBTD, tuple[LayerCache, ...]], None]:
+            x, layers = carry[0], list(carry[1])
+            for index, window in enumerate(windows):
+                block = nnx.merge(definition, _at(stacked, repetition * len(windows) + index))
+                x, layers[index] = block.decode(
+                    x, layers[index], repetition, lengths, counts, angles, window, fresh=fresh
+                )
+            return (x, tuple(layers)), None
 
         with self.layout.active():
-            x, layers = jax.lax.scan(apply_pattern, x, (self._by_pattern(stacked), cache.layers))
+            repetitions = jnp.arange(self.config.layers // len(windows))
+            (x, layers), _ = jax.lax.scan(apply_pattern, (x, cache.layers), repetitions)
         x = x if self.final_norm is None else self.final_norm(x)
         return x, Cache(layers, lengths + counts)
 
@@ -188,11 +195,6 @@ class Decoder(nnx.Module):
         self._check_length(capacity)
         self.layout.require_whole_rows()
         return empty_cache(self.config, batch, capacity)
-
-    def _by_pattern(self, stacked: nnx.State) -> nnx.State:
-        """Splits the leading axis L of the blocks' parameters into repetitions of the pattern and its windows."""
-        period = len(self.config.windows)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, period, *leaf.shape[1:]), stacked)
 
     def _embed(self, tokens: IntBT, positions: IntBT) -> tuple[FloatBTD, Angles | None]:
         self._check_length(tokens.shape[1])
@@ -210,5 +212,5 @@ class Decoder(nnx.Module):
             )
 
 
-def _at(blocks: nnx.State, index: int) -> nnx.State:
+def _at(blocks: nnx.State, index: int | jax.Array) -> nnx.State:
     return jax.tree.map(lambda leaf: leaf[index], blocks)
