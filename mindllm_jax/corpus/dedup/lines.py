@@ -15,6 +15,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 
 import numpy as np
 import xxhash
@@ -23,6 +24,7 @@ from datatrove.io import DataFolder, DataFolderLike, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
+from mindllm_jax.corpus.dedup.batches import batches
 from mindllm_jax.corpus.dedup.boilerplate import Lines, boilerplate, in_fences, split_lines
 from mindllm_jax.corpus.dedup.damage import damage
 from mindllm_jax.corpus.filters.base import CleaningFilter, rules_source
@@ -36,7 +38,7 @@ from mindllm_jax.text.ngrams import mix
 # the hash of the site, and that of a paragraph the place of the source in the priorities.
 _RECORD = np.dtype([("hash", "<u8"), ("document", "<u4"), ("group", "<u4")])
 _COPY = np.dtype([("document", "<u4"), ("hash", "<u8")])
-_DIGITS = re.compile(r"\d+")
+_DIGITS, _ZEROS, _TO_ZERO = re.compile(r"\d+"), re.compile(b"00+"), bytes.maketrans(b"123456789", b"000000000")
 _EXAMPLE = 300
 # In place of the line before the first and after the last. The factor is odd, so that a pair has an order.
 _BEGIN, _END, _FACTOR = 1, 2, np.uint64(0x9E3779B97F4A7C15)
@@ -48,16 +50,27 @@ def site_of(document: Document) -> str:
     return address[1].lower().removeprefix("www.") if address else rules_source(document)
 
 
-def line_hash(site: str, line: str) -> int:
-    """Hashes a line of a site without its numbers: page 3 of 7 is as much boilerplate as page 4."""
-    return xxhash.xxh64_intdigest(f"{site}\n{_DIGITS.sub('0', line.strip())}".encode())
+def line_hashes(site: str, text: str, lines: Lines) -> list[int]:
+    """Hashes the n counted lines of a text without its numbers: page 3 of 7 is as much boilerplate as page 4.
+
+    The first and the last of the n + 2 hashes stand for the beginning and the end of the text.
+    """
+    numbered = _without_numbers(text).split("\n")
+    each = (xxhash.xxh64_intdigest(f"{site}\n{numbered[number].strip()}".encode()) for number in lines.counted)
+    return [_BEGIN, *each, _END]
 
 
-def pair_hashes(site: str, lines: Lines) -> np.ndarray:
-    """Hashes each pair of neighbouring lines of a site, with the beginning and the end: uint64 [n + 1] for n lines."""
-    each = [_BEGIN, *(line_hash(site, lines.all[number]) for number in lines.counted), _END]
-    hashes = np.array(each, np.uint64)
-    return mix(hashes[:-1] * _FACTOR + hashes[1:])
+def pair_hashes(hashes: list[int]) -> np.ndarray:
+    """Hashes each pair of neighbouring lines: uint64 [n - 1] for the hashes of n lines."""
+    each = np.array(hashes, np.uint64)
+    return mix(each[:-1] * _FACTOR + each[1:])
+
+
+def _without_numbers(text: str) -> str:
+    """Returns a text with 0 in place of each number."""
+    if text.isascii():  # a tenth of the time
+        return _ZEROS.sub(b"0", text.encode().translate(_TO_ZERO)).decode()
+    return _DIGITS.sub("0", text)
 
 
 def paragraph_hash(line: str) -> int:
@@ -86,21 +99,28 @@ class CountLines(PipelineStep):
         priorities = {source: place for place, source in enumerate(self.priorities)}
         sites: Counter[str] = Counter()
         lines, paragraphs = array("Q"), array("Q")
-        for number, document in enumerate(data or ()):
+        seen = 0
+        for documents in batches(data or ()):
             with self.track_time():
-                if rules_source(document) in self.config.keep_sources:
-                    continue
-                site = site_of(document)
-                sites[site] += 1
-                priority = priorities.get(rules_source(document), len(priorities))
-                place = xxhash.xxh32_intdigest(site.encode()) << 32 | number
-                text_lines = split_lines(document.text)
-                for hash in set(pair_hashes(site, text_lines).tolist()):
-                    lines.extend((hash, place))
-                if self.config.min_paragraph_chars:
-                    each = (text_lines.all[number] for number in text_lines.counted)
-                    for hash in {paragraph_hash(line) for line in each if len(line) >= self.config.min_paragraph_chars}:
-                        paragraphs.extend((hash, priority << 32 | number))
+                hashes: list[int] = []
+                spans: list[tuple[int, int, int]] = []  # of the pairs of each document, with its site and number
+                for number, document in enumerate(documents, seen):
+                    if rules_source(document) in self.config.keep_sources:
+                        continue
+                    site, text_lines = site_of(document), split_lines(document.text)
+                    sites[site] += 1
+                    begin = len(hashes)
+                    hashes += line_hashes(site, document.text, text_lines)
+                    spans.append((begin, len(hashes) - 1, xxhash.xxh32_intdigest(site.encode()) << 32 | number))
+                    if self.config.min_paragraph_chars:
+                        place = priorities.get(rules_source(document), len(priorities)) << 32 | number
+                        each = (text_lines.all[line] for line in text_lines.counted)
+                        long = {paragraph_hash(line) for line in each if len(line) >= self.config.min_paragraph_chars}
+                        paragraphs.extend(chain.from_iterable(zip(long, repeat(place))))
+                pairs = pair_hashes(hashes).tolist()
+                for begin, end, place in spans:
+                    lines.extend(chain.from_iterable(zip(set(pairs[begin:end]), repeat(place))))
+                seen += len(documents)
         with self.track_time():
             for kind, records in (("lines", lines), ("paragraphs", paragraphs)):
                 _write_parts(self.folder, kind, rank, np.frombuffer(records, _RECORD), self.config.partitions)
@@ -184,7 +204,7 @@ class DropRepeats(CleaningFilter):
         if rules_source(document) in self.config.keep_sources:
             return None
         lines = split_lines(document.text)
-        frequent = self._frequent_pairs(site_of(document), lines)
+        frequent = self._frequent_pairs(document, lines)
         copied = self._copied(document.text, lines)
         if not copied and not frequent.any():
             return None
@@ -203,9 +223,9 @@ class DropRepeats(CleaningFilter):
         document.text = text
         return None
 
-    def _frequent_pairs(self, site: str, lines: Lines) -> np.ndarray:
-        """Returns whether each pair of `pair_hashes` is frequent, bool [n + 1]."""
-        hashes = pair_hashes(site, lines)
+    def _frequent_pairs(self, document: Document, lines: Lines) -> np.ndarray:
+        """Returns whether each pair of lines is frequent, with the beginning and the end, bool [n + 1] for n lines."""
+        hashes = pair_hashes(line_hashes(site_of(document), document.text, lines))
         if not len(self._frequent) or not len(lines.counted):
             return np.zeros(len(hashes), np.bool_)
         places = np.minimum(np.searchsorted(self._frequent, hashes), len(self._frequent) - 1)
