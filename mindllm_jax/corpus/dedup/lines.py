@@ -16,6 +16,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, repeat
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -44,6 +45,14 @@ _EXAMPLE = 300
 _BEGIN, _END, _FACTOR = 1, 2, np.uint64(0x9E3779B97F4A7C15)
 
 
+class _Page(NamedTuple):
+    """A document's number in its shard, its lines, and whether each of their pairs is frequent, bool [n + 1]."""
+
+    number: int
+    lines: Lines
+    frequent: np.ndarray
+
+
 def site_of(document: Document) -> str:
     """Returns the site that a document's lines are counted for: the host of its address, else its source."""
     address = re.match(r"\w+://(?:[^/@]*@)?([^/:]+)", str(document.metadata.get("url", "")))
@@ -56,7 +65,7 @@ def line_hashes(site: str, text: str, lines: Lines) -> list[int]:
     The first and the last of the n + 2 hashes stand for the beginning and the end of the text.
     """
     numbered = _without_numbers(text).split("\n")
-    each = (xxhash.xxh64_intdigest(f"{site}\n{numbered[number].strip()}".encode()) for number in lines.counted)
+    each = [xxhash.xxh64_intdigest(f"{site}\n{numbered[number].strip()}".encode()) for number in lines.counted]
     return [_BEGIN, *each, _END]
 
 
@@ -184,6 +193,7 @@ class DropRepeats(CleaningFilter):
         self.folder, self.config = get_datafolder(folder), config
         self._frequent = np.zeros(0, np.uint64)
         self._copies: dict[int, set[int]] = {}
+        self._page = _Page(-1, Lines([], []), np.zeros(0, np.bool_))
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Reads a shard."""
@@ -193,19 +203,37 @@ class DropRepeats(CleaningFilter):
             for name in self.folder.list_files(f"paragraphs/{rank:05d}"):
                 for number, hash in _load(self.folder, name).tolist():
                     self._copies.setdefault(number, set()).add(hash)
-        yield from super().run(self._numbered(data), rank, world_size)
+        yield from super().run(self._pages(data), rank, world_size)
 
-    def _numbered(self, data: Iterable[Document] | None) -> Iterator[Document]:
-        for self._number, document in enumerate(data or ()):
-            yield document
+    def _pages(self, data: Iterable[Document] | None) -> Iterator[Document]:
+        """Yields documents, each with its lines in `_page`; the pairs of a batch are looked up in one operation."""
+        seen = 0
+        for documents in batches(data or ()):
+            looked_at = [document for document in documents if rules_source(document) not in self.config.keep_sources]
+            lines = [split_lines(document.text) for document in looked_at]
+            hashes = [line_hashes(site_of(x), x.text, of_page) for x, of_page in zip(looked_at, lines, strict=True)]
+            frequent = self._is_frequent(pair_hashes(list(chain.from_iterable(hashes))))
+            waiting, end = iter(zip(lines, hashes, strict=True)), 0
+            for number, document in enumerate(documents, seen):
+                if rules_source(document) not in self.config.keep_sources:
+                    of_page, each = next(waiting)
+                    begin, end = end, end + len(each)
+                    self._page = _Page(number, of_page, frequent[begin : end - 1])
+                yield document
+            seen += len(documents)
+
+    def _is_frequent(self, hashes: np.ndarray) -> np.ndarray:
+        if not len(self._frequent):
+            return np.zeros(len(hashes), np.bool_)
+        places = np.minimum(np.searchsorted(self._frequent, hashes), len(self._frequent) - 1)
+        return self._frequent[places] == hashes
 
     def apply(self, document: Document) -> str | None:
         """Cleans the document in place; returns a drop reason or None."""
         if rules_source(document) in self.config.keep_sources:
             return None
-        lines = split_lines(document.text)
-        frequent = self._frequent_pairs(document, lines)
-        copied = self._copied(document.text, lines)
+        number, lines, frequent = self._page
+        copied = self._copied(document.text, lines, self._copies.get(number))
         if not copied and not frequent.any():
             return None
         removed = boilerplate(lines, document.text, frequent, self.config)
@@ -223,17 +251,9 @@ class DropRepeats(CleaningFilter):
         document.text = text
         return None
 
-    def _frequent_pairs(self, document: Document, lines: Lines) -> np.ndarray:
-        """Returns whether each pair of lines is frequent, with the beginning and the end, bool [n + 1] for n lines."""
-        hashes = pair_hashes(line_hashes(site_of(document), document.text, lines))
-        if not len(self._frequent) or not len(lines.counted):
-            return np.zeros(len(hashes), np.bool_)
-        places = np.minimum(np.searchsorted(self._frequent, hashes), len(self._frequent) - 1)
-        return self._frequent[places] == hashes
-
-    def _copied(self, text: str, lines: Lines) -> set[int]:
+    def _copied(self, text: str, lines: Lines, copies: set[int] | None) -> set[int]:
         """Returns the numbers of the lines outside of code that are paragraphs of better or earlier documents."""
-        if not (copies := self._copies.get(self._number)):
+        if not copies:
             return set()
         in_fence = in_fences(text, len(lines.all))
         long = (n for n in lines.counted if len(lines.all[n]) >= self.config.min_paragraph_chars and not in_fence[n])
