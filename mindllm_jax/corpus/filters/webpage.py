@@ -96,7 +96,7 @@ def _have_sentences(parts: Sequence[Any]) -> bool:
     for part in parts:
         if part.tag not in ("button", "select"):
             inner = part.text
-            left -= len(inner) + 1
+            left -= len(inner) + _MAX_GLANCE // 100  # so at most 100 parts, which may be nested
             if left < 0 or SENTENCE_END.search(inner):
                 return True
     return False
