@@ -190,17 +190,33 @@ def measure(read: Iterator[Article], show: int) -> tuple[int, Counter[str]]:
     return count, fates
 
 
-def measured(files: Path, show: int = 0) -> Table:
-    """Returns the table of all dumps."""
-    rows: list[list[str | float]] = []
+def measured(files: Path, show: int = 0) -> dict[str, dict[str, int]]:
+    """Returns the articles, the paragraphs and their fates of every kind of dump that could be fetched."""
+    counts: dict[str, dict[str, int]] = {}
     for kind, read in KINDS.items():
         try:
             count, fates = measure(read(files), show)
         except ConnectionError as error:
             print(f"{kind}: not measured: {error}")
             continue
-        rows.append([kind, count, sum(fates.values()), *(fates[name] for name in FATES)])
-    return Table(["wiki markup", "articles", "paragraphs", *FATES], rows)
+        counts[kind] = {"articles": count, "paragraphs": sum(fates.values()), **{name: fates[name] for name in FATES}}
+    return counts
+
+
+def table(after: dict[str, dict[str, int]], before: dict[str, dict[str, int]]) -> Table:
+    """Returns the table of all dumps; a figure that differs from the one before stands behind it."""
+    columns = ("articles", "paragraphs", *FATES)
+    rows = [
+        [
+            kind,
+            *(
+                " → ".join(dict.fromkeys(f"{side[name]:,}" for side in (before.get(kind, row), row)))
+                for name in columns
+            ),
+        ]
+        for kind, row in after.items()
+    ]
+    return Table(["wiki markup", *columns], rows)
 
 
 def main() -> None:
@@ -209,7 +225,7 @@ def main() -> None:
     parser.add_argument("--files", type=Path, default=Path("runs/foreign"), help="where the packages are kept")
     parser.add_argument("--lost", type=int, default=0, metavar="N")
     arguments = parser.parse_args()
-    print(measured(arguments.files, arguments.lost).markdown())
+    print(table(measured(arguments.files, arguments.lost), {}).markdown())
 
 
 if __name__ == "__main__":
