@@ -96,13 +96,13 @@ def bulgarian(files: Path) -> Iterator[Article]:
     yield from articles(fetch(BULGARIAN, files).read_bytes())
 
 
-_LATIN = ("br", "ca", "de", "el", "eo", "es", "fr", "gl", "it", "kn", "nl", "pl", "pt", "ru", "simple", "uk")
+_OTHERS = ("br", "ca", "de", "el", "eo", "es", "fr", "gl", "it", "kn", "nl", "pl", "pt", "ru", "simple", "uk")
 KINDS: dict[str, Callable[[Path], Iterator[Article]]] = {
     "Chinese: the page 数学 of a dump of 2015 (GitHub lintool/wikiclean)": pages_of("zh"),
     "English: dump (PyPI gensim)": english,
     "English: pages of a dump of 2012 (GitHub lintool/wikiclean)": pages_of("en"),
     "Bulgarian: dump (PyPI gensim)": bulgarian,
-    f"{len(_LATIN)} other languages: pages of dumps (GitHub lintool/wikiclean)": pages_of(*_LATIN),
+    f"{len(_OTHERS)} other wikis: pages of dumps (GitHub lintool/wikiclean)": pages_of(*_OTHERS),
 }
 
 
