@@ -21,7 +21,10 @@ _APPENDICES = re.compile(
       |(参见|參見|参看|參看|另见|另見|参阅|參閱)|(相关|相關|関連)(条目|條目|項目)|(延伸|扩展|擴展|进阶|進階)(阅读|閱讀)
       |[注註脚腳][释釋解注註记記脚腳]|[图圖][库庫集]|画廊|畫廊|[和与與及、/ ])+
     |einzelnachweise|weblinks|literatur|siehe\ auch|(notes\ et\ )?références|voir\ aussi|liens\ externes|bibliographie
-    |referencias|véase\ también|enlaces\ externos|bibliografía|примечания|ссылки|литература|см\.\ также""",
+    |referencias|véase\ también|enlaces\ externos|bibliografía|примечания|ссылки|литература|см\.\ также
+    |quellen|referências|ver\ também|ligações\ externas|note|bibliografia|voci\ correlate|altri\ progetti
+    |collegamenti\ esterni|bronnen|zie\ ook|externe\ links?|przypisy|linki\ zewnętrzne|zobacz\ też|примітки|посилання
+    |література|див\.\ також|각주|참고\ 문헌|외부\ 링크|같이\ 보기""",
     re.IGNORECASE | re.VERBOSE,
 )
 # Their content is not prose, or (references) interrupts it.
@@ -33,9 +36,12 @@ _DROPPED_TAGS = frozenset(
 _HIDDEN_LINK = re.compile(
     r"""\s*(?:file|image|media|category|文件|檔案|档案|文檔|图像|圖像|媒体|媒體|分类|分類|ファイル|画像|カテゴリ|파일|분류
     |datei|bild|kategorie|fichier|catégorie|archivo|imagen|categoría|файл|изображение|категория)\s*:
-    |(?:[a-z]{2,3}|zh-[a-z-]+|simple|be-x-old|roa-[a-z]+|bat-smg|fiu-vro|map-bms|nds-nl|cbk-zam):(?!//)""",
+    |(?:[a-z]{2,3}|zh-[a-z-]+|simple|be-x-old|roa-[a-z]+|bat-smg|fiu-vro|map-bms|nds-nl|cbk-zam):(?!//)
+    |(?!\s*:).*\.(?:jpe?g|png|svg|gif|tiff?|og[gv]|web[mp]|pdf|djvu)\s*$""",
     re.IGNORECASE | re.VERBOSE,
 )
+# Categories in any language: lines of nothing but links with a name before a colon.
+_CATEGORIES = re.compile(r"^[ \t]*+(?:\[\[[^\[\]|:\n]{1,40}:(?!\s)[^\[\]\n]*+\]\][ \t]*+)++$", re.M)
 # Markup that a line of prose does not have: what the parser could not read.
 _MARKUP = re.compile(r"\{\{|\}\}|\[\[|\]\]|\||^!|</?[a-zA-Z]|__[A-Z]+__")
 # Punctuation around what is not shown (@), and what takes its place.
@@ -84,7 +90,7 @@ def parse_article(markup: str) -> tuple[ArticleSection, ...]:
             sections.append(ArticleSection(heading, paragraphs))
         nodes.clear()
 
-    for node in mwparserfromhell.parse(choose_variants(markup), skip_style_tags=True).nodes:
+    for node in mwparserfromhell.parse(_CATEGORIES.sub("", choose_variants(markup)), skip_style_tags=True).nodes:
         if not isinstance(node, Heading):
             nodes.append(node)
             continue

@@ -53,6 +53,23 @@ def test_links_that_are_not_shown(link: str) -> None:
     assert prose(f"湖面很平静。\n\n{link}\n") == "湖面很平静。"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[[Kategorio:Lagoj]]",
+        "[[ವರ್ಗ:ಕೆರೆ]] [[Категорія:Озера|Озеро]]",
+        "[[Plik:jezioro.jpg|thumb|Jezioro]]",
+        " [[Thể loại:Hồ]]",
+    ],
+)
+def test_categories_and_pictures_of_any_language(line: str) -> None:
+    assert prose(f"Lago estas profunda.\n{line}\nĜi estas malvarma.") == "Lago estas profunda.\nĜi estas malvarma."
+
+
+def test_titles_with_a_colon_are_shown_on_their_lines() -> None:
+    assert prose("[[Lake: A Story]]\n* [[Wasser:Lied]]") == "Lake: A Story\n- Wasser:Lied"
+
+
 def test_links_with_a_colon_are_shown() -> None:
     assert prose("见[[:分类:湖泊]]与[[:en:Lake|英文条目]]，[[:fr:Lac]]。") == "见分类:湖泊与英文条目，Lac。"
 
