@@ -84,8 +84,8 @@ class Tokenizer:
         self._bytes = [self._pieces.bytes_of(id) for id in range(self.vocab_size)]
         self.token_bytes = np.array([len(piece) for piece in self._bytes], np.int32)
         self.is_byte = np.array([self._pieces.is_byte(id) for id in range(self.vocab_size)], np.bool_)
-        probe = _PROBE + "".join(self.symbols)
-        if self.decode(self.encode(probe)) != probe:
+        names = "".join(self.symbols)
+        if any(self.decode(self.encode(probe)) != probe for probe in (_PROBE, names + _PROBE)):
             raise ValueError(
                 f"{path} changes text: it normalises, adds a space in front or lacks byte pieces; train one with"
                 " launch/train_tokenizer.py"
