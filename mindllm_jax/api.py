@@ -79,10 +79,8 @@ class Run:
 
         Raises ValueError as `generate` does.
         """
-        turns = [*history, (question,)]
-        messages = [
-            Message(role, text) for turn in turns for role, text in zip(("user", "assistant"), turn, strict=False)
-        ]
+        said = [text for turn in history for text in turn]
+        messages = [Message(("user", "assistant")[n % 2], text) for n, text in enumerate([*said, question])]
         prompt = encode_prompt(self.tokenizer, messages)
         (text,) = self._generate([prompt], Sampling(**sampling), stop_ids=self.tokenizer.ends)
         return text.strip()

