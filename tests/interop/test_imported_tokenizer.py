@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_tokenizers import CHATML, GPT2, exported, metadata
 
 from mindllm_jax.interop.convert import PROBES, compare, lines_of
 from mindllm_jax.interop.imported_tokenizer import from_gguf, from_hugging_face
-from mindllm_jax.interop.tokenizer import hugging_face_files
 from mindllm_jax.tokenization.mindllm_format import CHAT_TEMPLATE
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
@@ -18,58 +18,8 @@ tokenizers = pytest.importorskip("tokenizers", reason="tokenizers (the extra `hf
 transformers = pytest.importorskip("transformers", reason="transformers (the extra `hf`) is not installed")
 
 ROOT = Path(__file__).parents[2]
-GPT2 = ROOT / "tests/fixtures/small_gpt2"
 RESEARCH_TEXT = ROOT.parent / "shared/data/pretrain"
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 TEXTS = [*PROBES, "<|im_end|>", "I'll pay 1234 or ١٢, you'Re 12345678\n\n x", "Ⅷ ①½", "小猫和小狗，🐱", "a<unused>b"]
-
-
-def metadata() -> dict[str, Any]:
-    """A GGUF file's, of GPT-2's small vocabulary and three more pieces."""
-    vocab: dict[str, int] = json.loads((GPT2 / "encoder.json").read_text("utf-8"))
-    pieces = [piece for piece, _ in sorted(vocab.items(), key=lambda item: item[1])]
-    kinds = [3 if piece == "<|endoftext|>" else 1 for piece in pieces] + [3, 3, 4]
-    pieces += ["<|im_start|>", "<|im_end|>", "小猫"]
-    return {
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "smollm",
-        "tokenizer.ggml.tokens": pieces,
-        "tokenizer.ggml.token_type": kinds,
-        "tokenizer.ggml.merges": (GPT2 / "vocab.bpe").read_text("utf-8").splitlines()[1:],
-        "tokenizer.ggml.bos_token_id": len(pieces) - 3,
-        "tokenizer.ggml.eos_token_id": len(pieces) - 2,
-        "tokenizer.chat_template": CHATML,
-    }
-
-
-def exported(tokenizer: Tokenizer, folder: Path) -> Path:
-    """The folder with the tokenizer's Hugging Face files."""
-    folder.mkdir(exist_ok=True)
-    for name, content in hugging_face_files(tokenizer).items():
-        (folder / name).write_text(content, encoding="utf-8")
-    return folder
-
-
-@pytest.fixture
-def gpt2_folder(tmp_path: Path) -> Path:
-    """A folder as the published MindLLM's: GPT-2's files and added Chinese tokens."""
-    folder = tmp_path / "gpt2"
-    folder.mkdir()
-    (folder / "vocab.json").write_bytes((GPT2 / "encoder.json").read_bytes())
-    (folder / "merges.txt").write_bytes((GPT2 / "vocab.bpe").read_bytes())
-    size = len(json.loads((GPT2 / "encoder.json").read_text("utf-8")))
-    added = {piece: size + n for n, piece in enumerate(["小猫", "小", "，", "你好", "猫和小"])}
-    (folder / "added_tokens.json").write_text(json.dumps(added), "utf-8")
-    names = ("bos_token", "eos_token", "unk_token")
-    special = dict.fromkeys(names, "<|endoftext|>")
-    (folder / "special_tokens_map.json").write_text(json.dumps(special), "utf-8")
-    settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, **special}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
-    return folder
 
 
 def test_gguf() -> None:
@@ -113,7 +63,6 @@ def test_an_imported_tokenizer_goes_out_with_its_ids(pre: str, tmp_path: Path) -
     assert again.symbols == tokenizer.symbols and again.ends == tokenizer.ends
     assert again.chat_template == CHATML and again.special_tokens == tokenizer.special_tokens
     assert all(again.encode(text).tolist() == tokenizer.encode(text).tolist() for text in TEXTS)
-    ]
 
 
 def test_a_folder_of_gpt2_files(gpt2_folder: Path, tmp_path: Path) -> None:
@@ -230,7 +179,7 @@ def test_a_file_cut_off(size: int) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not RESEARCH_TEXT.exists(), reason="the research text is not beside this checkout")
 def test_smollm2_on_ten_thousand_lines(smollm2: Path) -> None:
-    """Ids equal those of transformers' GGUF reader with the split at digits of `tokenizer.ggml.pre`, which it ignores."""
+    """Ids equal those of transformers' GGUF reader with the split at digits that it leaves out."""
     gguf = pytest.importorskip("gguf", reason="gguf is not installed")
     fields = gguf.GGUFReader(smollm2).fields
     tokenizer = Tokenizer(smollm2, from_gguf({key: field.contents() for key, field in fields.items()}))
