@@ -185,7 +185,7 @@ class ChatTemplate:
             self._variables = variables
         if _replaced(text, {name: marks.get(name, name) for name in tokenizer.symbols}) != marked:
             raise ValueError(
-                f"the chat template of {self._path} makes a special piece of parts; write each in one string"
+                f"the chat template of {self._path} makes a special token of parts; write each in one string"
             )
 
 

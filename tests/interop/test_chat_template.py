@@ -18,23 +18,23 @@ transformers = pytest.importorskip("transformers", reason="transformers (the ext
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/tokenizer.model"
 MARKED_CHATML = """\
-{%- if messages[0]['role'] != 'system' %}
-    {{- '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}
-{%- endif %}
-{%- for message in messages %}
-    {%- if message.role == 'assistant' %}
-        {{- '<|im_start|>assistant\n' }}
-        {%- generation %}
-            {{- message.content + '<|im_end|>' }}
-        {%- endgeneration %}
-        {{- '\n' }}
-    {%- else %}
-        {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\n' }}
-{%- endif %}
+{% if messages[0]['role'] != 'system' %}
+    {{- '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' -}}
+{% endif %}
+{% for message in messages %}
+    {% if message.role == 'assistant' %}
+        {{- '<|im_start|>assistant\n' -}}
+        {% generation %}
+            {{- message.content + '<|im_end|>' -}}
+        {% endgeneration %}
+        {{- '\n' -}}
+    {% else %}
+        {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' -}}
+    {% endif %}
+{% endfor %}
+{% if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' -}}
+{% endif %}
 """
 
 
@@ -118,7 +118,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "not Jinja": ("{% for %}", "is not Jinja: "),
     "a piece in parts": (
         "{% for m in messages %}{{ '<|' + 'im_end' + '|>' }}{% endfor %}",
-        "makes a special piece of parts",
+        "makes a special token of parts",
     ),
     "what the sandbox forbids": ("{{ ''.__class__.__mro__ }}", "refuses the conversation: access to attribute"),
     "a missing variable": ("{{ messages[7].content.strip() }}", "refuses the conversation: .* has no element 7"),

@@ -159,8 +159,8 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     [
         ({"ends": []}, "ends is empty"),
         ({"pad": "0"}, r"pad must be a JSON int, not '0'"),
-        ({"doc": 5}, r"doc = 5 is not the id of a special piece"),
-        ({"special_tokens": {"bos_token": "x"}}, r"special_tokens\.bos_token = 'x' is not a special piece"),
+        ({"doc": 5}, r"doc = 5 is not the id of a special token"),
+        ({"special_tokens": {"bos_token": "x"}}, r"special_tokens\.bos_token = 'x' is not a special token"),
         ({"format": "mindllm imported tokenizer 2"}, "this version reads 'mindllm imported tokenizer 1'"),
     ],
 )
