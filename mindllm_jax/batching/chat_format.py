@@ -4,7 +4,8 @@ The ids equal those of transformers' `apply_chat_template`, except that names of
 messages of a conversation are one segment with running positions, so a later one attends to the earlier ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -46,22 +47,25 @@ def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> np.ndarr
 def _encode(tokenizer: Tokenizer, conversations: Sequence[Sequence[Part]]) -> list[EncodedConversation]:
     """Encodes conversations, each text between two symbols as a whole."""
     texts = iter(tokenizer.encode_batch([part.text for parts in conversations for part in parts if part.text]))
-    return [_joined(tokenizer, parts, texts) for parts in conversations]
-
-
-def _joined(tokenizer: Tokenizer, parts: Sequence[Part], texts: Iterator[np.ndarray]) -> EncodedConversation:
-    ids, counts, values = [_NO_IDS], [0], [False]
-    for part in parts:
-        ids.append(next(texts) if part.symbol is None else part.symbol)
-        done = 0
-        for span in part.spans:
-            first, last = (0, 1) if part.symbol is not None else _tokens(tokenizer, part.text, ids[-1], *span)
-            counts += [max(first - done, 0), last - max(first, done)]
-            values += [False, True]
-            done = last
-        counts.append(len(ids[-1]) - done)
-        values.append(False)
-    return EncodedConversation(np.concatenate(ids), np.repeat(values, counts))
+    ids, counts, values, borders = [_NO_IDS], [0], [False], [0]
+    for parts in conversations:
+        length = borders[-1]
+        for part in parts:
+            some = next(texts) if part.symbol is None else part.symbol
+            done, size = 0, len(some)
+            for span in part.spans:
+                first, last = (0, 1) if part.symbol is not None else _tokens(tokenizer, part.text, some, *span)
+                counts += (max(first - done, 0), last - max(first, done))
+                values += (False, True)
+                done = last
+            if done < size:
+                counts.append(size - done)
+                values.append(False)
+            ids.append(some)
+            length += size
+        borders.append(length)
+    all_ids, loss_mask = np.concatenate(ids), np.repeat(values, counts)
+    return [EncodedConversation(all_ids[begin:end], loss_mask[begin:end]) for begin, end in pairwise(borders)]
 
 
 _NO_IDS = np.empty(0, np.int32)

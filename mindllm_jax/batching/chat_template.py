@@ -7,6 +7,7 @@ before it is rendered; what a message says is text.
 A mark is half of a surrogate pair, a code point that no text of a message holds.
 """
 
+import contextlib
 import datetime
 import json
 import re
@@ -33,7 +34,7 @@ _GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
 
 
 class Message(NamedTuple):
-    """What one side says in a conversation.
+    """A message of a conversation.
 
     Attributes:
         role: `user` or `assistant`; `system` and others where the chat template has them.
@@ -114,7 +115,7 @@ class ChatTemplate:
             text = self._render(self._template, [Message(role, _HOLE) for role in roles])
             parts = self._taken_apart[roles] = list(self._parts(text))
         contents = iter([message.content.strip() for message in messages])
-        return [_filled(part, contents) for part in parts]
+        return [_filled(part, contents) if _HOLE in part.text else part for part in parts]
 
     def _parts(self, marked: str) -> Iterator[Part]:
         """Yields the parts of a rendered text."""
@@ -203,16 +204,19 @@ def _replaced(text: str, marks: dict[str, str]) -> str:
 def _filled(part: Part, contents: Iterator[str]) -> Part:
     """Returns the part with the next contents in its holes."""
     first, *others = part.text.split(_HOLE)
-    if not others:
-        return part
     new = [next(contents) for _ in others]
     text = first + "".join([content + other for content, other in zip(new, others, strict=True)])
-    before = [new[: part.text.count(_HOLE, 0, begin)] for begin, _ in part.spans]
-    grown = [sum([len(content) - 1 for content in contents]) for contents in before]
-    return Part(None, text, tuple([(begin + more, end) for (begin, end), more in zip(part.spans, grown, strict=True)]))
+    spans = []
+    for begin, end in part.spans:
+        before = new[: part.text.count(_HOLE, 0, begin)]
+        spans.append((begin + sum(map(len, before)) - len(before), end))
+    return Part(None, text, tuple(spans))
 
 
 def _check_texts(messages: Sequence[Message]) -> None:
+    with contextlib.suppress(UnicodeEncodeError):
+        "".join([text for message in messages for text in message]).encode()
+        return
     for number, message in enumerate(messages, start=1):
         for name, text in zip(message._fields, message, strict=True):
             try:
