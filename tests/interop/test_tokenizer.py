@@ -73,10 +73,24 @@ def test_the_folder_loads_in_transformers(folder: Path) -> None:
         TOKENIZER.doc_id,
         TOKENIZER.doc_id,
     )
-    assert loaded("<user>")["input_ids"] == TOKENIZER.encode("<user>").tolist()
-    assert loaded("<user>", split_special_tokens=False)["input_ids"] == [TOKENIZER.user_id]
-    ids = [TOKENIZER.doc_id, *TOKENIZER.encode("a"), TOKENIZER.user_id]
+    assert loaded("<user>", split_special_tokens=True)["input_ids"] == TOKENIZER.encode("<user>").tolist()
+    assert loaded("<user>")["input_ids"] == [TOKENIZER.symbols["<user>"]]
+    ids = [TOKENIZER.doc_id, *TOKENIZER.encode("a"), TOKENIZER.symbols["<user>"]]
     assert loaded.decode(ids, skip_special_tokens=True) == "a"
+
+
+def test_settings_of_the_export() -> None:
+    files = hugging_face_files(TOKENIZER, model_max_length=1024)
+    assert files["chat_template.jinja"] == TOKENIZER.chat_template
+    assert json.loads(files["tokenizer_config.json"]) == {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<doc>",
+        "eos_token": "<doc>",
+        "pad_token": "<pad>",
+        "extra_special_tokens": ["<user>", "<assistant>"],
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 1024,
+    }
 
 
 def test_a_tokenizer_that_extends_gpt2(extended: Tokenizer, tmp_path: Path) -> None:
@@ -95,7 +109,11 @@ def test_different_tokenizer_raises(folder: Path) -> None:
 
 def test_converting_checks_and_writes(tmp_path: Path) -> None:
     table = convert(Convert(str(FIXTURE), str(tmp_path / "hf"), (str(DOCUMENTS),), check_lines=20))
-    assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
+    assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == [
+        "chat_template.jinja",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     assert [row[:2] for row in table.rows] == [
         ["difficult texts", len(PROBES) + TOKENIZER.vocab_size],
         ["documents.jsonl", 20],
