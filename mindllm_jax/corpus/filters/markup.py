@@ -53,7 +53,8 @@ def markup_of(text: str) -> str:
     head = text[:20_000]
     if _RECORD.match(head):
         return "record"
-    if _HTML.match(head) or len(_TAG.findall(head)) > max(5, len(head) / 200):
+    # Markdown about pages has their tags in fences, and its own tags outside of them.
+    if _HTML.match(head) or ("```" not in text and len(_TAG.findall(head)) > max(5, len(head) / 200)):
         return "html"
     if len(_WIKI[0].findall(head)) > len(head) / 1000 and _WIKI[1].search(head):
         return "wiki"
