@@ -21,7 +21,7 @@ _BULLETS = ("•", "-", "*", "‣", "◦")
 _ELLIPSES = ("...", "…")
 _ENDS = (".", "!", "?", '"', "”", "’", ")", ":", ";", ",")
 _HEADING = re.compile(r"^#{1,6}[ \t]++", re.M)
-_FRAME = re.compile(r"\|[|:-]*+|[:+]?[-=]{3,}+[:+]?")
+_FRAME = re.compile(r"\|[|:-]*+|:-++:?|-++:|[-=]{3,}+")
 _LETTER = re.compile("[A-Za-z]")
 _PLACEHOLDER = re.compile(r"lorem ipsum|enable javascript|javascript (?:is|must be) (?:disabled|enabled)", re.I)
 
