@@ -52,6 +52,9 @@ _TAG_LINES = re.compile(
     re.M,
 )
 _FENCE = re.compile(r"^[ \t]*+(`{3,}+(?=[^`\n]*+$)|~{3,}+)([^\n]*+)$", re.M)
+# Listings of AsciiDoc, which is known by its headings; with `==` at both ends they are of a wiki.
+_ASCIIDOC = re.compile(r"^={2,5} [^=\n]*+$", re.M)
+_LISTING = re.compile(_FENCE.pattern.replace("|~{3,}+", r"|~{3,}+|(?:-{4,}+|\.{4,}+)(?=[ \t]*$)"), re.M)
 # Project Gutenberg's licence before and after its books.
 _GUTENBERG = (
     re.compile(r"\A.{0,20000}?^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG[^\n]*+\n", re.S | re.M),
@@ -194,12 +197,18 @@ def _label(match: re.Match[str]) -> str | None:
 
 
 def fenced(text: str) -> Iterator[tuple[str, bool]]:
-    """Yields the parts of a text outside (False) and inside (True) of code fences. A fence without an end is text."""
+    """Yields the parts of a text outside (False) and inside (True) of code fences. A fence without an end is text.
+
+    In AsciiDoc, `----` and `....` are fences too.
+    """
     done, opening = 0, None
-    for fence in _FENCE.finditer(text):
+    fences = _LISTING if "== " in text and _ASCIIDOC.search(text) else _FENCE
+    for fence in fences.finditer(text):
         if opening is None:
             opening = fence
-        elif fence[1].startswith(opening[1]) and not fence[2].strip():
+        elif (
+            fence[1].startswith(opening[1]) and not fence[2].strip() and (fence[1] == opening[1] or fence[1][0] in "`~")
+        ):
             yield text[done : opening.start()], False
             yield text[opening.start() : fence.end()], True
             done, opening = fence.end(), None

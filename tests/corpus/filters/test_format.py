@@ -221,6 +221,15 @@ def test_text_stays(text: str) -> None:
     assert formatted(text) == (None, text)
 
 
+def test_listings_of_asciidoc_are_code() -> None:
+    listing = "----\n# <td>\n<td>\n--------\nx[1](/y)\n----"
+    text = f"== Use\n\nTurn it on:\n\n{listing}\n\n....\n</td>\n....\n\nOff."
+    assert formatted(text) == (None, text)
+    assert prose(text) == "== Use\n\nTurn it on:\n\n\n\n\n\nOff."
+    rules = "== Use ==\n\n----\n\nTurn it [on](/y).\n\n----\n\nOff."
+    assert formatted(rules) == (None, rules.replace("[on](/y)", "on"))
+
+
 def test_lines_of_tags_in_markdown_are_removed() -> None:
     text = (
         '# Use\n\n<div class="a">\n\nTurn it on.\n\n</div><br/>\n<a id="b"></a>\n<img src="c.png">\n\n## More\n\nOff.'
@@ -286,6 +295,7 @@ def test_paragraphs_are_kept(paragraphs: list[str]) -> None:
             for line in ["---", "+++", "Key: value", "Key: value\n  more", "# a", "", " ", "```a", "```"]
         ),
         *(("", piece) for piece in ["// x\n", "[a]: \n", " ", " " * 1000 + "x", "*** START OF "]),
+        *[("== x\n", "----\n"), ("== x\n", "-"), ("# x\n", "<br>"), ("# x\n", "<br> "), ("# x\n", "<a ")],
         *[("---\na: b\n", "x\n"), ("![](", "()"), ("A: b\n" * 3, "\t\n")],
     ],
     ids=repr,
