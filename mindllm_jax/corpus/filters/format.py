@@ -41,8 +41,8 @@ _LINK = re.compile(
     r"(?<!!)\[([^\[\]\n]*+)\]\((?:https?:|mailto:|ftp:|[/.#])[^()\s]*+(?:\([^()\s]*+\)[^()\s]*+)*+"
     r"(?: \"[^\"\n]*+\")?\)"
 )
-# Of a text with so many Chinese characters, lines of code or output without one.
-_INDENTED = re.compile(r"^(?: {4}|\t)[^\n\u4e00-\u9fff]*+(?:\n|\Z)", re.M)
+# Of a text with so many Chinese characters, lines of code or output; frames of a table are not of ASCII.
+_INDENTED = re.compile(r"^(?: {4}|\t)[\t\x20-\x7e]*+(?:\n|\Z)", re.M)
 _HAN, _MIN_HAN = re.compile("[\u4e00-\u9fff]"), 50
 # Lines of a Markdown text, which has headings with marks, that hold nothing but tags: a browser shows nothing of them.
 _MARKDOWN = re.compile(r"^#{1,6}[ \t]", re.M)
@@ -218,7 +218,7 @@ def fenced(text: str) -> Iterator[tuple[str, bool]]:
 def prose(text: str) -> str:
     """Returns a text without its code, for measurements; a text that is nothing but code as it is.
 
-    Code is what stands in fences and, in Chinese text, indented lines without a Chinese character.
+    Code is what stands in fences and, in Chinese text, indented lines of ASCII.
     """
     outside = "".join(part for part, is_code in fenced(text) if not is_code)
     if "\n    " in outside or "\n\t" in outside:

@@ -246,6 +246,7 @@ HAN = "先安装服务，再打开设置文件，把端口改成八千零八十�
         ("See:\n```\nx = 1\n```\nDone.", "See:\n\nDone."),
         ("```\nx = 1\n```", "```\nx = 1\n```"),
         (f"{HAN}\n\n    $ make install\n\t$ reboot\n    重启。\n{HAN}", f"{HAN}\n\n    重启。\n{HAN}"),
+        (f"{HAN}\n\n    ┌──┐\n    │make│\n    └──┘\n", f"{HAN}\n\n    ┌──┐\n    │make│\n    └──┘\n"),
         ("    The whole text is\n    indented.\n", "    The whole text is\n    indented.\n"),
         ("A word: 好\n\n    The rest is not Chinese.", "A word: 好\n\n    The rest is not Chinese."),
     ],
