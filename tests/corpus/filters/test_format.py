@@ -152,7 +152,8 @@ RESIDUE = [
     ("d2l_en", "See :numref:`fig_x` and :cite:t:`y`.\n:label:`sec_z`", "See `fig_x` and `y`."),
     (
         "lctt_tech_articles",
-        f"### 结语\n\n作者的话：就这样。\n\n{'-' * 80}\n\nvia: https://a.b/c\n\n作者：Li\n译者：[Wu](https://a.b/wu)",
+        f"### 结语\n\n作者的话：就这样。\n\n{'-' * 80}\n\nvia: https://a.b/c\n\n作者：Li\n译者：[Wu](https://a.b/wu)"
+        "\n\n本文由 [LCTT](https://a.b/t) 原创编译，[Linux中国](https://a.b/) 荣誉推出\n",
         "### 结语\n\n作者的话：就这样。",
     ),
     ("freecodecamp_news_zh", "> -   原文地址：[A](https://a.b/c)\n> -   校对者：\n\n> - 引文。", "> - 引文。"),
