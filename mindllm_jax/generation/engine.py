@@ -1,8 +1,7 @@
 """Batched generation with a key-value cache.
 
-Prompts of a batch are padded on the left to one length, so that all rows write the same slot of the cache. Lengths and
-rows are rounded up to powers of two, because XLA compiles a program for each shape. A loop on the device decodes tokens
-in chunks; between chunks the host looks for stop strings and yields text.
+Lengths and rows are rounded up to powers of two, because XLA compiles a program for each shape. A loop on the device
+decodes tokens in chunks; between chunks the host looks for stop strings and yields text.
 """
 
 from __future__ import annotations
@@ -161,7 +160,6 @@ class _State(NamedTuple):
 
     cache: Cache
     logits: FloatBV  # float32, of the next token
-    positions: IntB  # of the next token
     keys: KeyB  # one per prompt
 
 
@@ -180,12 +178,12 @@ def _decode_rows(
     length = _rounded(max(len(row.prompt) for row in rows), longest - new_tokens)
     capacity = _rounded(length + new_tokens, longest)
     count = decoder.layout.placement.even_rows(power_of_two(len(rows)))
-    tokens, segment_ids, numbers = _pad(rows, count, length, tokenizer.pad_id)
+    tokens, lengths, numbers = _pad(rows, count, length, tokenizer.pad_id)
     padding = [True] * (len(tokens) - len(rows))
 
     definition, params = nnx.split(decoder)
     ends, (temperature, top_k), vocab_size = np.array(stop_ids, np.int32), sampling.choice, tokenizer.vocab_size
-    state = _prefill(definition, params, tokens, segment_ids, numbers, sampling.seed, capacity)
+    state = _prefill(definition, params, tokens, lengths, numbers, sampling.seed, capacity)
     for decoded in range(0, new_tokens, chunk):
         done = np.array([row.finish is not None for row in rows] + padding)
         if done.all():
@@ -201,18 +199,17 @@ def _prefill(
     definition: nnx.GraphDef[Decoder],
     params: nnx.State,
     tokens: IntBT,
-    segment_ids: IntBT,
+    lengths: IntB,
     numbers: IntB,
     seed: int,
     capacity: int,
 ) -> _State:
-    """Fills the cache with the prompts [B T]; padding has segment id 0."""
+    """Fills the cache with the prompts [B T], which are padded on the right of their lengths."""
     decoder = nnx.merge(definition, params)
-    positions = jnp.maximum(jnp.cumsum(segment_ids, axis=1) - 1, 0)
-    cache = decoder.new_cache(len(tokens), capacity)
-    hidden, cache = decoder.decode(tokens, cache, segment_ids=segment_ids, positions=positions)
+    hidden, cache = decoder.decode(tokens, decoder.new_cache(len(tokens), capacity), lengths, fresh=True)
+    last = jnp.take_along_axis(hidden, jnp.maximum(lengths - 1, 0)[:, None, None], axis=1)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
-    return _State(cache, decoder.logits(hidden[:, -1:])[:, 0], positions[:, -1] + 1, keys)
+    return _State(cache, decoder.logits(last)[:, 0], keys)
 
 
 @partial(
@@ -246,15 +243,12 @@ def _decode(
         carry: tuple[jax.Array, _State, jax.Array, jax.Array],
     ) -> tuple[jax.Array, _State, jax.Array, jax.Array]:
         index, state, done, out = carry
-        # A row's position, unlike its slot in the cache, does not depend on the other rows.
-        keys = jax.vmap(jax.random.fold_in)(state.keys, state.positions)
+        keys = jax.vmap(jax.random.fold_in)(state.keys, state.cache.lengths)
         # The model's vocabulary may be padded beyond the tokenizer's.
         token = sample(state.logits[:, :vocab_size], keys, temperature, top_k)
         out = out.at[:, index].set(jnp.where(done, NO_TOKEN, token))
-        hidden, cache = decoder.decode(
-            token[:, None], state.cache, segment_ids=jnp.ones_like(token[:, None]), positions=state.positions[:, None]
-        )
-        state = _State(cache, decoder.logits(hidden)[:, 0], state.positions + 1, state.keys)
+        hidden, cache = decoder.decode(token[:, None], state.cache)
+        state = _State(cache, decoder.logits(hidden)[:, 0], state.keys)
         return index + 1, state, done | jnp.isin(token, ends), out
 
     out = jnp.full((len(done), chunk), NO_TOKEN, jnp.int32)
@@ -263,13 +257,12 @@ def _decode(
 
 
 def _pad(rows: Sequence[_Row], count: int, length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pads prompts to tokens and segment ids [count, length], and their numbers to [count]."""
-    tokens, segment_ids = np.full((count, length), pad_id, np.int32), np.zeros((count, length), np.int32)
-    numbers = np.zeros(count, np.int32)
+    """Pads prompts to tokens [count, length], and returns their lengths and numbers, [count]."""
+    tokens = np.full((count, length), pad_id, np.int32)
+    lengths, numbers = np.zeros(count, np.int32), np.zeros(count, np.int32)
     for index, row in enumerate(rows):
-        start = length - len(row.prompt)
-        tokens[index, start:], segment_ids[index, start:], numbers[index] = row.prompt, 1, row.number
-    return tokens, segment_ids, numbers
+        tokens[index, : len(row.prompt)], lengths[index], numbers[index] = row.prompt, len(row.prompt), row.number
+    return tokens, lengths, numbers
 
 
 def _rounded(length: int, most: int) -> int:

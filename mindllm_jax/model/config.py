@@ -11,6 +11,8 @@ from mindllm_jax.checks import require_at_least
 from mindllm_jax.kernels.target import target
 from mindllm_jax.model.linear import GradientSums
 
+Bias = Literal["query_key_value", "attention_out", "mlp"]
+
 
 @dataclass(frozen=True)
 class Model:
@@ -34,7 +36,9 @@ class Model:
     norm_epsilon: float = 1e-5  # added to the mean square or variance
     residual: Literal["deepnorm", "pre_norm", "post_norm"] = "deepnorm"  # where norms stand; scales of DeepNorm
     mlp: Literal["geglu", "swiglu", "gelu"] = "geglu"  # activation of the feed-forward, gated or not
-    window: int | None = None  # tokens that a query sees, itself included; None: all before it
+    biases: tuple[Bias, ...] = ()  # products with weights that have a learned bias
+    windows: tuple[int | None, ...] = (None,)  # see `window_of`
+    attention_scale: float | None = None  # factor of attention's scores; None: 1/sqrt(H)
     tied: bool = False  # whether the loss head is the transposed embedding
     attention: str | None = None  # implementation of flash_attention; None: the best on this machine
     remat: Literal["none", "full", "dots", "attention"] = "none"  # see `decoder.REMAT`
@@ -43,19 +47,33 @@ class Model:
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "layers", "width", "heads", "head_dim", "mlp_dim", "max_seq_len")
-        require_at_least(self, 1, *sizes, "kv_heads", "window")
+        require_at_least(self, 1, *sizes, "kv_heads")
         if self.heads % self.key_heads:
             raise ValueError(f"Model.heads = {self.heads} is not a multiple of Model.kv_heads = {self.kv_heads}")
         if self.positions == "rope" and self.head_dim % 2:
             raise ValueError(f"Model.head_dim = {self.head_dim}: RoPE rotates pairs, so it must be even")
-        for name in ("rope_theta", "norm_epsilon"):
-            if not getattr(self, name) > 0:
+        if not self.windows or self.layers % len(self.windows):
+            raise ValueError(
+                f"Model.windows = {self.windows} is repeated over the layers, so Model.layers = {self.layers} must be "
+                "a multiple of its length"
+            )
+        if any(window is not None and window < 1 for window in self.windows):
+            raise ValueError(f"Model.windows = {self.windows}: a window must be at least 1, or None for all tokens")
+        for name in ("rope_theta", "norm_epsilon", "attention_scale"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"Model.{name} = {getattr(self, name)}: must be greater than 0")
 
     @property
     def key_heads(self) -> int:
         """The number of key-value heads, K."""
         return self.heads if self.kv_heads is None else self.kv_heads
+
+    def window_of(self, layer: int) -> int | None:
+        """Returns the tokens that a query of a layer sees, itself included; None: all before it.
+
+        `windows` is a pattern repeated over the layers: GPT-Neo's (None, 256) alternates global and local attention.
+        """
+        return self.windows[layer % len(self.windows)]
 
     @property
     def dtype(self) -> jnp.dtype:

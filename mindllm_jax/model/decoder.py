@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from mindllm_jax.kernels.block_ranges import BlockRanges, block_ranges
-from mindllm_jax.model.attention import Attention, LayerCache
+from mindllm_jax.model.attention import Attention
+from mindllm_jax.model.cache import Cache, LayerCache, empty_cache
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import EMBEDDING_STDDEV, normal
 from mindllm_jax.model.mlp import MLP
@@ -18,7 +19,7 @@ from mindllm_jax.model.positions import Angles, rope_angles
 from mindllm_jax.model.residual import add_branch, residual_scheme
 from mindllm_jax.parallel.layout import Layout
 from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.shapes import FloatBTD, FloatBTV, FloatDV, IntBS, IntBT
+from mindllm_jax.shapes import FloatBTD, FloatBTV, FloatDV, IntB, IntBT
 
 policies = jax.checkpoint_policies
 REMAT = {
@@ -29,12 +30,7 @@ REMAT = {
 """Remat policies by their name in `Model.remat`, where "none" keeps everything for the backward pass."""
 
 
-class Cache(NamedTuple):
-    """Keys and values of all layers [L B S K H], segment ids (0: empty or padding), and the filled length."""
-
-    layers: LayerCache
-    segment_ids: IntBS
-    length: jax.Array
+Branch = Callable[[FloatBTD], FloatBTD]
 
 
 class Block(nnx.Module):
@@ -48,25 +44,34 @@ class Block(nnx.Module):
         self.scheme = residual_scheme(config)
 
     def __call__(
-        self, x: FloatBTD, segment_ids: IntBT | None, ranges: BlockRanges | None, angles: Angles | None
+        self,
+        x: FloatBTD,
+        segment_ids: IntBT | None,
+        ranges: BlockRanges | None,
+        angles: Angles | None,
+        window: int | None,
     ) -> FloatBTD:
-        x = add_branch(self.scheme, self.attention_norm, lambda h: self.attention(h, segment_ids, ranges, angles), x)
+        attend: Branch = lambda h: self.attention(h, segment_ids, ranges, angles, window)  # noqa: E731
+        x = add_branch(self.scheme, self.attention_norm, attend, x)
         return add_branch(self.scheme, self.mlp_norm, self.mlp, x)
 
     def decode(
         self,
         x: FloatBTD,
         cache: LayerCache,
-        offset: jax.Array,
-        segment_ids: tuple[IntBT, IntBS],
+        lengths: IntB,
+        counts: IntB,
         angles: Angles | None,
+        window: int | None,
+        *,
+        fresh: bool,
     ) -> tuple[FloatBTD, LayerCache]:
-        """Applies the block to T new tokens after `offset` cached ones; see `Attention.decode`."""
+        """Applies the block to new tokens behind cached ones; see `Attention.decode`."""
         new_cache = cache
 
         def attend(h: FloatBTD) -> FloatBTD:
             nonlocal new_cache
-            out, new_cache = self.attention.decode(h, cache, offset, segment_ids, angles)
+            out, new_cache = self.attention.decode(h, cache, lengths, counts, angles, window, fresh=fresh)
             return out
 
         x = add_branch(self.scheme, self.attention_norm, attend, x)
@@ -121,14 +126,19 @@ class Decoder(nnx.Module):
         segment_ids = None if segment_ids is None else layout.to_attention_order(segment_ids)
         definition, stacked = nnx.split(self.blocks)
 
-        def apply(x: FloatBTD, block: nnx.State) -> tuple[FloatBTD, None]:
-            x = nnx.merge(definition, block)(x, segment_ids, ranges, angles)
-            return layout.constrain(x), None
+        def apply(x: FloatBTD, block: nnx.State, window: int | None) -> FloatBTD:
+            return layout.constrain(nnx.merge(definition, block)(x, segment_ids, ranges, angles, window))
 
         if self.config.remat != "none":
-            apply = jax.checkpoint(apply, policy=REMAT[self.config.remat], prevent_cse=False)
+            apply = jax.checkpoint(apply, policy=REMAT[self.config.remat], prevent_cse=False, static_argnums=2)
+
+        def apply_pattern(x: FloatBTD, blocks: nnx.State) -> tuple[FloatBTD, None]:
+            for index, window in enumerate(self.config.windows):
+                x = apply(x, _at(blocks, index), window)
+            return x, None
+
         with layout.active():
-            x, _ = jax.lax.scan(apply, x, stacked)
+            x, _ = jax.lax.scan(apply_pattern, x, self._by_pattern(stacked))
         x = layout.to_token_order(x)
         return x if self.final_norm is None else self.final_norm(x)
 
@@ -137,35 +147,52 @@ class Decoder(nnx.Module):
         wide = jnp.promote_types(hidden.dtype, jnp.float32)
         return jnp.einsum("btd,dv->btv", hidden, self.head.astype(hidden.dtype), preferred_element_type=wide)
 
-    def decode(self, tokens: IntBT, cache: Cache, *, segment_ids: IntBT, positions: IntBT) -> tuple[FloatBTD, Cache]:
+    def decode(
+        self, tokens: IntBT, cache: Cache, counts: IntB | None = None, *, fresh: bool = False
+    ) -> tuple[FloatBTD, Cache]:
         """Returns the hidden states [B T D] of T new tokens after those in the cache, and the cache with them.
 
-        segment_ids: of the new tokens, 1, or 0 for padding on the left of a shorter prompt; positions: of them.
+        Args:
+            tokens: of each row, behind its cached ones.
+            cache: of `new_cache`; its lengths plus the new tokens must not exceed its capacity.
+            counts: int32 [B], the new tokens of each row, the first of T; None: all T. The hidden states of the others
+                mean nothing.
+            fresh: no row has cached tokens, which saves attention over empty slots.
         """
-        x, angles = self._embed(tokens, positions)
-        cache_ids = jax.lax.dynamic_update_slice_in_dim(cache.segment_ids, segment_ids, cache.length, axis=1)
+        counts = jnp.full(len(tokens), tokens.shape[1], jnp.int32) if counts is None else counts
+        lengths = cache.lengths
+        x, angles = self._embed(tokens, lengths[:, None] + jnp.arange(tokens.shape[1], dtype=jnp.int32))
         definition, stacked = nnx.split(self.blocks)
 
-        def apply(x: FloatBTD, inputs: tuple[nnx.State, LayerCache]) -> tuple[FloatBTD, LayerCache]:
-            block, layer = inputs
-            return nnx.merge(definition, block).decode(x, layer, cache.length, (segment_ids, cache_ids), angles)
+        def apply_pattern(
+            x: FloatBTD, inputs: tuple[nnx.State, tuple[LayerCache, ...]]
+        ) -> tuple[FloatBTD, tuple[LayerCache, ...]]:
+            blocks, layers = inputs
+            new_layers: list[LayerCache] = []
+            for index, (window, layer) in enumerate(zip(self.config.windows, layers, strict=True)):
+                block = nnx.merge(definition, _at(blocks, index))
+                x, layer = block.decode(x, layer, lengths, counts, angles, window, fresh=fresh)
+                new_layers.append(layer)
+            return x, tuple(new_layers)
 
         with self.layout.active():
-            x, layers = jax.lax.scan(apply, x, (stacked, cache.layers))
+            x, layers = jax.lax.scan(apply_pattern, x, (self._by_pattern(stacked), cache.layers))
         x = x if self.final_norm is None else self.final_norm(x)
-        return x, Cache(layers, cache_ids, cache.length + tokens.shape[1])
+        return x, Cache(layers, lengths + counts)
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
-        """Returns an empty cache for `batch` rows of `capacity` tokens.
+        """Returns an empty cache for `batch` rows of up to `capacity` tokens.
 
         Raises ValueError for more than max_seq_len, and on a mesh that splits rows.
         """
         self._check_length(capacity)
         self.layout.require_whole_rows()
-        config = self.config
-        shape = (config.layers, batch, capacity, config.key_heads, config.head_dim)
-        layers = LayerCache(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))
-        return Cache(layers, jnp.zeros((batch, capacity), jnp.int32), jnp.zeros((), jnp.int32))
+        return empty_cache(self.config, batch, capacity)
+
+    def _by_pattern(self, stacked: nnx.State) -> nnx.State:
+        """Splits the leading axis L of the blocks' parameters into repetitions of the pattern and its windows."""
+        period = len(self.config.windows)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, period, *leaf.shape[1:]), stacked)
 
     def _embed(self, tokens: IntBT, positions: IntBT) -> tuple[FloatBTD, Angles | None]:
         self._check_length(tokens.shape[1])
@@ -181,3 +208,7 @@ class Decoder(nnx.Module):
                 f"rows of {length} tokens are longer than Model.max_seq_len = {self.config.max_seq_len}: "
                 "shorten the rows (Mixture.sequence_length) or set a larger Model.max_seq_len"
             )
+
+
+def _at(blocks: nnx.State, index: int) -> nnx.State:
+    return jax.tree.map(lambda leaf: leaf[index], blocks)

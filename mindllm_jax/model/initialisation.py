@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from mindllm_jax.model.config import Model
+from mindllm_jax.model.config import Bias, Model
 
 EMBEDDING_STDDEV = 0.02
 
@@ -30,3 +31,10 @@ def normal(
     """Returns a weight with normal values of the given standard deviation. axes: logical names, one per axis."""
     values = stddev * jax.random.normal(rngs.params(), shape, config.param_dtype)
     return nnx.Param(values, axes=tuple(axes))
+
+
+def bias(config: Model, kind: Bias, axes: Sequence[str], shape: Sequence[int]) -> nnx.Param[jax.Array] | None:
+    """Returns a bias of zeros, without weight decay, or None where `Model.biases` lacks its kind."""
+    if kind not in config.biases:
+        return None
+    return nnx.Param(jnp.zeros(shape, config.param_dtype), axes=tuple(axes), decay=False)

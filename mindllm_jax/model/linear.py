@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax import lax
 
 from mindllm_jax.kernels.target import target
@@ -23,6 +24,11 @@ def matmul(x: jax.Array, weight: jax.Array, inputs: int = 1, *, gradient_sums: G
     float64). Over the tokens of a device it is summed in float32 or wider, and it is returned in the weight's dtype.
     """
     return _matmul_with_gradients(x, weight, inputs, gradient_sums)
+
+
+def add_bias(x: jax.Array, bias: nnx.Param[jax.Array] | None) -> jax.Array:
+    """Adds a bias over the last axes of x, cast to its dtype; None adds nothing."""
+    return x if bias is None else x + bias[...].astype(x.dtype)
 
 
 def _matmul(x: jax.Array, weight: jax.Array, inputs: int, _: GradientSums) -> jax.Array:

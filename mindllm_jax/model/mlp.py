@@ -6,14 +6,14 @@ import jax
 from flax import nnx
 
 from mindllm_jax.model.config import Model
-from mindllm_jax.model.initialisation import matrix
-from mindllm_jax.model.linear import GradientSums, matmul
+from mindllm_jax.model.initialisation import bias, matrix
+from mindllm_jax.model.linear import GradientSums, add_bias, matmul
 from mindllm_jax.model.residual import residual_scheme
 from mindllm_jax.shapes import FloatBTD
 
 
 class MLP(nnx.Module):
-    """GeGLU or SwiGLU (Shazeer 2020), or two layers with GELU, from [B T D] over [B T F] to [B T D]; no biases.
+    """GeGLU or SwiGLU (Shazeer 2020), or two layers with GELU, from [B T D] over [B T F] to [B T D].
 
     GELU is the tanh approximation (GPT-2's "gelu_new"). The gate starts at gain 1 under every residual scheme: DeepNorm
     scales two feed-forward matrices, and scaling all three would shrink the branch by beta^3.
@@ -25,12 +25,17 @@ class MLP(nnx.Module):
         self.up = matrix(config, rngs, into, (width, hidden), inputs=1, gain=gain)
         self.down = matrix(config, rngs, out, (hidden, width), inputs=1, gain=gain)
         self.gate = None if config.mlp == "gelu" else matrix(config, rngs, into, (width, hidden), inputs=1)
+        self.up_bias = bias(config, "mlp", ("mlp_dim",), (hidden,))
+        self.gate_bias = None if config.mlp == "gelu" else bias(config, "mlp", ("mlp_dim",), (hidden,))
+        self.down_bias = bias(config, "mlp", ("features",), (width,))
         self.gradient_sums: GradientSums = config.gradient_sums
         self.activation = jax.nn.silu if config.mlp == "swiglu" else jax.nn.gelu
 
     def __call__(self, x: FloatBTD) -> FloatBTD:
-        up = matmul(x, self.up[...], gradient_sums=self.gradient_sums)
-        gate = None if self.gate is None else matmul(x, self.gate[...], gradient_sums=self.gradient_sums)
+        up = add_bias(matmul(x, self.up[...], gradient_sums=self.gradient_sums), self.up_bias)
+        gate = None
+        if self.gate is not None:
+            gate = add_bias(matmul(x, self.gate[...], gradient_sums=self.gradient_sums), self.gate_bias)
 
         # Cheap to recompute: the backward pass keeps `up` and `gate`, not the six tensors between them and `down`.
         @jax.checkpoint
@@ -38,4 +43,4 @@ class MLP(nnx.Module):
             hidden = self.activation(up) if gate is None else self.activation(gate) * up
             return matmul(hidden, down, gradient_sums=self.gradient_sums)
 
-        return out(up, gate, self.down[...])
+        return add_bias(out(up, gate, self.down[...]), self.down_bias)

@@ -111,13 +111,13 @@ def remat_choices(
 
 
 def visible_keys(model: Model, length: int) -> float:
-    """Returns the mean number of keys that a query of a row of `length` tokens sees.
+    """Returns the mean number of keys that a query of a row of `length` tokens sees, over the layers.
 
     The query at t sees t + 1 keys, in a window of W at most W: their mean is W - W (W - 1) / 2T; without a window, or
     with one of at least T, (T + 1) / 2.
     """
-    window = length if model.window is None else min(model.window, length)
-    return window - window * (window - 1) / (2 * length)
+    windows = [length if window is None else min(window, length) for window in model.windows]
+    return sum(window - window * (window - 1) / (2 * length) for window in windows) / len(windows)
 
 
 def _widths(model: Model, mesh: Mapping[str, int] | None) -> tuple[float, float, float]:

@@ -51,7 +51,7 @@ def with_twice_the_logit(decoder: Decoder, token: int, of: int) -> Decoder:
 # The fixture has RoPE and grouped heads; the longest prompt of the other one just fits.
 @pytest.mark.parametrize(
     ("choices", "lengths"),
-    [({"attention": "reference"}, [1, 30, 7, 19]), ({"positions": "learned", "window": 5}, [1, 40, 7, 85])],
+    [({"attention": "reference"}, [1, 30, 7, 19]), ({"positions": "learned", "windows": (None, 5)}, [1, 40, 7, 85])],
     ids=["rope, grouped heads", "learned positions, window"],
 )
 def test_greedy_equals_the_full_forward_pass(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from numerics import SEED
+from random_vectors import with_random_vectors
 
 from mindllm_jax.configuration import command_line, load
 from mindllm_jax.model.config import Model
@@ -26,7 +27,19 @@ CHOICES = {
     "learned positions": {"positions": "learned"},
     "layernorm, pre_norm": {"norm": "layernorm", "residual": "pre_norm"},
     "post_norm, gelu": {"residual": "post_norm", "mlp": "gelu"},
-    "swiglu, tied, window": {"mlp": "swiglu", "tied": True, "window": 5},
+    "swiglu, tied, window": {"mlp": "swiglu", "tied": True, "windows": (5,)},
+    "GPT-Neo": {
+        "positions": "learned",
+        "norm": "layernorm",
+        "residual": "pre_norm",
+        "mlp": "gelu",
+        "tied": True,
+        "kv_heads": 4,
+        "windows": (None, 3, 5),
+        "attention_scale": 1.0,
+        "biases": ("attention_out", "mlp"),
+    },
+    "geglu, all biases": {"biases": ("query_key_value", "attention_out", "mlp")},
 }
 
 
@@ -51,7 +64,7 @@ def packed_rows(batch: int = 2, length: int = 24) -> tuple[np.ndarray, np.ndarra
 def numpy_logits(decoder: Decoder, tokens: np.ndarray, segments: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """The decoder of the papers it names, written again in numpy, one row, one head at a time."""
     c = decoder.config
-    params = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(decoder, nnx.Param)))
+    params: Any = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(decoder, nnx.Param)))
     alpha = {"deepnorm": (2 * c.layers) ** 0.25, "post_norm": 1.0, "pre_norm": 1.0}[c.residual]
 
     def norm(x, p):
@@ -66,34 +79,38 @@ def numpy_logits(decoder: Decoder, tokens: np.ndarray, segments: np.ndarray, pos
         z = (x[:, :half] + 1j * x[:, half:]) * spin
         return np.concatenate([z.real, z.imag], -1)
 
-    def attend(x, p, row):
+    def attend(x, p, row, window):
         out = np.zeros_like(x)
         for n in range(c.heads):
             k = n // (c.heads // c.key_heads)
             query, key, value = x @ p["query"][:, n], x @ p["key"][:, k], x @ p["value"][:, k]
+            if "query_key_value" in c.biases:
+                query, key = query + p["query_bias"][n], key + p["key_bias"][k]
+                value = value + p["value_bias"][k]
             if c.positions == "rope":
                 query, key = turn(query, positions[row]), turn(key, positions[row])
             for i in range(len(x)):
                 seen = [
                     j
                     for j in range(i + 1)
-                    if segments[row, i] == segments[row, j] != 0 and (c.window is None or i - j < c.window)
+                    if segments[row, i] == segments[row, j] != 0 and (window is None or i - j < window)
                 ]
                 if seen:
-                    scores = key[seen] @ query[i] / np.sqrt(c.head_dim)
+                    scores = key[seen] @ query[i] * (c.attention_scale or c.head_dim**-0.5)
                     weights = np.exp(scores - scores.max())
                     out[i] += (weights / weights.sum()) @ value[seen] @ p["out"][n]
-        return out
+        return out + p["out_bias"] if "attention_out" in c.biases else out
 
     def gelu(x):
         return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
     def mlp(x, p):
-        up = x @ p["up"]
+        biases = {name: p.get(f"{name}_bias", 0) for name in ("up", "gate", "down")}
+        up = x @ p["up"] + biases["up"]
         if c.mlp == "gelu":
-            return gelu(up) @ p["down"]
-        gate = x @ p["gate"]
-        return ((gelu(gate) if c.mlp == "geglu" else gate / (1 + np.exp(-gate))) * up) @ p["down"]
+            return gelu(up) @ p["down"] + biases["down"]
+        gate = x @ p["gate"] + biases["gate"]
+        return biases["down"] + ((gelu(gate) if c.mlp == "geglu" else gate / (1 + np.exp(-gate))) * up) @ p["down"]
 
     logits = []
     for row in range(len(tokens)):
@@ -101,12 +118,15 @@ def numpy_logits(decoder: Decoder, tokens: np.ndarray, segments: np.ndarray, pos
         if c.positions == "learned":
             x = x + params["positions"][positions[row]]
         for layer in range(c.layers):
-            p = jax.tree.map(lambda a, layer=layer: a[layer], params["blocks"])
+            p, window = (
+                jax.tree.map(lambda a, layer=layer: a[layer], params["blocks"]),
+                c.windows[layer % len(c.windows)],
+            )
             if c.residual == "pre_norm":
-                x = x + attend(norm(x, p["attention_norm"]), p["attention"], row)
+                x = x + attend(norm(x, p["attention_norm"]), p["attention"], row, window)
                 x = x + mlp(norm(x, p["mlp_norm"]), p["mlp"])
             else:
-                x = norm(alpha * x + attend(x, p["attention"], row), p["attention_norm"])
+                x = norm(alpha * x + attend(x, p["attention"], row, window), p["attention_norm"])
                 x = norm(alpha * x + mlp(x, p["mlp"]), p["mlp_norm"])
         if c.residual == "pre_norm":
             x = norm(x, params["final_norm"])
@@ -118,7 +138,7 @@ def numpy_logits(decoder: Decoder, tokens: np.ndarray, segments: np.ndarray, pos
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 def test_logits_agree_with_an_independent_implementation_in_float64(choice, x64):
     config = dataclasses.replace(TINY, compute_dtype="float64", **CHOICES[choice])
-    decoder = Decoder(config, rngs=nnx.Rngs(SEED))
+    decoder = with_random_vectors(Decoder(config, rngs=nnx.Rngs(SEED)))
     tokens, segments, positions = packed_rows()
     hidden = decoder(jnp.asarray(tokens), segment_ids=jnp.asarray(segments), positions=jnp.asarray(positions))
     expected = numpy_logits(decoder, tokens, segments, positions)
@@ -213,6 +233,9 @@ def independent_count(c: Model) -> int:
     """Parameters by a formula of its own: blocks, tables, head, norms."""
     block = c.width * c.head_dim * (c.heads * 2 + (c.kv_heads or c.heads) * 2)
     block += c.width * c.mlp_dim * {"geglu": 3, "swiglu": 3, "gelu": 2}[c.mlp]
+    kinds = {"query_key_value": (c.heads + 2 * (c.kv_heads or c.heads)) * c.head_dim, "attention_out": c.width}
+    kinds |= {"mlp": c.width + c.mlp_dim * (1 if c.mlp == "gelu" else 2)}
+    block += sum(kinds[kind] for kind in c.biases)
     norm = c.width * {"rmsnorm": 1, "layernorm": 2}[c.norm]
     total = c.layers * (block + 2 * norm) + c.vocab_size * c.width * (1 if c.tied else 2)
     total += norm if c.residual == "pre_norm" else 0
@@ -264,7 +287,10 @@ def test_rows_longer_than_the_positions_are_refused():
         ({"layers": 0}, r"Model\.layers = 0: must be at least 1"),
         ({"heads": 4, "kv_heads": 3}, r"Model\.heads = 4 is not a multiple of Model\.kv_heads = 3"),
         ({"head_dim": 7}, r"Model\.head_dim = 7: RoPE rotates pairs"),
-        ({"window": 0}, r"Model\.window = 0: must be at least 1"),
+        ({"windows": (None, 0)}, r"Model\.windows = \(None, 0\): a window must be at least 1"),
+        ({"windows": (None, 4), "layers": 3}, r"Model\.layers = 3 must be a multiple of its length"),
+        ({"windows": ()}, r"Model\.windows = \(\) is repeated over the layers"),
+        ({"attention_scale": 0.0}, r"Model\.attention_scale = 0.0: must be greater than 0"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(settings, message):

@@ -60,8 +60,8 @@ def test_cached_keys_far_into_a_row_are_turned_as_exactly() -> None:
     @nnx.jit
     def keys(decoder: Decoder, position: jax.Array) -> jax.Array:
         cache = decoder.new_cache(len(tokens), 8)
-        positions = jnp.broadcast_to(position, tokens.shape)
-        return decoder.decode(tokens, cache, segment_ids=jnp.ones_like(tokens), positions=positions)[1].layers.keys
+        cache = cache._replace(lengths=jnp.full(len(tokens), position))
+        return decoder.decode(tokens, cache)[1].layers[0].keys
 
-    near, far = (np.asarray(keys(decoder, jnp.int32(at))[0, :, 0], np.float64) for at in (0, LAST))
+    near, far = (np.asarray(keys(decoder, jnp.int32(at))[0, :, at % 8], np.float64) for at in (0, LAST))
     assert relative_error(far, turned(near, LAST, config.rope_theta)) < 0.5 * HALF_ULP

@@ -95,14 +95,14 @@ def test_reported_memory_precedes_the_table() -> None:
 @given(st.integers(1, 300), st.none() | st.integers(1, 400))
 def test_visible_keys_are_those_of_every_query_counted(length: int, window: int | None) -> None:
     counted = sum(min(t + 1, window or length) for t in range(length)) / length
-    assert visible_keys(dataclasses.replace(MODEL, window=window), length) == pytest.approx(counted, rel=1e-12)
+    assert visible_keys(dataclasses.replace(MODEL, windows=(window,)), length) == pytest.approx(counted, rel=1e-12)
 
 
 def test_a_window_of_the_whole_row_is_none() -> None:
-    whole = dataclasses.replace(MODEL, window=2048)
+    whole = dataclasses.replace(MODEL, windows=(2048,))
     assert flops_per_token(whole, 2048) == flops_per_token(MODEL, 2048)
     # The stated formula, by hand: products with weights and both products of attention, three times.
     weights = 32 * (4 * 2560 * 2560 + 3 * 2560 * 6912) + 2560 * 125952
     assert flops_per_token(MODEL, 2048) == 3 * (2 * weights + 4 * 32 * 20 * 128 * 2049 / 2)
-    half = dataclasses.replace(MODEL, window=1024)
+    half = dataclasses.replace(MODEL, windows=(1024,))
     assert flops_per_token(half, 2048) == 3 * (2 * weights + 4 * 32 * 20 * 128 * (1024 - 1024 * 1023 / 4096))

@@ -1,0 +1,50 @@
+"""Decoding with the cache against the full forward pass: rows of unequal lengths, in parts of unequal sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from numerics import SEED
+from random_vectors import with_random_vectors
+
+from mindllm_jax.model.config import Model
+from mindllm_jax.model.decoder import Decoder
+
+TINY = Model(vocab_size=97, layers=3, width=32, heads=4, kv_heads=2, head_dim=8, mlp_dim=48, max_seq_len=64)
+
+ROWS, LONGEST, WIDTH = 3, 23, 9
+PARTS = ([7, 1, 3], [1, 4, 4], [0, 1, 2], [1, 1, 1], [5, 0, 4], [1, 0, 1], [8, 9, 2])
+"""New tokens of each row in each call; the second row stops twice, the third grows past both windows."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("positions", "windows"), [("rope", (5,)), ("learned", (None, 3, 5))], ids=str)
+def test_parts_of_rows_give_the_logits_of_whole_rows(positions, windows: tuple[int | None, ...]) -> None:
+    config = dataclasses.replace(TINY, windows=windows, positions=positions, compute_dtype="float64")
+    with jax.enable_x64(True):
+        decoder = with_random_vectors(Decoder(config, rngs=nnx.Rngs(SEED)))
+        tokens = jnp.asarray(np.random.default_rng(SEED).integers(0, config.vocab_size, (ROWS, LONGEST)), jnp.int32)
+        whole = np.asarray(nnx.jit(Decoder.__call__)(decoder, tokens))
+        decode = nnx.jit(Decoder.decode, static_argnames="fresh")
+        cache, lengths = decoder.new_cache(ROWS, LONGEST), np.zeros(ROWS, int)
+        for call, counts in enumerate(PARTS):
+            # What stands behind a row's new tokens must not matter: tokens of another row.
+            part = np.stack([np.roll(row, -length) for row, length in zip(tokens, lengths, strict=True)])
+            new = jnp.asarray(part[:, : 1 if max(counts) == 1 else WIDTH])
+            hidden, cache = decode(decoder, new, cache, jnp.asarray(counts, jnp.int32), fresh=call == 0)
+            for row, count in enumerate(counts):
+                expected = whole[row, lengths[row] : lengths[row] + count]
+                np.testing.assert_allclose(hidden[row, :count], expected, rtol=0, atol=1e-12)
+            lengths += counts
+            np.testing.assert_array_equal(cache.lengths, lengths)
+    assert lengths.tolist() == [LONGEST, 16, 17]
+
+
+def test_a_layer_with_a_window_keeps_no_more_than_the_window() -> None:
+    cache = Decoder(dataclasses.replace(TINY, windows=(None, 3, 50)), rngs=nnx.Rngs(0)).new_cache(2, 40)
+    assert [layer.keys.shape for layer in cache.layers] == [(1, 2, slots, 2, 8) for slots in (40, 3, 40)]
