@@ -79,8 +79,7 @@ class Run:
         Raises ValueError as `generate` does.
         """
         prompt = encode_prompt(self.tokenizer, [Turn(*turn) for turn in history], question)
-        ends = (self.tokenizer.doc_id, self.tokenizer.user_id)
-        (text,) = self._generate([prompt], Sampling(**sampling), stop_ids=ends)
+        (text,) = self._generate([prompt], Sampling(**sampling), stop_ids=self.tokenizer.ends)
         return text.strip()
 
     def _generate(

@@ -41,7 +41,8 @@ def encode_conversations(tokenizer: Tokenizer, conversations: Sequence[Sequence[
     newline, *encoded = tokenizer.encode_batch(["\n", *texts])
     rest = iter(encoded)
     doc, user, assistant = (
-        np.array([id], np.int32) for id in (tokenizer.doc_id, tokenizer.user_id, tokenizer.assistant_id)
+        np.array([id], np.int32)
+        for id in (tokenizer.doc_id, tokenizer.symbols["<user>"], tokenizer.symbols["<assistant>"])
     )
 
     def encode(turns: Sequence[Turn]) -> EncodedConversation:

@@ -57,7 +57,7 @@ class Session:
             prompt = encode_prompt(tokenizer, self.turns, text)
         pieces: list[str] = []
         try:
-            for piece in stream(decoder, tokenizer, prompt, sampling, stop_ids=(tokenizer.doc_id, tokenizer.user_id)):
+            for piece in stream(decoder, tokenizer, prompt, sampling, stop_ids=tokenizer.ends):
                 pieces.append(piece)
                 yield piece
         finally:

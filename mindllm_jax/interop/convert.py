@@ -96,7 +96,9 @@ def compare(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> Compare
         raise ImportError("a conversion is checked with transformers; install mindllm-jax[hf]") from None
     converted = AutoTokenizer.from_pretrained(folder)
     ours = tokenizer.encode_batch(texts)
-    theirs = converted(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    # Names of symbols in texts are text.
+    settings = {"add_special_tokens": False, "split_special_tokens": True}
+    theirs = converted(list(texts), **settings)["input_ids"] if texts else []
     for text, mine, other in zip(texts, ours, theirs, strict=True):
         if mine.tolist() != other:
             place = next((n for n, pair in enumerate(zip(mine, other, strict=False)) if pair[0] != pair[1]), len(other))

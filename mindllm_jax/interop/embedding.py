@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mindllm_jax.tokenization.imported_model import is_imported
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 
@@ -18,7 +19,7 @@ def replaced_ids(tokenizer: Tokenizer) -> list[list[int]]:
         ValueError: the tokenizer does not extend GPT-2's.
         ImportError: the library tokenizers is not installed.
     """
-    if not tokenizer.model.startswith(b"{"):
+    if not tokenizer.model.startswith(b"{") or is_imported(tokenizer.model):
         raise ValueError(f"{tokenizer.path} does not extend another tokenizer")
     from tokenizers import Tokenizer as Backend
 

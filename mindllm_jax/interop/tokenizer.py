@@ -8,8 +8,8 @@ A SentencePiece BPE model becomes a BPE of the library tokenizers. Four things d
   piece and becomes its three bytes, as with `Tokenizer`.
 - Sequences of newlines, which SentencePiece removes before it merges, become added tokens: matched first, the longest
   first.
-- Symbols become special tokens, and `split_special_tokens` keeps them from being matched in a text, as control pieces
-  are not. To write them on purpose, pass `split_special_tokens=False`.
+- Symbols become special tokens, which transformers matches in a text, as its chat templates need. Pass
+  `split_special_tokens=True` for texts whose `<doc>` is plain text, as `Tokenizer` has it.
 
 Where several merges make the same piece, SentencePiece takes the leftmost first and a BPE the one listed first. They
 could differ where two overlap; no such text is known, and `convert` compares.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import sentencepiece
 
+from mindllm_jax.tokenization.imported_model import is_imported, tokenizer_json
 from mindllm_jax.tokenization.sentencepiece_model import SPACE_MARK
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
@@ -27,30 +28,40 @@ if TYPE_CHECKING:
     import tokenizers
 
 
-def hugging_face_files(tokenizer: Tokenizer) -> dict[str, str]:
-    """Returns the converted files by name.
+def hugging_face_files(tokenizer: Tokenizer, *, model_max_length: int | None = None) -> dict[str, str]:
+    """Returns the converted files by name, the chat template among them.
+
+    Args:
+        tokenizer: of any kind; an imported one goes out with the ids that it came in with.
+        model_max_length: the longest sequence of the model, which transformers then warns about.
 
     Raises ImportError when the library tokenizers is not installed.
     """
-    # A tokenizer that extends GPT-2's is in this format already.
-    extended = tokenizer.model.startswith(b"{")
     return {
-        "tokenizer.json": tokenizer.model.decode() if extended else _from_sentencepiece(tokenizer).to_str(),
-        "tokenizer_config.json": json.dumps(_settings(tokenizer), indent=1) + "\n",
+        "tokenizer.json": _tokenizer_json(tokenizer),
+        "tokenizer_config.json": json.dumps(_settings(tokenizer, model_max_length), indent=1, ensure_ascii=False)
+        + "\n",
+        "chat_template.jinja": tokenizer.chat_template,
     }
 
 
-def _settings(tokenizer: Tokenizer) -> dict[str, object]:
-    doc = tokenizer.piece(tokenizer.doc_id)
-    return {
+def _tokenizer_json(tokenizer: Tokenizer) -> str:
+    if not tokenizer.model.startswith(b"{"):
+        return _from_sentencepiece(tokenizer).to_str()
+    # One that extends GPT-2's is in this format already.
+    return tokenizer_json(tokenizer.model) if is_imported(tokenizer.model) else tokenizer.model.decode()
+
+
+def _settings(tokenizer: Tokenizer, model_max_length: int | None) -> dict[str, object]:
+    named = tokenizer.special_tokens
+    others = [name for name in tokenizer.symbols if name not in named.values()]
+    settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": doc,
-        "eos_token": doc,
-        "pad_token": tokenizer.piece(tokenizer.pad_id),
-        "additional_special_tokens": [tokenizer.piece(id) for id in (tokenizer.user_id, tokenizer.assistant_id)],
-        "split_special_tokens": True,
+        **named,
+        "extra_special_tokens": others,
         "clean_up_tokenization_spaces": False,
     }
+    return settings if model_max_length is None else settings | {"model_max_length": model_max_length}
 
 
 def _from_sentencepiece(tokenizer: Tokenizer) -> "tokenizers.Tokenizer":
@@ -72,8 +83,7 @@ def _from_sentencepiece(tokenizer: Tokenizer) -> "tokenizers.Tokenizer":
         )
     )
     converted.add_tokens([AddedToken(names[id], normalized=False) for id in newlines])
-    symbols = (tokenizer.pad_id, tokenizer.doc_id, tokenizer.user_id, tokenizer.assistant_id)
-    converted.add_special_tokens([AddedToken(names[id], normalized=False, special=True) for id in symbols])
+    converted.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in tokenizer.symbols])
     converted.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     return converted
 

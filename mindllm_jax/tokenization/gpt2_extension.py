@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mindllm_jax.tokenization.byte_level_model import END_OF_TEXT
 from mindllm_jax.tokenization.gpt2_files import Gpt2Files
-from mindllm_jax.tokenization.sentencepiece_model import ASSISTANT, PAD, USER, SentencePieceModel
+from mindllm_jax.tokenization.mindllm_format import ASSISTANT, END_OF_TEXT, PAD, USER
+from mindllm_jax.tokenization.sentencepiece_model import SentencePieceModel
 from mindllm_jax.tokenization.sentencepiece_training import FIXED_PIECES, HAN, train_model
 
 if TYPE_CHECKING:

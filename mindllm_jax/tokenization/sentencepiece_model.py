@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-PAD, DOC, USER, ASSISTANT = "<pad>", "<doc>", "<user>", "<assistant>"
+from mindllm_jax.tokenization.mindllm_format import ASSISTANT, CHAT_TEMPLATE, DOC, PAD, USER
 
 SPACE_MARK = "\u2581"
 """▁, the character by which SentencePiece writes a space inside a piece."""
@@ -28,8 +28,12 @@ class SentencePieceModel:
         except RuntimeError:
             raise ValueError(f"{path} is not a SentencePiece model (or is cut off)") from None
         self.vocab_size: int = self._pieces.get_piece_size()
-        pad, doc, user, assistant = (self._symbol(name, path) for name in (PAD, DOC, USER, ASSISTANT))
-        self.symbols = (pad, doc, user, assistant)
+        self.symbols = {name: self._symbol(name, path) for name in (PAD, DOC, USER, ASSISTANT)}
+        self.pad_id, self.doc_id = self.symbols[PAD], self.symbols[DOC]
+        self.ends = (self.doc_id, self.symbols[USER])
+        self.special_tokens = {"bos_token": DOC, "eos_token": DOC, "pad_token": PAD}
+        self.chat_template = CHAT_TEMPLATE
+        self.missing_bytes = b""
         mark = [self._pieces.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK.encode()]
         self._space_mark = np.array(mark, np.int32)
 

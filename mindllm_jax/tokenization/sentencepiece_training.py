@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import sentencepiece
 
-from mindllm_jax.tokenization.sentencepiece_model import ASSISTANT, DOC, PAD, USER
+from mindllm_jax.tokenization.mindllm_format import ASSISTANT, DOC, PAD, USER
 
 # By default SentencePiece never learns a newline and spends a byte piece on each, 6 % of all tokens.
 NEWLINE_RUNS = tuple("\n" * n for n in (1, 2, 3, 4))

@@ -7,22 +7,29 @@ from typing import Protocol
 
 import numpy as np
 
-from mindllm_jax.tokenization.byte_level_model import ByteLevelModel
+from mindllm_jax.tokenization.byte_level_model import Gpt2ExtensionModel
+from mindllm_jax.tokenization.imported_model import ImportedModel, is_imported
 from mindllm_jax.tokenization.sentencepiece_model import SPACE_MARK, SentencePieceModel
 
-_PROBE = f"  a\t\r\n\n\n1234 <doc>{SPACE_MARK}é 你好 \N{GRINNING FACE}"
+_PROBE = f"  a\t\r\n\n\n1234 <doc>{SPACE_MARK}é e\u0301 \u212b 你好 \N{GRINNING FACE}"
 
 
 class Pieces(Protocol):
     """The interface of every kind of tokenizer file: pieces by id, and the ids of texts.
 
     Attributes:
-        vocab_size: V.
-        symbols: the ids of pad, doc, user and assistant.
+        vocab_size, pad_id, doc_id, symbols, ends, special_tokens, chat_template, missing_bytes: as of
+            `Tokenizer`.
     """
 
     vocab_size: int
-    symbols: tuple[int, int, int, int]
+    pad_id: int
+    doc_id: int
+    symbols: dict[str, int]
+    ends: tuple[int, ...]
+    special_tokens: dict[str, str]
+    chat_template: str
+    missing_bytes: bytes
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Returns int32 ids of each text."""
@@ -44,18 +51,24 @@ class Pieces(Protocol):
 class Tokenizer:
     """A tokenizer whose round trip is exact for every text: `decode(encode(text)) == text`.
 
-    The file is a SentencePiece BPE model, or GPT-2's BPE with added pieces (`gpt2_extension`).
+    The file is a SentencePiece BPE model, GPT-2's BPE with added pieces (`gpt2_extension`), or an imported tokenizer
+    (`imported_model`). The round trip of an imported one drops the bytes that its vocabulary lacks.
 
-    Symbols (`<pad>`, `<doc>`, `<user>`, `<assistant>`) are ids that no text produces: a text with the characters
-    `<doc>` in it is encoded as these characters. `<doc>` both begins and ends a document, as GPT-2's
-    `<|endoftext|>`, which is its name in such files.
+    Symbols (`<pad>`, `<doc>`, `<user>`, `<assistant>`; those of an imported one) are ids that no text produces: a text
+    with the characters `<doc>` in it is encoded as these characters. `<doc>` both begins and ends a document, as
+    GPT-2's `<|endoftext|>`, which is its name in such files.
 
     Attributes:
         path: the model file.
         model: its content.
         sha256: checksum of the model file; stores and checkpoints record it.
         vocab_size: V.
-        pad_id, doc_id, user_id, assistant_id: the symbols.
+        pad_id, doc_id: the symbols that fill rows, and that begin and end documents.
+        symbols: ids of all symbols by name.
+        ends: the symbols that end an answer.
+        special_tokens: names of symbols by the variables of the chat template: `bos_token`, `eos_token`, `pad_token`.
+        chat_template: the Jinja template that `batching.chat_format` renders.
+        missing_bytes: bytes of UTF-8 that have no piece; none but in imported tokenizers.
         token_bytes: int32 [V], number of UTF-8 bytes of each piece; 0 for symbols.
         is_byte: bool [V], True for bytes of characters that have no piece.
     """
@@ -63,16 +76,16 @@ class Tokenizer:
     def __init__(self, path: Path, model: bytes) -> None:
         self.path, self.model = path, model
         self.sha256 = hashlib.sha256(model).hexdigest()
-        # A SentencePiece model is a protocol buffer, which cannot begin like this.
-        kind = ByteLevelModel if model.startswith(b"{") else SentencePieceModel
-        self._pieces: Pieces = kind(path, model)
-        self.vocab_size = self._pieces.vocab_size
+        self._pieces: Pieces = _pieces(path, model)
+        self.vocab_size, self.pad_id, self.doc_id = self._pieces.vocab_size, self._pieces.pad_id, self._pieces.doc_id
+        self.symbols, self.ends = self._pieces.symbols, self._pieces.ends
+        self.special_tokens, self.chat_template = self._pieces.special_tokens, self._pieces.chat_template
+        self.missing_bytes = self._pieces.missing_bytes
         self._bytes = [self._pieces.bytes_of(id) for id in range(self.vocab_size)]
         self.token_bytes = np.array([len(piece) for piece in self._bytes], np.int32)
         self.is_byte = np.array([self._pieces.is_byte(id) for id in range(self.vocab_size)], np.bool_)
-        self.pad_id, self.doc_id, self.user_id, self.assistant_id = self._pieces.symbols
-        probe = _PROBE + "".join(map(self.piece, self._pieces.symbols))
-        if self.decode(self.encode(probe)) != probe:
+        names = "".join(self.symbols)
+        if any(self.decode(self.encode(probe)) != probe for probe in (_PROBE, names + _PROBE)):
             raise ValueError(
                 f"{path} changes text: it normalises, adds a space in front or lacks byte pieces; train one with"
                 " launch/train_tokenizer.py"
@@ -127,3 +140,10 @@ class Tokenizer:
     def piece(self, id: int) -> str:
         """Returns the text by which an id is displayed: its own, or the name of a symbol or byte."""
         return self._pieces.name(id)
+
+
+def _pieces(path: Path, model: bytes) -> Pieces:
+    # A SentencePiece model is a protocol buffer, which cannot begin like this.
+    if not model.startswith(b"{"):
+        return SentencePieceModel(path, model)
+    return ImportedModel(path, model) if is_imported(model) else Gpt2ExtensionModel(path, model)

@@ -17,7 +17,14 @@ def test_two_turns_spelled_out(tokenizer: Tokenizer) -> None:
     loss_mask = [False]
     for question, answer in (("Hi", "你好"), ("Bye", "再见")):
         newline = tokenizer.encode("\n").tolist()
-        before = [tokenizer.user_id, *newline, *tokenizer.encode(question), *newline, tokenizer.assistant_id, *newline]
+        before = [
+            tokenizer.symbols["<user>"],
+            *newline,
+            *tokenizer.encode(question),
+            *newline,
+            tokenizer.symbols["<assistant>"],
+            *newline,
+        ]
         after = [*tokenizer.encode(answer), tokenizer.doc_id]
         expected += before + after
         loss_mask += [False] * len(before) + [True] * len(after)
@@ -55,5 +62,5 @@ def test_a_batch_is_its_conversations(tokenizer: Tokenizer, conversations: list[
 
 def test_marks_in_a_text_are_text(tokenizer: Tokenizer) -> None:
     (whole,) = encode_conversations(tokenizer, [[Turn("<assistant>", "<doc>")]])
-    assert (whole.ids == tokenizer.assistant_id).sum() == 1
+    assert (whole.ids == tokenizer.symbols["<assistant>"]).sum() == 1
     assert (whole.ids == tokenizer.doc_id).sum() == 2

@@ -38,8 +38,7 @@ def test_an_answer_is_what_the_model_says_after_the_prompt(
     answers = []
     for question in ("Hi", "再见"):
         prompt = encode_prompt(tokenizer, session.turns, question)
-        stops = (tokenizer.doc_id, tokenizer.user_id)
-        expected = "".join(stream(decoder, tokenizer, prompt, SAMPLING, stop_ids=stops))
+        expected = "".join(stream(decoder, tokenizer, prompt, SAMPLING, stop_ids=tokenizer.ends))
         answers.append("".join(session.reply(question)))
         assert answers[-1] == expected
     assert session.turns == [Turn("Hi", answers[0].strip()), Turn("再见", answers[1].strip())]

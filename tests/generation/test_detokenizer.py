@@ -64,7 +64,7 @@ def test_half_a_character_at_the_end_becomes_a_replacement(tokenizer: Tokenizer)
 
 def test_symbols_are_no_text(tokenizer: Tokenizer) -> None:
     growing = IncrementalDetokenizer(tokenizer)
-    assert growing.add([tokenizer.user_id, *tokenizer.encode("hi"), tokenizer.pad_id]) == "hi"
+    assert growing.add([tokenizer.symbols["<user>"], *tokenizer.encode("hi"), tokenizer.pad_id]) == "hi"
 
 
 @pytest.mark.parametrize("stops", [("",), ("", "")])

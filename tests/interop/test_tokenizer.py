@@ -73,9 +73,9 @@ def test_the_folder_loads_in_transformers(folder: Path) -> None:
         TOKENIZER.doc_id,
         TOKENIZER.doc_id,
     )
-    assert loaded("<user>")["input_ids"] == TOKENIZER.encode("<user>").tolist()
-    assert loaded("<user>", split_special_tokens=False)["input_ids"] == [TOKENIZER.user_id]
-    ids = [TOKENIZER.doc_id, *TOKENIZER.encode("a"), TOKENIZER.user_id]
+    assert loaded("<user>", split_special_tokens=True)["input_ids"] == TOKENIZER.encode("<user>").tolist()
+    assert loaded("<user>")["input_ids"] == [TOKENIZER.symbols["<user>"]]
+    ids = [TOKENIZER.doc_id, *TOKENIZER.encode("a"), TOKENIZER.symbols["<user>"]]
     assert loaded.decode(ids, skip_special_tokens=True) == "a"
 
 
@@ -95,7 +95,11 @@ def test_different_tokenizer_raises(folder: Path) -> None:
 
 def test_converting_checks_and_writes(tmp_path: Path) -> None:
     table = convert(Convert(str(FIXTURE), str(tmp_path / "hf"), (str(DOCUMENTS),), check_lines=20))
-    assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
+    assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == [
+        "chat_template.jinja",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     assert [row[:2] for row in table.rows] == [
         ["difficult texts", len(PROBES) + TOKENIZER.vocab_size],
         ["documents.jsonl", 20],

@@ -28,7 +28,7 @@ FILES = Gpt2Files(*((ROOT / "tests/fixtures/small_gpt2" / name).read_bytes() for
 BASE = len(json.loads(FILES.encoder))
 MODEL = extend_gpt2(gpt2_tokenizer(FILES), TEXTS, vocab_size=BASE + 100 + 3, character_share=0.2, han_run=4)
 TOKENIZER = Tokenizer(Path("t.model"), MODEL)
-SYMBOLS = (TOKENIZER.pad_id, TOKENIZER.doc_id, TOKENIZER.user_id, TOKENIZER.assistant_id)
+SYMBOLS = tuple(TOKENIZER.symbols.values())
 ADDED = [TOKENIZER.piece(id) for id in range(BASE, BASE + 100)]
 
 AWKWARD = ["<|endoftext|>", "<pad>", "<user>", "<doc>", "\u2581", "Ġ", "Ċ", "\r\n\n", "\0", "龘𠮷", "👩\u200d🔬"]
@@ -54,8 +54,12 @@ def test_text_without_chinese_has_the_ids_it_had(text: str) -> None:
 def test_the_order_of_the_vocabulary() -> None:
     assert TOKENIZER.vocab_size == BASE + 103
     assert TOKENIZER.doc_id == BASE - 1
-    assert (TOKENIZER.pad_id, TOKENIZER.user_id, TOKENIZER.assistant_id) == (BASE + 100, BASE + 101, BASE + 102)
-    assert [TOKENIZER.piece(id) for id in SYMBOLS] == ["<pad>", "<|endoftext|>", "<user>", "<assistant>"]
+    assert (TOKENIZER.pad_id, TOKENIZER.symbols["<user>"], TOKENIZER.symbols["<assistant>"]) == (
+        BASE + 100,
+        BASE + 101,
+        BASE + 102,
+    )
+    assert [TOKENIZER.piece(id) for id in SYMBOLS] == ["<|endoftext|>", "<pad>", "<user>", "<assistant>"]
     assert TOKENIZER.token_bytes[list(SYMBOLS)].tolist() == [0, 0, 0, 0]
 
 

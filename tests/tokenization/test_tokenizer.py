@@ -15,7 +15,7 @@ from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "tokenizer.model"
 TOKENIZER = Tokenizer.load(FIXTURE)
-SYMBOLS = {TOKENIZER.pad_id, TOKENIZER.doc_id, TOKENIZER.user_id, TOKENIZER.assistant_id}
+SYMBOLS = set(TOKENIZER.symbols.values())
 
 # What goes wrong in tokenizers: runs of blanks, ends of lines, marks of the tokenizer itself, names of symbols,
 # characters outside the vocabulary or of several code points.
@@ -71,7 +71,13 @@ def test_a_batch_is_its_texts_one_by_one(documents: list) -> None:
 
 def test_symbols_stand_for_no_bytes_and_are_left_out_of_texts() -> None:
     assert TOKENIZER.token_bytes[list(SYMBOLS)].tolist() == [0, 0, 0, 0]
-    ids = [TOKENIZER.doc_id, *TOKENIZER.encode("a"), TOKENIZER.user_id, *TOKENIZER.encode("b"), TOKENIZER.pad_id]
+    ids = [
+        TOKENIZER.doc_id,
+        *TOKENIZER.encode("a"),
+        TOKENIZER.symbols["<user>"],
+        *TOKENIZER.encode("b"),
+        TOKENIZER.pad_id,
+    ]
     assert TOKENIZER.decode(ids) == "ab"
     assert TOKENIZER.piece(TOKENIZER.doc_id) == "<doc>"
 
