@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from flax import nnx
 
@@ -118,11 +117,6 @@ def _counterparts(entry: Entry, shape: tuple[int, ...]) -> Iterator[Counterpart]
             yield Counterpart(entry.theirs.format(layer), entry.ours, layer, part, entry.inputs)
     else:
         yield Counterpart(entry.theirs, entry.ours, None, part, entry.inputs)
-
-
-def part_of(value: Any, layer: int | None) -> np.ndarray:
-    """Returns a parameter, or its part for one layer, as an array of this machine."""
-    return np.asarray(jax.device_get(value if layer is None else value[layer]))
 
 
 class Fields:

@@ -91,7 +91,7 @@ def read(file: Path, source: Path) -> Source:
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     tensors: dict[str, StoredTensor] = {}
     for tensor in reader.tensors:
-        part = tensor.name.split(".")[-2]
+        part = tensor.name.split(".")[-2:][0]
         shape = tuple(int(size) for size in reversed(tensor.shape))
         read_one = partial(_dequantized, tensor, shape, heads.get(part), source)
         tensors[_name(tensor.name)] = StoredTensor(shape, tensor.tensor_type.name, source, read_one)
@@ -99,12 +99,17 @@ def read(file: Path, source: Path) -> Source:
     name = str(metadata.get("general.name") or source.stem)
     digests = {source.name: sha256(source)} | ({file.name: sha256(file)} if file != source else {})
     facts = {"format": "GGUF", "name": name, "license": metadata.get("general.license"), "files": digests}
-    return Source(source, config, tensors, from_gguf(metadata), facts)
+    return Source(source, config, tensors, partial(from_gguf, metadata), facts)
 
 
 def _config(metadata: dict[str, Any], source: Path) -> dict[str, Any]:
     config = {theirs: metadata.get(f"llama.{key}") for theirs, key in _FIELDS.items()}
-    config = {key: value for key, value in config.items() if value is not None}
+    # Floats are stored in 32 bits: 1e-5 reads as 9.999999747378752e-06.
+    config = {
+        key: float(str(np.float32(value))) if isinstance(value, float) else value
+        for key, value in config.items()
+        if value is not None
+    }
     for refused in ("rope.scaling.type", "expert_count"):
         if metadata.get(f"llama.{refused}") not in (None, "none", 0):
             raise ValueError(f"{source}: llama.{refused} = {metadata[f'llama.{refused}']!r} is not supported")
@@ -116,10 +121,13 @@ def _config(metadata: dict[str, Any], source: Path) -> dict[str, Any]:
 
 def _name(theirs: str) -> str:
     """Returns Hugging Face's name of a tensor, or the name itself where it has no counterpart."""
-    *block, part, kind = theirs.split(".")
-    if part not in _NAMES:
-        return theirs
-    return f"model.layers.{block[1]}.{_NAMES[part]}.{kind}" if block else f"{_NAMES[part]}.{kind}"
+    match theirs.split("."):
+        case [part, kind] if part in _NAMES:
+            return f"{_NAMES[part]}.{kind}"
+        case ["blk", layer, part, kind] if part in _NAMES:
+            return f"model.layers.{layer}.{_NAMES[part]}.{kind}"
+        case _:
+            return theirs
 
 
 def _rows(tensors: dict[str, StoredTensor], source: Path) -> int:

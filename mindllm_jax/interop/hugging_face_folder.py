@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from mindllm_jax.interop.sources import Source, StoredTensor
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The names of the weights, the preferred first; NAME.index.json lists the files where there are several."""
+
+OUR_TOKENIZER = "mindllm_tokenizer.model"
+"""Our tokenizer file in a folder that we exported, so that its run can be made again."""
 
 
 def read(folder: Path) -> Source:
@@ -35,7 +39,7 @@ def read(folder: Path) -> Source:
         "license": _license(folder),
         "files": {file.name: sha256(file) for file in files},
     }
-    return Source(folder, config, tensors, from_hugging_face(folder), facts)
+    return Source(folder, config, tensors, partial(_tokenizer, folder), facts)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -62,6 +66,11 @@ def _files(folder: Path) -> tuple[str, list[Path]]:
                     raise FileNotFoundError(f"{file} is missing, but {index} lists it; download it too")
             return name, files
     raise FileNotFoundError(f"{folder} holds neither {' nor '.join(WEIGHTS)} (or several with an .index.json)")
+
+
+def _tokenizer(folder: Path) -> bytes:
+    ours = folder / OUR_TOKENIZER
+    return ours.read_bytes() if ours.is_file() else from_hugging_face(folder)
 
 
 def _license(folder: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mindllm_jax.interop.architecture import HEAD, Architecture, Entry, Fields
@@ -11,6 +12,9 @@ from mindllm_jax.model.config import Model
 
 NAME = "MindLLMForCausalLM"
 MODULE = "modeling_mindllm"
+FILE = Path(__file__).with_name(f"{MODULE}.py")
+"""The file that is copied into an exported folder."""
+
 _LAYER = "model.layers.{}."
 _SAME = ("positions", "norm", "residual", "mlp")  # fields of the same name and values on both sides
 _SIZES = {

@@ -28,14 +28,14 @@ class Source:
         path: the folder or file that the user named.
         config: the fields of a Hugging Face config.json; those of a GGUF file are converted to it.
         tensors: by Hugging Face's names; a GGUF file's are converted to them.
-        tokenizer: the content of our tokenizer file.
+        read_tokenizer: returns the content of our tokenizer file; raises ValueError where it cannot be read.
         facts: where the weights came from: format, name, files with their sha256, licence; a run records them.
     """
 
     path: Path
     config: Mapping[str, Any]
     tensors: Mapping[str, StoredTensor]
-    tokenizer: bytes
+    read_tokenizer: Callable[[], bytes]
     facts: dict[str, Any] = field(default_factory=dict)
 
 
