@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack, overload
 
-from mindllm_jax.batching.chat_format import Turn, encode_prompt
+from mindllm_jax.batching.chat_format import encode_prompt
+from mindllm_jax.batching.chat_template import Message
 from mindllm_jax.generation.engine import Prompt, generate
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.model.config import Model
@@ -78,7 +79,9 @@ class Run:
 
         Raises ValueError as `generate` does.
         """
-        prompt = encode_prompt(self.tokenizer, [Turn(*turn) for turn in history], question)
+        said = [text for turn in history for text in turn]
+        messages = [Message(("user", "assistant")[n % 2], text) for n, text in enumerate([*said, question])]
+        prompt = encode_prompt(self.tokenizer, messages)
         (text,) = self._generate([prompt], Sampling(**sampling), stop_ids=self.tokenizer.ends)
         return text.strip()
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mindllm_jax.batching.chat_format import Turn, encode_prompt
+from mindllm_jax.batching.chat_format import encode_prompt
+from mindllm_jax.batching.chat_template import Message
 from mindllm_jax.checks import require_local
 from mindllm_jax.generation.engine import stream
 from mindllm_jax.generation.sampling import Sampling
@@ -34,27 +35,28 @@ class Session:
     """A conversation with a model; in the mode `continue`, independent continuations of texts."""
 
     def __init__(self, run: LoadedRun, config: Chat):
-        self.turns: list[Turn] = []
-        self.dropped = 0  # first turns that no longer fit
+        self.messages: list[Message] = []  # questions and their answers in turn
+        self.dropped = 0  # first questions that no longer fit, with their answers
         self._run, self._config = run, config
 
     def reply(self, text: str) -> Iterator[str]:
-        """Yields the answer in pieces and appends the turn to the conversation, even if it is interrupted.
+        """Yields the answer in pieces and appends both to the conversation, even if it is interrupted.
 
-        Drops the first turns when the conversation exceeds Model.max_seq_len. Raises ValueError when the text alone
-        does.
+        Drops the first questions and answers when the conversation exceeds Model.max_seq_len. Raises ValueError when
+        the text alone does.
         """
         decoder, _, tokenizer, *_ = self._run
         sampling = self._config.sampling
         if self._config.mode == "continue":
             yield from stream(decoder, tokenizer, text, sampling)
             return
-        prompt = encode_prompt(tokenizer, self.turns, text)
+        question = Message("user", text)
+        prompt = encode_prompt(tokenizer, [*self.messages, question])
         longest = decoder.config.max_seq_len
-        while self.turns and len(prompt) + sampling.new_tokens(longest) > longest:
-            del self.turns[0]
+        while self.messages and len(prompt) + sampling.new_tokens(longest) > longest:
+            del self.messages[:2]
             self.dropped += 1
-            prompt = encode_prompt(tokenizer, self.turns, text)
+            prompt = encode_prompt(tokenizer, [*self.messages, question])
         pieces: list[str] = []
         try:
             for piece in stream(decoder, tokenizer, prompt, sampling, stop_ids=tokenizer.ends):
@@ -62,11 +64,11 @@ class Session:
                 yield piece
         finally:
             if pieces:
-                self.turns.append(Turn(text, "".join(pieces).strip()))
+                self.messages += [question, Message("assistant", "".join(pieces).strip())]
 
     def reset(self) -> None:
         """Starts a new conversation."""
-        self.turns.clear()
+        self.messages.clear()
         self.dropped = 0
 
 

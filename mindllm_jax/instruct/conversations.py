@@ -1,4 +1,4 @@
-"""Reads instruction files, JSON in the shapes of published sets, as turns of question and answer."""
+"""Reads instruction files, JSON in the shapes of published sets, as messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mindllm_jax.batching.chat_format import Turn
+from mindllm_jax.batching.chat_template import Message
 from mindllm_jax.text.documents import check_unicode
 from mindllm_jax.text.json_lines import BadLine, lines, parse, parse_rows
 
@@ -24,10 +24,10 @@ _MOSS_MARKS = re.compile(r"^<\|\w+\|>:?|<eo\w>\s*$")
 
 
 class Conversation(NamedTuple):
-    """Questions and their answers, in order."""
+    """Questions and their answers in turn, perhaps after a system message."""
 
     id: str
-    turns: tuple[Turn, ...]
+    messages: tuple[Message, ...]
 
 
 def read_conversations(
@@ -45,10 +45,11 @@ def read_conversations(
     - `chat`, as MOSS has it: objects `turn_1`, `turn_2`, … of `Human` and `MOSS`.
 
     Any other list is an array of records, on one line or over many. A system prompt, as a message or in a field
-    `system` of any record, is prepended to the first question, because the chat format has no system role.
+    `system` of any record, is the first message; the chat template decides where it stands.
 
     White space around questions and answers is dropped, and a blank field counts as absent. A conversation without an
-    `id` gets one from its first question, so that those with the same question are on the same side of a split.
+    `id` gets one from its first question, the system prompt included, so that those with the same question are on the
+    same side of a split.
 
     Args:
         path: the file, UTF-8.
@@ -74,11 +75,12 @@ def read_conversations(
 def _conversation(row: Any) -> Conversation:
     if isinstance(row, BadLine):
         raise row
-    turns = tuple(_turns(row))
+    messages = tuple(_messages(row))
     id = row.get("id") if isinstance(row, dict) else None
-    check_unicode("".join([str(id), *(text for turn in turns for text in turn)]))
-    name = hashlib.sha256(turns[0].question.encode()).hexdigest()[:16] if id in (None, "") else str(id)
-    return Conversation(name, turns)
+    check_unicode("".join([str(id), *(message.content for message in messages)]))
+    asked = "\n\n".join([message.content for message in messages[: 2 if messages[0].role == "system" else 1]])
+    name = hashlib.sha256(asked.encode()).hexdigest()[:16] if id in (None, "") else str(id)
+    return Conversation(name, messages)
 
 
 def _records(path: Path) -> Iterator[tuple[str, Any]]:
@@ -139,28 +141,33 @@ def _are_messages(value: list[Any]) -> bool:
     )
 
 
-def _turns(row: Any) -> list[Turn]:
-    """Returns the turns of one record, at least one."""
+def _messages(row: Any) -> list[Message]:
+    """Returns the messages of one record, at least a question and its answer."""
     if isinstance(row, list) and _are_messages(row):
         return _from_messages(row, "list")
     if not isinstance(row, dict):
         raise BadLine("not an object", f"a JSON {type(row).__name__} where an object of turns was expected")
     messages = next((name for name in _MESSAGES if row.get(name) is not None), None)
     if messages is not None:
-        turns = _from_messages(row[messages], messages)
+        read = _from_messages(row[messages], messages)
     elif row.get("chat") is not None:
-        turns = _from_moss(row["chat"])
+        read = _from_moss(row["chat"])
     else:
-        turns = [*_from_history(row.get("history")), _from_instruction(row)]
-    return turns if _is_absent(row.get("system")) else _with_system(_text(row["system"], "system"), turns)
+        read = [*_from_history(row.get("history")), *_from_instruction(row)]
+    if _is_absent(row.get("system")):
+        return read
+    system = _text(row["system"], "system")
+    if read[0].role == "system":
+        system, read = f"{system}\n\n{read[0].content}", read[1:]
+    return [Message("system", system), *read]
 
 
-def _with_system(system: str, turns: list[Turn]) -> list[Turn]:
-    """Prepends the system prompt to the first question."""
-    return [Turn(f"{system}\n\n{turns[0].question}", turns[0].answer), *turns[1:]]
+def _in_turn(*texts: str) -> list[Message]:
+    """Returns questions and answers in turn as messages."""
+    return [Message(("user", "assistant")[number % 2], text) for number, text in enumerate(texts)]
 
 
-def _from_messages(messages: Any, name: str) -> list[Turn]:
+def _from_messages(messages: Any, name: str) -> list[Message]:
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise BadLine(
             "messages not a list", f"`{name}` must be a list of objects of `role` and `content`, or `from` and `value`"
@@ -186,11 +193,10 @@ def _from_messages(messages: Any, name: str) -> list[Turn]:
         raise BadLine("no assistant", f"`{name}` has no turn of the role 'assistant'")
     if len(texts) % 2:
         raise BadLine("no answer", f"the last of `{name}` is a question without an answer")
-    turns = [Turn(question, answer) for question, answer in zip(texts[::2], texts[1::2], strict=True)]
-    return turns if system is None else _with_system(system, turns)
+    return [*([] if system is None else [Message("system", system)]), *_in_turn(*texts)]
 
 
-def _from_moss(chat: Any) -> list[Turn]:
+def _from_moss(chat: Any) -> list[Message]:
     names = [f"turn_{number + 1}" for number in range(len(chat))] if isinstance(chat, dict) else []
     if not names or not all(isinstance(chat.get(name), dict) for name in names):
         raise BadLine("chat without turns", "`chat` must be an object of objects `turn_1`, `turn_2`, …")
@@ -199,21 +205,18 @@ def _from_moss(chat: Any) -> list[Turn]:
         text = chat[name].get(who)
         return _text(_MOSS_MARKS.sub("", text) if isinstance(text, str) else text, f"chat.{name}.{who}")
 
-    return [Turn(utterance(name, "Human"), utterance(name, "MOSS")) for name in names]
+    return _in_turn(*(utterance(name, who) for name in names for who in ("Human", "MOSS")))
 
 
-def _from_history(history: Any) -> list[Turn]:
+def _from_history(history: Any) -> list[Message]:
     if history in (None, "", []):
         return []
     if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
         raise BadLine("history not pairs", "`history` must be a list of pairs of question and answer")
-    return [
-        Turn(_text(question, f"history[{i}][0]"), _text(answer, f"history[{i}][1]"))
-        for i, (question, answer) in enumerate(history)
-    ]
+    return _in_turn(*(_text(pair[side], f"history[{i}][{side}]") for i, pair in enumerate(history) for side in (0, 1)))
 
 
-def _from_instruction(row: dict[str, Any]) -> Turn:
+def _from_instruction(row: dict[str, Any]) -> list[Message]:
     asked = [name for name in _QUESTIONS if not _is_absent(row.get(name))]
     answers = [name for name in _ANSWERS if not _is_absent(row.get(name))]
     if not asked or not answers:
@@ -229,7 +232,7 @@ def _from_instruction(row: dict[str, Any]) -> Turn:
             listed = " and ".join(f"`{name}`" for name in names)
             raise BadLine(f"several {what}", f"{listed} are different {what}; keep one")
     asked = [name for name in asked if name in (asked[0], "input")]
-    return Turn("\n".join(_text(row[name], name) for name in asked), _text(row[answers[0]], answers[0]))
+    return _in_turn("\n".join(_text(row[name], name) for name in asked), _text(row[answers[0]], answers[0]))
 
 
 def _is_absent(value: Any) -> bool:

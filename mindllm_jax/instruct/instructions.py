@@ -155,7 +155,7 @@ def _encoded(
         counts.update({f"lines left out ({reason})": count for reason, count in skipped.items()})
         for start in range(0, len(read), _ENCODED_AT_ONCE):
             some = read[start : start + _ENCODED_AT_ONCE]
-            encoded = encode_conversations(tokenizer, [conversation.turns for conversation in some])
+            encoded = encode_conversations(tokenizer, [conversation.messages for conversation in some])
             for conversation, (ids, loss_mask) in zip(some, encoded, strict=True):
                 if len(ids) > longest:
                     if config.on_long == "drop" or not loss_mask[:longest].any():

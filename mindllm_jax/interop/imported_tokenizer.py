@@ -68,7 +68,7 @@ def from_gguf(metadata: Mapping[str, Any]) -> bytes:
         raise ValueError(
             f"the GGUF file's tokenizer.ggml.pre is {split!r}; supported pre-tokenizers are {', '.join(_SPLITS)}"
         )
-    pieces: Sequence[str] = value("ggml.tokens")
+    pieces: list[str] = value("ggml.tokens")
     kinds: Sequence[int] = metadata.get("tokenizer.ggml.token_type") or [1] * len(pieces)
     ids = {name: metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "padding", "eot", "eom")}
     wrong = [f"{name} = {id}" for name, id in ids.items() if id is not None and not 0 <= id < len(pieces)]

@@ -55,7 +55,7 @@ def _tokenizer_json(tokenizer: Tokenizer) -> str:
 def _settings(tokenizer: Tokenizer, model_max_length: int | None) -> dict[str, object]:
     named = tokenizer.special_tokens
     others = [name for name in tokenizer.symbols if name not in named.values()]
-    settings = {
+    settings: dict[str, object] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **named,
         "extra_special_tokens": others,

@@ -13,7 +13,7 @@ class ByteLevelModel:
 
     Attributes:
         vocab_size: V, the highest id and one.
-        symbols: ids of the special pieces by name, which no text produces.
+        symbols: ids of the special tokens by name, which no text produces.
         missing_bytes: the bytes of UTF-8 without a piece, which the library leaves out of a text.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The file of an imported tokenizer: another project's byte-level BPE with its special pieces and chat template.
+"""The file of an imported tokenizer: another project's byte-level BPE with its special tokens and chat template.
 
     {"format": "mindllm imported tokenizer 1", "pad": 2, "doc": 0, "ends": [2],
      "special_tokens": {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"},
@@ -45,10 +45,10 @@ class ImportedModel(ByteLevelModel):
         self.chat_template: str = fields["chat_template"]
         for name, id in (("pad", self.pad_id), ("doc", self.doc_id), *(("ends", id) for id in self.ends)):
             if id not in self.symbols.values():
-                raise ValueError(f"{path}: {name} = {id!r} is not the id of a special piece")
+                raise ValueError(f"{path}: {name} = {id!r} is not the id of a special token")
         for name, piece in self.special_tokens.items():
             if piece not in self.symbols:
-                raise ValueError(f"{path}: special_tokens.{name} = {piece!r} is not a special piece")
+                raise ValueError(f"{path}: special_tokens.{name} = {piece!r} is not a special token")
         for id, piece in self._added.items():
             if piece.special and (piece.lstrip or piece.rstrip) and piece.content in self.chat_template:
                 raise ValueError(
@@ -76,7 +76,7 @@ def imported_model(
     Args:
         tokenizer: the tokenizer.json.
         pad, doc, ends: ids as `Tokenizer` has them.
-        special_tokens: names of special pieces by variable of the chat template.
+        special_tokens: names of special tokens by variable of the chat template.
         chat_template: Jinja.
     """
     content = {

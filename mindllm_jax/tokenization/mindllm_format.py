@@ -7,23 +7,21 @@ END_OF_TEXT = "<|endoftext|>"
 
 CHAT_TEMPLATE = """\
 {{- bos_token }}
-{%- set told = namespace(system='', count=0) %}
+{%- set first = 1 if messages and messages[0]['role'] == 'system' else 0 %}
 {%- for message in messages %}
-    {%- if message['role'] == 'system' and loop.first %}
-        {%- set told.system = message['content'] | trim + '\\n\\n' %}
-    {%- elif message['role'] != ('user', 'assistant')[told.count % 2] %}
-        {{- raise_exception('message ' ~ loop.index ~ ' is of the role ' ~ message['role']
-            ~ ': user and assistant take turns, after one system message at most') }}
-    {%- else %}
-        {%- set told.count = told.count + 1 %}
-        {%- if message['role'] == 'user' %}
-            {{- '<user>\\n' + told.system + message['content'] | trim + '\\n' }}
-            {%- set told.system = '' %}
-        {%- else %}
+    {%- if loop.index0 >= first %}
+        {%- if message['role'] != ('user', 'assistant')[(loop.index0 - first) % 2] %}
+            {{- raise_exception('message ' ~ loop.index ~ ' is of the role ' ~ message['role']
+                ~ ': user and assistant take turns, after one system message at most') }}
+        {%- elif message['role'] == 'assistant' %}
             {{- '<assistant>\\n' }}
             {%- generation %}
                 {{- message['content'] | trim + eos_token }}
             {%- endgeneration %}
+        {%- elif first and loop.index0 == 1 %}
+            {{- '<user>\\n' + messages[0]['content'] | trim + '\\n\\n' + message['content'] | trim + '\\n' }}
+        {%- else %}
+            {{- '<user>\\n' + message['content'] | trim + '\\n' }}
         {%- endif %}
     {%- endif %}
 {%- endfor %}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mindllm_jax.batching.chat_format import Turn
+from mindllm_jax.batching.chat_template import Message
 from mindllm_jax.instruct.conversations import read_conversations
 
 PUBLISHED = Path(__file__).parents[3] / "shared/data/sft"
@@ -16,9 +16,12 @@ PUBLISHED = Path(__file__).parents[3] / "shared/data/sft"
 USER, ASSISTANT = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 GPT = {"from": "gpt", "value": "A"}
 
-SHAPES: dict[str, tuple[Any, list[tuple[str, str]]]] = {
+SHAPES: dict[str, tuple[Any, list[tuple[str, ...]]]] = {
     "messages": ({"messages": [USER, ASSISTANT, USER, ASSISTANT]}, [("Q", "A"), ("Q", "A")]),
-    "system": ({"messages": [{"role": "system", "content": "Be brief."}, USER, ASSISTANT]}, [("Be brief.\n\nQ", "A")]),
+    "system": (
+        {"messages": [{"role": "system", "content": "Be brief."}, USER, ASSISTANT]},
+        [("Be brief.",), ("Q", "A")],
+    ),
     "instruction": ({"instruction": "翻译", "input": "", "output": " A\n"}, [("翻译", "A")]),
     "instruction and input": ({"instruction": "翻译", "input": "你好", "response": "Hello"}, [("翻译\n你好", "Hello")]),
     "input is null": ({"instruction": "I", "input": None, "output": "A"}, [("I", "A")]),
@@ -42,7 +45,7 @@ SHAPES: dict[str, tuple[Any, list[tuple[str, str]]]] = {
     "empty system": ({"messages": [{"role": "system", "content": ""}, USER, ASSISTANT]}, [("Q", "A")]),
     "conversations": (
         {"conversations": [{"from": "system", "value": "S"}, {"from": "human", "value": "Q"}, GPT]},
-        [("S\n\nQ", "A")],
+        [("S",), ("Q", "A")],
     ),
     "conversations of roles": ({"conversations": [USER, ASSISTANT]}, [("Q", "A")]),
     "list of from and value": ([{"from": "user", "value": "Q"}, GPT], [("Q", "A")]),
@@ -52,12 +55,12 @@ SHAPES: dict[str, tuple[Any, list[tuple[str, str]]]] = {
     "Firefly": ({"kind": "NLI", "input": "Q", "target": "A"}, [("Q", "A")]),
     "prompt": ({"prompt": "Q", "completion": "A"}, [("Q", "A")]),
     "prompt and input": ({"prompt": "P", "input": "Q", "response": "A"}, [("P\nQ", "A")]),
-    "system field": ({"system": "S", "instruction": "Q", "output": "A"}, [("S\n\nQ", "A")]),
+    "system field": ({"system": "S", "instruction": "Q", "output": "A"}, [("S",), ("Q", "A")]),
     "system field before history": (
         {"system": "S", "instruction": "Q", "output": "A", "history": [["Q0", "A0"]]},
-        [("S\n\nQ0", "A0"), ("Q", "A")],
+        [("S",), ("Q0", "A0"), ("Q", "A")],
     ),
-    "system field beside conversations": ({"system": "S", "conversations": [USER, ASSISTANT]}, [("S\n\nQ", "A")]),
+    "system field beside conversations": ({"system": "S", "conversations": [USER, ASSISTANT]}, [("S",), ("Q", "A")]),
     "columns of other rows": (
         {"messages": None, "chat": None, "system": None, "instruction": "Q", "output": "A"},
         [("Q", "A")],
@@ -65,12 +68,18 @@ SHAPES: dict[str, tuple[Any, list[tuple[str, str]]]] = {
 }
 
 
+def messages(*turns: tuple[str, ...]) -> tuple[Message, ...]:
+    """Questions and answers as messages; a text alone is the system's."""
+    roles = {1: ("system",), 2: ("user", "assistant")}
+    return tuple(Message(role, text) for turn in turns for role, text in zip(roles[len(turn)], turn, strict=True))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 def test_shapes_of_a_line(write, shape: str, name: str) -> None:
     row, turns = SHAPES[shape]
     (conversation,) = read_conversations(write(row, name=name))
-    assert list(conversation.turns) == [Turn(*turn) for turn in turns]
+    assert conversation.messages == messages(*turns)
 
 
 ROWS = [{"instruction": f"把数字 {n} 写成汉字", "input": "", "output": f"答案是第{n}个"} for n in range(200)]
@@ -97,7 +106,7 @@ def test_an_array_is_its_rows(tmp_path: Path, write, rows: list[Any], layout: st
 
 def test_one_conversation_over_many_lines(write) -> None:
     (conversation,) = read_conversations(write(json.dumps([USER, ASSISTANT], indent=1)))
-    assert conversation.turns == (Turn("Q", "A"),)
+    assert conversation.messages == messages(("Q", "A"))
 
 
 def test_a_bad_row_of_an_array_is_named(write) -> None:
@@ -280,6 +289,6 @@ def test_published_files(name: str, conversations: int, turns: int) -> None:
     if not path.exists():
         pytest.skip("the published instruction sets (../shared/data/sft) are not here")
     read = list(read_conversations(path))
-    assert (len(read), sum(len(conversation.turns) for conversation in read)) == (conversations, turns)
+    assert (len(read), sum(len(conversation.messages) // 2 for conversation in read)) == (conversations, turns)
     marks = re.compile(r"<\|(Human|MOSS)\|>|<eo[hm]>")
-    assert not [text for one in read for turn in one.turns for text in turn if marks.search(text)]
+    assert not [text for one in read for _, text in one.messages if marks.search(text)]

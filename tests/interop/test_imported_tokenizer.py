@@ -1,17 +1,16 @@
 """Tokenizers of GGUF files and Hugging Face folders keep their ids, and what is not supported is refused by name."""
 
 import json
-import unicodedata
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_tokenizers import CHATML, GPT2, exported, metadata
 
 from mindllm_jax.interop.convert import PROBES, compare, lines_of
 from mindllm_jax.interop.imported_tokenizer import from_gguf, from_hugging_face
-from mindllm_jax.interop.tokenizer import hugging_face_files
 from mindllm_jax.tokenization.mindllm_format import CHAT_TEMPLATE
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
@@ -19,57 +18,8 @@ tokenizers = pytest.importorskip("tokenizers", reason="tokenizers (the extra `hf
 transformers = pytest.importorskip("transformers", reason="transformers (the extra `hf`) is not installed")
 
 ROOT = Path(__file__).parents[2]
-GPT2 = ROOT / "tests/fixtures/small_gpt2"
 RESEARCH_TEXT = ROOT.parent / "shared/data/pretrain"
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 TEXTS = [*PROBES, "<|im_end|>", "I'll pay 1234 or ١٢, you'Re 12345678\n\n x", "Ⅷ ①½", "小猫和小狗，🐱", "a<unused>b"]
-
-
-def metadata() -> dict[str, Any]:
-    """A GGUF file's, of GPT-2's small vocabulary and three more pieces."""
-    vocab: dict[str, int] = json.loads((GPT2 / "encoder.json").read_text("utf-8"))
-    pieces = [piece for piece, _ in sorted(vocab.items(), key=lambda item: item[1])]
-    kinds = [3 if piece == "<|endoftext|>" else 1 for piece in pieces] + [3, 3, 4]
-    pieces += ["<|im_start|>", "<|im_end|>", "小猫"]
-    return {
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "smollm",
-        "tokenizer.ggml.tokens": pieces,
-        "tokenizer.ggml.token_type": kinds,
-        "tokenizer.ggml.merges": (GPT2 / "vocab.bpe").read_text("utf-8").splitlines()[1:],
-        "tokenizer.ggml.bos_token_id": len(pieces) - 3,
-        "tokenizer.ggml.eos_token_id": len(pieces) - 2,
-        "tokenizer.chat_template": CHATML,
-    }
-
-
-def exported(tokenizer: Tokenizer, folder: Path) -> Path:
-    """The folder with the tokenizer's Hugging Face files."""
-    folder.mkdir(exist_ok=True)
-    for name, content in hugging_face_files(tokenizer).items():
-        (folder / name).write_text(content, encoding="utf-8")
-    return folder
-
-
-@pytest.fixture
-def gpt2_folder(tmp_path: Path) -> Path:
-    """A folder as the published MindLLM's: GPT-2's files and added Chinese tokens."""
-    folder = tmp_path / "gpt2"
-    folder.mkdir()
-    (folder / "vocab.json").write_bytes((GPT2 / "encoder.json").read_bytes())
-    (folder / "merges.txt").write_bytes((GPT2 / "vocab.bpe").read_bytes())
-    size = len(json.loads((GPT2 / "encoder.json").read_text("utf-8")))
-    added = {piece: size + n for n, piece in enumerate(["小猫", "小", "，", "你好", "猫和小"])}
-    (folder / "added_tokens.json").write_text(json.dumps(added), "utf-8")
-    names = ("bos_token", "eos_token", "unk_token")
-    special = dict.fromkeys(names, "<|endoftext|>")
-    (folder / "special_tokens_map.json").write_text(json.dumps(special), "utf-8")
-    settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, **special}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
-    return folder
 
 
 def test_gguf() -> None:
@@ -77,12 +27,8 @@ def test_gguf() -> None:
     tokenizer = Tokenizer(Path("t"), from_gguf(values))
     size = len(values["tokenizer.ggml.tokens"])
     end = values["tokenizer.ggml.tokens"].index("<|endoftext|>")
-    assert (tokenizer.vocab_size, tokenizer.doc_id, tokenizer.pad_id, tokenizer.ends) == (
-        size,
-        end,
-        size - 2,
-        (size - 2,),
-    )
+    assert (tokenizer.vocab_size, tokenizer.doc_id) == (size, end)
+    assert (tokenizer.pad_id, tokenizer.ends) == (size - 2, (size - 2,))
     assert tokenizer.symbols == {"<|endoftext|>": end, "<|im_start|>": size - 3, "<|im_end|>": size - 2}
     assert tokenizer.special_tokens == {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
     assert tokenizer.chat_template == CHATML
@@ -116,9 +62,7 @@ def test_an_imported_tokenizer_goes_out_with_its_ids(pre: str, tmp_path: Path) -
     again = Tokenizer(Path("again"), from_hugging_face(folder))
     assert again.symbols == tokenizer.symbols and again.ends == tokenizer.ends
     assert again.chat_template == CHATML and again.special_tokens == tokenizer.special_tokens
-    assert [ids.tolist() for ids in again.encode_batch(TEXTS)] == [
-        ids.tolist() for ids in tokenizer.encode_batch(TEXTS)
-    ]
+    assert all(again.encode(text).tolist() == tokenizer.encode(text).tolist() for text in TEXTS)
 
 
 def test_a_folder_of_gpt2_files(gpt2_folder: Path, tmp_path: Path) -> None:
@@ -155,7 +99,7 @@ WRONG_GGUF: dict[str, tuple[dict[str, Any], str]] = {
     "SentencePiece's": ({"tokenizer.ggml.model": "llama"}, r"tokenizer\.ggml\.model is 'llama'; only 'gpt2'"),
     "another pre-tokenizer": (
         {"tokenizer.ggml.pre": "deepseek-coder"},
-        r"pre is 'deepseek-coder'; supported .* smollm",
+        r"pre is 'deepseek-coder'; supported ",
     ),
     "no end": ({"tokenizer.ggml.eos_token_id": None}, "names no piece that ends an answer"),
     "an end outside": ({"tokenizer.ggml.eos_token_id": 99999}, "eos = 99999"),
@@ -215,8 +159,8 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     [
         ({"ends": []}, "ends is empty"),
         ({"pad": "0"}, r"pad must be a JSON int, not '0'"),
-        ({"doc": 5}, r"doc = 5 is not the id of a special piece"),
-        ({"special_tokens": {"bos_token": "x"}}, r"special_tokens\.bos_token = 'x' is not a special piece"),
+        ({"doc": 5}, r"doc = 5 is not the id of a special token"),
+        ({"special_tokens": {"bos_token": "x"}}, r"special_tokens\.bos_token = 'x' is not a special token"),
         ({"format": "mindllm imported tokenizer 2"}, "this version reads 'mindllm imported tokenizer 1'"),
     ],
 )
@@ -235,22 +179,21 @@ def test_a_file_cut_off(size: int) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not RESEARCH_TEXT.exists(), reason="the research text is not beside this checkout")
 def test_smollm2_on_ten_thousand_lines(smollm2: Path) -> None:
-    """Ids equal those of transformers' own GGUF reader, except for lines of numerals beyond decimal digits.
-
-    transformers leaves the split at digits out (`tokenizer.ggml.pre` is not read), which shows where such a numeral has
-    a space before it.
-    """
+    """Ids equal those of transformers' GGUF reader with the split at digits that it leaves out."""
     gguf = pytest.importorskip("gguf", reason="gguf is not installed")
     fields = gguf.GGUFReader(smollm2).fields
     tokenizer = Tokenizer(smollm2, from_gguf({key: field.contents() for key, field in fields.items()}))
     theirs = transformers.AutoTokenizer.from_pretrained(smollm2.parent, gguf_file=smollm2.name)
+    splits = tokenizers.pre_tokenizers
+    theirs.backend_tokenizer.pre_tokenizer = splits.Sequence(
+        [splits.Digits(individual_digits=True), splits.ByteLevel(add_prefix_space=False)]
+    )
     compared = 0
     for language in ("zh", "en"):
         files = sorted((RESEARCH_TEXT / language).glob("*.gz"))
         lines = [line for file in files for line in islice(lines_of(file), 5000 // len(files) + 1)]
-        lines = [line for line in lines if not set(map(unicodedata.category, line)) & {"Nl", "No"}]
         ids = theirs(lines, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         for line, mine, other in zip(lines, tokenizer.encode_batch(lines), ids, strict=True):
             assert mine.tolist() == other, line
         compared += len(lines)
-    assert compared > 9_000
+    assert compared >= 10_000

@@ -79,6 +79,20 @@ def test_the_folder_loads_in_transformers(folder: Path) -> None:
     assert loaded.decode(ids, skip_special_tokens=True) == "a"
 
 
+def test_settings_of_the_export() -> None:
+    files = hugging_face_files(TOKENIZER, model_max_length=1024)
+    assert files["chat_template.jinja"] == TOKENIZER.chat_template
+    assert json.loads(files["tokenizer_config.json"]) == {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<doc>",
+        "eos_token": "<doc>",
+        "pad_token": "<pad>",
+        "extra_special_tokens": ["<user>", "<assistant>"],
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 1024,
+    }
+
+
 def test_a_tokenizer_that_extends_gpt2(extended: Tokenizer, tmp_path: Path) -> None:
     extended.path.write_bytes(extended.model)
     rows = convert(Convert(str(extended.path), str(tmp_path / "hf"), (str(DOCUMENTS),), check_lines=20)).rows

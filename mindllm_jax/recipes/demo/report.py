@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from mindllm_jax.batching.chat_format import encode_prompt
+from mindllm_jax.batching.chat_template import Message
 from mindllm_jax.evaluation.bits_per_byte import held_out_sources
 from mindllm_jax.evaluation.evaluate import FIVE_GRAM, read_result, results_table
 from mindllm_jax.files import write_text
@@ -76,7 +77,7 @@ def _samples(directory: Path) -> list[Sample]:
         text = _generate(pretrained, prompt, max_tokens=80)
         samples.append(Sample(prompt, text, f"continued, {language} (held-out document, pre-trained model)"))
     for language, question in _questions(directory / "corpus" / "instructions" / "held_out").items():
-        text = _generate(tuned, encode_prompt(tuned.tokenizer, [], question).tolist(), max_tokens=80)
+        text = _generate(tuned, encode_prompt(tuned.tokenizer, [Message("user", question)]).tolist(), max_tokens=80)
         samples.append(Sample(f"{question}\n", text, f"answered, {language} (held-out question, tuned model)"))
     return samples
 
@@ -99,7 +100,7 @@ def _questions(folder: Path) -> dict[str, str]:
     """Returns the first held-out question per language."""
     questions = {}
     for path in sorted(folder.glob("*.jsonl")):
-        questions[path.stem] = next(read_conversations(path)).turns[0].question
+        questions[path.stem] = next(read_conversations(path)).messages[0].content
     return questions
 
 
