@@ -23,7 +23,7 @@ class Entry(NamedTuple):
     """One row of a table: a tensor of theirs, or one per layer, and the parameter of ours.
 
     theirs: the name, with {} for the layer. ours: the parameter's path. inputs: the number of the parameter's input
-    axes, which come first; theirs is then a matrix with outputs first, [outputs inputs]. 0: both have the same shape.
+    axes, which come first; theirs is then a matrix with outputs first, [outputs inputs]. 0: a table, or a vector.
     """
 
     theirs: str
@@ -112,6 +112,8 @@ def _counterparts(entry: Entry, shape: tuple[int, ...]) -> Iterator[Counterpart]
     part = shape[1:] if stacked else shape
     if entry.inputs:
         part = (math.prod(part[entry.inputs :]), math.prod(part[: entry.inputs]))
+    elif stacked:  # scales and biases
+        part = (math.prod(part),)
     if stacked:
         for layer in range(shape[0]):
             yield Counterpart(entry.theirs.format(layer), entry.ours, layer, part, entry.inputs)

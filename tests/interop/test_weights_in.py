@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from mindllm_jax.training.load_run import read_run
 
 MAKERS = {
     "llama": llama,
-    "llama tied": lambda: llama(tie_word_embeddings=True),
-    "llama biases": lambda: llama(attention_bias=True, mlp_bias=True),
+    "llama tied": partial(llama, tie_word_embeddings=True),
+    "llama biases": partial(llama, attention_bias=True, mlp_bias=True),
     "gpt_neo": gpt_neo,
-    "gpt_neo untied": lambda: gpt_neo(tie_word_embeddings=False),
+    "gpt_neo untied": partial(gpt_neo, tie_word_embeddings=False),
 }
 
 
@@ -47,7 +48,7 @@ def test_logits_are_those_of_transformers(name: str, tmp_path: Path, extended: T
     model.set_attn_implementation("eager")
     with torch.inference_mode():
         theirs = model(torch.from_numpy(ids)).logits.numpy()
-    assert np.abs(theirs).max() > 0.5
+    assert theirs.std() > 0.2
     np.testing.assert_allclose(logits(run.decoder, ids.astype(np.int32)), theirs, atol=1e-4, rtol=0)
     assert run.config.tied == model.config.tie_word_embeddings
 
@@ -57,7 +58,7 @@ def test_generation_in_a_batch_is_that_of_transformers(name: str, tmp_path: Path
     """Prompts of two lengths, padded on the left over there."""
     from mindllm_jax.generation.engine import generate
 
-    model = MAKERS[name]()
+    model = MAKERS[name](vocab_size=extended.vocab_size)
     run = imported(saved(model, tmp_path / "hf", extended), tmp_path)
     draw = np.random.default_rng(0)
     prompts = [draw.integers(0, 400, length) for length in (40, 23)]
