@@ -15,7 +15,7 @@ transformers = pytest.importorskip("transformers", reason="transformers (the ext
 def llama(**settings: Any) -> Any:
     config = transformers.LlamaConfig(
         **{"vocab_size": 700, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
-           "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "max_position_embeddings": 300,
+           "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "max_position_embeddings": 1024,
            "rms_norm_eps": 1e-5, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0},
            "tie_word_embeddings": False, "initializer_range": 0.2} | settings
     )  # fmt: skip
@@ -25,7 +25,7 @@ def llama(**settings: Any) -> Any:
 def gpt_neo(**settings: Any) -> Any:
     config = transformers.GPTNeoConfig(
         **{"vocab_size": 700, "hidden_size": 48, "intermediate_size": 80, "num_layers": 4, "num_heads": 4,
-           "attention_types": [[["global", "local"], 2]], "window_size": 8, "max_position_embeddings": 300,
+           "attention_types": [[["global", "local"], 2]], "window_size": 8, "max_position_embeddings": 1024,
            "initializer_range": 0.1, "embed_dropout": 0.0} | settings
     )  # fmt: skip
     return randomized(transformers.GPTNeoForCausalLM, config)

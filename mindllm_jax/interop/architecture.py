@@ -1,4 +1,4 @@
-"""What a published architecture and ours say of the same model: settings, and one table of tensors for both directions."""
+"""Settings and tensors of a published architecture beside ours: one table for both directions."""
 
 from __future__ import annotations
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mindllm_jax.interop.architecture import HEAD, Architecture, Entry, Fields, require_settings
-from mindllm_jax.model.config import Model
+from mindllm_jax.model.config import Bias, Model
 
 NAME = "GPTNeoForCausalLM"
 _LAYER = "transformer.h.{}."
 _ATTENTION = _LAYER + "attn.attention."
-_BIASES = ("attention_out", "mlp")
-_DESIGN = {
+_BIASES: tuple[Bias, ...] = ("attention_out", "mlp")
+_DESIGN: dict[str, Any] = {
     "positions": "learned", "norm": "layernorm", "residual": "pre_norm", "mlp": "gelu", "attention_scale": 1.0,
 }  # fmt: skip
 

@@ -21,8 +21,10 @@ OUR_TOKENIZER = "mindllm_tokenizer.model"
 def read(folder: Path) -> Source:
     """Returns the folder's configuration and tensors; safetensors are preferred to pickled files.
 
-    Raises FileNotFoundError where config.json or the weights are missing, ValueError where a file is damaged, ImportError
-    where the library of the format is missing.
+    Raises:
+        FileNotFoundError: config.json or the weights are missing.
+        ValueError: a file is damaged.
+        ImportError: the library of the format is not installed.
     """
     config = read_config(folder)
     name, files = _files(folder)

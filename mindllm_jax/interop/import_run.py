@@ -1,4 +1,4 @@
-"""Makes a run of published weights: their parameters as the checkpoint of step 0, tokenizer, and where they came from."""
+"""Makes a run of published weights: a checkpoint of step 0, the tokenizer, and a record of the source."""
 
 from __future__ import annotations
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from mindllm_jax.interop.architecture import HEAD, Architecture, Entry, Fields, require_settings
-from mindllm_jax.model.config import Model
+from mindllm_jax.model.config import Bias, Model
 
 NAME = "LlamaForCausalLM"
 _LAYER = "model.layers.{}."
-_DESIGN = {
+_DESIGN: dict[str, Any] = {
     "positions": "rope", "norm": "rmsnorm", "residual": "pre_norm", "mlp": "swiglu", "windows": (None,),
     "attention_scale": None,
 }  # fmt: skip
-_ATTENTION_BIASES = ("query_key_value", "attention_out")
+_ATTENTION_BIASES: tuple[Bias, ...] = ("query_key_value", "attention_out")
 
 
 def _model(config: Mapping[str, Any]) -> Model:
@@ -24,7 +24,8 @@ def _model(config: Mapping[str, Any]) -> Model:
         fields.require(name)
     for name in ("attention_bias", "mlp_bias"):
         fields.require(name, True, False)
-    biases = (*(_ATTENTION_BIASES if config.get("attention_bias") else ()), *(("mlp",) if config.get("mlp_bias") else ()))
+    attention = _ATTENTION_BIASES if config.get("attention_bias") else ()
+    mlp: tuple[Bias, ...] = ("mlp",) if config.get("mlp_bias") else ()
     heads = fields.integer("num_attention_heads")
     width = fields.integer("hidden_size")
     return Model(
@@ -38,7 +39,7 @@ def _model(config: Mapping[str, Any]) -> Model:
         max_seq_len=fields.integer("max_position_embeddings", 2048),
         norm_epsilon=fields.number("rms_norm_eps", 1e-6),
         rope_theta=fields.rope_theta(),
-        biases=biases,
+        biases=(*attention, *mlp),
         **_DESIGN,
     )
 

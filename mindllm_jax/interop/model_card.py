@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mindllm_jax.evaluation.evaluate import read_result, results_table
 from mindllm_jax.reporting.run import read_metrics
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.load_run import RunRecord
 
-_SHAPE = ("layers", "width", "heads", "kv_heads", "head_dim", "mlp_dim", "vocab_size", "max_seq_len", "positions", "norm",
-          "residual", "mlp", "windows", "biases", "tied")  # fmt: skip
+_SHAPE = ("layers", "width", "heads", "kv_heads", "head_dim", "mlp_dim", "vocab_size", "max_seq_len")
+_PARTS = ("positions", "norm", "residual", "mlp", "windows", "biases", "tied")
 
 
 def model_card(run: Path, record: RunRecord, architecture: str, dtype: str, license: str, conformance: Table) -> str:
@@ -35,7 +33,7 @@ def model_card(run: Path, record: RunRecord, architecture: str, dtype: str, lice
     }
     trust = ", trust_remote_code=True" if architecture.startswith("MindLLM") else ""
     parts = [
-        f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
+        "\n".join(["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---"]),
         f"# {run.resolve().name}",
         f"```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         f"tokenizer = AutoTokenizer.from_pretrained(folder)\n"
@@ -55,14 +53,14 @@ def _attention_note(architecture: str) -> str:
     if architecture != "GPTNeoForCausalLM":
         return ""
     return (
-        "transformers computes this class right with eager attention alone: its flash attention drops the local windows, "
-        "so that tokens beyond the window change the result. Pass `attn_implementation=\"eager\"`."
+        "transformers computes this class correctly with eager attention alone: its flash attention drops the local "
+        'windows, which changes the result beyond them. Pass `attn_implementation="eager"`.'
     )
 
 
 def _model(record: RunRecord, architecture: str, dtype: str) -> Table:
     settings = record.identity["model"]
-    rows = [[name, str(settings[name])] for name in _SHAPE if settings.get(name) is not None]
+    rows = [[name, str(settings[name])] for name in (*_SHAPE, *_PARTS) if settings.get(name) is not None]
     return Table(("", ""), [["class", architecture], ["dtype", dtype], *rows])
 
 

@@ -1,4 +1,4 @@
-"""MindLLM's decoder for transformers 5: post-norm or pre-norm, DeepNorm, gated or plain feed-forward, RoPE or learned positions.
+"""MindLLM's decoder for transformers 5, with its choices of norm, residual scheme, feed-forward and positions.
 
 This file is copied into an exported folder and needs torch and transformers alone:
 

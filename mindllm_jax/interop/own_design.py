@@ -16,7 +16,12 @@ FILE = Path(__file__).with_name(f"{MODULE}.py")
 """The file that is copied into an exported folder."""
 
 _LAYER = "model.layers.{}."
-_SAME = ("positions", "norm", "residual", "mlp")  # fields of the same name and values on both sides
+_CHOICES = {  # fields of the same name and values on both sides
+    "positions": ("rope", "learned"),
+    "norm": ("rmsnorm", "layernorm"),
+    "residual": ("deepnorm", "pre_norm", "post_norm"),
+    "mlp": ("geglu", "swiglu", "gelu"),
+}
 _SIZES = {
     "vocab_size": "vocab_size",
     "layers": "num_hidden_layers",
@@ -31,14 +36,14 @@ _SIZES = {
 
 def _model(config: Mapping[str, Any]) -> Model:
     fields = Fields(config)
-    for name in ("positions", "norm", "residual", "mlp"):
-        allowed = {"positions": ("rope", "learned"), "norm": ("rmsnorm", "layernorm"), "mlp": ("geglu", "swiglu", "gelu"),
-                   "residual": ("deepnorm", "pre_norm", "post_norm")}  # fmt: skip
-        fields.require(name, *allowed[name])
+    for name, values in _CHOICES.items():
+        fields.require(name, *values)
     scale = config.get("attention_scale")
+    sizes: dict[str, Any] = {ours: fields.integer(theirs) for ours, theirs in _SIZES.items()}
+    choices: dict[str, Any] = {name: config[name] for name in _CHOICES if config.get(name) is not None}
     return Model(
-        **{ours: fields.integer(theirs) for ours, theirs in _SIZES.items()},
-        **{name: config[name] for name in _SAME if config.get(name) is not None},
+        **sizes,
+        **choices,
         norm_epsilon=fields.number("norm_epsilon", 1e-5),
         rope_theta=fields.rope_theta(),
         windows=_windows(config.get("layer_types"), config.get("sliding_window")),
@@ -56,8 +61,8 @@ def _config(model: Model) -> dict[str, Any]:
     sizes = {window for window in model.windows if window is not None}
     if len(sizes) > 1:
         raise ValueError(
-            f"Model.windows = {model.windows} cannot be exported: {MODULE}.py, as the masks of transformers, has windows "
-            "of one size"
+            f"Model.windows = {model.windows} cannot be exported: {MODULE}.py has windows of one size, as the masks of "
+            "transformers"
         )
     settings = dataclasses.asdict(model) | {"kv_heads": model.key_heads}
     pattern = ["full_attention" if window is None else "sliding_attention" for window in model.windows]
@@ -70,7 +75,7 @@ def _config(model: Model) -> dict[str, Any]:
             "AutoModelForCausalLM": f"{MODULE}.{NAME}",
         },
         **{theirs: settings[ours] for ours, theirs in _SIZES.items()},
-        **{name: settings[name] for name in _SAME},
+        **{name: settings[name] for name in _CHOICES},
         "norm_epsilon": model.norm_epsilon,
         "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
         "layer_types": pattern * (model.layers // len(pattern)),

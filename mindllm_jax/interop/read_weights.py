@@ -16,7 +16,7 @@ from mindllm_jax.model.config import Model
 
 _SHOWN = 8  # names that a message lists
 FLOATS = ("float32", "bfloat16", "float16")
-"""Dtypes of weights, the widest first."""
+"""Dtypes of weights."""
 
 
 def read_model(source: Source) -> Model:
@@ -57,7 +57,7 @@ def read_parameters(source: Source, model: Model) -> Parameters:
 
 
 def dtype_of(source: Source) -> str:
-    """Returns the dtype that holds all tensors of a source exactly: the widest of theirs; float32 for quantized ones."""
+    """Returns the dtype that holds all tensors exactly: theirs, or float32 for several dtypes or quantized ones."""
     names = {stored.dtype if stored.dtype in FLOATS else "float32" for stored in source.tensors.values()}
     return names.pop() if len(names) == 1 else "float32"
 
@@ -82,8 +82,8 @@ def _require_tensors(source: Source, architecture: Architecture, model: Model) -
 
 def _misshapen(stored: StoredTensor, row: Counterpart) -> str:
     return (
-        f"{stored.file}: {row.name} has the shape {list(stored.shape)}, and by config.json it is {list(row.shape)}: the "
-        "two are of different models"
+        f"{stored.file}: {row.name} has the shape {list(stored.shape)}, and by config.json it is {list(row.shape)}: "
+        "the two are of different models"
     )
 
 

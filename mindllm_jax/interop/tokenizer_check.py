@@ -32,7 +32,9 @@ class Compared(NamedTuple):
     tokens: int
 
 
-def write_tokenizer(tokenizer: Tokenizer, output: Path, check_on: Sequence[str] = (), check_lines: int = 10_000) -> Table:
+def write_tokenizer(
+    tokenizer: Tokenizer, output: Path, check_on: Sequence[str] = (), check_lines: int = 10_000
+) -> Table:
     """Writes the folder if transformers gives the same ids as `Tokenizer` for every text and decodes them to the text.
 
     Args:
@@ -96,11 +98,11 @@ def compare(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> Compare
             place = next((n for n, pair in enumerate(zip(mine, other, strict=False)) if pair[0] != pair[1]), len(other))
             before = tokenizer.decode(mine[:place])
             raise ValueError(
-                f"the converted tokenizer is wrong, nothing was written: {text[len(before) :][:40]!r} after {before[-40:]!r}"
+                f"the conversion is wrong, nothing was written: {text[len(before) :][:40]!r} after {before[-40:]!r}"
                 f" has the ids {mine[place:][:8].tolist()} and, converted, {other[place:][:8]}"
             )
         if converted.decode(other, skip_special_tokens=True) != text:
-            raise ValueError(f"the converted tokenizer is wrong, nothing was written: round-trip mismatch for {text[:80]!r}")
+            raise ValueError(f"the conversion is wrong, nothing was written: round-trip mismatch for {text[:80]!r}")
     return Compared(len(texts), sum(map(len, ours)))
 
 

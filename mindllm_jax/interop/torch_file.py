@@ -49,9 +49,7 @@ def tensors_of(path: Path) -> dict[str, StoredTensor]:
             f"{f' ({reason.strip()})' if reason else ''}. Nothing of it was executed; ask for safetensors"
         ) from None
     except (RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"{path}: damaged, or not a file of torch.save: {str(error).splitlines()[0][:200]}"
-        ) from None
+        raise ValueError(f"{path}: damaged, or not a file of torch.save: {str(error).splitlines()[0][:200]}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__} where tensors by name are expected")
     tensors = {}

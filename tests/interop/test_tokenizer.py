@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindllm_jax.interop.convert import PROBES, Convert, compare, convert, lines_of
+from mindllm_jax.interop.convert import Convert, convert
 from mindllm_jax.interop.tokenizer import hugging_face_files
+from mindllm_jax.interop.tokenizer_check import PROBES, compare, lines_of
 from mindllm_jax.tokenization.sentencepiece_training import train_model
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 

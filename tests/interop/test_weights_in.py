@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from interop_models import gpt_neo, llama, saved, torch
 from safetensors.torch import load_file, save_file
 
 import mindllm_jax
-from interop_models import gpt_neo, llama, saved, torch, transformers
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.interop.import_run import import_run
 from mindllm_jax.model.decoder import Decoder
@@ -41,10 +41,10 @@ def logits(decoder: Decoder, ids: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_logits_are_those_of_transformers(name: str, tmp_path: Path, extended: Tokenizer) -> None:
-    """Rows are longer than the windows, which are of 8 tokens."""
+    """Rows have 1,000 tokens, the windows 8."""
     model = MAKERS[name]()
     run = imported(saved(model, tmp_path / "hf", extended), tmp_path)
-    ids = np.random.default_rng(0).integers(0, 700, (2, 200))
+    ids = np.random.default_rng(0).integers(0, 700, (2, 1000))
     model.set_attn_implementation("eager")
     with torch.inference_mode():
         theirs = model(torch.from_numpy(ids)).logits.numpy()
@@ -89,7 +89,7 @@ def test_pickled_weights_as_the_published_model_has_them(tmp_path: Path, extende
     state = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     for layer in range(4):
-        state[f"transformer.h.{layer}.attn.attention.bias"] = torch.ones(1, 1, 300, 300, dtype=torch.bool)
+        state[f"transformer.h.{layer}.attn.attention.bias"] = torch.ones(1, 1, 1024, 1024, dtype=torch.bool)
         state[f"transformer.h.{layer}.attn.attention.masked_bias"] = torch.tensor(-1e9)
     state["lm_head.weight"] = state["transformer.wte.weight"]
     torch.save(state, folder / "pytorch_model.bin")
@@ -183,9 +183,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, extended: Token
         import_run(folder, tmp_path / "run", {})
 
 
-def test_old_torch_is_refused_by_name(
-    tmp_path: Path, extended: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_torch_is_refused_by_name(tmp_path: Path, extended: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = saved(llama(), tmp_path / "hf", extended)
     pickled(folder)
     monkeypatch.setattr(torch, "__version__", "2.5.1")
@@ -198,4 +196,3 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         import_run(tmp_path / "none", tmp_path / "run", {})
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         import_run(tmp_path, tmp_path / "run", {})
-    assert transformers.__version__.startswith("5")
