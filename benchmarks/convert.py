@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ def write_random(folder: Path, model_file: Path, kind: str) -> int:
     draw = np.random.default_rng(0)
 
     def tensor(shape: tuple[int, ...]) -> np.ndarray:
-        return (draw.standard_normal(shape, np.float32) * 0.02).astype(ml_dtypes.bfloat16)
+        return (draw.standard_normal(shape, np.float32) * 0.02).astype(jnp.bfloat16)
 
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(architecture.config(model)))

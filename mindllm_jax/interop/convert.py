@@ -60,7 +60,7 @@ class Convert:
 
     @property
     def summary(self) -> str:
-        """What is read, and where it goes."""
+        """Describes what is read and where it goes."""
         if self.check:
             return f"compares {self.check} with our decoder"
         return f"{self.source or self.run or self.tokenizer} to {self.output or 'a run in --workdir'}"

@@ -48,16 +48,7 @@ def import_run(
     if steps := steps_of(workdir):
         raise ValueError(f"{workdir} holds a run at step {steps[-1]} already: take another --workdir, or use that one")
     checkpoints = Checkpoints(workdir, Checkpointing(), {}).directory
-    with opened(source) as published:
-        model = read_model(published)
-        tokenizer = Tokenizer(workdir / TOKENIZER, published.read_tokenizer())
-        if tokenizer.vocab_size > model.vocab_size:
-            raise ValueError(
-                f"{source}: the tokenizer has {tokenizer.vocab_size:,} pieces and the model's vocabulary "
-                f"{model.vocab_size:,}: they are not of the same model"
-            )
-        parameters = read_parameters(published, model)
-        facts = published.facts | {"architecture": published.config["architectures"][0], "dtype": dtype_of(published)}
+    model, tokenizer, parameters, facts = _read(source, workdir)
     identity = {
         **settings,
         "model": dataclasses.asdict(model),
@@ -73,6 +64,20 @@ def import_run(
     keep_tokenizer(tokenizer, workdir)
     _write_checkpoint(checkpoints / "0", parameters, identity)
     return model
+
+
+def _read(source: Path, workdir: Path) -> tuple[Model, Tokenizer, Parameters, dict[str, Any]]:
+    """Returns model, tokenizer, parameters and facts; on return the files are closed and their pages are free."""
+    with opened(source) as published:
+        model = read_model(published)
+        tokenizer = Tokenizer(workdir / TOKENIZER, published.read_tokenizer())
+        if tokenizer.vocab_size > model.vocab_size:
+            raise ValueError(
+                f"{source}: the tokenizer has {tokenizer.vocab_size:,} pieces and the model's vocabulary "
+                f"{model.vocab_size:,}: they are not of the same model"
+            )
+        facts = published.facts | {"architecture": published.config["architectures"][0], "dtype": dtype_of(published)}
+        return model, tokenizer, read_parameters(published, model), facts
 
 
 def _write_checkpoint(folder: Path, parameters: Parameters, identity: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from transformers.masking_utils import create_causal_mask, create_sliding_window
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils import can_return_tuple
+from transformers.utils.generic import can_return_tuple
 
 MASKS = {"full_attention": create_causal_mask, "sliding_attention": create_sliding_window_causal_mask}
 
@@ -49,18 +49,18 @@ class MindLLMConfig(PreTrainedConfig):
     hidden_size: int = 256
     num_hidden_layers: int = 6
     num_attention_heads: int = 4
-    num_key_value_heads: int | None = None
+    num_key_value_heads: Any = None  # int; None: num_attention_heads
     head_dim: int = 64
     intermediate_size: int = 768
     max_position_embeddings: int = 512
     positions: str = "rope"  # or "learned"
-    rope_parameters: dict[str, Any] | None = None
+    rope_parameters: Any = None  # {"rope_type": "default", "rope_theta": 10000.0}
     norm: str = "rmsnorm"  # or "layernorm"
     norm_epsilon: float = 1e-5
     residual: str = "deepnorm"  # or "post_norm", "pre_norm"
     mlp: str = "geglu"  # or "swiglu", "gelu" (not gated)
-    biases: list[str] | None = None  # of "query_key_value", "attention_out", "mlp"
-    layer_types: list[str] | None = None  # per layer "full_attention" or "sliding_attention"
+    biases: Any = None  # list of "query_key_value", "attention_out", "mlp"
+    layer_types: Any = None  # list: per layer "full_attention" or "sliding_attention"
     sliding_window: int | None = None  # tokens that a query of a sliding layer sees, itself included
     attention_scale: float | None = None  # None: head_dim^(-1/2)
     initializer_range: float = 0.02
@@ -165,7 +165,7 @@ class MindLLMAttention(nn.Module):
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention
+            self.config._attn_implementation or "eager", eager_attention
         )
         out, _ = attend(
             self,
@@ -220,7 +220,7 @@ class MindLLMDecoderLayer(GradientCheckpointingLayer):
 
 
 class MindLLMPreTrainedModel(PreTrainedModel):
-    """What both models share."""
+    """Base class of both models: what they support, and initial values."""
 
     config_class = MindLLMConfig
     base_model_prefix = "model"

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 from mindllm_jax.interop.sources import StoredTensor
@@ -67,5 +67,5 @@ def _read(tensor: Any, name: str, path: Path) -> np.ndarray:
     if str(tensor.dtype) not in _DTYPES:
         raise ValueError(f"{path}: {name} is of the dtype {tensor.dtype}; float32, float16 and bfloat16 can be read")
     if tensor.dtype == torch.bfloat16:  # numpy has none: the bits are taken over
-        return tensor.contiguous().view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+        return tensor.contiguous().view(torch.uint16).numpy().view(jnp.bfloat16)
     return tensor.contiguous().numpy()

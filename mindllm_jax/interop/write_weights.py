@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -31,7 +31,7 @@ from mindllm_jax.training.load_run import RunRecord, load_decoder, read_run
 
 MAX_SHARD_BYTES = 2_000_000_000
 TABLE = "conformance.md"
-_NUMPY = {name: np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name) for name in FLOATS}
+_NUMPY = {name: np.dtype(jnp.bfloat16 if name == "bfloat16" else name) for name in FLOATS}
 
 
 class _Size(NamedTuple):

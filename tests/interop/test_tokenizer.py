@@ -42,6 +42,10 @@ def converted(tokenizer: Tokenizer) -> Any:
     return backend
 
 
+def converting(tokenizer: Path, tmp_path: Path) -> Convert:
+    return Convert(tokenizer=str(tokenizer), output=str(tmp_path / "hf"), check_on=(str(DOCUMENTS),), check_lines=20)
+
+
 CONVERTED = converted(TOKENIZER)
 PIECES = [TOKENIZER.piece(id) for id in range(TOKENIZER.vocab_size)]
 TEXT = st.characters(exclude_categories=("Cs",))
@@ -96,7 +100,7 @@ def test_settings_of_the_export() -> None:
 
 def test_a_tokenizer_that_extends_gpt2(extended: Tokenizer, tmp_path: Path) -> None:
     extended.path.write_bytes(extended.model)
-    rows = convert(Convert(str(extended.path), str(tmp_path / "hf"), (str(DOCUMENTS),), check_lines=20)).rows
+    rows = convert(converting(extended.path, tmp_path)).rows
     assert rows[-1][:2] == ["all", len(PROBES) + extended.vocab_size + 20]
     assert (tmp_path / "hf/tokenizer.json").read_bytes() == extended.model
 
@@ -109,7 +113,7 @@ def test_different_tokenizer_raises(folder: Path) -> None:
 
 
 def test_converting_checks_and_writes(tmp_path: Path) -> None:
-    table = convert(Convert(str(FIXTURE), str(tmp_path / "hf"), (str(DOCUMENTS),), check_lines=20))
+    table = convert(converting(FIXTURE, tmp_path))
     assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == [
         "chat_template.jinja",
         "tokenizer.json",
