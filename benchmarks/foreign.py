@@ -25,6 +25,9 @@ from typing import Any, NamedTuple
 
 from datatrove.data import Document
 from foreign_packages import Package, unpacked
+from foreign_wiki import WIKICLEAN
+from foreign_wiki import measured as wiki_paragraphs
+from foreign_wiki import table as wiki_table
 
 from mindllm_jax.corpus.filters.markup import Markup
 from mindllm_jax.corpus.filters.quality import Quality
@@ -77,13 +80,15 @@ def main() -> None:
             measured[kind] = measure(list(read(arguments.files)))
         except ConnectionError as error:
             print(f"{kind}: not measured: {error}")
+    wikis = wiki_paragraphs(arguments.files)
     before = json.loads(arguments.before.read_text("utf-8")) if arguments.before else {}
     table = Table(["files", "documents", *COLUMNS], [row(kind, measured[kind], before.get(kind)) for kind in measured])
-    print(table.markdown())
+    tables = f"{table.markdown()}\n{wiki_table(wikis, before).markdown()}"
+    print(tables)
     if arguments.json:
-        write_text(arguments.json, json.dumps(measured, indent=1))
+        write_text(arguments.json, json.dumps(measured | wikis, indent=1))
     if arguments.markdown:
-        write_text(arguments.markdown, page(table))
+        write_text(arguments.markdown, page(tables))
 
 
 COLUMNS = ("recall", "precision", "wanted", "unwanted", "low text density", "kept", "characters")
@@ -242,18 +247,19 @@ def row(kind: str, after: dict[str, float], before: dict[str, float] | None) -> 
     return [kind, int(after["documents"]), *map(cell, COLUMNS)]
 
 
-def page(table: Table) -> str:
+def page(tables: str) -> str:
     """Returns the page of results."""
-    packages = (NEWS, BLOGS, FAQ, REFERENCE, SECURITY, EXERCISES, DICTIONARY)
-    names = ", ".join(f"{package.name} {package.version}" for package in packages)
+    packages = (NEWS, BLOGS, FAQ, REFERENCE, SECURITY, EXERCISES, DICTIONARY, WIKICLEAN)
+    names = ", ".join(f"{package.name} {package.version[:12]}" for package in packages)
     return f"""# Files of others
 
-Rebuilt by `python benchmarks/foreign.py --before before.json --markdown docs/results/foreign.md`, which documents the
-columns; `before → after` where a figure differs from that of the compared commit. Most of the blogs and shops are
-German, so that the filters keep few of them. {date.today()}, commit {git_sha()}.
+Rebuilt by `python benchmarks/foreign.py --before before.json --markdown docs/results/foreign.md`; foreign.py documents
+the columns of the first table and foreign_wiki.py those of the second; `before → after` where a figure differs from
+that of the compared commit. Most of the blogs and shops are German, so that the filters keep few of them.
+{date.today()}, commit {git_sha()}.
 Packages: {names}, {WIKIPEDIA.project} {WIKIPEDIA.version}.
 
-{table.markdown()}"""
+{tables}"""
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 
 
 class Package(NamedTuple):
-    """A package of a registry, pinned by the sha256 of its file."""
+    """A package of a registry, pinned by the sha256 of its file, or a repository on GitHub, pinned by its commit."""
 
-    registry: Literal["pip", "npm", "apt"]
+    registry: Literal["pip", "npm", "apt", "git"]
     name: str
     version: str
     sha256: str
@@ -28,15 +28,19 @@ def unpacked(package: Package, directory: Path) -> Path:
         ConnectionError: the registry's client is missing or fails.
         ValueError: the downloaded file has another sha256.
     """
-    target = directory / f"{package.name}-{package.version}"
+    target = directory / f"{package.name.replace('/', '-')}-{package.version}"
     if target.exists():
         return target
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".partial-") as temporary:
+        folder = Path(temporary) / "files"
+        if package.registry == "git":
+            _clone(package, folder)
+            folder.rename(target)
+            return target
         file = _download(package, Path(temporary))
         if (sha256 := hashlib.sha256(file.read_bytes()).hexdigest()) != package.sha256:
             raise ValueError(f"{file.name} has sha256 {sha256}, but {package.sha256} is pinned; it is not used")
-        folder = Path(temporary) / "files"
         if package.registry == "apt":
             subprocess.run(["dpkg-deb", "-x", file, folder], check=True)
         else:
@@ -63,3 +67,17 @@ def _download(package: Package, directory: Path) -> Path:
         message = (run.stderr.strip().splitlines() or ["no message"])[-1]
         raise ConnectionError(f"{command[0]} could not download {pinned} ({message})")
     return files[0]
+
+
+def _clone(package: Package, folder: Path) -> None:
+    """Checks out the commit of a repository, without its history where the server allows."""
+    git = ["git", "-C", str(folder)]
+    for command in (
+        ["git", "init", "--quiet", str(folder)],
+        [*git, "fetch", "--quiet", "--depth", "1", f"https://github.com/{package.name}", package.version],
+        [*git, "checkout", "--quiet", package.version],
+    ):
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode:
+            message = (run.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ConnectionError(f"git could not fetch {package.name} at {package.version} ({message})")

@@ -55,8 +55,8 @@ def run_stages(stages: list[PipelineStage], logs: Path, executor: Executor) -> b
                     if "No files found" not in str(error):
                         raise
                     raise ValueError(
-                        f"no document is left for the stage {stage.name!r}: the stages before dropped all of them; see"
-                        f" {logs.parent}/dropped for the reasons"
+                        f"no document is left for the stage {stage.name!r}: all were dropped (see"
+                        f" {logs.parent}/dropped) or could not be read (see 'left out' in {logs}/datatrove.log)"
                     ) from None
             # Ray does not raise where tasks failed.
             if failed := run.get_incomplete_ranks(skip_completed=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
 from datatrove.pipeline.base import PipelineStep
@@ -97,6 +98,7 @@ def step_name(name: str) -> str:
     return re.sub(r"^[^A-Za-z]*", "", name.rpartition(": ")[2])
 
 
+@lru_cache(4096)
 def _encode(source: str, kind: Kind, reason: str, unit: Literal["documents", "bytes", "parts"]) -> str:
     return _PREFIX + json.dumps([source, kind, reason, unit], ensure_ascii=False)
 

@@ -296,6 +296,11 @@ class CleanCorpus:
         require_at_least(self, 1, "lexicon_min_entries")
         require_at_least(self, 1000, "max_chars")
         require_local(self, "output", "lexicon")
+        if found := re.search(r"[\[\]?*]", self.output):
+            raise ValueError(
+                f"CleanCorpus.output must have no [ ] ? or *, which would be read as a pattern, not {found[0]!r}: "
+                f"{self.output}"
+            )
         if self.lang is not None and language_code(self.lang) is None:
             raise ValueError(f"CleanCorpus.lang must be the code of a language such as zh or en, not {self.lang!r}")
         if self.source_by not in ("file", "folder"):

@@ -206,7 +206,7 @@ def _prefill(
 ) -> _State:
     """Fills the cache with the prompts [B T], which are padded on the right of their lengths."""
     decoder = nnx.merge(definition, params)
-    hidden, cache = decoder.decode(tokens, decoder.new_cache(len(tokens), capacity), lengths, fresh=True)
+    hidden, cache = decoder.decode(tokens, decoder.new_cache(len(tokens), capacity), lengths)
     last = jnp.take_along_axis(hidden, jnp.maximum(lengths - 1, 0)[:, None, None], axis=1)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
     return _State(cache, decoder.logits(last)[:, 0], keys)

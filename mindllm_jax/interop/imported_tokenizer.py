@@ -112,7 +112,7 @@ def from_hugging_face(folder: Path) -> bytes:
         tokenizer = _json(folder / "tokenizer.json")
     else:
         tokenizer = _from_gpt2_files(folder, special)
-    ids = {piece["content"]: piece["id"] for piece in tokenizer.get("added_tokens", ())}
+    ids = {piece["content"]: piece["id"] for piece in tokenizer.setdefault("added_tokens", [])}
     missing = [f"{name} {piece!r}" for name, piece in special.items() if piece not in ids]
     if missing:
         raise ValueError(f"{folder}: the tokenizer has no added token for its {', '.join(missing)}")

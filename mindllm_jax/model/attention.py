@@ -9,13 +9,13 @@ from jax.sharding import PartitionSpec
 
 from mindllm_jax.kernels.block_ranges import BlockRanges
 from mindllm_jax.kernels.flash_attention import flash_attention
-from mindllm_jax.model.cache import LayerCache, append, filled_history, history
+from mindllm_jax.model.cache import LayerCache, Rows
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import bias, matrix
 from mindllm_jax.model.linear import GradientSums, add_bias, matmul
 from mindllm_jax.model.positions import Angles, rotate
 from mindllm_jax.model.residual import residual_scheme
-from mindllm_jax.shapes import FloatBTD, FloatBTKH, FloatBTNH, IntB, IntBT
+from mindllm_jax.shapes import FloatBTD, FloatBTKH, FloatBTNH, IntBT
 
 
 class Attention(nnx.Module):
@@ -69,35 +69,33 @@ class Attention(nnx.Module):
         self,
         x: FloatBTD,
         cache: LayerCache,
-        lengths: IntB,
-        counts: IntB,
+        layer: jax.Array,
+        rows: Rows,
         angles: Angles | None,
         window: int | None,
-        *,
-        fresh: bool,
     ) -> tuple[FloatBTD, LayerCache]:
-        """Attends from the first `counts` of T new tokens to themselves and to the `lengths` cached ones before them.
+        """Attends from T new tokens of some rows to themselves and to the cached ones before them.
 
-        Also returns the new cache. fresh: no row has cached tokens.
+        Also returns the cache with them. layer: the index of this layer in the cache.
         """
         query, key, value = self._project(x, angles)
-        keys, values = (append(ring, new, lengths, counts) for ring, new in zip(cache, (key, value), strict=True))
-        new = (jnp.arange(x.shape[1]) < counts[:, None]).astype(jnp.int32)
-        slots = cache.keys.shape[1]
-        seen, offset = (key, value, new), 0
-        if x.shape[1] == 1:
-            # The order of the slots means nothing to a single query, which sees every token that is left.
-            filled = (jnp.arange(slots) <= lengths[:, None]).astype(jnp.int32)
-            seen, offset, window = (keys, values, filled), jnp.minimum(jnp.max(lengths), slots - 1), None
-        elif not fresh:
-            before = (*(history(ring, lengths) for ring in cache), filled_history(slots, lengths))
-            seen = tuple(jnp.concatenate(parts, axis=1) for parts in zip(before, seen, strict=True))
-            offset = slots
+        new_cache, slots = cache.append(layer, rows, key, value), cache.slots
+        new = (jnp.arange(x.shape[1]) < rows.counts[:, None]).astype(jnp.int32)
+        offset = jnp.max(rows.lengths)
+        if window is not None and x.shape[1] > 1:  # the first of them see tokens that the last ones replace in the ring
+            before = (jnp.roll(ring, -offset, axis=1) for ring in cache.read(layer, rows))
+            keys, values = (jnp.concatenate(pair, axis=1) for pair in zip(before, (key, value), strict=True))
+            filled = jnp.broadcast_to(jnp.arange(slots) >= slots - offset, (len(x), slots)).astype(jnp.int32)
+            filled, offset = jnp.concatenate([filled, new], axis=1), jnp.int32(slots)
+        else:  # a single token sees all that is in a ring, whose order means nothing
+            keys, values = new_cache.read(layer, rows)
+            filled = (jnp.arange(slots) < (rows.lengths + rows.counts)[:, None]).astype(jnp.int32)
+            offset, window = jnp.minimum(offset, slots - 1), None
         out = flash_attention(
             query,
-            seen[0],
-            seen[1],
-            segment_ids=(new, seen[2]),
+            keys,
+            values,
+            segment_ids=(new, filled),
             q_offset=offset,
             window=window,
             scale=self.scale,
@@ -105,7 +103,7 @@ class Attention(nnx.Module):
             implementation=self.implementation,
         )
         assert isinstance(out, jax.Array)
-        return self._project_out(out), LayerCache(keys, values)
+        return self._project_out(out), new_cache
 
     def _project(self, x: FloatBTD, angles: Angles | None) -> tuple[FloatBTNH, FloatBTKH, FloatBTKH]:
         query = add_bias(matmul(x, self.query[...], gradient_sums=self.gradient_sums), self.query_bias)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from mindllm_jax.kernels.block_ranges import BlockRanges, block_ranges
 from mindllm_jax.model.attention import Attention
-from mindllm_jax.model.cache import Cache, LayerCache, empty_cache
+from mindllm_jax.model.cache import Cache, LayerCache, Rows, empty_cache
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import EMBEDDING_STDDEV, normal
 from mindllm_jax.model.mlp import MLP
@@ -59,19 +59,17 @@ class Block(nnx.Module):
         self,
         x: FloatBTD,
         cache: LayerCache,
-        lengths: IntB,
-        counts: IntB,
+        layer: jax.Array,
+        rows: Rows,
         angles: Angles | None,
         window: int | None,
-        *,
-        fresh: bool,
     ) -> tuple[FloatBTD, LayerCache]:
         """Applies the block to new tokens behind cached ones; see `Attention.decode`."""
         new_cache = cache
 
         def attend(h: FloatBTD) -> FloatBTD:
             nonlocal new_cache
-            out, new_cache = self.attention.decode(h, cache, lengths, counts, angles, window, fresh=fresh)
+            out, new_cache = self.attention.decode(h, cache, layer, rows, angles, window)
             return out
 
         x = add_branch(self.scheme, self.attention_norm, attend, x)
@@ -133,12 +131,15 @@ class Decoder(nnx.Module):
             apply = jax.checkpoint(apply, policy=REMAT[self.config.remat], prevent_cse=False, static_argnums=2)
 
         def apply_pattern(x: FloatBTD, blocks: nnx.State) -> tuple[FloatBTD, None]:
-            for index, window in enumerate(self.config.windows):
-                x = apply(x, _at(blocks, index), window)
+            for index, window in enumerate(windows):
+                x = apply(x, blocks if len(windows) == 1 else _at(blocks, index), window)
             return x, None
 
+        windows = self.config.windows
+        if len(windows) > 1:  # XLA copies what is reshaped
+            stacked = jax.tree.map(lambda leaf: leaf.reshape(-1, len(windows), *leaf.shape[1:]), stacked)
         with layout.active():
-            x, _ = jax.lax.scan(apply_pattern, x, self._by_pattern(stacked))
+            x, _ = jax.lax.scan(apply_pattern, x, stacked)
         x = layout.to_token_order(x)
         return x if self.final_norm is None else self.final_norm(x)
 
@@ -148,37 +149,40 @@ class Decoder(nnx.Module):
         return jnp.einsum("btd,dv->btv", hidden, self.head.astype(hidden.dtype), preferred_element_type=wide)
 
     def decode(
-        self, tokens: IntBT, cache: Cache, counts: IntB | None = None, *, fresh: bool = False
+        self, tokens: IntBT, cache: Cache, counts: IntB | None = None, first: int | jax.Array = 0
     ) -> tuple[FloatBTD, Cache]:
-        """Returns the hidden states [B T D] of T new tokens after those in the cache, and the cache with them.
+        """Returns the hidden states [b T D] of new tokens behind those in b rows of the cache, and the cache with them.
 
         Args:
-            tokens: of each row, behind its cached ones.
+            tokens: [b T]; b may be less than the rows of the cache. T > 1 needs rows of equal lengths.
             cache: of `new_cache`; its lengths plus the new tokens must not exceed its capacity.
-            counts: int32 [B], the new tokens of each row, the first of T; None: all T. The hidden states of the others
+            counts: int32 [b], the new tokens of each row, the first of T; None: all T. The hidden states of the others
                 mean nothing.
-            fresh: no row has cached tokens, which saves attention over empty slots.
+            first: index of the first of the rows in the cache.
         """
-        counts = jnp.full(len(tokens), tokens.shape[1], jnp.int32) if counts is None else counts
-        lengths = cache.lengths
-        x, angles = self._embed(tokens, lengths[:, None] + jnp.arange(tokens.shape[1], dtype=jnp.int32))
+        batch, length = tokens.shape
+        counts = jnp.full(batch, length, jnp.int32) if counts is None else counts
+        first = jnp.asarray(first, jnp.int32)
+        rows = Rows(first, jax.lax.dynamic_slice_in_dim(cache.lengths, first, batch), counts)
+        x, angles = self._embed(tokens, rows.lengths[:, None] + jnp.arange(length, dtype=jnp.int32))
         definition, stacked = nnx.split(self.blocks)
+        windows = self.config.windows
 
         def apply_pattern(
-            x: FloatBTD, inputs: tuple[nnx.State, tuple[LayerCache, ...]]
-        ) -> tuple[FloatBTD, tuple[LayerCache, ...]]:
-            blocks, layers = inputs
-            new_layers: list[LayerCache] = []
-            for index, (window, layer) in enumerate(zip(self.config.windows, layers, strict=True)):
-                block = nnx.merge(definition, _at(blocks, index))
-                x, layer = block.decode(x, layer, lengths, counts, angles, window, fresh=fresh)
-                new_layers.append(layer)
-            return x, tuple(new_layers)
+            carry: tuple[FloatBTD, tuple[LayerCache, ...]], repetition: jax.Array
+        ) -> tuple[tuple[FloatBTD, tuple[LayerCache, ...]], None]:
+            x, layers = carry[0], list(carry[1])
+            for index, window in enumerate(windows):
+                block = nnx.merge(definition, _at(stacked, repetition * len(windows) + index))
+                x, layers[index] = block.decode(x, layers[index], repetition, rows, angles, window)
+            return (x, tuple(layers)), None
 
         with self.layout.active():
-            x, layers = jax.lax.scan(apply_pattern, x, (self._by_pattern(stacked), cache.layers))
+            repetitions = jnp.arange(self.config.layers // len(windows), dtype=jnp.int32)
+            (x, layers), _ = jax.lax.scan(apply_pattern, (x, cache.layers), repetitions)
         x = x if self.final_norm is None else self.final_norm(x)
-        return x, Cache(layers, lengths + counts)
+        lengths = jax.lax.dynamic_update_slice_in_dim(cache.lengths, rows.lengths + counts, first, axis=0)
+        return x, Cache(layers, lengths)
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
         """Returns an empty cache for `batch` rows of up to `capacity` tokens.
@@ -188,11 +192,6 @@ class Decoder(nnx.Module):
         self._check_length(capacity)
         self.layout.require_whole_rows()
         return empty_cache(self.config, batch, capacity)
-
-    def _by_pattern(self, stacked: nnx.State) -> nnx.State:
-        """Splits the leading axis L of the blocks' parameters into repetitions of the pattern and its windows."""
-        period = len(self.config.windows)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, period, *leaf.shape[1:]), stacked)
 
     def _embed(self, tokens: IntBT, positions: IntBT) -> tuple[FloatBTD, Angles | None]:
         self._check_length(tokens.shape[1])
@@ -210,5 +209,5 @@ class Decoder(nnx.Module):
             )
 
 
-def _at(blocks: nnx.State, index: int) -> nnx.State:
+def _at(blocks: nnx.State, index: int | jax.Array) -> nnx.State:
     return jax.tree.map(lambda leaf: leaf[index], blocks)

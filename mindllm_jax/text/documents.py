@@ -162,7 +162,9 @@ def text_of(row: Any, field: str = "text") -> str:
     """Returns the text of a row. Raises BadLine if there is none."""
     if not isinstance(row, dict):
         raise BadLine("not an object", f'a JSON {type(row).__name__} where an object {{"{field}": ...}} was expected')
-    if row.get(field) is None:
+    if field in row and row[field] is None:
+        raise BadLine("no text", f"`{field}` is null; remove the line")
+    if field not in row:
         fields = ", ".join(sorted(row)[:8]) or "none"
         raise BadLine(
             "no text",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mindllm_jax.corpus.settings import CleanCorpus
 from mindllm_jax.corpus.settings_record import check_or_write_settings
 
 
@@ -20,3 +21,10 @@ def test_content_without_a_record_is_refused(tmp_path: Path, left: str) -> None:
     with pytest.raises(ValueError, match=rf"{left} but no settings\.json"):
         check_or_write_settings(tmp_path, {"a": 1}, "set another folder")
     assert not (tmp_path / "settings.json").exists()
+
+
+@pytest.mark.parametrize("name", ["runs [1]", "what?", "a*", "[x]"])
+def test_an_output_that_reads_as_a_pattern_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"output must have no \[ \] \? or \*"):
+        CleanCorpus(inputs=("in",), output=f"out/{name}/corpus")
+    CleanCorpus(inputs=("in [1]?",), output="out/中文 #%41 {y}/corpus")

@@ -107,7 +107,9 @@ def test_names_of_symbols_in_a_message_are_text() -> None:
 
 
 def test_a_byte_without_a_piece_does_not_shift_the_mask() -> None:
-    values = metadata() | {"tokenizer.chat_template": MARKED_CHATML.replace("'<|im_start|>assistant\n'", "'\x04\x04'")}
+    values: dict[str, Any] = metadata() | {
+        "tokenizer.chat_template": MARKED_CHATML.replace("'<|im_start|>assistant\n'", "'\x04\x04'")
+    }
     values["tokenizer.ggml.tokens"][values["tokenizer.ggml.tokens"].index("\u0104")] = "zzzz"
     tokenizer = Tokenizer(Path("t"), from_gguf(values))
     (whole,) = encode_conversations(tokenizer, [chat(None, [("a", "\x04b\x04")])])

@@ -44,7 +44,7 @@ def test_gguf() -> None:
     [("gpt-2", ["1234"]), ("smollm", list("1234")), ("llama-bpe", ["123", "4"]), ("qwen2", list("1234"))],
 )
 def test_the_pre_tokenizers_split_numbers(pre: str, number: list[str]) -> None:
-    values = metadata() | {"tokenizer.ggml.pre": pre}
+    values: dict[str, Any] = metadata() | {"tokenizer.ggml.pre": pre}
     values["tokenizer.ggml.tokens"] += ["12", "123", "1234"]
     values["tokenizer.ggml.token_type"] += [1, 1, 1]
     values["tokenizer.ggml.merges"] += ["1 2", "12 3", "123 4"]

@@ -75,6 +75,11 @@ def test_a_bad_line_is_named_with_what_to_do(tmp_path, kind):
     assert f"{tmp_path / 'x.jsonl'}, line 2: " in told and what in told and advice in told and "on_bad = 'skip'" in told
 
 
+def test_a_text_of_null_is_not_called_missing(tmp_path):
+    told = message(write(tmp_path / "x.jsonl", {"text": None, "lang": "en"}))
+    assert "line 1: `text` is null; remove the line" in told
+
+
 def test_skipping_counts_by_reason_and_yields_the_rest(tmp_path):
     lines = [line for line, _, _ in BAD_LINES.values()]
     skipped: Counter[str] = Counter()

@@ -98,13 +98,15 @@ class _Page:
         self.lines = lines
         count = len(lines.counted)
         heading, statement = [False] * len(lines.all), [False] * len(lines.all)
-        for start, end in runs:
-            if start < end:
-                part = paragraphs_around(
-                    lines.all, lines.counted[max(0, start - 1)], lines.counted[min(end, count - 1)]
-                )
-                heading[part] = headings(lines.all[part])
-                statement[part] = code(lines.all[part])
+        done = 0  # lines looked at: a paragraph of a table or a poem may have many runs
+        for start, end in sorted(runs):
+            if start == end or (last := lines.counted[min(end, count - 1)]) < done:
+                continue
+            around = paragraphs_around(lines.all, lines.counted[max(0, start - 1)], last)
+            part = slice(max(done, around.start), around.stop)
+            heading[part] = headings(lines.all[part])
+            statement[part] = code(lines.all[part])
+            done = part.stop
         in_fence = in_fences(text, len(lines.all))
         self.heading = [heading[number] for number in lines.counted]
         self.removable = [not (statement[number] or in_fence[number]) for number in lines.counted]

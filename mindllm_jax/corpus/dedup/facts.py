@@ -7,13 +7,15 @@ that a text repeats nor most of its numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mindllm_jax.text.codepoints import canonical, codepoints
-from mindllm_jax.text.ngrams import Tokens, tokens
+from mindllm_jax.corpus.dedup.batches import Batch, places_in_text
+from mindllm_jax.text.codepoints import canonical
+from mindllm_jax.text.ngrams import tokens
 
 NAMES, NUMBERS, TITLE = 32, 16, 8
 """Repeated words, numbers, and words of the title of a document that are compared."""
@@ -42,39 +44,50 @@ DTYPE = np.dtype(
 short), the smallest hashes of its numbers, and how many different numbers it has. Empty places are 0."""
 
 
-def facts(text: str, hashed: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
-    """Returns the facts of a text, in the order of `DTYPE`.
+def facts(batch: Batch, texts: Sequence[str]) -> np.ndarray:
+    """Returns the facts of the texts of a batch, `DTYPE` [n].
 
-    They are those of its first 4,096 tokens. Words of Han are pairs of characters; words of one letter and words such
-    as "the" are left out. Numbers have two digits or more.
+    They are those of the first 4,096 tokens of each. Words of Han are pairs of characters; words of one letter and
+    words such as "the" are left out. Numbers have two digits or more.
     """
-    hashed = Tokens(*(values[:_MAX_TOKENS] for values in hashed))
-    points = codepoints(text)
-    first = points[hashed.starts]
+    count = len(texts)
+    hashes, starts, is_han = batch.tokens
+    owners = batch.owners
+    if np.diff(batch.bounds).max(initial=0) > _MAX_TOKENS:
+        early = places_in_text(owners, count) < _MAX_TOKENS
+        hashes, starts, is_han, owners = hashes[early], starts[early], is_han[early], owners[early]
+    first = batch.points[starts]
     digits = (first >= 48) & (first <= 57)
-    long = canonical()[points[np.minimum(hashed.starts + 1, len(points) - 1)]] > 0
-    is_word = long & ~digits & ~hashed.is_han
-    is_pair = hashed.is_han[:-1] & hashed.is_han[1:]
-    words = _short(hashed.hashes[is_word])
-    pairs = _short(hashed.hashes[:-1][is_pair] * _FACTOR + hashed.hashes[1:][is_pair])
-    values, counts = np.unique(np.concatenate([words, pairs]), return_counts=True)
-    values, counts = values[counts >= _MIN_COUNT], counts[counts >= _MIN_COUNT]
+    # The last character of a text counts as long.
+    following = np.minimum(starts + 1, batch.offsets[1:][owners] - 2)
+    long = canonical()[batch.points[following]] > 0
+    is_word = long & ~digits & ~is_han
+    is_pair = is_han[:-1] & is_han[1:] & (owners[:-1] == owners[1:])
+    words = _Values(_short(hashes[is_word]), owners[is_word])
+    pairs = _Values(_short(hashes[:-1][is_pair] * _FACTOR + hashes[1:][is_pair]), owners[:-1][is_pair])
+
+    table = np.zeros(count, DTYPE)
+    names, counts = _unique(_joined(words, pairs))
+    repeated = counts >= _MIN_COUNT
+    names, counts = names.of(repeated), counts[repeated]
     common = _common()
-    rare = common[np.minimum(np.searchsorted(common, values), len(common) - 1)] != values
-    values, counts = values[rare], counts[rare]
-    order = np.lexsort((values, -counts))[:NAMES]
-    numbers = np.unique(_short(hashed.hashes[digits & long]))
-    end = _title_end(text)
-    in_title = np.concatenate(
-        [words[hashed.starts[is_word] < end][:TITLE], pairs[hashed.starts[:-1][is_pair] < end][:TITLE]]
+    rare = common[np.minimum(np.searchsorted(common, names.hashes), len(common) - 1)] != names.hashes
+    names, counts = names.of(rare), counts[rare]
+    order = np.lexsort((names.hashes, -counts, names.owners))
+    names, counts = names.of(order), counts[order]
+    _fill(table["names"], names)
+    _fill(table["counts"], _Values(np.minimum(counts, 255), names.owners))
+
+    ends = batch.offsets[:-1] + np.fromiter(map(_title_end, texts), np.int64, count)
+    in_title = _joined(
+        words.of(starts[is_word] < ends[words.owners]), pairs.of(starts[:-1][is_pair] < ends[pairs.owners])
     )
-    return (
-        _padded(values[order], NAMES, np.uint32),
-        _padded(np.minimum(counts[order], 255), NAMES, np.uint8),
-        _padded(in_title[:TITLE], TITLE, np.uint32),
-        _padded(numbers[:NUMBERS], NUMBERS, np.uint32),
-        min(len(numbers), 0xFFFF),
-    )
+    _fill(table["title"], in_title.of(np.argsort(in_title.owners, kind="stable")))
+
+    numbers, _ = _unique(_Values(_short(hashes[digits & long]), owners[digits & long]))
+    _fill(table["numbers"], numbers)
+    table["size"] = np.minimum(np.bincount(numbers.owners, minlength=count), 0xFFFF)
+    return table
 
 
 def differ(one: Any, other: Any) -> bool:
@@ -126,10 +139,33 @@ def _short(hashes: np.ndarray) -> np.ndarray:
     return (hashes >> np.uint64(32)).astype(np.uint32) | np.uint32(1)
 
 
-def _padded(values: np.ndarray, size: int, kind: Any) -> np.ndarray:
-    padded = np.zeros(size, kind)
-    padded[: len(values)] = values
-    return padded
+class _Values(NamedTuple):
+    """Hashes, uint32 [m], or counts of them, with the text that each is of, int64 [m]."""
+
+    hashes: np.ndarray
+    owners: np.ndarray
+
+    def of(self, chosen: np.ndarray) -> _Values:
+        """Returns those at places, or those that a mask is true for."""
+        return _Values(self.hashes[chosen], self.owners[chosen])
+
+
+def _joined(one: _Values, other: _Values) -> _Values:
+    return _Values(*(np.concatenate(both) for both in zip(one, other, strict=True)))
+
+
+def _unique(values: _Values) -> tuple[_Values, np.ndarray]:
+    """Returns the different hashes of each text, sorted by text and hash, and how often each occurs."""
+    keys = values.owners.astype(np.uint64) << np.uint64(32) | values.hashes
+    keys, counts = np.unique(keys, return_counts=True)
+    return _Values(keys.astype(np.uint32), (keys >> np.uint64(32)).astype(np.int64)), counts
+
+
+def _fill(column: np.ndarray, values: _Values) -> None:
+    """Writes the first values of each text, which are sorted by text, into its row of a column."""
+    places = places_in_text(values.owners, len(column))
+    fit = places < column.shape[1]
+    column[values.owners[fit], places[fit]] = values.hashes[fit]
 
 
 def _title_end(text: str) -> int:

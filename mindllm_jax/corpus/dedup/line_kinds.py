@@ -6,29 +6,24 @@ import re
 from collections.abc import Sequence
 
 _SENTENCE_END = re.compile(r"[.!?:;。！？：；…][\"'”’»)\]）」』】*_]*$|[”」』]$")
-_UNDERLINE = re.compile(r"([=~^*+#-])\1{2,}")
+_UNDERLINE, _RULES = re.compile(r"([=~^*+#-])\1{2,}"), tuple("=~^*+#-")
 _WRAPPED, _WORDS, _MAX_STATEMENT = 40, 4, 300
 """Columns that a wrapped line has at least, words of a line in a sentence, and characters of a line of code."""
 _FIELD = re.compile(r"[^\W\d_a-z][\w ]{0,20}[:：]\s?[^\s/]")
 _MARKED = re.compile(r"#{1,6}(?:\s|$)|={1,5} \S")
-_CODE = (
-    # Ends of statements and blocks; a call, alone or as the head of a block; comments.
-    re.compile(r"(?:[{}]|[\w)\]\"'+-]\s?;|\w\(.*[){,&|+\\])$"),
-    re.compile(
-        r"[{}]|//|/\*|\*/|#\s*(?:include|define|undef|if|ifdef|ifndef|else|endif|pragma|!/)|[$>%]\s\S|<[/?!]?\w"
-    ),
-    # Words that begin a statement, in C, Python, shells, SQL and Basic.
-    re.compile(
-        r"(?:def|class|struct|enum|union|static|const|extern|void|int|char|long|double|float|unsigned|typedef|var|let"
-        r"|import|from|return|package|using|namespace|public|private|func|fn)\b[^.?!。]*[\w\"'(){},:;*=>\]]$"
-    ),
-    re.compile(
-        r"(?i:End (?:Sub|Function|If|With|Select|Type|Property|Class))$"
-        r"|(?:Sub|Function|Dim|ReDim|Exit (?:Sub|Function|For|Do)|Option Explicit|On Error|Do (?:While|Until)"
-        r"|Select Case|Next \w|Loop|Wend)\b[^.?!。]*$"
-    ),
-    re.compile(r"(?:else|then|fi|done|do|esac|end|begin|next|loop|wend|pass|break|continue|try|default)\b[:;]?$"),
-    re.compile(r"(?:if|for|while|switch|elif|except|with)\b.*[:{)]$|\w[\w.\[\]>-]*\s?[-+*/|]?=\s?\S+$|\S+\s?:=\s"),
+# Ends of statements and blocks; a call, alone or as the head of a block.
+_CODE_ENDS = tuple("{};),&|+\\")
+_CODE_END = re.compile(r"(?:[{}]|[\w)\]\"'+-]\s?;|\w\(.*[){,&|+\\])$")
+# Comments, and words that begin a statement, in C, Python, shells, SQL and Basic.
+_CODE = re.compile(
+    r"[{}]|//|/\*|\*/|#\s*(?:include|define|undef|if|ifdef|ifndef|else|endif|pragma|!/)|[$>%]\s\S|<[/?!]?\w"
+    r"|(?:def|class|struct|enum|union|static|const|extern|void|int|char|long|double|float|unsigned|typedef|var|let"
+    r"|import|from|return|package|using|namespace|public|private|func|fn)\b[^.?!。]*[\w\"'(){},:;*=>\]]$"
+    r"|(?i:End (?:Sub|Function|If|With|Select|Type|Property|Class))$"
+    r"|(?:Sub|Function|Dim|ReDim|Exit (?:Sub|Function|For|Do)|Option Explicit|On Error|Do (?:While|Until)"
+    r"|Select Case|Next \w|Loop|Wend)\b[^.?!。]*$"
+    r"|(?:else|then|fi|done|do|esac|end|begin|next|loop|wend|pass|break|continue|try|default)\b[:;]?$"
+    r"|(?:if|for|while|switch|elif|except|with)\b.*[:{)]$|\w[\w.\[\]>-]*\s?[-+*/|]?=\s?\S+$|\S+\s?:=\s"
 )
 
 
@@ -70,12 +65,13 @@ def is_field(line: str) -> bool:
 
 def is_marked_heading(line: str) -> bool:
     """Whether a line is a heading by the marks of Markdown or AsciiDoc."""
-    return bool(_MARKED.match(line))
+    return line.startswith(("#", "=")) and bool(_MARKED.match(line))
 
 
 def is_underline(line: str) -> bool:
     """Whether a line is a rule of one repeated sign, as under a heading or between sections."""
-    return bool(_UNDERLINE.fullmatch(line.strip()))
+    line = line.strip()
+    return line.startswith(_RULES) and bool(_UNDERLINE.fullmatch(line))
 
 
 def paragraphs_around(lines: Sequence[str], first: int, last: int) -> slice:
@@ -98,8 +94,8 @@ def headings(lines: Sequence[str]) -> list[bool]:
         above = lines[number - 1] if number else ""
         if is_underline(line) and above.strip() and not is_underline(above) and not ends_sentence(above):
             flags[number - 1] = flags[number] = True
-        neighbours = capitals[max(0, number - 1) : number] + capitals[number + 1 : number + 2]
-        flags[number] |= capitals[number] and not any(neighbours)
+        if capitals[number] and not any(capitals[max(0, number - 1) : number] + capitals[number + 1 : number + 2]):
+            flags[number] = True
     return flags
 
 
@@ -126,10 +122,12 @@ def _is_statement(line: str) -> bool:
     stripped = line.strip()
     if len(stripped) > _MAX_STATEMENT:
         return False
-    return bool(_CODE[0].search(stripped)) or any(pattern.match(stripped) for pattern in _CODE[1:])
+    return (stripped.endswith(_CODE_ENDS) and bool(_CODE_END.search(stripped))) or bool(_CODE.match(stripped))
 
 
 def _in_capitals(line: str) -> bool:
     stripped = line.strip()
+    if len(stripped) > 60 or not stripped.isupper():
+        return False
     letters = [letter for letter in stripped if letter.isalpha()]
-    return len(letters) > 1 and len(stripped) <= 60 and stripped.isupper() and all(map(str.isupper, letters))
+    return len(letters) > 1 and all(map(str.isupper, letters))

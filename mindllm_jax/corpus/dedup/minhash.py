@@ -16,13 +16,13 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.utils.hashing import HashConfig
 
+from mindllm_jax.corpus.dedup.batches import Batch, batch_of, batches
 from mindllm_jax.corpus.dedup.facts import DTYPE, facts
 from mindllm_jax.corpus.filters.base import rules_source
 from mindllm_jax.corpus.settings import MinHash
-from mindllm_jax.text.codepoints import codepoints
-from mindllm_jax.text.ngrams import Tokens, ngrams, tokens
+from mindllm_jax.text.ngrams import span_hashes
 
-_BLOCK = 1024
+_BLOCK = 4096
 _LONG_LINE = 60
 _SENTENCE_ENDS = np.zeros(0x10000, np.bool_)
 _SENTENCE_ENDS[[ord(sign) for sign in ".!?;:。！？；：…\"'”’」』)）"]] = True
@@ -39,7 +39,7 @@ def stock_config(config: MinHash) -> MinhashConfig:
 
 
 class Signer:
-    """Signs texts: a signature is uint32 [buckets x hashes_per_bucket]."""
+    """Signs texts: a signature is b = buckets x hashes_per_bucket hashes."""
 
     def __init__(self, config: MinHash) -> None:
         self._config = config
@@ -48,20 +48,30 @@ class Signer:
         # x -> a x + b modulo 2^32 with odd a permutes all hashes.
         self._factors = random.integers(0, 2**32, size, dtype=np.uint32) | np.uint32(1)
         self._terms = random.integers(0, 2**32, size, dtype=np.uint32)
+        self._permuted = np.empty((len(self._factors), _BLOCK), np.uint32)
 
-    def sign(self, hashed: Tokens) -> np.ndarray | None:
-        """Returns the signature of the tokens of a text, or None if there are none."""
-        if not len(hashed.hashes):
-            return None
-        mostly_han = 2 * np.count_nonzero(hashed.is_han) >= len(hashed.is_han)
-        n = self._config.ngram_chars if mostly_han else self._config.ngram_words
-        high = (ngrams(hashed.hashes, n) >> np.uint64(32)).astype(np.uint32)
-        least = np.full(len(self._factors), 0xFFFFFFFF, np.uint32)
+    def sign(self, batch: Batch) -> np.ndarray:
+        """Returns the signatures of the texts of a batch that have tokens, uint32 [m, b]."""
+        (hashes, _, is_han), bounds, owners = batch.tokens, batch.bounds, batch.owners
+        sizes = np.diff(bounds)
+        han = np.diff(np.concatenate([[0], np.cumsum(is_han)])[bounds])
+        n = np.minimum(np.where(2 * han >= sizes, self._config.ngram_chars, self._config.ngram_words), sizes)
+        ends = np.arange(len(hashes)) + n[owners]
+        whole = (ends <= bounds[1:][owners]).nonzero()[0]  # the tokens that begin an n-gram within their text
+        high = (span_hashes(hashes, whole, ends[whole]) >> np.uint64(32)).astype(np.uint32)
+        signed = sizes.nonzero()[0]
+        first = np.searchsorted(owners[whole], signed)
+        least = np.full((len(self._factors), len(signed)), 0xFFFFFFFF, np.uint32)
         for start in range(0, len(high), _BLOCK):
-            permuted = high[start : start + _BLOCK] * self._factors
+            block = high[start : start + _BLOCK]
+            permuted = np.multiply(block, self._factors, out=self._permuted[:, : len(block)])
             permuted += self._terms
-            np.minimum(least, permuted.min(1), out=least)
-        return least
+            begun, following = np.searchsorted(first, (start + 1, start + len(block)))
+            texts = slice(begun - 1, following)
+            of_texts = least[:, texts]
+            begins = np.maximum(first[texts] - start, 0)
+            np.minimum(of_texts, np.minimum.reduceat(permuted, begins, axis=1), out=of_texts)
+        return least.T
 
 
 class Signatures(PipelineStep):
@@ -84,25 +94,29 @@ class Signatures(PipelineStep):
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> None:
         """Reads a shard."""
-        signer, places = Signer(self.config), {source: place for place, source in enumerate(self.priorities)}
-        numbers, signatures, table = [], [], []
-        for number, document in enumerate(data or ()):
+        signer, dtype = Signer(self.config), table_dtype(self.config)
+        places = {source: place for place, source in enumerate(self.priorities)}
+        numbers, signatures, table, seen = [], [], [np.zeros(0, dtype)], 0
+        for documents in batches(data or ()):
             with self.track_time():
-                hashed = tokens(document.text)
-                signature = signer.sign(hashed)
-                place = places.get(rules_source(document), len(places))
-                bits = np.zeros(self.config.buckets * self.config.hashes_per_bucket, np.uint8)
-                if signature is not None:
-                    numbers.append(number)
-                    signatures.append(signature)
-                    bits = (signature & 0xFF).astype(np.uint8)
-                table.append((place, *prose(document.text), facts(document.text, hashed), bits))
-        size = self.config.buckets * self.config.hashes_per_bucket
+                texts = [document.text for document in documents]
+                batch = batch_of(texts)
+                signed = np.diff(batch.bounds) > 0
+                of_batch = signer.sign(batch)
+                numbers.append(seen + signed.nonzero()[0])
+                signatures.append(of_batch)
+                rows = np.zeros(len(texts), dtype)
+                rows["source"] = [places.get(rules_source(document), len(places)) for document in documents]
+                rows["prose"], rows["rest"] = prose(batch)
+                rows["facts"] = facts(batch, texts)
+                rows["bits"][signed] = (of_batch & 0xFF).astype(np.uint8)
+                table.append(rows)
+                seen += len(texts)
         with self.track_time():
-            self._write_buckets(np.array(signatures, np.uint32).reshape(-1, size), np.array(numbers, np.uint32), rank)
-            dtype = table_dtype(self.config)
+            none = np.zeros((0, self.config.buckets * self.config.hashes_per_bucket), np.uint32)
+            self._write_buckets(np.concatenate([none, *signatures]), np.concatenate([none[:, 0], *numbers]), rank)
             with self.folder.open(f"table/{rank:05d}.npy", "wb") as file:
-                np.save(file, np.array(table, dtype), allow_pickle=False)
+                np.save(file, np.concatenate(table), allow_pickle=False)
 
     def _write_buckets(self, signatures: np.ndarray, numbers: np.ndarray, rank: int) -> None:
         for bucket in range(self.config.buckets):
@@ -131,15 +145,15 @@ def table_dtype(config: MinHash) -> np.dtype:
     )
 
 
-def prose(text: str) -> tuple[int, int]:
-    """Returns the characters of the lines that are long or end a sentence, and those of the other lines.
+def prose(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the characters of each text's lines that are long or end a sentence, and of its other lines, int64 [n].
 
     A site's frame adds only other lines to an article. A text without any sentence counts as prose.
     """
-    points = codepoints(text)
-    ends = np.append((points == 10).nonzero()[0], len(points))
+    ends = (batch.points == 10).nonzero()[0]
     sizes = np.diff(ends, prepend=-1) - 1
-    last = points[np.maximum(ends - 1, 0)] if len(points) else ends
-    sentences = int(sizes[(sizes >= _LONG_LINE) | _SENTENCE_ENDS[np.minimum(last, 0xFFFF)]].sum())
-    rest = int(sizes.sum()) - sentences
-    return (sentences, rest) if sentences else (rest, 0)
+    last = np.minimum(batch.points[np.maximum(ends - 1, 0)], 0xFFFF)
+    in_sentences = np.where((sizes >= _LONG_LINE) | _SENTENCE_ENDS[last], sizes, 0)
+    lines = np.searchsorted(ends, batch.offsets)
+    every, sentences = (np.diff(np.append(0, np.cumsum(x))[lines]) for x in (sizes, in_sentences))
+    return np.where(sentences > 0, sentences, every), np.where(sentences > 0, every - sentences, 0)

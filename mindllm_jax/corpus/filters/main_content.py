@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import accumulate, groupby
+from itertools import accumulate, compress, groupby
 
 LINK = "\ufdd0"  # around the words of a link that is not part of a sentence; a noncharacter, so no text has it
-SENTENCE_END = re.compile(r"[.!?](?=[\s\"'”’)\]]|$)|[。！？]")
+# One set of signs at its beginning: the regex engine looks for the next of them before it tries anything else.
+SENTENCE_END = re.compile(r"[.!?。！？](?:(?<=[。！？])|(?=[\s\"'”’)\]]|$))")
 _MARKED = re.compile(f"{LINK}([^{LINK}]*){LINK}")
 _HAN = re.compile("[\u3400-\u9fff]")
 _MIN_PROSE_CHARS = 40  # of a line; a Han character counts as two
@@ -23,9 +24,8 @@ def text_density(text: str) -> float:
 
     An article has a density near 1, a list of headlines or a portal's front page one near 0.
     """
-    marked = sum(map(_length, _MARKED.findall(text)))
     length = _length(text)
-    return 1 - marked / length if length else 0.0
+    return 1 - _length("".join(_MARKED.findall(text))) / length if length else 0.0
 
 
 def article_lines(text: str, main: str) -> str:
@@ -40,17 +40,17 @@ def article_lines(text: str, main: str) -> str:
         main: some of these lines, in the same order.
     """
     lines = text.splitlines()
-    stripped = [line.strip() for line in lines]
-    main_lines = list(filter(None, map(str.strip, main.splitlines())))
-    kept = set(main_lines)
+    stripped = list(map(str.strip, lines))
     prose = list(map(_is_prose, stripped))
-    chars = sum(len(line) for line, is_prose in zip(stripped, prose, strict=True) if is_prose)
-    lost = sum(len(line) for line, is_prose in zip(stripped, prose, strict=True) if is_prose and line not in kept)
-    dense = text_density(text) >= _DENSE
+    chars = sum(map(len, compress(stripped, prose)))
     if not chars:
         return text
+    main_lines = list(filter(None, map(str.strip, main.splitlines())))
+    kept = set(main_lines)
+    lost = sum(len(line) for line in compress(stripped, prose) if line not in kept)
+    dense = text_density(text) >= _DENSE
     if not main_lines or lost > chars * (_MAX_LOST_OF_DENSE if dense else _MAX_LOST):
-        return text if dense else "\n".join(_without_menus(lines))
+        return text if dense else "\n".join(_without_menus(lines, prose))
     last = _end(stripped, main_lines)
     first = len(lines) - 1 - _end(stripped[::-1], main_lines[::-1])
     while first > 0 and (prose[first - 1] or not stripped[first - 1]):
@@ -63,35 +63,43 @@ def article_lines(text: str, main: str) -> str:
     span = slice(first, last + 1)
     prose_before = list(accumulate(prose[span], initial=0))
     result: list[str] = []
+    of_prose: list[bool] = []  # whether each line of the result is prose
     run: list[str] = []  # lines that the main content lacks
     for position, (line, key, is_prose) in enumerate(zip(lines[span], stripped[span], prose[span], strict=True)):
         if not is_prose and key not in kept:
             run.append(line)
             continue
-        between = dense or 0 < prose_before[position] < prose_before[-1]
-        result += run if between and text_density("\n".join(run)) >= _MAX_MENU_DENSITY else [""] if run else []
-        run.clear()
+        if run:
+            between = dense or 0 < prose_before[position] < prose_before[-1]
+            result += run if between and text_density("\n".join(run)) >= _MAX_MENU_DENSITY else [""]
+            of_prose += [False] * (len(result) - len(of_prose))
+            run.clear()
         result.append(line)
-    return "\n".join(result if dense else _without_menus(result)).strip("\n")
+        of_prose.append(is_prose)
+    return "\n".join(result if dense else _without_menus(result, of_prose)).strip("\n")
 
 
-def _without_menus(lines: list[str]) -> list[str]:
+def _without_menus(lines: list[str], prose: list[bool]) -> list[str]:
     """Returns lines without the runs of links before the first and after the last line of prose."""
-    prose = [index for index, line in enumerate(lines) if _is_prose(line.strip())]
-    if not prose:
+    if True not in prose:
         return lines
-    head, tail = lines[: prose[0]], lines[prose[-1] + 1 :]
-    return [*_without_link_runs(head), *lines[prose[0] : prose[-1] + 1], *_without_link_runs(tail)]
+    first, end = prose.index(True), len(prose) - prose[::-1].index(True)
+    return [*_without_link_runs(lines[:first]), *lines[first:end], *_without_link_runs(lines[end:])]
 
 
 def _without_link_runs(lines: list[str]) -> Iterator[str]:
     """Yields lines without runs of at least `_MIN_MENU_LINES` links."""
-    for is_menu, group in groupby(lines, key=lambda line: not line.strip() or text_density(line) < _MAX_MENU_DENSITY):
+    for is_menu, group in groupby(lines, key=_may_be_menu):
         run = list(group)
         if not is_menu or sum(LINK in line for line in run) < _MIN_MENU_LINES:
             yield from run
         else:
             yield ""
+
+
+def _may_be_menu(line: str) -> bool:
+    """Returns whether a line is blank or mostly marked links."""
+    return not line.strip() or (LINK in line and text_density(line) < _MAX_MENU_DENSITY)
 
 
 def _length(text: str) -> int:

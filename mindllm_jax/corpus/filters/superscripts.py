@@ -22,6 +22,8 @@ def write_superscripts(tree: Any) -> None:
 
     Words, such as in 1st, and the numbers of chemical formulas, such as in H2O, are not changed.
     """
+    if not any(len(tree.body.get_elements_by_tag_name(tag)) for tag in ("sup", "sub")):  # sooner than by a selector
+        return
     for node in tree.body.query_selector_all("sup, sub").values():
         script, is_link = _text(node)
         before = ((node.prev.text or "")[-3:] if node.prev is not None else "").replace("\n", " ")

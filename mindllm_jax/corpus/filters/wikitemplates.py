@@ -7,16 +7,22 @@ from collections.abc import Callable
 
 # Replaces a formula or an unknown template: a sentence with a hole teaches nothing, so its paragraph is dropped.
 HOLE = "\x00"
+# An unknown template without words, such as a reader's doubt with its date: a note if it stands behind a word.
+NOTE = "\x03"
+# In place of what is not shown, so that only the punctuation around it is mended.
+DROPPED = "\x04"
 # Around a date, which is written in the language of its line, and around a foreign word, which
 # English lines do without.
 DATE, FOREIGN = "\x01", "\x02"
 
 # Templates that render as words inside a sentence, with the parameter that has the words; the last one if negative.
 _SHOWN_PARAMETER = {
-    "abbr": 1, "angbr": 1, "angle bracket": 1, "blockquote": 1, "color": 2, "cquote": 1, "date": 1, "flag": 1,
-    "flagcountry": 1, "font color": 2, "ipa": 1, "keypress": 1, "lang": 2,
-    "mvar": 1, "native name": 2, "nihongo": 1, "nobold": 1, "nowrap": 1, "oldstyledate": 1, "quote": 1, "rtl-lang": 2,
+    "abbr": 1, "angbr": 1, "angle bracket": 1, "big": 1, "blockquote": 1, "color": 2, "cquote": 1, "date": 1, "flag": 1,
+    "flagcountry": 1, "font color": 2, "ipa": 1, "keypress": 1, "lang": 2, "langi": 2, "large": 1, "linktext": 1,
+    "mvar": 1, "native name": 2, "nihongo": 1, "nobold": 1, "nobr": 1, "nowrap": 1, "nq": 1, "oldstyledate": 1,
+    "polytonic": 1, "quote": 1, "rtl-lang": 2,
     "ruby": 1, "sc": 1, "script": 2, "sic": 1, "small": 1, "smallcaps": 1, "smaller": 1, "sub": 1, "tooltip": 1,
+    "unicode": 1, "僻字": 1, "仮リンク": 1,
     "transl": -1, "tsl": -1, "translink": -1, "val": 1, "vanchor": 1, "var": 1, "visible anchor": 1, "vr": 1,
 }  # fmt: skip
 _FIXED = {
@@ -49,7 +55,7 @@ _SILENT = re.compile(
 
 
 def template_text(name: str, parameters: list[str]) -> str:
-    """Returns the words that a template shows: "" for none, `HOLE` if they are not known.
+    """Returns the words that a template shows: "" for none, `HOLE` if they are not known, `NOTE` if it has none.
 
     Args:
         name: in lower case, without blanks around it.
@@ -62,7 +68,7 @@ def template_text(name: str, parameters: list[str]) -> str:
     if name.startswith("lang-") and not name.startswith("lang-zh"):
         return f"{FOREIGN}{parameters[0]}{FOREIGN}" if parameters else ""
     if not parameters:
-        return "" if _SILENT.match(name) else HOLE
+        return "" if _SILENT.match(name) else _unknown(name, parameters)
     if name == "langx":
         return f"{FOREIGN}{parameters[min(1, len(parameters) - 1)]}{FOREIGN}"
     if name in _CURRENCIES:
@@ -73,13 +79,25 @@ def template_text(name: str, parameters: list[str]) -> str:
     for pattern, render in _RENDERED:
         if pattern.fullmatch(name):
             return render(name, parameters)
-    return "" if _SILENT.match(name) else HOLE
+    return "" if _SILENT.match(name) else _unknown(name, parameters)
+
+
+def _unknown(name: str, parameters: list[str]) -> str:
+    has_words = any(re.search(r"[^\W\d_]", parameter) for parameter in parameters)
+    return HOLE if has_words or not re.search(r"[^\W\d_]{2}", name) else NOTE
 
 
 def _quantity(_: str, parameters: list[str]) -> str:
     if len(parameters) < 2:
         return HOLE
     return " ".join(parameters[: 4 if parameters[1] in _RANGES else 2])
+
+
+def _fraction(_: str, parameters: list[str]) -> str:
+    """Returns a fraction, with its whole number in front if there are three parameters."""
+    if len(parameters) == 1:
+        return f"1/{parameters[0]}"
+    return " ".join([*parameters[:-2], "/".join(parameters[-2:])])
 
 
 def _date(name: str, parameters: list[str]) -> str:
@@ -103,7 +121,8 @@ def _interlanguage_link(_: str, parameters: list[str]) -> str:
 
 _RENDERED: tuple[tuple[re.Pattern[str], Callable[[str, list[str]], str]], ...] = (
     (re.compile(r"convert|cvt"), _quantity),
-    (re.compile(r"frac|fraction"), lambda _, parameters: "/".join(parameters[-2:])),
+    (re.compile(r"e"), lambda _, parameters: f"×10^{parameters[0]}"),
+    (re.compile(r"s?frac|fraction"), _fraction),
     (re.compile(r"chem"), lambda _, parameters: "".join(parameters)),
     (re.compile(r"as of"), lambda _, parameters: f"As of {parameters[0]}"),
     (re.compile(r"sup"), lambda _, parameters: f"^{parameters[0]}"),
@@ -123,7 +142,7 @@ def write_dates(line: str) -> str:
         return line
     foreign = re.compile(f"{FOREIGN}([^{FOREIGN}]*){FOREIGN}")
     is_chinese = re.search("[\u3400-\u9fff]", foreign.sub("", line)) is not None
-    line = foreign.sub(r"\1" if is_chinese else "", line)
+    line = foreign.sub(r"\1" if is_chinese else DROPPED, line)
     return re.sub(f"{DATE}([^{DATE}]*){DATE}", lambda match: _written(match[1].split("-"), is_chinese), line)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mindllm_jax.corpus.filters.wikitemplates import HOLE, template_text, write_dates
+from mindllm_jax.corpus.filters.wikitemplates import DROPPED, HOLE, NOTE, template_text, write_dates
 from mindllm_jax.corpus.filters.wikivariants import choose_variants
 
 if TYPE_CHECKING:
@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 _APPENDICES = re.compile(
     r"""(.*\ )?(references|bibliography|footnotes|endnotes|citations|links|further\ reading|see\ also)(\ and\ .*)?
     |notes|sources|gallery|publications|discography|filmography|(list\ of\ |selected\ )?works(\ cited)?
-    |((参考|參考|参照|參照)?(文献|文獻|资料|資料|书目|書目|来源|來源|网站|網站)|(参考|參考|引用)|(外部|相关|相關)(链接|鏈接|連結|連接|リンク)
+    |((参考|參考|参照|參照)?(文献|文獻|资料|資料|书目|書目|来源|來源)|参考|參考|参照|參照|引用
+      |(外部|相关|相關)(链接|鏈接|連結|連接|リンク|资讯|資訊)|(外部|相关|相關|官方|参考|參考)?(网站|網站|网址|網址|网页|網頁)
       |(参见|參見|参看|參看|另见|另見|参阅|參閱)|(相关|相關|関連)(条目|條目|項目)|(延伸|扩展|擴展|进阶|進階)(阅读|閱讀)
       |[注註脚腳][释釋解注註记記脚腳]|[图圖][库庫集]|画廊|畫廊|[和与與及、/ ])+
     |einzelnachweise|weblinks|literatur|siehe\ auch|(notes\ et\ )?références|voir\ aussi|liens\ externes|bibliographie
-    |referencias|véase\ también|enlaces\ externos|bibliografía|примечания|ссылки|литература|см\.\ также""",
+    |referencias|véase\ también|enlaces\ externos|bibliografía|примечания|ссылки|литература|см\.\ также
+    |quellen|referências|ver\ também|ligações\ externas|note|bibliografia|voci\ correlate|altri\ progetti
+    |collegamenti\ esterni|bronnen|zie\ ook|externe\ links?|przypisy|linki\ zewnętrzne|zobacz\ też|примітки|посилання
+    |література|див\.\ також|각주|참고\ 문헌|외부\ 링크|같이\ 보기""",
     re.IGNORECASE | re.VERBOSE,
 )
 # Their content is not prose, or (references) interrupts it.
@@ -32,12 +36,36 @@ _DROPPED_TAGS = frozenset(
 _HIDDEN_LINK = re.compile(
     r"""\s*(?:file|image|media|category|文件|檔案|档案|文檔|图像|圖像|媒体|媒體|分类|分類|ファイル|画像|カテゴリ|파일|분류
     |datei|bild|kategorie|fichier|catégorie|archivo|imagen|categoría|файл|изображение|категория)\s*:
-    |(?:[a-z]{2,3}|zh-[a-z-]+|simple|be-x-old|roa-[a-z]+|bat-smg|fiu-vro|map-bms|nds-nl|cbk-zam):(?!//)""",
+    |(?:[a-z]{2,3}|zh-[a-z-]+|simple|be-x-old|roa-[a-z]+|bat-smg|fiu-vro|map-bms|nds-nl|cbk-zam):(?!//)
+    |(?!\s*:).*\.(?:jpe?g|png|svg|gif|tiff?|og[gv]|web[mp]|pdf|djvu)\s*$""",
     re.IGNORECASE | re.VERBOSE,
 )
-
-
-_EMPTY = re.compile(r"（[；，、：;,:\s]*）")
+# Categories in any language: lines of nothing but links with a name before a colon.
+_CATEGORIES = re.compile(r"^[ \t]*+(?:\[\[[^\[\]|:\n]{1,40}:(?!\s)[^\[\]\n]*+\]\][ \t]*+)++$", re.M)
+# Markup that a line of prose does not have: what the parser could not read.
+_MARKUP = re.compile(r"\{\{|\}\}|\[\[|\]\]|\||^!|</?[a-zA-Z]|__[A-Z]+__")
+# Punctuation around what is not shown (@), and what takes its place.
+_REMAINS = tuple(
+    (re.compile(pattern.replace("@", DROPPED)), replacement)
+    for pattern, replacement in (
+        (r"（[@；，、：;,:\s]*+）", ""),
+        (r"（[@；，、：;,:\s]++", "（"),
+        (r"(?<![@；，、：;,:\s])[@；，、：;,:\s]++）", "）"),
+        (r"([，、；：])[@\s]*+[，、；：]++", r"\1"),
+        (r"(?<!\s)\s*+\([@\s;,:–]*+\)", ""),
+        (r"\((?:[@\s;,:–]|or\b)++", "("),
+        (r"(?<![@\s;,])[@\s;,]++\)", ")"),
+        (r"([,;:])[@ ]*+[,;:]++(?=[\s@]|$)", r"\1"),
+        (r"(?<![@ ])[@ ]++([,.;:])(?=[\s@]|$)", r"\1"),
+    )
+)
+# An unknown template that is a note: without words behind a word or a mark, or of any kind behind a sentence.
+_NOTES = (
+    re.compile(
+        rf"(?<=[^\W\d_\u3040-\u9fff\uac00-\ud7af]){NOTE}+(?!\w)|(?<=[.,;:!?)\]»”\"，、；：）」』》”]){NOTE}+(?!\w)"
+    ),
+    re.compile(rf"(?<=[.!?])[{HOLE}{NOTE}]+(?=\s|$)|(?<=[。！？])[\s{HOLE}{NOTE}]++$"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +90,7 @@ def parse_article(markup: str) -> tuple[ArticleSection, ...]:
             sections.append(ArticleSection(heading, paragraphs))
         nodes.clear()
 
-    for node in mwparserfromhell.parse(choose_variants(markup), skip_style_tags=True).nodes:
+    for node in mwparserfromhell.parse(_CATEGORIES.sub("", choose_variants(markup)), skip_style_tags=True).nodes:
         if not isinstance(node, Heading):
             nodes.append(node)
             continue
@@ -80,19 +108,23 @@ def _text(nodes: Iterable[Any]) -> str:
 
     shown: list[str] = []
     for node in nodes:
+        text = ""
         if isinstance(node, kinds.Text):
-            shown.append(str(node))
+            text = str(node)
         elif isinstance(node, kinds.Wikilink):
-            shown.append(_link(node))
+            text = _link(node)
         elif isinstance(node, kinds.Tag):
-            shown.append(_tag(node))
+            text = _tag(node)
         elif isinstance(node, kinds.Template):
-            starts_line = next((text[-1] == "\n" for text in reversed(shown) if text), True)
-            shown.append(_template(node, starts_line=starts_line))
+            starts_line = next((text[-1] == "\n" for text in reversed(shown) if text != DROPPED), True)
+            text = _template(node, starts_line=starts_line)
+            if shown and shown[-1][-1:].isdigit() and text[:1].isdigit():
+                text = " " + text  # 2{{frac|1|2}} is 2 1/2
         elif isinstance(node, kinds.ExternalLink):
-            shown.append(_inner(node.title))
+            text = _inner(node.title)
         elif isinstance(node, kinds.HTMLEntity):
-            shown.append(node.normalize())
+            text = node.normalize()
+        shown.append(text or DROPPED)
     return "".join(shown)
 
 
@@ -127,33 +159,35 @@ def _tag(node: Any) -> str:
 
 
 def _template(node: Any, *, starts_line: bool) -> str:
-    text = template_text(
-        str(node.name).strip().lower(), [_inner(p.value).strip() for p in node.params if not p.showkey]
-    )
+    parameters = [_inner(p.value).replace(DROPPED, "").strip() for p in node.params if not p.showkey]
+    text = template_text(str(node.name).strip().lower(), parameters)
     # A template of several lines in front of a paragraph is a box beside it.
-    return "" if text == HOLE and starts_line and "\n" in str(node) else text
+    return "" if text in (HOLE, NOTE) and starts_line and "\n" in str(node) else text
 
 
 def _paragraphs(text: str) -> tuple[str, ...]:
-    """Returns the lines of prose, without the punctuation that dropped markup leaves."""
+    """Returns the lines of prose without markup."""
     kept = []
     # Bold and italics: unbalanced quotes are common, so they are removed as text and not parsed.
     text = re.sub(r"(?<!')'{2,}+(?=s\b)", "'", text)
     text = re.sub(r"'{2,}", "", text)
     for line in html.unescape(text).splitlines():
-        line = re.sub(r"^(?:[*#:;]\s*)+", lambda marks: "- " if marks[0][0] in "*#" else "", line.strip())
-        line = " ".join(write_dates(line).replace("\u200b", "").split())
-        if "（" in line:
-            line = _EMPTY.sub("", re.sub(r"（[；，、：;,:\s]+", "（", line))
-        line = re.sub(r"\(\s*(?:[;,:–]\s*|or )*", "(", line)
-        line = re.sub(r"[\s;,](?<![\s;,].)[\s;,]*+\)", ")", line)
-        line = re.sub(r"\s*\(\s*\)", "", line)
-        line = re.sub(r" +([,.;:])(?=\s|$)", r"\1", line)
-        line = re.sub(r"([,;:])[,;:]+(?=\s|$)", r"\1", line)
-        # A template behind the last sentence is not part of it.
-        if line.endswith(HOLE):
-            line = re.sub(rf"(?<=[。！？])[\s{HOLE}]++$", "", line)
-        broken = HOLE in line or re.search(r"\{\{|\}\}|\[\[|\]\]|\||^!|</?\w+|__[A-Z]+__", line)
+        line = re.sub(rf"^[\s{DROPPED}]+", "", line)
+        line = re.sub(r"^(?:[*#:;]\s*)+", lambda marks: "- " if marks[0][0] in "*#" else "", line)
+        line = write_dates(line)
+        for note in _NOTES:
+            line = note.sub(DROPPED, line)
+        if DROPPED in line:
+            line = _without_remains(line)
+        line = " ".join(line.replace("\u200b", "").replace("（；", "（").split())
+        broken = HOLE in line or NOTE in line or _MARKUP.search(line)
         if not broken and re.search(r"[^\W\d_]{2}", line):
             kept.append(line)
     return tuple(kept)
+
+
+def _without_remains(line: str) -> str:
+    """Returns a line without the marks of what is not shown and without the punctuation that it leaves."""
+    for pattern, replacement in _REMAINS:
+        line = pattern.sub(lambda match, new=replacement: match.expand(new) if DROPPED in match[0] else match[0], line)
+    return line.replace(DROPPED, "")

@@ -1,8 +1,8 @@
-"""Decodes the bodies of HTTP responses: transfer and content codings, which archives often name and do not have."""
+"""Splits HTTP responses and decodes their bodies, which often do not have the codings that their headers name."""
 
 import re
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from mindllm_jax.corpus.reading.streams import compression
 
@@ -12,6 +12,28 @@ _CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _TEXT = re.compile(rb"(?:\xef\xbb\xbf)?(?:[\s\x20-\x7e]{16}|\s*<[!?A-Za-z])")
 _LINE_END = re.compile(rb"\r?\n")
 _PIECE = 1 << 10
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_NEXT_HEADER = re.compile(rb"\r?\n(?![ \t])")
+
+
+class Response(NamedTuple):
+    """A response: its status, its headers by names in lower case, and its body as it is stored."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def split_response(response: bytes) -> Response | None:
+    """Returns the parts of a response, or None if it has no status. Lines may end without a carriage return."""
+    end = _HEAD_END.search(response)
+    head, body = (response[: end.start()], response[end.end() :]) if end else (response, b"")
+    first, *lines = _NEXT_HEADER.split(head)
+    status = re.match(rb"\s*HTTP/[\d.]+[ \t]+(\d{3})\b", first)
+    if status is None:
+        return None
+    pairs = (line.decode("latin-1").partition(":") for line in lines)
+    return Response(int(status[1]), {name.strip().lower(): value.strip() for name, _, value in pairs}, body)
 
 
 def decode_body(body: bytes, transfer: str, content: str, longest: int) -> bytes:

@@ -1,5 +1,6 @@
 """Reads MediaWiki XML dumps as records in wiki markup."""
 
+import codecs
 import io
 import re
 from collections.abc import Iterator
@@ -10,11 +11,14 @@ from mindllm_jax.corpus.reading.records import Bad, BadFile, Record, Scalar, too
 from mindllm_jax.text.names import language_code
 
 _OPEN, _CLOSE = b"<page>", b"</page>"
+# XML may not have these, but the dumps of some wikis do. NUL bytes are damage.
+_CONTROLS = bytes(set(range(1, 32)) - set(b"\t\n\r"))
 
 
 def read_wiki(stream: io.BufferedReader, *, longest: int) -> Iterator[Record | Bad]:
-    """Reads the articles of a `pages-articles` dump: the main namespace without redirects.
+    """Reads the articles of a dump: pages in wiki markup of the main namespace, without redirects.
 
+    Of a dump with the history of its pages, the newest revisions are read.
     Each page is parsed separately, so a damaged one does not affect others, and no entity can expand. Memory: a few
     times `longest` bytes.
 
@@ -36,18 +40,21 @@ def read_wiki(stream: io.BufferedReader, *, longest: int) -> Iterator[Record | B
             yield too_long(where, size, longest)
             continue
         try:
-            element = ElementTree.fromstring(page)
+            element = ElementTree.fromstring(page.translate(None, _CONTROLS).decode(header["encoding"], "replace"))
         except ElementTree.ParseError as error:
             yield Bad("wrong XML", where, f"wrong XML ({error}, counted from its <page>); fetch the dump again", size)
             continue
-        title, text = element.findtext("title", ""), element.findtext("revision/text", "")
-        if element.findtext("ns", "0") != "0" or element.find("redirect") is not None or not text.strip():
+        title, revision = element.findtext("title", ""), element.find("revision[last()]")
+        if revision is None or element.findtext("ns", "0") != "0" or element.find("redirect") is not None:
+            continue
+        text = revision.findtext("text", "")
+        if not text.strip() or revision.findtext("model", "wikitext") != "wikitext":
             continue
         metadata, columns = {"format": "wiki", "title": title}, dict[str, Scalar]()
         if code := language_code(header.get("lang")):
             metadata["lang"] = code
-        if (revision := element.findtext("revision/id", "")).isdecimal():
-            columns["revision"] = int(revision)
+        if (number_of_revision := revision.findtext("id", "")).isdecimal():
+            columns["revision"] = int(number_of_revision)
         if "base" in header:
             metadata["url"] = f"{header['base']}/{quote(title.replace(' ', '_'))}"
         yield Record(text, None, element.findtext("id") or str(number), where, size, metadata, columns)
@@ -81,9 +88,15 @@ def _pages(stream: io.BufferedReader, longest: int) -> Iterator[tuple[bytes, byt
 
 
 def _header(head: bytes) -> dict[str, str]:
-    """Returns the language and the address of the wiki if the dump has them."""
+    """Returns the encoding of the dump, and the language and the address of the wiki if the dump has them."""
     matches = {
+        "encoding": re.search(rb"^\s*<\?xml[^>]*\sencoding=[\"']([\w.-]+)", head),
         "lang": re.search(rb"<mediawiki[^>]*\sxml:lang=[\"']([\w-]+)", head),
         "base": re.search(rb"<base>\s*(https?://[^<\s]+)/[^<]*</base>", head),
     }
-    return {name: match[1].decode("utf-8", "replace") for name, match in matches.items() if match}
+    found = {name: match[1].decode("utf-8", "replace") for name, match in matches.items() if match}
+    try:
+        codecs.lookup(found.get("encoding", ""))
+    except LookupError:
+        found["encoding"] = "utf-8"
+    return found

@@ -40,6 +40,10 @@ def read_parquet(file: BinaryIO, *, text_field: str, id_field: str, longest: int
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise BadFile("damaged", f"its metadata cannot be read ({_short(error)}); fetch it again") from None
+    if text_field in table.schema_arrow.names and text_field not in columns:
+        kind = table.schema_arrow.field(text_field).type
+        message = f"the column `{text_field}` is of {kind}, not of strings; write it as strings, or set"
+        raise BadFile("no text", f"{message} CleanCorpus.text_field to the column of the text")
     if text_field not in columns:
         names = ", ".join(table.schema_arrow.names[:8]) or "none"
         raise BadFile(
@@ -116,7 +120,10 @@ def _scalar(type: Any) -> bool:
 def _binary(type: Any) -> bool:
     from pyarrow import types
 
-    return types.is_binary(type) or types.is_large_binary(type) or types.is_binary_view(type)
+    if types.is_dictionary(type):
+        type = type.value_type
+    variable = types.is_binary(type) or types.is_large_binary(type) or types.is_binary_view(type)
+    return variable or types.is_fixed_size_binary(type)
 
 
 def _short(error: BaseException) -> str:

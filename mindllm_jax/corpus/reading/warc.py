@@ -1,16 +1,20 @@
 """Reads WARC files, including WET files, as records."""
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from mindllm_jax.corpus.reading.encodings import declared_charset, decode
-from mindllm_jax.corpus.reading.http_body import decode_body
+from mindllm_jax.corpus.reading.http_body import decode_body, split_response
 from mindllm_jax.corpus.reading.records import Bad, BadFile, Record, too_long, writable
 from mindllm_jax.corpus.reading.streams import compression
 from mindllm_jax.text.json_lines import BadLine
 
 _MARKUPS = {"text/html": "html", "application/xhtml+xml": "html", "text/plain": "text"}
+_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*+(?:<!--.{,2000}?-->\s*+)*+<(?:!doctype\s+html|html|head|body)\b", re.I | re.S
+)
 # First bytes of a record: compressed files have a member per record.
 _BEGINNINGS = {None: b"WARC/1.", "gzip": b"\x1f\x8b\x08", "zstd": b"\x28\xb5\x2f\xfd"}
 
@@ -82,31 +86,34 @@ def _page(record: Any, where: str, longest: int) -> Record | Bad | None:
     record.freeze()
     if record.content_length != length:
         raise ValueError(f"{length:,} bytes announced, {record.content_length:,} found")
-    content_type, charset, transfer, coding = headers.get("Content-Type", ""), None, "", ""
+    content_type, transfer, coding = headers.get("Content-Type", ""), "", ""
+    body = record.reader.read()
     if record.record_type == WarcRecordType.response:
         if not record.is_http:
             return None
-        try:
-            record.parse_http(auto_decode="none")
-        except OSError as error:
-            return Bad("wrong HTTP", where, f"wrong HTTP headers ({error})", length, page=True)
-        if record.http_headers is None or record.http_headers.status_code is None:
+        response = split_response(body)
+        if response is None:
             return Bad("wrong HTTP", where, "HTTP headers without a status", length, page=True)
-        if record.http_headers.status_code != 200:
+        if response.status != 200:
             return None
-        content_type, charset = record.http_content_type or "", record.http_charset
-        transfer = record.http_headers.get("Transfer-Encoding", "")
-        coding = record.http_headers.get("Content-Encoding", "")
+        body, content_type = response.body, response.headers.get("content-type", "")
+        transfer = response.headers.get("transfer-encoding", "")
+        coding = response.headers.get("content-encoding", "")
+    charset = re.search(r";\s*charset\s*=\s*[\"']?([\w.:-]+)", content_type, re.I)
     markup = _MARKUPS.get(content_type.partition(";")[0].strip().lower())
+    if markup is None and content_type:
+        return None
+    content = decode_body(body, transfer, coding, longest)
+    # Without a type, a page is what a browser takes for one.
+    markup = markup or ("html" if _PAGE.match(content) else None)
     if markup is None:
         return None
-    content = decode_body(record.reader.read(), transfer, coding, longest)
     if len(content) > longest:
         return too_long(where, len(content), longest, page=True)
     if b"\r\n\r\nWARC/1." in content:
         raise ValueError("its length reaches into the next record")
     try:
-        text = decode(content, charset or declared_charset(content))
+        text = decode(content, charset[1] if charset else declared_charset(content))
     except BadLine as bad:
         return Bad(bad.kind, where, str(bad), length, page=True)
     if not text.strip():

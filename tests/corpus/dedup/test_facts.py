@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mindllm_jax.corpus.dedup.facts import DTYPE, differ, facts
-from mindllm_jax.text.ngrams import tokens
+from mindllm_jax.corpus.dedup.batches import batch_of
+from mindllm_jax.corpus.dedup.facts import NAMES, differ, facts
 
 FORM = {
     "en": "{0}\n\nThe call {0} opens the {1} of the house, and no other call does. A {1} that is open stays open until"
@@ -16,7 +16,7 @@ FORM = {
 
 
 def differs(one: str, other: str) -> bool:
-    rows = np.array([facts(text, tokens(text)) for text in (one, other)], DTYPE)
+    rows = facts(batch_of([one, other]), [one, other])
     assert differ(rows[0], rows[1]) == differ(rows[1], rows[0])
     return differ(rows[0], rows[1])
 
@@ -58,3 +58,21 @@ def test_other_numbers_differ() -> None:
 def test_short_and_empty_texts() -> None:
     assert not differs("", "")
     assert not differs("a", "b")
+
+
+def test_the_facts_of_a_text_do_not_depend_on_its_batch() -> None:
+    words = [chr(97 + n % 26) * 2 + chr(97 + n // 26) for n in range(300)]
+    texts = [
+        "",
+        *(text.format("lamp_on", "lamp") for text in FORM.values()),
+        "…",
+        "vitamin a a a a",
+        f"Words of 2019 and 12\n{' '.join(words * 20)}",  # more names and tokens than are kept
+        " ".join(map(str, range(10, 60))),
+        *(text.format("正弦", "角度") for text in FORM.values()),
+    ]
+    together = facts(batch_of(texts), texts)
+    for text, row in zip(texts, together, strict=True):
+        assert facts(batch_of([text]), [text])[0] == row
+    assert (together["counts"][5] > 0).sum() == NAMES
+    assert together["size"][6] == 50

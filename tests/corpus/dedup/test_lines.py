@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from datatrove.data import Document
 
-from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats, site_of
+from mindllm_jax.corpus.dedup.boilerplate import split_lines
+from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats, line_hashes, site_of
 from mindllm_jax.corpus.settings import Repeats
 
 LONG = "A paragraph that is long enough to be looked for in all of the documents. " * 4
@@ -45,6 +46,13 @@ def test_a_single_line_goes_if_it_is_long(tmp_path: Path) -> None:
 def test_numbers_in_boilerplate_do_not_count(tmp_path: Path) -> None:
     texts = [f"Page {n} of 30\nPrinted on 2020-01-{n:02d}\nText of {name}." for n, name in enumerate("pqr", 1)]
     assert left(tmp_path, [texts])[0] == [f"Text of {name}." for name in "pqr"]
+
+
+@pytest.mark.parametrize("numbers", [("7", "10", "1205"), ("７", "１０", "12０5"), ("7年", "10年", "123年")])
+def test_a_number_of_any_length_and_script_is_a_number(numbers: Sequence[str]) -> None:
+    texts = [f"Page {number} of 200" for number in (*numbers, "x")]
+    one, two, three, words = (line_hashes("site", text, split_lines(text)) for text in texts)
+    assert one == two == three != words
 
 
 def test_sites_are_counted_apart_and_by_share(tmp_path: Path) -> None:
@@ -149,6 +157,21 @@ def test_sources_that_are_kept(tmp_path: Path) -> None:
     texts = [f"Refrain\nRefrain again\n{LONG}\nVerse {name}" for name in "pqr"]
     assert left(tmp_path, [texts], keep_sources=("a",))[0] == texts
     assert left(tmp_path / "2", [texts], keep_sources=("b",))[0] != texts
+
+
+def test_kept_sources_among_others(tmp_path: Path) -> None:
+    """Each document is judged by its own lines, whatever stands before it in the shard."""
+    config = Repeats(min_site_documents=3, keep_sources=("kept",))
+
+    def documents() -> list[Document]:
+        texts = {"p": "a", "K": "kept", "q": "a", "L": "kept", "r": "a"}
+        return [Document(f"Home\nAbout us\nText {n}.", "", metadata={"source": s}) for n, s in texts.items()]
+
+    CountLines(f"{tmp_path}/counted", config).run(documents())
+    for part in range(config.partitions):
+        FindRepeats(f"{tmp_path}/counted", f"{tmp_path}/found", config).run(None, part)
+    rest = list(DropRepeats(f"{tmp_path}/found", config).run(documents()))
+    assert [len(x.text.splitlines()) for x in rest] == [1, 3, 1, 3, 1]
 
 
 def test_the_number_of_partitions_does_not_matter(tmp_path: Path) -> None:

@@ -87,6 +87,20 @@ def test_titles(page: str, has_title: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    "page",
+    [
+        f"<nav><form>Find</form><button>Go</button><select><option>en</select></nav><aside>More</aside>{ARTICLE}",
+        f"<nav>Home</nav><form>Find</form>{ARTICLE}<footer><nav>Home</nav>All rights reserved. See the terms.</footer>",
+        f"<header><h1>Ferry <button>Go</button></h1><nav>Home</nav></header><form>Find</form>{ARTICLE}",
+    ],
+)
+def test_parts_inside_of_others(page: str) -> None:
+    text, _ = page_text(f"<html><body>{page}</body></html>")
+    assert text.replace("Ferry", "").replace("Go", "").split() == "\n".join(PARAGRAPHS).split()
+    assert "Go" not in text or "Ferry" in text
+
+
+@pytest.mark.parametrize(
     ("markup", "text"),
     [
         ("10<sup>170</sup> and 3 x 10<sup>-9</sup>", "10^170 and 3 x 10^-9"),

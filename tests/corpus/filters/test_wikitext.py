@@ -53,6 +53,23 @@ def test_links_that_are_not_shown(link: str) -> None:
     assert prose(f"湖面很平静。\n\n{link}\n") == "湖面很平静。"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[[Kategorio:Lagoj]]",
+        "[[ವರ್ಗ:ಕೆರೆ]] [[Категорія:Озера|Озеро]]",
+        "[[Plik:jezioro.jpg|thumb|Jezioro]]",
+        " [[Thể loại:Hồ]]",
+    ],
+)
+def test_categories_and_pictures_of_any_language(line: str) -> None:
+    assert prose(f"Lago estas profunda.\n{line}\nĜi estas malvarma.") == "Lago estas profunda.\nĜi estas malvarma."
+
+
+def test_titles_with_a_colon_are_shown_on_their_lines() -> None:
+    assert prose("[[Lake: A Story]]\n* [[Wasser:Lied]]") == "Lake: A Story\n- Wasser:Lied"
+
+
 def test_links_with_a_colon_are_shown() -> None:
     assert prose("见[[:分类:湖泊]]与[[:en:Lake|英文条目]]，[[:fr:Lac]]。") == "见分类:湖泊与英文条目，Lac。"
 
@@ -61,6 +78,10 @@ def test_links_with_a_colon_are_shown() -> None:
     "heading",
     [
         "參考資料",
+        "參考",
+        "参考网址",
+        "相關網站",
+        "相关资讯",
         "参考文献",
         "外部链接",
         "外部連結",
@@ -85,6 +106,11 @@ def test_appendices(heading: str) -> None:
     assert prose(
         f"正文在这里。\n== {heading} ==\n* 某人的书。\n=== 下一级 ===\n还是列表。\n== 历史 ==\n历史很长。"
     ) == ("正文在这里。\n历史\n历史很长。")
+
+
+@pytest.mark.parametrize("heading", ["网站设计", "参考系", "資訊科學"])
+def test_headings_that_begin_as_appendices(heading: str) -> None:
+    assert prose(f"== {heading} ==\n这一节讲它的历史。") == f"{heading}\n这一节讲它的历史。"
 
 
 def test_headings_that_only_resemble_appendices() -> None:
@@ -113,12 +139,52 @@ def test_headings_that_only_resemble_appendices() -> None:
         ("{{某地资料\n|名称=湖\n|面积=5\n}}湖在北方。", "湖在北方。"),
         ("湖（{{lang|mis|}}）在北方（；又名甲）。", "湖在北方（又名甲）。"),
         ("它是{{没人知道的模板|甲|乙}}的湖。", ""),
+        ("У озера две лодки{{нет ссылки|3|5|2012}} (см. берег).", "У озера две лодки (см. берег)."),
+        ("O lago é fundo.{{precisa de fonte|data=maio de 2012}} Ele é frio.", "O lago é fundo. Ele é frio."),
+        ("The lake is deep.{{doubted|by fishermen}} It is cold.", "The lake is deep. It is cold."),
+        ("The lake lies {{unknown place|north}} of it.", ""),
+        ("The lake holds 3{{unknown factor|9}} litres.", ""),
+        ("The lake holds 3{{e|9}} litres.", "The lake holds 3×10^9 litres."),
+        ("It takes 1{{sfrac|1|4}}, {{frac|2|3|4}} or {{frac|2}} hours.", "It takes 1 1/4, 2 3/4 or 1/2 hours."),
+        ("Озеро ({{langi|la|Lacus}}) и {{unicode|ɑ}} здесь.", "Озеро (Lacus) и ɑ здесь."),
     ],
 )
 def test_templates(markup: str, text: str) -> None:
     assert prose(markup) == text
 
 
-@pytest.mark.parametrize("piece", ["'", "''", "-{", "-{a}-", "}-", "-{zh:", "（", "{{lang-en|a}}", "[[a:", "\n\n''"])
+@pytest.mark.parametrize(
+    "markup",
+    [
+        "Rest (or sleep) comes before work; main() calls f( ) and f( , ) too.",
+        "Le lac : une eau froide ; un bateau.",
+        "A path,, or so they say, leads (north; ) to it.",
+        "Its salt is <10 grams, and 2 < 3.",
+    ],
+)
+def test_punctuation_without_markup_stays(markup: str) -> None:
+    assert prose(markup) == markup
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("Lake ({{lang-fr|Lac}}, or Mere) is deep.", "Lake (Mere) is deep."),
+        ("Lake (a water; {{audio|a.ogg}}) is deep.", "Lake (a water) is deep."),
+        ("Lake ({{audio|a.ogg}}) is deep{{efn|Very.}} , cold, {{audio|b.ogg}}, clear.", "Lake is deep, cold, clear."),
+        ("湖（{{audio|a.ogg}}，又名甲；{{audio|b.ogg}}）很深，{{audio|c.ogg}}，也很冷。", "湖（又名甲）很深，也很冷。"),
+    ],
+)
+def test_punctuation_that_dropped_markup_leaves_is_mended(markup: str, text: str) -> None:
+    assert prose(markup) == text
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("'", "''", "-{", "-{a}-", "}-", "-{zh:", "（", "{{lang-en|a}}", "[[a:", "\n\n''", "({{audio|a}}"),
+        *("{{audio|a}} ,", ",{{audio|a}}", "{{x|1}}", " ", "("),
+    ],
+)
 def test_time_grows_with_the_markup(seconds_for_a_megabyte, piece: str) -> None:
     assert seconds_for_a_megabyte(parse_article, "湖", piece) < 15

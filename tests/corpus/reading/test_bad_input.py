@@ -217,7 +217,7 @@ def test_bad_rows_and_columns_of_parquet(tmp_path):
     path = tmp_path / "a.parquet"
     check(path, table({"body": ["x"]}), {"no text"}, 0, "no column of strings `text` (its columns: body)")
     check(path, table({"text": [1]}), {"text not a string"}, 0, "row 0: `text` is a int")
-    check(path, table({"text": ["a", None, "b"]}), {"no text"}, 2, "row 1: no `text`")
+    check(path, table({"text": ["a", None, "b"]}), {"no text"}, 2, "row 1: `text` is null")
     check(path, table({"text": ["a", "b" * 2000]}), {"too long"}, 1, "row 1: 2,000 bytes", max_document_bytes=1000)
     offsets, data = pyarrow.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pyarrow.py_buffer(b"a\xff")
     broken = pyarrow.StringArray.from_buffers(2, offsets, data)

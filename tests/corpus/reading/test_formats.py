@@ -143,6 +143,22 @@ def test_a_text_column_of_bytes(tmp_path):
     assert [(d.text, d.id, d.metadata) for d in found] == [("法律", "a", {"source": "a"})]
 
 
+@pytest.mark.parametrize(
+    "type", [pyarrow.large_binary(), pyarrow.binary(6), pyarrow.dictionary(pyarrow.int8(), "binary")]
+)
+def test_text_columns_of_all_kinds_of_bytes(tmp_path, type):
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table({"text": pyarrow.array(["法律".encode()]).cast(type)}), file)
+    assert [document.text for document in documents(write(tmp_path / "a.parquet", file.getvalue()))] == ["法律"]
+
+
+def test_a_text_column_of_another_type_is_named(tmp_path):
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table({"text": [["a"]]}), file)
+    with pytest.raises(ValueError, match=r"column `text` is of list<.*>, not of strings"):
+        documents(write(tmp_path / "a.parquet", file.getvalue()))
+
+
 def test_an_html_file_in_its_declared_encoding(tmp_path):
     page = '<html><head><meta charset="gbk"></head><body><p>国家鼓励开展活动，具体办法由国务院规定。</p></body></html>'
     (found,) = documents(write(tmp_path / "a.htm", page.encode("gb18030")))

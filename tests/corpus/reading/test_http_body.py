@@ -7,7 +7,7 @@ import brotli
 import pytest
 import zstandard
 
-from mindllm_jax.corpus.reading.http_body import decode_body
+from mindllm_jax.corpus.reading.http_body import decode_body, split_response
 from mindllm_jax.corpus.reading.reader import Reader
 
 PAGE = ("<html><body>" + "<p>河水从桥下流过。The river runs under the bridge.</p>" * 40 + "</body></html>").encode()
@@ -83,3 +83,25 @@ def test_pages_of_a_crawl(tmp_path, make_warc_record) -> None:
     records.append(make_warc_record("raw", DEFLATED, "text/html\r\nContent-Encoding: deflate"))
     (tmp_path / "a.warc").write_bytes(b"".join(records))
     assert [d.text.encode() for d in Reader([str(tmp_path / "a.warc")])()] == [PAGE] * 5
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_a_response_with_either_line_end(end: str) -> None:
+    lines = ["HTTP/1.0 200", "Content-type:text/html; charset=x", "X: a", "  folded", "", ""]
+    response = split_response(end.join(lines).encode() + PAGE)
+    assert response is not None
+    assert (response.status, response.body) == (200, PAGE)
+    assert response.headers["content-type"] == "text/html; charset=x"
+    assert split_response(PAGE) is None
+
+
+def test_pages_without_a_type(tmp_path, make_warc_record) -> None:
+    page = b"<!-- cached --> <HTML><body><p>The river runs under the bridge.</p></body></HTML>"
+    typed = make_warc_record("typed", page, "text/html")
+    header = b"Content-Type: text/html\r\n"
+    other = b"X-Any-Header: any-thing\r\n"
+    assert typed.count(header) == 1 and len(other) == len(header)
+    picture = make_warc_record("picture", b"\x89PNG", "text/html").replace(header, other)
+    untyped = make_warc_record("untyped", page, "text/html").replace(header, other)
+    (tmp_path / "a.warc").write_bytes(typed + untyped + picture)
+    assert [document.text.encode() for document in Reader([str(tmp_path / "a.warc")])()] == [page, page]
