@@ -53,7 +53,7 @@ def peer(smollm2: Path) -> Any:
     stored = {tensor.name: tensor for tensor in gguf.GGUFReader(smollm2).tensors}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            tensor = stored[names.get_name(name, (".weight",)) + ".weight"]
+            tensor = stored[names.get_name(name, (".weight",))]
             value = torch.from_numpy(np.array(gguf.dequantize(tensor.data, tensor.tensor_type)))
             if "q_proj" in name or "k_proj" in name:  # 64 rows of a head: llama.cpp interleaves its halves
                 value = value.view(-1, 32, 2, 576).transpose(1, 2)
