@@ -38,7 +38,8 @@ def main() -> None:
     if arguments.workdir:
         write_records(config, arguments.workdir)
     if config.output:
-        print(f"{config.output}: transformers loads it")
+        kind = "AutoModelForCausalLM" if config.run else "AutoTokenizer"
+        print(f"{config.output}: transformers.{kind}.from_pretrained loads it")
 
 
 if __name__ == "__main__":

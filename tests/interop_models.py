@@ -17,7 +17,7 @@ def llama(**settings: Any) -> Any:
         **{"vocab_size": 700, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "max_position_embeddings": 1024,
            "rms_norm_eps": 1e-5, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0},
-           "tie_word_embeddings": False, "initializer_range": 0.2} | settings
+           "tie_word_embeddings": False, "initializer_range": 0.1} | settings
     )  # fmt: skip
     return randomized(transformers.LlamaForCausalLM, config)
 
