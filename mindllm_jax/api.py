@@ -22,6 +22,7 @@ class SamplingSettings(TypedDict, total=False):
 
     temperature: float
     top_k: int | None
+    top_p: float
     max_tokens: int | None
     seed: int
 
@@ -58,7 +59,7 @@ class Run:
         Args:
             prompt: the beginning of a document; several are decoded together.
             stop: string, or several, that end a continuation and are not part of it.
-            **sampling: fields of `Sampling`: temperature (0 is greedy), top_k, max_tokens, seed.
+            **sampling: fields of `Sampling`: temperature (0 is greedy), top_k, top_p, max_tokens, seed.
 
         Raises ValueError for a prompt that leaves no room in Model.max_seq_len, and for a bad sampling setting.
         """

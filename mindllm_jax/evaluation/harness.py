@@ -133,7 +133,8 @@ def generation_settings(settings: dict[str, Any]) -> tuple[Sampling, tuple[str, 
 
     known: dict[str, Any] = {**normalize_gen_kwargs(settings)}
     until, greedy = tuple(known.pop("until")), not known.pop("do_sample")
-    sampling = Sampling(float(known.pop("temperature", 0.0)), known.pop("top_k", None), known.pop("max_gen_toks"))
+    temperature, top_k = float(known.pop("temperature", 0.0)), known.pop("top_k", None)
+    sampling = Sampling(temperature, top_k, max_tokens=known.pop("max_gen_toks"))
     if known and not greedy:
         raise ValueError(f"generation settings {sorted(known)} are not supported; use temperature, top_k, max_gen_toks")
     return sampling, until

@@ -17,7 +17,7 @@ from flax import nnx
 
 from mindllm_jax.batching.buckets import power_of_two
 from mindllm_jax.generation.detokenizer import IncrementalDetokenizer
-from mindllm_jax.generation.sampling import Sampling, sample
+from mindllm_jax.generation.sampling import Choices, Sampling, choices, sample
 from mindllm_jax.model.decoder import Cache, Decoder
 from mindllm_jax.shapes import FloatBV, IntB, IntBT, KeyB
 from mindllm_jax.tokenization.tokenizer import Tokenizer
@@ -182,14 +182,14 @@ def _decode_rows(
     padding = [True] * (len(tokens) - len(rows))
 
     definition, params = nnx.split(decoder)
-    ends, (temperature, top_k), vocab_size = np.array(stop_ids, np.int32), sampling.choice, tokenizer.vocab_size
+    ends, by, vocab_size = np.array(stop_ids, np.int32), choices([sampling] * count), tokenizer.vocab_size
     state = _prefill(definition, params, tokens, lengths, numbers, sampling.seed, capacity)
     for decoded in range(0, new_tokens, chunk):
         done = np.array([row.finish is not None for row in rows] + padding)
         if done.all():
             return
         limit = min(chunk, new_tokens - decoded)
-        state, new = _decode(definition, params, state, done, limit, ends, temperature, top_k, chunk, vocab_size)
+        state, new = _decode(definition, params, state, done, limit, ends, by, chunk, vocab_size)
         added = [[int(id) for id in ids if id != NO_TOKEN] for ids in np.asarray(new)]
         yield [row.add(ids, stop_ids) for row, ids in zip(rows, added, strict=False)]
 
@@ -206,7 +206,7 @@ def _prefill(
 ) -> _State:
     """Fills the cache with the prompts [B T], which are padded on the right of their lengths."""
     decoder = nnx.merge(definition, params)
-    hidden, cache = decoder.decode(tokens, decoder.new_cache(len(tokens), capacity), lengths, fresh=True)
+    hidden, cache = decoder.decode(tokens, decoder.new_cache(len(tokens), capacity), lengths)
     last = jnp.take_along_axis(hidden, jnp.maximum(lengths - 1, 0)[:, None, None], axis=1)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
     return _State(cache, decoder.logits(last)[:, 0], keys)
@@ -214,7 +214,7 @@ def _prefill(
 
 @partial(
     jax.jit,
-    static_argnames=("definition", "top_k", "chunk", "vocab_size"),
+    static_argnames=("definition", "chunk", "vocab_size"),
     donate_argnames="state",
 )
 def _decode(
@@ -224,8 +224,7 @@ def _decode(
     done: jax.Array,
     limit: int,
     ends: jax.Array,
-    temperature: float,
-    top_k: int | None,
+    by: Choices,
     chunk: int,
     vocab_size: int,
 ) -> tuple[_State, jax.Array]:
@@ -245,7 +244,7 @@ def _decode(
         index, state, done, out = carry
         keys = jax.vmap(jax.random.fold_in)(state.keys, state.cache.lengths)
         # The model's vocabulary may be padded beyond the tokenizer's.
-        token = sample(state.logits[:, :vocab_size], keys, temperature, top_k)
+        token = sample(state.logits[:, :vocab_size], keys, by)
         out = out.at[:, index].set(jnp.where(done, NO_TOKEN, token))
         hidden, cache = decoder.decode(token[:, None], state.cache)
         state = _State(cache, decoder.logits(hidden)[:, 0], state.keys)

@@ -9,13 +9,13 @@ from jax.sharding import PartitionSpec
 
 from mindllm_jax.kernels.block_ranges import BlockRanges
 from mindllm_jax.kernels.flash_attention import flash_attention
-from mindllm_jax.model.cache import LayerCache
+from mindllm_jax.model.cache import LayerCache, Rows
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import bias, matrix
 from mindllm_jax.model.linear import GradientSums, add_bias, matmul
 from mindllm_jax.model.positions import Angles, rotate
 from mindllm_jax.model.residual import residual_scheme
-from mindllm_jax.shapes import FloatBTD, FloatBTKH, FloatBTNH, IntB, IntBT
+from mindllm_jax.shapes import FloatBTD, FloatBTKH, FloatBTNH, IntBT
 
 
 class Attention(nnx.Module):
@@ -70,36 +70,32 @@ class Attention(nnx.Module):
         x: FloatBTD,
         cache: LayerCache,
         layer: jax.Array,
-        lengths: IntB,
-        counts: IntB,
+        rows: Rows,
         angles: Angles | None,
         window: int | None,
-        *,
-        fresh: bool,
     ) -> tuple[FloatBTD, LayerCache]:
-        """Attends from the first `counts` of T new tokens to themselves and to the `lengths` cached ones before them.
+        """Attends from T new tokens of some rows to themselves and to the cached ones before them.
 
-        Also returns the cache with them. layer: index of this layer in the cache; fresh: no row has cached tokens.
+        Also returns the cache with them. layer: the index of this layer in the cache.
         """
         query, key, value = self._project(x, angles)
-        new = (jnp.arange(x.shape[1]) < counts[:, None]).astype(jnp.int32)
-        seen, offset = (key, value, new), 0
-        new_cache = cache.append(layer, key, value, lengths, counts)
-        if x.shape[1] == 1:
-            # The order of the slots means nothing to a single query, which sees every token that is left.
-            filled = (jnp.arange(cache.slots) <= lengths[:, None]).astype(jnp.int32)
-            seen, window = (*new_cache.ring(layer), filled), None
-            offset = jnp.minimum(jnp.max(lengths), cache.slots - 1)
-        elif not fresh:
-            seen = tuple(
-                jnp.concatenate(pair, axis=1) for pair in zip(cache.history(layer, lengths), seen, strict=True)
-            )
-            offset = cache.slots
+        new_cache, slots = cache.append(layer, rows, key, value), cache.slots
+        new = (jnp.arange(x.shape[1]) < rows.counts[:, None]).astype(jnp.int32)
+        offset = jnp.max(rows.lengths)
+        if window is not None and x.shape[1] > 1:  # the first of them see tokens that the last ones replace in the ring
+            before = (jnp.roll(ring, -offset, axis=1) for ring in cache.read(layer, rows))
+            keys, values = (jnp.concatenate(pair, axis=1) for pair in zip(before, (key, value), strict=True))
+            filled = jnp.broadcast_to(jnp.arange(slots) >= slots - offset, (len(x), slots)).astype(jnp.int32)
+            filled, offset = jnp.concatenate([filled, new], axis=1), jnp.int32(slots)
+        else:  # a single token sees all that is in a ring, whose order means nothing
+            keys, values = new_cache.read(layer, rows)
+            filled = (jnp.arange(slots) < (rows.lengths + rows.counts)[:, None]).astype(jnp.int32)
+            offset, window = jnp.minimum(offset, slots - 1), None
         out = flash_attention(
             query,
-            seen[0],
-            seen[1],
-            segment_ids=(new, seen[2]),
+            keys,
+            values,
+            segment_ids=(new, filled),
             q_offset=offset,
             window=window,
             scale=self.scale,

@@ -12,7 +12,21 @@ import jax
 import jax.numpy as jnp
 
 from mindllm_jax.model.config import Model
-from mindllm_jax.shapes import FloatBSKH, FloatBTKH, IntB, IntBS
+from mindllm_jax.shapes import FloatBSKH, FloatBTKH, IntB
+
+
+class Rows(NamedTuple):
+    """The rows of a cache that one call of the decoder reads and extends: b neighbours.
+
+    Attributes:
+        first: int32, the index of the first of them.
+        lengths: int32 [b], their tokens so far. Where a call adds more than one token to a row, all are equal.
+        counts: int32 [b], the new tokens of each, the first ones of T.
+    """
+
+    first: jax.Array
+    lengths: IntB
+    counts: IntB
 
 
 class LayerCache(NamedTuple):
@@ -23,28 +37,16 @@ class LayerCache(NamedTuple):
 
     @property
     def slots(self) -> int:
-        """S."""
+        """Number of slots of a row, S."""
         return self.keys.shape[2]
 
-    def ring(self, layer: jax.Array) -> tuple[FloatBSKH, FloatBSKH]:
-        """Returns the keys and values of a layer in the order of the slots."""
-        return self.keys[layer], self.values[layer]
+    def read(self, layer: jax.Array, rows: Rows) -> tuple[FloatBSKH, FloatBSKH]:
+        """Returns the keys and values of a layer, [b S K H], in the order of the slots."""
+        return _read(self.keys, layer, rows), _read(self.values, layer, rows)
 
-    def history(self, layer: jax.Array, lengths: IntB) -> tuple[FloatBSKH, FloatBSKH, IntBS]:
-        """Returns a layer's keys and values in the order of positions, a row's last token in the last slot.
-
-        Also returns 1 for the slots that hold a token, else 0.
-        """
-        slots = jnp.arange(self.slots)
-        index = (lengths[:, None] + slots) % self.slots
-        keys, values = (_take(ring, index) for ring in self.ring(layer))
-        return keys, values, (slots >= self.slots - lengths[:, None]).astype(jnp.int32)
-
-    def append(self, layer: jax.Array, keys: FloatBTKH, values: FloatBTKH, lengths: IntB, counts: IntB) -> LayerCache:
-        """Returns the cache with the first `counts` of T new tokens of each row behind its `lengths` earlier ones."""
-        return LayerCache(
-            *(_append(stack, layer, new, lengths, counts) for stack, new in ((self.keys, keys), (self.values, values)))
-        )
+    def append(self, layer: jax.Array, rows: Rows, keys: FloatBTKH, values: FloatBTKH) -> LayerCache:
+        """Returns the cache with the new tokens of the rows behind their earlier ones."""
+        return LayerCache(_append(self.keys, layer, rows, keys), _append(self.values, layer, rows, values))
 
 
 class Cache(NamedTuple):
@@ -70,17 +72,22 @@ def empty_cache(config: Model, batch: int, capacity: int) -> Cache:
     return Cache(tuple(map(layer, config.windows)), jnp.zeros(batch, jnp.int32))
 
 
-def _append(stack: jax.Array, layer: jax.Array, new: FloatBTKH, lengths: IntB, counts: IntB) -> jax.Array:
+def _read(stack: jax.Array, layer: jax.Array, rows: Rows) -> FloatBSKH:
+    return jax.lax.dynamic_slice(stack, _start(layer, rows), (1, len(rows.lengths), *stack.shape[2:]))[0]
+
+
+def _append(stack: jax.Array, layer: jax.Array, rows: Rows, new: FloatBTKH) -> jax.Array:
     slots = stack.shape[2]
     if new.shape[1] == 1:  # one write instead of a copy of the ring
-        slot = jnp.where(counts > 0, lengths % slots, slots)
-        return stack.at[layer, jnp.arange(len(new)), slot].set(new[:, 0], mode="drop")
-    last = (lengths + counts - 1)[:, None]
+        slot = jnp.where(rows.counts > 0, rows.lengths % slots, slots)
+        return stack.at[layer, rows.first + jnp.arange(len(new)), slot].set(new[:, 0], mode="drop")
+    last = (rows.lengths + rows.counts - 1)[:, None]
     positions = last - (last - jnp.arange(slots)) % slots  # of the newest token that belongs into each slot
-    index = positions - lengths[:, None]
-    newest = _take(new, jnp.clip(index, 0, new.shape[1] - 1))
-    return stack.at[layer].set(jnp.where((index >= 0)[..., None, None], newest, stack[layer]))
+    index = positions - rows.lengths[:, None]
+    newest = jnp.take_along_axis(new, jnp.clip(index, 0, new.shape[1] - 1)[..., None, None], axis=1)
+    ring = jnp.where((index >= 0)[..., None, None], newest, _read(stack, layer, rows))
+    return jax.lax.dynamic_update_slice(stack, ring[None], _start(layer, rows))
 
 
-def _take(x: jax.Array, index: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(x, index[..., None, None], axis=1)
+def _start(layer: jax.Array, rows: Rows) -> tuple[jax.Array, ...]:
+    return layer, rows.first, *[jnp.int32(0)] * 3

@@ -10,7 +10,7 @@ from flax import nnx
 
 from mindllm_jax.kernels.block_ranges import BlockRanges, block_ranges
 from mindllm_jax.model.attention import Attention
-from mindllm_jax.model.cache import Cache, LayerCache, empty_cache
+from mindllm_jax.model.cache import Cache, LayerCache, Rows, empty_cache
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import EMBEDDING_STDDEV, normal
 from mindllm_jax.model.mlp import MLP
@@ -60,19 +60,16 @@ class Block(nnx.Module):
         x: FloatBTD,
         cache: LayerCache,
         layer: jax.Array,
-        lengths: IntB,
-        counts: IntB,
+        rows: Rows,
         angles: Angles | None,
         window: int | None,
-        *,
-        fresh: bool,
     ) -> tuple[FloatBTD, LayerCache]:
         """Applies the block to new tokens behind cached ones; see `Attention.decode`."""
         new_cache = cache
 
         def attend(h: FloatBTD) -> FloatBTD:
             nonlocal new_cache
-            out, new_cache = self.attention.decode(h, cache, layer, lengths, counts, angles, window, fresh=fresh)
+            out, new_cache = self.attention.decode(h, cache, layer, rows, angles, window)
             return out
 
         x = add_branch(self.scheme, self.attention_norm, attend, x)
@@ -152,22 +149,23 @@ class Decoder(nnx.Module):
         return jnp.einsum("btd,dv->btv", hidden, self.head.astype(hidden.dtype), preferred_element_type=wide)
 
     def decode(
-        self, tokens: IntBT, cache: Cache, counts: IntB | None = None, *, fresh: bool = False
+        self, tokens: IntBT, cache: Cache, counts: IntB | None = None, first: int | jax.Array = 0
     ) -> tuple[FloatBTD, Cache]:
-        """Returns the hidden states [B T D] of T new tokens after those in the cache, and the cache with them.
+        """Returns the hidden states [b T D] of new tokens behind those in b rows of the cache, and the cache with them.
 
         Args:
-            tokens: of each row, behind its cached ones.
+            tokens: [b T]; b may be less than the rows of the cache. T > 1 needs rows of equal lengths.
             cache: of `new_cache`; its lengths plus the new tokens must not exceed its capacity.
-            counts: int32 [B], the new tokens of each row, the first of T; None: all T. The hidden states of the others
+            counts: int32 [b], the new tokens of each row, the first of T; None: all T. The hidden states of the others
                 mean nothing.
-            fresh: no row has cached tokens, which saves attention over empty slots.
+            first: index of the first of the rows in the cache.
         """
-        counts = jnp.full(len(tokens), tokens.shape[1], jnp.int32) if counts is None else counts
-        lengths = cache.lengths
-        x, angles = self._embed(tokens, lengths[:, None] + jnp.arange(tokens.shape[1], dtype=jnp.int32))
+        batch, length = tokens.shape
+        counts = jnp.full(batch, length, jnp.int32) if counts is None else counts
+        first = jnp.asarray(first, jnp.int32)
+        rows = Rows(first, jax.lax.dynamic_slice_in_dim(cache.lengths, first, batch), counts)
+        x, angles = self._embed(tokens, rows.lengths[:, None] + jnp.arange(length, dtype=jnp.int32))
         definition, stacked = nnx.split(self.blocks)
-
         windows = self.config.windows
 
         def apply_pattern(
@@ -176,16 +174,15 @@ class Decoder(nnx.Module):
             x, layers = carry[0], list(carry[1])
             for index, window in enumerate(windows):
                 block = nnx.merge(definition, _at(stacked, repetition * len(windows) + index))
-                x, layers[index] = block.decode(
-                    x, layers[index], repetition, lengths, counts, angles, window, fresh=fresh
-                )
+                x, layers[index] = block.decode(x, layers[index], repetition, rows, angles, window)
             return (x, tuple(layers)), None
 
         with self.layout.active():
-            repetitions = jnp.arange(self.config.layers // len(windows))
+            repetitions = jnp.arange(self.config.layers // len(windows), dtype=jnp.int32)
             (x, layers), _ = jax.lax.scan(apply_pattern, (x, cache.layers), repetitions)
         x = x if self.final_norm is None else self.final_norm(x)
-        return x, Cache(layers, lengths + counts)
+        lengths = jax.lax.dynamic_update_slice_in_dim(cache.lengths, rows.lengths + counts, first, axis=0)
+        return x, Cache(layers, lengths)
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
         """Returns an empty cache for `batch` rows of up to `capacity` tokens.

@@ -44,14 +44,19 @@ def canonical() -> np.ndarray:
     """Returns the code point that each one is compared as, uint32 [0x110000].
 
     Case, width and script variant do not matter: A is a, a full-width letter its half-width one, a traditional
-    character its simplified one. Code points that are neither letter nor digit (spaces, punctuation, marks) are 0.
+    character its simplified one, and so are the variants of Taiwan and Hong Kong (著 is 着, 衞 is 卫). Code points that
+    are neither letter nor digit (spaces, punctuation, marks) are 0.
     """
     table = np.zeros(sys.maxunicode + 1, np.uint32)
     for point in range(_LIMIT):
         folded = unicodedata.normalize("NFKC", chr(point)).casefold()[:1]
         if folded.isalnum():
             table[point] = ord(folded)
-    table[: len(simplified())] = np.where(han()[: len(simplified())], simplified(), table[: len(simplified())])
+    one_script = _converted("hk2t", "tw2s")
+    # Some characters become one that becomes another: 麼, 么, 幺.
+    while (again := one_script[one_script]).tobytes() != one_script.tobytes():
+        one_script = again
+    table[:_LIMIT] = np.where(han()[:_LIMIT], one_script, table[:_LIMIT])
     table.flags.writeable = False
     return table
 
@@ -67,7 +72,11 @@ def classes() -> np.ndarray:
 
 @cache
 def simplified() -> np.ndarray:
-    """Returns the simplified character of each code point, uint32 [0x32400], by OpenCC's table."""
+    """Returns the simplified character of each code point, uint32 [0x32400], by OpenCC's table.
+
+    Variants of Taiwan and Hong Kong that simplified text has as well (著 in 著名) stay, so a character that changes is
+    a sign of traditional script.
+    """
     return _converted("t2s")
 
 
@@ -77,7 +86,8 @@ def traditional() -> np.ndarray:
     return _converted("s2t")
 
 
-def _converted(direction: str) -> np.ndarray:
+def _converted(*directions: str) -> np.ndarray:
+    """Returns the character of each code point after OpenCC's conversions, one after the other."""
     try:
         from opencc import OpenCC
     except ImportError as error:
@@ -87,7 +97,10 @@ def _converted(direction: str) -> np.ndarray:
     table = np.arange(_LIMIT, dtype=np.uint32)
     characters = [chr(point) for first, last in _HAN for point in range(first, last + 1)]
     # One per line: OpenCC converts by phrase, so neighbours would change the result.
-    for before, after in zip(characters, OpenCC(direction).convert("\n".join(characters)).split("\n"), strict=True):
+    lines = "\n".join(characters)
+    for direction in directions:
+        lines = OpenCC(direction).convert(lines)
+    for before, after in zip(characters, lines.split("\n"), strict=True):
         if len(after) == 1:
             table[ord(before)] = ord(after)
     return table

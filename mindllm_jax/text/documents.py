@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,15 +27,26 @@ class Document:
     id: str
 
 
+_PART = re.compile(r"/part\d++(?:[#@].*)?\Z", re.S)
+"""The end of the id of a part, also where it was made unique after the text was split."""
+
+
+def part_id(id: str, number: int) -> str:
+    """Returns the id of a part of the document `id`."""
+    return f"{id}/part{number}"
+
+
 def held_out(id: str, fraction: float) -> bool:
     """Whether the document `id` is in the held-out `fraction` (0 to 1) of its source.
 
     It depends on the sha256 of the id alone, so a document stays on its side when files are reordered, joined or
-    extended, and a document held out in a small fraction is held out in every larger one.
+    extended, and a document held out in a small fraction is held out in every larger one. Parts of a document
+    (`part_id`) are on its side, all of them.
     """
     if not 0.0 <= fraction <= 1.0:
         raise ValueError(f"the held-out fraction must lie between 0 and 1, not {fraction}")
-    return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8]) / 2**64 < fraction
+    whole = _PART.sub("", id)
+    return int.from_bytes(hashlib.sha256(whole.encode()).digest()[:8]) / 2**64 < fraction
 
 
 class SeenIds:

@@ -1,59 +1,76 @@
-"""The next token: greedy, temperature, top-k."""
+"""The next token: greedy, temperature, top-k, top-p."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mindllm_jax.generation.sampling import Sampling, sample
+from mindllm_jax.generation.sampling import Choices, Sampling, choices, sample
 
-# One program for all temperatures, as in the engine.
-compiled = jax.jit(sample, static_argnames="top_k")
+compiled = jax.jit(sample)
 
 LOGITS = np.array([2.0, -1.0, 0.5, 3.0, 0.5, -4.0], np.float32)
 
 
-def draws(count: int, temperature: float, top_k: int | None) -> np.ndarray:
+def by(rows: int, temperature: float, top_k: int | None = None, top_p: float = 1.0) -> Choices:
+    return choices([Sampling(temperature, top_k, top_p)] * rows)
+
+
+def draws(count: int, settings: Choices) -> np.ndarray:
     """Frequencies of the tokens among `count` draws from LOGITS."""
     keys = jax.random.split(jax.random.key(0), count)
-    ids = compiled(jnp.tile(LOGITS, (count, 1)), keys, temperature, top_k)
+    ids = compiled(jnp.tile(LOGITS, (count, 1)), keys, settings)
     assert ids.dtype == jnp.int32
     return np.bincount(np.asarray(ids), minlength=len(LOGITS)) / count
 
 
 def test_temperature_zero_takes_the_most_probable() -> None:
     logits = jnp.stack([LOGITS, -LOGITS, jnp.zeros_like(LOGITS)])
-    ids = sample(logits, jax.random.split(jax.random.key(0), 3), *Sampling(temperature=0.0, top_k=3).choice)
+    ids = sample(logits, jax.random.split(jax.random.key(0), 3), by(3, 0.0, 3, 0.9))
     assert ids.tolist() == [3, 5, 0]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
-@pytest.mark.parametrize("top_k", [None, 3, 100])
-def test_frequencies_follow_the_formula(temperature: float, top_k: int | None) -> None:
+@pytest.mark.parametrize(("top_k", "top_p"), [(None, 1.0), (3, 1.0), (100, 1.0), (None, 0.9), (2, 0.9), (5, 0.3)])
+def test_frequencies_follow_the_formula(temperature: float, top_k: int | None, top_p: float) -> None:
     count = 20_000
-    expected = np.exp(LOGITS.astype(np.float64) / temperature)
+    weights = np.exp(LOGITS.astype(np.float64) / temperature)
     # Of the two equal logits the first is the more probable one, so k = 3 takes exactly three tokens.
     order = np.argsort(-LOGITS, kind="stable")
-    expected[order[top_k:] if top_k else []] = 0
+    fewest = 1 + int(np.searchsorted(np.cumsum(weights[order]) / weights.sum(), top_p))
+    expected = np.zeros_like(weights)
+    kept = order[: min(fewest, top_k or len(order))]
+    expected[kept] = weights[kept]
     expected /= expected.sum()
     deviation = np.sqrt(expected * (1 - expected) / count)
-    assert np.all(np.abs(draws(count, temperature, top_k) - expected) <= 5 * deviation)
+    assert np.all(np.abs(draws(count, by(count, temperature, top_k, top_p)) - expected) <= 5 * deviation)
+
+
+def test_rows_of_one_call_have_their_own_settings() -> None:
+    rows = [Sampling(0.0), Sampling(1.0, None), Sampling(1.0, 1), Sampling(1.0, None, 0.01)] * 500
+    ids = np.asarray(compiled(jnp.tile(LOGITS, (2000, 1)), jax.random.split(jax.random.key(3), 2000), choices(rows)))
+    assert set(ids[0::4]) == set(ids[2::4]) == set(ids[3::4]) == {3}
+    assert set(ids[1::4]) >= {0, 2, 3, 4}
 
 
 def test_a_row_draws_the_same_beside_other_rows() -> None:
     keys = jax.random.split(jax.random.key(1), 8)
     logits = jax.random.normal(jax.random.key(2), (8, 50))
-    together = compiled(logits, keys, 1.0, 10).tolist()
-    reversed_rows = compiled(logits[::-1], keys[::-1], 1.0, 10).tolist()
+    together = compiled(logits, keys, by(8, 1.0, 10)).tolist()
+    reversed_rows = compiled(logits[::-1], keys[::-1], by(8, 1.0, 10)).tolist()
     assert reversed_rows[::-1] == together
-    assert len(set(compiled(jnp.tile(logits[0], (8, 1)), keys, 1.0, 10).tolist())) > 1, "each row has its own key"
+    assert len(set(compiled(jnp.tile(logits[0], (8, 1)), keys, by(8, 1.0, 10)).tolist())) > 1, (
+        "each row has its own key"
+    )
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"temperature": -0.1}, r"Sampling\.temperature = -0\.1: must be at least 0"),
-        ({"top_k": 0}, r"Sampling\.top_k = 0: must be at least 1, or None for all tokens"),
+        ({"top_k": 0}, r"Sampling\.top_k = 0: must be 1 to 256, or None for all tokens"),
+        ({"top_k": 257}, r"Sampling\.top_k = 257: must be 1 to 256"),
+        ({"top_p": 0.0}, r"Sampling\.top_p = 0\.0: must be above 0 and at most 1"),
         ({"seed": 2**31}, r"Sampling\.seed = 2147483648: must be at least 0 and below 2\^31"),
         ({"max_tokens": 0}, r"Sampling\.max_tokens = 0: must be at least 1"),
     ],

@@ -17,9 +17,20 @@ from mindllm_jax.model.decoder import Decoder
 
 TINY = Model(vocab_size=97, layers=3, width=32, heads=4, kv_heads=2, head_dim=8, mlp_dim=48, max_seq_len=64)
 
-ROWS, LONGEST, WIDTH = 3, 23, 9
-PARTS = ([7, 1, 3], [1, 4, 4], [0, 1, 2], [1, 1, 1], [5, 0, 4], [1, 0, 1], [8, 9, 2])
-"""New tokens of each row in each call; the second row stops twice, the third grows past both windows."""
+ROWS, LONGEST, WIDTH = 3, 30, 9
+CALLS = (
+    (0, (7, 1, 3)),
+    (0, (1, 1, 1)),
+    (1, (6,)),
+    (0, (1, 0, 1)),
+    (0, (1, 1)),
+    (2, (9,)),
+    (2, (9,)),
+    (1, (0, 1)),
+    (0, (1, 0, 1)),
+    (0, (5,)),
+)
+"""The first row of each call, and the new tokens of its rows; rows grow past both windows, within and between calls."""
 
 
 @pytest.mark.long
@@ -28,21 +39,23 @@ def test_parts_of_rows_give_the_logits_of_whole_rows(positions, windows: tuple[i
     config = dataclasses.replace(TINY, windows=windows, positions=positions, compute_dtype="float64")
     with jax.enable_x64(True):
         decoder = with_random_vectors(Decoder(config, rngs=nnx.Rngs(SEED)))
-        tokens = jnp.asarray(np.random.default_rng(SEED).integers(0, config.vocab_size, (ROWS, LONGEST)), jnp.int32)
-        whole = np.asarray(nnx.jit(Decoder.__call__)(decoder, tokens))
-        decode = nnx.jit(Decoder.decode, static_argnames="fresh")
+        tokens = np.random.default_rng(SEED).integers(0, config.vocab_size, (ROWS, LONGEST), np.int32)
+        whole = np.asarray(nnx.jit(Decoder.__call__)(decoder, jnp.asarray(tokens)))
+        decode = nnx.jit(Decoder.decode)
         cache, lengths = decoder.new_cache(ROWS, LONGEST), np.zeros(ROWS, int)
-        for call, counts in enumerate(PARTS):
-            # What stands behind a row's new tokens must not matter: tokens of another row.
-            part = np.stack([np.roll(row, -length) for row, length in zip(tokens, lengths, strict=True)])
+        for first, counts in CALLS:
+            rows = slice(first, first + len(counts))
+            # What stands behind a row's new tokens must not matter: other tokens of the row.
+            part = np.stack([np.roll(row, -length) for row, length in zip(tokens[rows], lengths[rows], strict=True)])
             new = jnp.asarray(part[:, : 1 if max(counts) == 1 else WIDTH])
-            hidden, cache = decode(decoder, new, cache, jnp.asarray(counts, jnp.int32), fresh=call == 0)
+            hidden, cache = decode(decoder, new, cache, jnp.asarray(counts, jnp.int32), jnp.int32(first))
             for row, count in enumerate(counts):
-                expected = whole[row, lengths[row] : lengths[row] + count]
+                start = lengths[first + row]
+                expected = whole[first + row, start : start + count]
                 np.testing.assert_allclose(hidden[row, :count], expected, rtol=0, atol=1e-12)
-            lengths += counts
+            lengths[rows] += counts
             np.testing.assert_array_equal(cache.lengths, lengths)
-    assert lengths.tolist() == [LONGEST, 16, 17]
+    assert lengths.tolist() == [16, 9, 25]
 
 
 def test_a_layer_with_a_window_keeps_no_more_than_the_window() -> None:

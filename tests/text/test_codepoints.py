@@ -39,6 +39,11 @@ def test_one_character_stands_for_its_variants(written: str, compared: str) -> N
     assert chr(canonical()[ord(written)]) == compared
 
 
+@pytest.mark.parametrize("variants", ["著着", "衞衛卫", "綫線线", "説說说", "裡裏里", "麼麽么", "薴苧苎"])
+def test_variants_of_all_regions_are_compared_as_one(variants: str) -> None:
+    assert len(set(canonical()[codepoints(variants)].tolist())) == 1
+
+
 @pytest.mark.parametrize("character", [*" \t\n,.!。，、“”（）-_@#%^&*+=|\\/<>​　", "😀", "\U0010fffd", "\U000e0041"])
 def test_separators_are_zero(character: str) -> None:
     assert canonical()[ord(character)] == 0
@@ -66,4 +71,4 @@ def test_han_is_what_unicode_names_so() -> None:
 def test_scripts() -> None:
     pairs = [("漢", "汉"), ("國", "国"), ("學", "学"), ("體", "体")]
     assert all(chr(simplified()[ord(a)]) == b and chr(traditional()[ord(b)]) == a for a, b in pairs)
-    assert all(simplified()[ord(x)] == traditional()[ord(x)] == ord(x) for x in "人山a1。")
+    assert all(simplified()[ord(x)] == traditional()[ord(x)] == ord(x) for x in "人山a1。著")

@@ -1,6 +1,7 @@
 """Reading documents: accepted input, and the message for each bad input."""
 
 import gzip
+import hashlib
 import json
 import math
 from collections import Counter
@@ -15,6 +16,7 @@ from mindllm_jax.text.documents import (
     SeenIds,
     document_files,
     held_out,
+    part_id,
     read_documents,
     write_json_lines,
 )
@@ -142,6 +144,18 @@ def test_held_out_is_a_fixed_function_of_the_id():
     assert not held_out("a", 0.0) and held_out("a", 1.0)
     with pytest.raises(ValueError, match="between 0 and 1, not 5"):
         held_out("a", 5)
+
+
+def test_parts_of_a_document_are_on_its_side_of_the_split():
+    for book in (f"book {n}" for n in range(200)):
+        parts = [part_id(book, n) for n in range(1, 12)]
+        # As ids are made unique: by number in a file, by the name of another file.
+        parts += [f"{parts[0]}#7", f"{parts[1]}@more/books.txt"]
+        assert {held_out(part, 0.3) for part in parts} == {held_out(book, 0.3)}
+    others = ["book/party", "book/part1/a", "book/part", "book part1"]
+    assert [held_out(id, 0.5) for id in others] == [
+        int.from_bytes(hashlib.sha256(id.encode()).digest()[:8]) < 1 << 63 for id in others
+    ]
 
 
 @given(st.text(min_size=1, max_size=20), st.floats(0, 1), st.floats(0, 1))

@@ -21,6 +21,7 @@ _BULLETS = ("•", "-", "*", "‣", "◦")
 _ELLIPSES = ("...", "…")
 _ENDS = (".", "!", "?", '"', "”", "’", ")", ":", ";", ",")
 _HEADING = re.compile(r"^#{1,6}[ \t]++", re.M)
+_FRAME = re.compile(r"\|[|:-]*+|:-++:?|-++:|[-=]{3,}+")
 _LETTER = re.compile("[A-Za-z]")
 _PLACEHOLDER = re.compile(r"lorem ipsum|enable javascript|javascript (?:is|must be) (?:disabled|enabled)", re.I)
 
@@ -31,7 +32,7 @@ class EnglishFeatures(NamedTuple):
     Attributes:
         words: words.
         avg_word_length: characters per word.
-        alphabetic_share: share of the words with a letter.
+        alphabetic_share: share of the words with a letter; the bars and rules of a table are no words.
         stop_words: how many of the eight stop words (the, be, to, of, and, that, have, with) the text has.
         hash_word_ratio: `#` per word; those before headings count neither as symbols nor as words.
         ellipsis_word_ratio: ellipses per word.
@@ -70,7 +71,8 @@ def english_features(text: str) -> EnglishFeatures:
     return EnglishFeatures(
         words=len(words),
         avg_word_length=sum(map(len, words)) / count,
-        alphabetic_share=sum(_LETTER.search(word) is not None for word in words) / count,
+        alphabetic_share=sum(_LETTER.search(word) is not None for word in words)
+        / max(1, sum(_FRAME.fullmatch(word) is None for word in words)),
         stop_words=len(_STOP_WORDS.intersection(text.lower().split())),
         hash_word_ratio=text.count("#") / count,
         ellipsis_word_ratio=(text.count("...") + text.count("…")) / count,

@@ -27,7 +27,7 @@ _TITLE = re.compile(r"^[\"']?title[\"']?[ \t]*+[:=][ \t]*+(?![>|]-?$)(\S[^\n]*+)
 # `[#]: key: "value"` of translation projects, `[1]: https://…` of Markdown. Notes and speakers are text.
 _REFERENCES = re.compile(
     r"^[ \t]*+(?:\[#\]:|\[((?!\^)[^\[\]\n]{1,80})\]:[ \t]*+"
-    r"<?(?:https?:|ftp:|mailto:|#|\.{0,2}/|[\w-]++\.(?:html|md)\b))[^\n]*+\n?",
+    r"<?(?:https?:|ftp:|mailto:|#|\.{0,2}/|data:|[\w-]++\.(?:[\w-]++#|(?:html|md)\b)))[^\n]*+\n?",
     re.M,
 )
 # References to these: `![a picture][1]`, `[words][1]`, `[words][]`, `[label]`; not before an index.
@@ -41,7 +41,20 @@ _LINK = re.compile(
     r"(?<!!)\[([^\[\]\n]*+)\]\((?:https?:|mailto:|ftp:|[/.#])[^()\s]*+(?:\([^()\s]*+\)[^()\s]*+)*+"
     r"(?: \"[^\"\n]*+\")?\)"
 )
+# Of a text with so many Chinese characters, lines of code or output; frames of a table are not of ASCII.
+_INDENTED = re.compile(r"^(?: {4}|\t)[\t\x20-\x7e]*+(?:\n|\Z)", re.M)
+_HAN, _MIN_HAN = re.compile("[\u4e00-\u9fff]"), 50
+# Lines of a Markdown text, which has headings with marks, that hold nothing but tags: a browser shows nothing of them.
+_MARKDOWN = re.compile(r"^#{1,6}[ \t]", re.M)
+_TAG_LINES = re.compile(
+    r"^ {0,3}(?:</?(?:div|span|center|figure|details|section|p|a|br|hr|img|picture|source|iframe|table|thead|tbody|tr"
+    r"|td|th)\b[^<>\n]*+>[ \t]*+)++(?:\n|\Z)",
+    re.M,
+)
 _FENCE = re.compile(r"^[ \t]*+(`{3,}+(?=[^`\n]*+$)|~{3,}+)([^\n]*+)$", re.M)
+# Listings of AsciiDoc, which is known by its headings; with `==` at both ends they are of a wiki.
+_ASCIIDOC = re.compile(r"^={2,5} [^=\n]*+$", re.M)
+_LISTING = re.compile(_FENCE.pattern.replace("|~{3,}+", r"|~{3,}+|(?:-{4,}+|\.{4,}+)(?=[ \t]*$)"), re.M)
 # Project Gutenberg's licence before and after its books.
 _GUTENBERG = (
     re.compile(r"\A.{0,20000}?^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG[^\n]*+\n", re.S | re.M),
@@ -131,8 +144,10 @@ def tidy(text: str, residue: Sequence[re.Pattern[str]] = ()) -> str:
     if licence and _LICENCE_WORDS.search(licence[0]):
         text = text[licence.end() :]
     parts = list(fenced(text))
-    prose = (part for part, is_code in parts if not is_code and "]:" in part)
-    labels = {label.lower() for part in prose for label in _REFERENCES.findall(part) if label}
+    referring = (part for part, is_code in parts if not is_code and "]:" in part)
+    labels = {label.lower() for part in referring for label in _REFERENCES.findall(part) if label}
+    if "<" in text and _MARKDOWN.search(text):
+        parts = [(part if is_code else _TAG_LINES.sub("", part), is_code) for part, is_code in parts]
     return "".join(part if is_code else _tidy_prose(part, labels, residue) for part, is_code in parts).strip()
 
 
@@ -182,13 +197,32 @@ def _label(match: re.Match[str]) -> str | None:
 
 
 def fenced(text: str) -> Iterator[tuple[str, bool]]:
-    """Yields the parts of a text outside (False) and inside (True) of code fences. A fence without an end is text."""
+    """Yields the parts of a text outside (False) and inside (True) of code fences. A fence without an end is text.
+
+    In AsciiDoc, `----` and `....` are fences too.
+    """
     done, opening = 0, None
-    for fence in _FENCE.finditer(text):
+    fences = _LISTING if "== " in text and _ASCIIDOC.search(text) else _FENCE
+    for fence in fences.finditer(text):
         if opening is None:
             opening = fence
-        elif fence[1].startswith(opening[1]) and not fence[2].strip():
+        elif (
+            fence[1].startswith(opening[1]) and not fence[2].strip() and (fence[1] == opening[1] or fence[1][0] in "`~")
+        ):
             yield text[done : opening.start()], False
             yield text[opening.start() : fence.end()], True
             done, opening = fence.end(), None
     yield text[done:], False
+
+
+def prose(text: str) -> str:
+    """Returns a text without its code, for measurements; a text that is nothing but code as it is.
+
+    Code is what stands in fences and, in Chinese text, indented lines of ASCII.
+    """
+    outside = "".join(part for part, is_code in fenced(text) if not is_code)
+    if "\n    " in outside or "\n\t" in outside:
+        without = _INDENTED.sub("", outside)
+        if len(_HAN.findall(without)) >= _MIN_HAN:
+            outside = without
+    return outside if outside.strip() else text

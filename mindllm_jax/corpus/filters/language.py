@@ -11,6 +11,7 @@ from datatrove.data import Document
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from mindllm_jax.corpus.filters.base import CleaningFilter
+from mindllm_jax.corpus.filters.format import prose
 from mindllm_jax.corpus.reading.names import move_stray
 from mindllm_jax.text.codepoints import codepoints, han, simplified, text_of, traditional
 
@@ -49,9 +50,9 @@ class Script(NamedTuple):
 class Language(CleaningFilter):
     """Writes the language as `lang` and the Chinese script as `script`; drops other languages.
 
-    A text is `zh` if most of its letters are Han characters, `en` if most are in Latin words and enough of these are
-    English stop words. A text with both gets `mixed` in the metadata and the language that its source declares, else
-    that of the larger part. Documents in another language than they declare are moved to the source
+    A text is `zh` if most of its letters outside of code are Han characters, `en` if most are in Latin words and enough
+    of these are English stop words. A text with both gets `mixed` in the metadata and the language that its source
+    declares, else that of the larger part. Documents in another language than they declare are moved to the source
     `stray_LANG_SOURCE`, because a source of the token store has one language; the settings of their source hold.
 
     Args:
@@ -76,7 +77,8 @@ class Language(CleaningFilter):
 
     def apply(self, document: Document) -> str | None:
         """Cleans the document in place; returns a drop reason or None."""
-        script = script_of(document.text)
+        # Code is in no language.
+        script = script_of(prose(document.text))
         declared = document.metadata.get("lang")
         lang = self.language(script)
         if lang == "other":

@@ -55,7 +55,9 @@ def markup_of(text: str) -> str:
     if _RECORD.match(head):
         return "record"
     # Most texts lack the sign that a pattern begins with, and looking for it takes a tenth of the pattern's time.
-    if _HTML.match(head) or ("<" in head and len(_TAG.findall(head)) > max(5, len(head) / 200)):
+    # Markdown about pages has their tags in fences, and its own tags outside of them.
+    tagged = "<" in head and "```" not in text
+    if _HTML.match(head) or (tagged and len(_TAG.findall(head)) > max(5, len(head) / 200)):
         return "html"
     if "[" in head and len(_WIKI[0].findall(head)) > len(head) / 1000 and _WIKI[1].search(head):
         return "wiki"

@@ -11,7 +11,7 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from mindllm_jax.corpus.filters.base import CleaningFilter, rules_source
 from mindllm_jax.corpus.filters.chinese import chinese_features
 from mindllm_jax.corpus.filters.english import english_features
-from mindllm_jax.corpus.filters.format import fenced
+from mindllm_jax.corpus.filters.format import prose
 from mindllm_jax.corpus.settings import QualityRules
 
 _ANY = float("inf")
@@ -37,9 +37,8 @@ def bounds(document: Document, rules: QualityRules) -> Iterator[Bound]:
     short = rules_source(document) in rules.short_sources
     if short:
         yield Bound("too short", len(document.text), rules.short_min_chars, _ANY)
-    # Code repeats itself and has no sentences; where a text is nothing but code, it is measured as text.
-    prose = "".join(part for part, is_code in fenced(document.text) if not is_code)
-    text = prose if prose.strip() else document.text
+    # Code repeats itself and has no sentences.
+    text = prose(document.text)
     repetition = rules.short_max_repetition if short else 0.0
     if document.metadata["lang"] == "zh":
         zh = chinese_features(text)

@@ -11,7 +11,8 @@ from mindllm_jax.corpus.filters.superscripts import write_superscripts
 
 # Parts of a page around its text. dedup.lines removes what a site repeats elsewhere.
 _SURROUNDINGS = (
-    "nav, header, footer, aside, form, button, select, dialog, [role=dialog], [role=navigation], [aria-hidden=true]"
+    "nav, header, footer, aside, form, button, select, dialog, [role=dialog], [role=navigation], [aria-hidden=true],"
+    " div.navheader, div.navfooter"  # of DocBook
 )
 _INVISIBLE = ("script", "style", "noscript", "template")
 _HEADINGS = "h1, h2, h3, h4, h5, h6"

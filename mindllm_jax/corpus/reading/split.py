@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
+from mindllm_jax.text.documents import part_id
+
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.M)
 # Ends of parts, the better first: paragraphs, lines, sentences.
 _ENDS = (re.compile(r"\n[ \t]*\n+"), re.compile(r"\n"), re.compile(r"[。！？]|[.!?](?=\s)"))
@@ -18,7 +20,8 @@ _ENDS = (re.compile(r"\n[ \t]*\n+"), re.compile(r"\n"), re.compile(r"[。！？]
 class Split(PipelineStep):
     """Splits documents of more than `max_chars` characters; the parts have the ids `ID/part1`, `ID/part2`, …
 
-    One rule that a book breaks in one chapter, such as a table of its names, then drops a part and not the book.
+    One rule that a book breaks in one chapter, such as a table of its names, then drops a part and not the book. All
+    parts of a document are held out, or none (`text/documents.py`).
     """
 
     type = "✂ - SPLIT"
@@ -37,7 +40,7 @@ class Split(PipelineStep):
             with self.track_time():
                 texts = split(document.text, self.max_chars)
             for number, text in enumerate(texts, start=1):
-                yield Document(text, f"{document.id}/part{number}", metadata=dict(document.metadata))
+                yield Document(text, part_id(document.id, number), metadata=dict(document.metadata))
 
 
 def split(text: str, max_chars: int) -> list[str]:

@@ -9,7 +9,7 @@ from datatrove.data import Document
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mindllm_jax.corpus.filters.format import Format, characters, fenced, tidy
+from mindllm_jax.corpus.filters.format import Format, characters, fenced, prose, tidy
 from mindllm_jax.corpus.settings import CleanCorpus
 
 
@@ -61,6 +61,7 @@ BODY = "The first paragraph.\n\nThe second one,\nwith two lines."
         "[![badge](http://a.b/c.svg)](http://a.b/c)\n\n{}",
         "![picture (1)](a_(1).png)\n{}",
         '{}\n\n[#]: subject: "x"\n[1]: https://a.b/c\n[a b]: <http://x>\n',
+        "{}\n\n[3]: data:image/gif;base64,R0lG\n[4]: tmp.Zq1#notes",
         "\r\n{}   \n\n\n\n\n",
     ],
 )
@@ -98,6 +99,7 @@ def test_references_become_their_words() -> None:
         "m[i][1] is [x][y].",
         "[1]: https://a.b/c\nThe list `a[0][1]`, m[i][1], f(x)[a][1] and note [1] stay.",
         '[#]: subject: "x"\nint[][] m;',
+        "The [data]: 5 GB, and [tmp.x] is a file.\n[5]: data of 1990",
         "It was a hit.[^1]\n\n[^1]: #1 in the charts of 1984.",
     ],
 )
@@ -136,6 +138,11 @@ def test_code_fences(text: str, code: list[str]) -> None:
 RESIDUE = [
     ("libreoffice_help_zh", "正文。\n\nHelp content debug info:\n\nThis page is: /x.xhp\nTitle is: 标题", "正文。"),
     ("gnome_help_en", "Li Wu\n  li@gnome.org\n 2017\n\nA B\nb@c.de\n\nStart here: x@y.", "Start here: x@y."),
+    (
+        "gnome_help_zh",
+        "打开灯。\n\n Li Wu\n li@gnome.org\n 2011, 2012\n\n 灯\n\n 按一下。",
+        "打开灯。\n\n 灯\n\n 按一下。",
+    ),
     ("debian_docs_en", "PrevA.6. Grml\nText.\nNextA.8. Kali\nNext we go¶", "Text.\nNext we go"),
     (
         "react_vue_docs_en",
@@ -144,8 +151,15 @@ RESIDUE = [
     ),
     ("d2l_en", "See :numref:`fig_x` and :cite:t:`y`.\n:label:`sec_z`", "See `fig_x` and `y`."),
     (
+        "lctt_tech_articles",
+        f"### 结语\n\n作者的话：就这样。\n\n{'-' * 80}\n\nvia: https://a.b/c\n\n作者：Li\n译者：[Wu](https://a.b/wu)"
+        "\n\n本文由 [LCTT](https://a.b/t) 原创编译，[Linux中国](https://a.b/) 荣誉推出\n",
+        "### 结语\n\n作者的话：就这样。",
+    ),
+    ("freecodecamp_news_zh", "> -   原文地址：[A](https://a.b/c)\n> -   校对者：\n\n> - 引文。", "> - 引文。"),
+    (
         "progit2_en",
-        "=== Git (((Git, use)))\n[[_x]]\nimage::a.png[b]\n[source,console]\n----\n$ git (a)\n----",
+        "=== Git (((Git, use)))\n[[_x]]\nimage::a.png[b]\ninclude::c.asc[]\n[source,console]\n----\n$ git (a)\n----",
         "=== Git\n\n----\n$ git (a)\n----",
     ),
 ]
@@ -188,6 +202,8 @@ def test_residue_of_a_source() -> None:
     "text",
     [
         BODY,
+        "Write it so:\n\n<div>\n<p>\n</div>",
+        "# Pages\n\nWrite `<div>` or\n<div>words</div> or\n    <div>\nfor it.\n\n```\n<div>\n```",
         "---\n\nA rule above a paragraph.\n\n---\n\nAnother.",
         "A: Good morning.\nB: Good morning.\nA: How are you?\n\nThey went on for a while.",
         "Alice: Good morning.\nBob: Hello.\nAlice: Well?\n\nThey went.",
@@ -204,6 +220,40 @@ def test_residue_of_a_source() -> None:
 )
 def test_text_stays(text: str) -> None:
     assert formatted(text) == (None, text)
+
+
+def test_listings_of_asciidoc_are_code() -> None:
+    listing = "----\n# <td>\n<td>\n--------\nx[1](/y)\n----"
+    text = f"== Use\n\nTurn it on:\n\n{listing}\n\n....\n</td>\n....\n\nOff."
+    assert formatted(text) == (None, text)
+    assert prose(text) == "== Use\n\nTurn it on:\n\n\n\n\n\nOff."
+    rules = "== Use ==\n\n----\n\nTurn it [on](/y).\n\n----\n\nOff."
+    assert formatted(rules) == (None, rules.replace("[on](/y)", "on"))
+
+
+def test_lines_of_tags_in_markdown_are_removed() -> None:
+    text = (
+        '# Use\n\n<div class="a">\n\nTurn it on.\n\n</div><br/>\n<a id="b"></a>\n<img src="c.png">\n\n## More\n\nOff.'
+    )
+    assert formatted(text) == (None, "# Use\n\nTurn it on.\n\n## More\n\nOff.")
+
+
+HAN = "先安装服务，再打开设置文件，把端口改成八千零八十，保存以后重新启动。" * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("See:\n```\nx = 1\n```\nDone.", "See:\n\nDone."),
+        ("```\nx = 1\n```", "```\nx = 1\n```"),
+        (f"{HAN}\n\n    $ make install\n\t$ reboot\n    重启。\n{HAN}", f"{HAN}\n\n    重启。\n{HAN}"),
+        (f"{HAN}\n\n    ┌──┐\n    │make│\n    └──┘\n", f"{HAN}\n\n    ┌──┐\n    │make│\n    └──┘\n"),
+        ("    The whole text is\n    indented.\n", "    The whole text is\n    indented.\n"),
+        ("A word: 好\n\n    The rest is not Chinese.", "A word: 好\n\n    The rest is not Chinese."),
+    ],
+)
+def test_prose(text: str, expected: str) -> None:
+    assert prose(text) == expected
 
 
 def test_link_leaves_its_words() -> None:
@@ -247,6 +297,7 @@ def test_paragraphs_are_kept(paragraphs: list[str]) -> None:
             for line in ["---", "+++", "Key: value", "Key: value\n  more", "# a", "", " ", "```a", "```"]
         ),
         *(("", piece) for piece in ["// x\n", "[a]: \n", " ", " " * 1000 + "x", "*** START OF "]),
+        *[("== x\n", "----\n"), ("== x\n", "-"), ("# x\n", "<br>"), ("# x\n", "<br> "), ("# x\n", "<a ")],
         *[("---\na: b\n", "x\n"), ("![](", "()"), ("A: b\n" * 3, "\t\n")],
     ],
     ids=repr,

@@ -71,6 +71,15 @@ def test_source_of_one_language(applied, kind: str, declared: str | None, source
     assert document.metadata.get("mixed", False) == (kind == "both")
 
 
+def test_code_is_in_no_language(applied) -> None:
+    log = "```sql\n" + "SELECT the_price FROM orders; 0x6f726465 ok\n" * 60 + "```"
+    chinese = f"这条语句用来查询每个订单的价格，结果按时间排列。\n\n{log}"
+    reason, document = applied(Language(), chinese, lang="zh")
+    assert (reason, document.metadata["source"], "mixed" in document.metadata) == (None, "s", False)
+    addresses = "```\n" + "0xd1ac8b1ef1b69ff51d1d401a476e7e612414f091\n" * 60 + "```"
+    assert applied(Language(), f"{FOUND['English'][1]}\n\n{addresses}", lang="en")[0] is None
+
+
 def test_other_languages_are_dropped(applied) -> None:
     assert applied(Language(), FOUND["Russian"][1], lang="zh")[0] == "other language"
 

@@ -53,6 +53,7 @@ def test_record(record: str, text: str) -> None:
         "如何写 HTML：用 <p> 和 </p> 包住一段。",
         "In wiki markup a link is [[written so]], and that is all there is to say of it here.",
         "{1, 2} is a set",
+        "# 列表\n\n<div>\n\n写法：\n\n```html\n<ul>\n<li>一</li>\n<li>二</li>\n<li>三</li>\n</ul>\n```\n\n</div>",
         "int main() { return 0; }",
     ],
 )

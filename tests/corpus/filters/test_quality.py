@@ -121,6 +121,12 @@ def test_headings_are_neither_symbols_nor_words() -> None:
     assert english_features(headed).hash_word_ratio == 0 < english_features("a # b #c").hash_word_ratio
 
 
+def test_bars_and_rules_of_a_table_are_no_words() -> None:
+    table = "| name | use |\n| :-- | ---: |\n" + "| it | fine |\n" * 9
+    assert english_features(table).alphabetic_share == 1
+    assert english_features("a | 1 2 -- x").alphabetic_share == 2 / 5
+
+
 def test_items_of_a_list_say_something_without_a_full_stop() -> None:
     items = [
         f"- 修复了在某些情况下第{number}个查询返回错误结果的问题，以及统计信息没有更新的问题" for number in range(9)

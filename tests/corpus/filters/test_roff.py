@@ -67,6 +67,34 @@ def test_man(applied) -> None:
     )
 
 
+def test_what_is_left_of_a_macro_between_definitions_is_no_text() -> None:
+    page = ".de AP\n.ta 4c\n..\nLamp_Light Lamp_All in/out\n\n.de BS\n.mk ^y\n..\nlamp 3 Lamps\nNAME\n\nlamp - light\n"
+    assert roff_text(page) == "lamp 3 Lamps\nNAME\n\nlamp - light"
+    page = ".nh\n.PP\nOne.\n.PP\nTwo.\n.de X\n..\nThree.\n.PP\nFour.\n.de Y\n..\nFive."
+    assert roff_text(page) == "One.\n\nTwo.\nThree.\n\nFour.\nFive."
+
+
+def test_tables() -> None:
+    page = (
+        ".nh\nallbox;\nlbx lb lb\nl l l.\nInterface\tValue\nT{\nlamp (),\nwick ()\nT}\tsafe\tT{\nsince\n2.0\nT}\nSee:\n"
+        "tab(:);\nc s\nl l.\nA:B\nNow:\nl l.\n1\tone\nThe c is a l.\nl.\nEnd."
+    )
+    assert roff_text(page) == (
+        "Interface\tValue\nlamp (), wick ()\tsafe\tsince 2.0\nSee:\nA:B\nNow:\n1\tone\nThe c is a l.\nl.\nEnd."
+    )
+
+
+def test_signs_and_entries_of_an_index() -> None:
+    page = r"""
+.nh
+Header "LIGHT"
+Write \*(C`lamp\*(C' or \*(L"wick\*(R", \[aq]x\[aq], \(em no \(zz.
+\{\
+.    rr F
+"""
+    assert roff_text(page) == r"""Write "lamp" or “wick”, 'x', — no \(zz."""
+
+
 def test_other_texts_are_not_manual_pages() -> None:
     domains = "\n".join(f".{code} is a domain" for code in ("de", "it", "in", "so", "fi", "br", "nr", "tr", "ne", "pl"))
     assert not is_roff(domains)
@@ -75,7 +103,16 @@ def test_other_texts_are_not_manual_pages() -> None:
 
 
 def test_time_grows_with_the_text_alone(seconds_for_a_megabyte) -> None:
-    for beginning, piece in (("", ".de x\n"), (MDOC, ".Op Fl "), (MAN, ".B words \\fIof\\fP\n"), ("", ".if t ")):
+    for beginning, piece in (
+        ("", ".de x\n"),
+        (MDOC, ".Op Fl "),
+        (MAN, ".B words \\fIof\\fP\n"),
+        ("", ".if t "),
+        (MAN, "T{\n"),
+        (MAN, "l l\n"),
+        (MAN, "l "),
+        (MAN, "box, "),
+    ):
         assert seconds_for_a_megabyte(lambda text: (is_roff(text), roff_text(text)), beginning, piece) < 5
 
 

@@ -31,8 +31,9 @@ def test_density_of_a_page_without_links() -> None:
         f"<nav>{MENU}</nav>{ARTICLE}<footer>{MENU}</footer>",
         f"<div class='top'><ul>{MENU}</ul></div><div id='content'>{ARTICLE}</div><div><ul>{MENU}</ul></div>",
         f"<table><tr><td>{MENU}</td><td>{ARTICLE}</td></tr></table>",
+        f"<div class='navheader'>Section number 7</div>{ARTICLE}<div class='navfooter'><hr>Section number 7</div>",
     ],
-    ids=["header", "nav", "div", "table"],
+    ids=["header", "nav", "div", "table", "DocBook"],
 )
 def test_a_menu_does_not_count_against_an_article(page: str) -> None:
     text, density = page_text(f"<html><body>{page}</body></html>")

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindllm_jax.corpus.reading.split import Split, split
+from mindllm_jax.text.documents import held_out
 
 
 def test_parts_end_at_paragraphs_and_are_of_about_one_length() -> None:
@@ -41,3 +42,12 @@ def test_documents(length: int) -> None:
     parts = list(Split(1000)(iter([document])))
     assert [part.id for part in parts] == (["book"] if length == 100 else ["book/part1", "book/part2"])
     assert all(part.metadata == {"source": "s"} for part in parts)
+
+
+def test_a_book_is_held_out_whole() -> None:
+    texts = "x" * 20_000
+    sides = []
+    for number in range(100):
+        parts = Split(1000)(iter([Document(texts, f"book {number}", metadata={"source": "s"})]))
+        sides.append({held_out(part.id, 0.3) for part in parts})
+    assert {True} in sides and {False} in sides and all(len(side) == 1 for side in sides)
