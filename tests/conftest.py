@@ -89,6 +89,7 @@ BUDGETS = {
     "process": 10,
     "project": 130,
     "reporting": 10,
+    "serving": 40,
     "text": 5,
     "training": 315,
 }

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from mindllm_jax.serving.answers import Answer
-from mindllm_jax.serving.choices import Choices
 from mindllm_jax.serving.errors import ApiError
+from mindllm_jax.serving.submission import Submission
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -22,13 +22,13 @@ class EventStream:
     """The ASGI response that streams an answer.
 
     Args:
-        choices: the answer's choices, already submitted.
+        submission: the requests of the answer.
         answer: makes the chunks.
         release: frees what the answer holds; called at its end, and when the client has left before or within it.
     """
 
-    def __init__(self, choices: Choices, answer: Answer, release: Callable[[], None]):
-        self._choices, self._answer, self._release = choices, answer, release
+    def __init__(self, submission: Submission, answer: Answer, release: Callable[[], None]):
+        self._submission, self._answer, self._release = submission, answer, release
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the response; a disconnected client ends it."""
@@ -45,7 +45,7 @@ class EventStream:
         for chunk in self._answer.opening():
             yield _event(chunk)
         try:
-            async for index, piece in self._choices.pieces():
+            async for index, piece in self._submission.pieces():
                 chunk = self._answer.chunk(index, piece)
                 if chunk is not None:
                     yield _event(chunk)

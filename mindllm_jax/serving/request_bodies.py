@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mindllm_jax.batching.chat_template import Message
+from mindllm_jax.generation.sampling import CANDIDATES
 from mindllm_jax.serving.errors import ApiError
 from mindllm_jax.serving.fields import Fields, kind
 
@@ -133,7 +134,7 @@ def _common(fields: Fields, logprobs: int | None, limit: int | None) -> dict[str
     top_p = fields.number("top_p", 0, 1)
     if top_p == 0:
         fields.refuse("top_p", "is 0: it must be above 0; 'temperature': 0 takes the most probable token")
-    top_k = fields.integer("top_k", -1, 2**31 - 1)
+    top_k = fields.integer("top_k", -1, CANDIDATES)
     max_tokens = fields.integer("max_tokens", 1, 2**31 - 1)
     return {
         "model": fields.required("model", str),

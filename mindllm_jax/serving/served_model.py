@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mindllm_jax.batching.chat_format import encode_prompt
 from mindllm_jax.checks import MAX_SEED
@@ -122,10 +123,8 @@ class ServedModel:
                 param=param,
                 code="context_length_exceeded",
             )
-        given = {"temperature": body.temperature, "top_p": body.top_p}
-        if body.top_k is not None:
-            given["top_k"] = body.top_k
-        changes = {name: value for name, value in given.items() if value is not None}
+        given = {"temperature": body.temperature, "top_p": body.top_p, "top_k": body.top_k}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if body.top_k == 0:
             changes["top_k"] = None
         return dataclasses.replace(self.sampling, **changes, max_tokens=asked or min(default, room), seed=seed)

@@ -19,6 +19,7 @@ from mindllm_jax.serving.service import Service
 
 CLOSE_SECONDS = 2  # of connections, after running answers have ended
 
+
 @dataclass(frozen=True)
 class Serve:
     """The run to serve, and where."""
@@ -127,7 +128,7 @@ class Server:
         self._service.fail(ApiError(500, "the server failed; its log has the reason", kind="server_error"))
         self._http.should_exit = True
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, sig: int, frame: FrameType | None) -> None:
         if self._closing is not None:  # a second one
             self._http.should_exit = self._http.force_exit = True
         self.stop()

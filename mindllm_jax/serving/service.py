@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from mindllm_jax.generation.requests import Piece
 from mindllm_jax.generation.scheduler import Batching, Scheduler
 from mindllm_jax.serving.answers import Answer
-from mindllm_jax.serving.choices import Choices
 from mindllm_jax.serving.errors import ApiError, stopping
 from mindllm_jax.serving.event_stream import EventStream
 from mindllm_jax.serving.fields import parse_object
-from mindllm_jax.serving.request_bodies import chat_body, text_body
+from mindllm_jax.serving.request_bodies import TextBody, chat_body, text_body
 from mindllm_jax.serving.served_model import ServedModel
+from mindllm_jax.serving.submission import Submission
 
 if TYPE_CHECKING:
     from starlette.requests import Request as HttpRequest
@@ -37,7 +37,7 @@ class Service:
         self.closing = False
         self._places = batching.slots + batching.queue
         self._max_body_bytes = max_body_bytes
-        self._open: set[Choices] = set()
+        self._open: set[Submission] = set()
 
     async def complete(self, request: HttpRequest, *, chat: bool) -> Response | EventStream:
         """Answers a request for a chat or text completion. Raises ApiError."""
@@ -48,26 +48,21 @@ class Service:
         self.model.check_name(body.model)
         if self.closing:
             raise stopping()
-        count = body.n * (1 if chat else len(body.prompts))
+        count = body.n * (len(body.prompts) if isinstance(body, TextBody) else 1)
         if count > self._places:
             raise ApiError(400, f"{count} choices are more than the {self._places} that this server holds", param="n")
         # In another thread: a long text takes a while to encode, and answers are being streamed.
         requests = await asyncio.to_thread(self.model.requests, body)
         prompt_tokens = sum(len(request.prompt) for request in requests[:: body.n])
-        choices, answer = Choices(self.scheduler, requests), Answer(self.model, body, prompt_tokens, count)
-        self._open.add(choices)
+        submission, answer = Submission(self.scheduler, requests), Answer(self.model, body, prompt_tokens, count)
+        self._open.add(submission)
         if body.stream:
-            return EventStream(choices, answer, lambda: self.release(choices))
+            return EventStream(submission, answer, lambda: self._release(submission))
         try:
-            pieces = await _unless_disconnected(request, choices)
+            pieces = await _unless_disconnected(request, submission)
         finally:
-            self.release(choices)
+            self._release(submission)
         return JSONResponse(answer.whole(pieces))
-
-    def release(self, choices: Choices) -> None:
-        """Frees what an answer holds, at its end or when its client has left."""
-        choices.cancel()
-        self._open.discard(choices)
 
     async def close(self) -> None:
         """Refuses new requests, and ends running answers by an error if they do not finish within GRACE seconds."""
@@ -79,8 +74,12 @@ class Service:
 
     def fail(self, error: ApiError) -> None:
         """Ends all running answers by an error."""
-        for choices in self._open:
-            choices.fail(error)
+        for submission in self._open:
+            submission.fail(error)
+
+    def _release(self, submission: Submission) -> None:
+        submission.cancel()
+        self._open.discard(submission)
 
     async def _content(self, request: HttpRequest) -> bytes:
         """Reads a body. Raises ApiError (413) as soon as it is too large."""
@@ -98,12 +97,12 @@ class Service:
         return b"".join(parts)
 
 
-async def _unless_disconnected(request: HttpRequest, choices: Choices) -> list[tuple[int, Piece]]:
+async def _unless_disconnected(request: HttpRequest, submission: Submission) -> list[tuple[int, Piece]]:
     """Returns all pieces of an answer. Raises ClientDisconnect as soon as the client has left."""
     from starlette.requests import ClientDisconnect
 
     async def collect() -> list[tuple[int, Piece]]:
-        return [piece async for piece in choices.pieces()]
+        return [piece async for piece in submission.pieces()]
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":

@@ -11,7 +11,7 @@ from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 
 def chat_logprobs(tokenizer: Tokenizer, logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
-    """Returns `logprobs` of a chat completion's choice; a token that cuts a character shows U+FFFD, and has its bytes."""
+    """Returns `logprobs` of a chat completion's choice; half of a character shows as U+FFFD."""
 
     def entry(id: int, logprob: float) -> dict[str, Any]:
         content = tokenizer.decode_bytes([id])
@@ -36,8 +36,10 @@ class TextLogprobs:
         """Returns tokens, token_logprobs, top_logprobs and text_offset of the tokens that follow."""
         offsets: list[int] = []
         for token in logprobs:
-            offsets.append(self._offset)
-            self._offset += len(self._utf8.decode(self._tokenizer.decode_bytes([token.id])))
+            content, before = self._tokenizer.decode_bytes([token.id]), self._offset
+            self._offset += len(self._utf8.decode(content))
+            # A token of whole characters ends the half of one that may stand before it.
+            offsets.append(self._offset - len(content.decode()) if _is_text(content) else before)
         return {
             "tokens": [self._name(token.id) for token in logprobs],
             "token_logprobs": [token.logprob for token in logprobs],
@@ -50,7 +52,12 @@ class TextLogprobs:
         content = self._tokenizer.decode_bytes([id])
         if not content:
             return self._tokenizer.piece(id)
-        try:
-            return content.decode()
-        except UnicodeDecodeError:
-            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
+        return content.decode() if _is_text(content) else "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

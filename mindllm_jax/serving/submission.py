@@ -14,7 +14,7 @@ from mindllm_jax.serving.errors import ApiError, stopping
 RETRY_AFTER = 1  # seconds
 
 
-class Choices:
+class Submission:
     """Requests that were submitted together and are answered together.
 
     Pieces wait in a queue of their own, so that a reader who is slow delays no other; an answer's `max_tokens` bounds
