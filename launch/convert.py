@@ -1,5 +1,9 @@
-"""Writes a tokenizer for Hugging Face's libraries and checks that all ids are the same.
+"""Published weights to a run, a run to a folder for transformers, a tokenizer to its files; each with a proof.
 
+python launch/convert.py --gin configs/interop/smollm2.gin --workdir runs/smollm2
+python launch/convert.py --gin.Convert.source=FOLDER_OR_GGUF --workdir runs/imported
+python launch/convert.py --gin.Convert.run=runs/small --gin.Convert.output=runs/small/hf
+python launch/convert.py --gin.Convert.check=runs/small/hf
 python launch/convert.py --gin.Convert.tokenizer=runs/tokenizer/tokenizer.model \\
     --gin.Convert.output=runs/tokenizer/hf --gin.Convert.check_on="('runs/corpus/zh', 'runs/corpus/en')"
 """
@@ -10,21 +14,32 @@ from mindllm_jax import configuration
 def main() -> None:
     """Converts and prints the comparison; a dry run prints the paths."""
     arguments = configuration.command_line(__doc__)
+    from pathlib import Path
+
     import rich
 
     from mindllm_jax.interop.convert import Convert, convert
-    from mindllm_jax.run_records import check_records, write_records
+    from mindllm_jax.interop.import_run import import_run
+    from mindllm_jax.run_records import check_records, resolved, write_records
+    from mindllm_jax.training.run_folder import run_folder
 
-    config = configuration.load(Convert, arguments, {"Convert.output": "(none)"} if arguments.dry_run else {})
+    config = configuration.load(Convert, arguments)
     if arguments.dry_run:
-        print(f"{config.tokenizer} to {config.output}, checked on {config.check_lines:,} lines")
+        print(config.summary)
+        return
+    if config.source:
+        with run_folder(config, arguments) as (workdir, accept):
+            model = import_run(Path(config.source), workdir, resolved(config), accept)
+            print(f"{workdir}: a run of {model.layers} layers of width {model.width}; chat, eval and sft take it")
         return
     if arguments.workdir:
         check_records(config, arguments)
     rich.print(convert(config).terminal())
     if arguments.workdir:
         write_records(config, arguments.workdir)
-    print(f"{config.output}: transformers.AutoTokenizer.from_pretrained loads it")
+    if config.output:
+        kind = "AutoModelForCausalLM" if config.run else "AutoTokenizer"
+        print(f"{config.output}: transformers.{kind}.from_pretrained loads it")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from mindllm_jax.batching.buckets import power_of_two
-from mindllm_jax.generation.detokenizer import IncrementalDetokenizer
+from mindllm_jax.generation.continuation import Continuation, Finish, check_prompt
 from mindllm_jax.generation.sampling import Choices, Sampling, choices, sample
 from mindllm_jax.model.decoder import Cache, Decoder
 from mindllm_jax.shapes import FloatBV, IntB, IntBT, KeyB
@@ -28,7 +28,6 @@ SMALLEST_LENGTH = 32  # prompts and caches are padded to it
 NO_TOKEN = -1
 
 Prompt = str | Sequence[int] | np.ndarray  # token ids, or the beginning of a document as text
-Finish = Literal["end", "stop", "length"]  # by an end token, a stop string, or max_tokens
 
 
 class Completion(NamedTuple):
@@ -66,14 +65,14 @@ def generate(
     Raises ValueError for an empty prompt, one too long for Model.max_seq_len, or a token outside the vocabulary.
     """
     rows = [
-        _Row(number, prompt, decoder, tokenizer, sampling, stop_strings, truncate)
+        _Row(number, prompt, decoder, tokenizer, sampling, stop_ids, stop_strings, truncate)
         for number, prompt in enumerate(prompts)
     ]
     # Prompts of similar length need the least padding; longest first, so that running out of memory happens at once.
     by_length = sorted(rows, key=lambda row: -len(row.prompt))
     for start in range(0, len(rows), batch_size):
         batch = by_length[start : start + batch_size]
-        for _ in _decode_rows(decoder, tokenizer, batch, sampling, stop_ids, BATCH_CHUNK):
+        for _ in _decode_rows(decoder, tokenizer, batch, sampling, BATCH_CHUNK):
             pass
     return [row.completion() for row in rows]
 
@@ -88,8 +87,8 @@ def stream(
     stop_strings: Sequence[str] = (),
 ) -> Iterator[str]:
     """Yields the text that `generate` returns for one prompt, piece by piece. Raises as it does."""
-    row = _Row(0, prompt, decoder, tokenizer, sampling, stop_strings)
-    for (piece,) in _decode_rows(decoder, tokenizer, [row], sampling, stop_ids, STREAM_CHUNK):
+    row = _Row(0, prompt, decoder, tokenizer, sampling, stop_ids, stop_strings)
+    for (piece,) in _decode_rows(decoder, tokenizer, [row], sampling, STREAM_CHUNK):
         if piece:
             yield piece
 
@@ -104,55 +103,24 @@ class _Row:
         decoder: Decoder,
         tokenizer: Tokenizer,
         sampling: Sampling,
-        stop_strings: Sequence[str] = (),
+        stop_ids: Sequence[int] | None,
+        stop_strings: Sequence[str],
         truncate: bool = False,
     ):
         ids = [tokenizer.doc_id, *tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
-        longest = decoder.config.max_seq_len
+        longest, name = decoder.config.max_seq_len, f"prompt {number}"
         new_tokens = sampling.new_tokens(longest)
-        room = longest - new_tokens
-        if room < 1:
-            raise ValueError(
-                f"Sampling.max_tokens = {new_tokens} leaves no room for a prompt in Model.max_seq_len = "
-                f"{longest}: ask for fewer tokens"
-            )
-        if not len(ids):
-            raise ValueError(f"prompt {number} is empty; start a document with the token <doc>")
-        if min(ids) < 0 or max(ids) >= tokenizer.vocab_size:
-            raise ValueError(f"prompt {number} has a token outside the vocabulary of {tokenizer.vocab_size}")
-        if len(ids) > room and not truncate:
-            raise ValueError(
-                f"prompt {number} has {len(ids)} tokens, and {new_tokens} new ones (Sampling.max_tokens) do "
-                f"not fit behind it in Model.max_seq_len = {longest}: shorten it to {room}, or ask for fewer new tokens"
-            )
+        room = check_prompt(ids, tokenizer.vocab_size, longest, new_tokens, name=name, truncate=truncate)
         self.number = number
         self.cut = max(0, len(ids) - room)
         self.prompt = np.asarray(ids[self.cut :], np.int32)
-        self.finish: Finish | None = None
-        self._tokens: list[int] = []
-        self._max_tokens = new_tokens
-        self._detokenizer = IncrementalDetokenizer(tokenizer, stop_strings)
-        self._text = ""
-
-    def add(self, ids: list[int], stop_ids: Sequence[int]) -> str:
-        """Adds the tokens of one chunk and returns the text that becomes final."""
-        if self.finish is not None:
-            return ""
-        ended = ids[-1] in stop_ids
-        ids = ids[:-1] if ended else ids
-        self._tokens += ids
-        piece = self._detokenizer.add(ids)
-        if self._detokenizer.stopped:
-            self.finish = "stop"
-        elif ended or len(self._tokens) == self._max_tokens:
-            self.finish = "end" if ended else "length"
-            piece += self._detokenizer.finish()
-        self._text += piece
-        return piece
+        stop_ids = (tokenizer.doc_id,) if stop_ids is None else stop_ids
+        self.continuation = Continuation(tokenizer, new_tokens, stop_ids, stop_strings)
 
     def completion(self) -> Completion:
-        assert self.finish is not None
-        return Completion(self._tokens, self._text, self.finish, self.cut)
+        done = self.continuation
+        assert done.finish is not None
+        return Completion(done.tokens, done.text, done.finish, self.cut)
 
 
 class _State(NamedTuple):
@@ -168,11 +136,9 @@ def _decode_rows(
     tokenizer: Tokenizer,
     rows: Sequence[_Row],
     sampling: Sampling,
-    stop_ids: Sequence[int] | None,
     chunk: int,
 ) -> Iterator[list[str]]:
     """Decodes until every row is finished; yields, after each chunk, the text that it adds to each row."""
-    stop_ids = (tokenizer.doc_id,) if stop_ids is None else tuple(stop_ids)
     longest = decoder.config.max_seq_len
     new_tokens = sampling.new_tokens(longest)
     length = _rounded(max(len(row.prompt) for row in rows), longest - new_tokens)
@@ -182,16 +148,20 @@ def _decode_rows(
     padding = [True] * (len(tokens) - len(rows))
 
     definition, params = nnx.split(decoder)
-    ends, by, vocab_size = np.array(stop_ids, np.int32), choices([sampling] * count), tokenizer.vocab_size
+    ends, by, vocab_size = (
+        np.array(rows[0].continuation.stop_ids, np.int32),
+        choices([sampling] * count),
+        tokenizer.vocab_size,
+    )
     state = _prefill(definition, params, tokens, lengths, numbers, sampling.seed, capacity)
     for decoded in range(0, new_tokens, chunk):
-        done = np.array([row.finish is not None for row in rows] + padding)
+        done = np.array([row.continuation.finish is not None for row in rows] + padding)
         if done.all():
             return
         limit = min(chunk, new_tokens - decoded)
         state, new = _decode(definition, params, state, done, limit, ends, by, chunk, vocab_size)
         added = [[int(id) for id in ids if id != NO_TOKEN] for ids in np.asarray(new)]
-        yield [row.add(ids, stop_ids) for row, ids in zip(rows, added, strict=False)]
+        yield [row.continuation.add(ids) for row, ids in zip(rows, added, strict=False)]
 
 
 @partial(jax.jit, static_argnames=("definition", "capacity"))

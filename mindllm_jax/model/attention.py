@@ -81,7 +81,7 @@ class Attention(nnx.Module):
         query, key, value = self._project(x, angles)
         new_cache, slots = cache.append(layer, rows, key, value), cache.slots
         new = (jnp.arange(x.shape[1]) < rows.counts[:, None]).astype(jnp.int32)
-        offset = jnp.max(rows.lengths)
+        offset = jnp.max(jnp.where(rows.counts > 0, rows.lengths, 0))
         if window is not None and x.shape[1] > 1:  # the first of them see tokens that the last ones replace in the ring
             before = (jnp.roll(ring, -offset, axis=1) for ring in cache.read(layer, rows))
             keys, values = (jnp.concatenate(pair, axis=1) for pair in zip(before, (key, value), strict=True))

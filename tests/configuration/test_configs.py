@@ -29,6 +29,7 @@ ENTRY_POINTS = {
     "train.py": "Pretrain",
     "sft.py": "Tune",
     "eval.py": "Evaluate",
+    "convert.py": "Convert",
 }
 STAND_INS = {"STORE": "somewhere/store", "DIR": "somewhere", "RUN": "somewhere/run", "STEPS": "100"}
 

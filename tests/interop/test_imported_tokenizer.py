@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from small_tokenizers import CHATML, GPT2, exported, metadata
 
-from mindllm_jax.interop.convert import PROBES, compare, lines_of
 from mindllm_jax.interop.imported_tokenizer import from_gguf, from_hugging_face
+from mindllm_jax.interop.tokenizer_check import PROBES, compare, lines_of
 from mindllm_jax.tokenization.mindllm_format import CHAT_TEMPLATE
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindllm_jax.interop.convert import PROBES, Convert, compare, convert, lines_of
+from mindllm_jax.interop.convert import Convert, convert
 from mindllm_jax.interop.tokenizer import hugging_face_files
+from mindllm_jax.interop.tokenizer_check import PROBES, compare, lines_of
 from mindllm_jax.tokenization.sentencepiece_training import train_model
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
@@ -39,6 +40,10 @@ def converted(tokenizer: Tokenizer) -> Any:
     backend = tokenizers.Tokenizer.from_str(hugging_face_files(tokenizer)["tokenizer.json"])
     backend.encode_special_tokens = True
     return backend
+
+
+def converting(tokenizer: Path, tmp_path: Path) -> Convert:
+    return Convert(tokenizer=str(tokenizer), output=str(tmp_path / "hf"), check_on=(str(DOCUMENTS),), check_lines=20)
 
 
 CONVERTED = converted(TOKENIZER)
@@ -95,7 +100,7 @@ def test_settings_of_the_export() -> None:
 
 def test_a_tokenizer_that_extends_gpt2(extended: Tokenizer, tmp_path: Path) -> None:
     extended.path.write_bytes(extended.model)
-    rows = convert(Convert(str(extended.path), str(tmp_path / "hf"), (str(DOCUMENTS),), check_lines=20)).rows
+    rows = convert(converting(extended.path, tmp_path)).rows
     assert rows[-1][:2] == ["all", len(PROBES) + extended.vocab_size + 20]
     assert (tmp_path / "hf/tokenizer.json").read_bytes() == extended.model
 
@@ -108,7 +113,7 @@ def test_different_tokenizer_raises(folder: Path) -> None:
 
 
 def test_converting_checks_and_writes(tmp_path: Path) -> None:
-    table = convert(Convert(str(FIXTURE), str(tmp_path / "hf"), (str(DOCUMENTS),), check_lines=20))
+    table = convert(converting(FIXTURE, tmp_path))
     assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == [
         "chat_template.jinja",
         "tokenizer.json",

@@ -1,0 +1,159 @@
+"""The device side of continuous batching: a cache with a row per request, and the programs that work on it.
+
+Every program has fixed shapes, so that all can be compiled before the first request.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mindllm_jax.generation.requests import MOST_LOGPROBS
+from mindllm_jax.generation.sampling import Choices, sample
+from mindllm_jax.model.cache import Cache, LayerCache
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.shapes import FloatBV, IntBT
+
+NO_TOKEN = -1
+
+
+class Slots(NamedTuple):
+    """The state on the device: the cache of all rows, and the logits of their next tokens, float32 [B V]."""
+
+    cache: Cache
+    logits: FloatBV
+
+
+class Steps(NamedTuple):
+    """Which of b rows decode, and how; numpy arrays [b].
+
+    Attributes:
+        active: bool; the others do nothing.
+        remaining: int32, tokens until the row's max_tokens.
+        ends: int32 [b E], tokens that end a row; -1 is none.
+        seeds: int32, of the draws.
+        by: temperature, top-k and top-p.
+        logprobs: bool scalar, whether any row reports probabilities.
+    """
+
+    active: np.ndarray
+    remaining: np.ndarray
+    ends: np.ndarray
+    seeds: np.ndarray
+    by: Choices
+    logprobs: np.bool_
+
+
+class Decoded(NamedTuple):
+    """The tokens that b rows decoded in one call, [b steps]; NO_TOKEN after a row's last.
+
+    `logprobs` are those of the tokens, `top_ids` and `top_logprobs` [b steps 20] of the most probable ones; all zero
+    where `Steps.logprobs` is False.
+    """
+
+    tokens: jax.Array
+    logprobs: jax.Array
+    top_ids: jax.Array
+    top_logprobs: jax.Array
+
+
+_Carry = tuple[jax.Array, Cache, jax.Array, jax.Array, Decoded]
+
+
+@partial(jax.jit, static_argnames=("definition", "rows", "capacity"))
+def empty_slots(definition: nnx.GraphDef[Decoder], params: nnx.State, *, rows: int, capacity: int) -> Slots:
+    """Returns slots for `rows` requests of up to `capacity` tokens each."""
+    decoder = nnx.merge(definition, params)
+    return Slots(decoder.new_cache(rows, capacity), jnp.zeros((rows, decoder.config.vocab_size), jnp.float32))
+
+
+@partial(jax.jit, static_argnames="definition", donate_argnames="slots")
+def prefill(
+    definition: nnx.GraphDef[Decoder],
+    params: nnx.State,
+    slots: Slots,
+    tokens: IntBT,
+    count: jax.Array,
+    start: jax.Array,
+    row: jax.Array,
+) -> Slots:
+    """Puts `count` of the tokens [1 T] of a prompt behind the first `start` tokens that a row has."""
+    decoder = nnx.merge(definition, params)
+    cache = slots.cache._replace(lengths=slots.cache.lengths.at[row].set(start))
+    hidden, cache = decoder.decode(tokens, cache, count[None], row)
+    last = jax.lax.dynamic_slice_in_dim(hidden, count - 1, 1, axis=1)
+    logits = decoder.logits(last)[:, 0].astype(jnp.float32)
+    return Slots(cache, jax.lax.dynamic_update_slice_in_dim(slots.logits, logits, row, axis=0))
+
+
+@partial(jax.jit, donate_argnames="slots")
+def copy_row(slots: Slots, source: jax.Array, target: jax.Array) -> Slots:
+    """Copies the keys and values of a row over those of another."""
+
+    def copied(stack: jax.Array) -> jax.Array:
+        row = jax.lax.dynamic_slice_in_dim(stack, source, 1, axis=1)
+        return jax.lax.dynamic_update_slice_in_dim(stack, row, target, axis=1)
+
+    layers = tuple(LayerCache(copied(layer.keys), copied(layer.values)) for layer in slots.cache.layers)
+    return Slots(Cache(layers, slots.cache.lengths), slots.logits)
+
+
+@partial(jax.jit, static_argnames=("definition", "steps", "vocab_size"), donate_argnames="slots")
+def decode(
+    definition: nnx.GraphDef[Decoder],
+    params: nnx.State,
+    slots: Slots,
+    how: Steps,
+    first: jax.Array,
+    *,
+    steps: int,
+    vocab_size: int,
+) -> tuple[Slots, Decoded]:
+    """Decodes up to `steps` tokens of each active row among b rows from `first` on.
+
+    vocab_size: pieces of the tokenizer, of which the model's vocabulary may have more.
+    """
+    decoder = nnx.merge(definition, params)
+    batch = len(how.active)
+    keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 0))(how.seeds)
+    empty = jnp.zeros((batch, steps, MOST_LOGPROBS), jnp.float32)
+    blank = Decoded(jnp.full((batch, steps), NO_TOKEN, jnp.int32), empty[..., 0], empty.astype(jnp.int32), empty)
+
+    def step(carry: _Carry) -> _Carry:
+        index, cache, logits, active, out = carry
+        lengths = jax.lax.dynamic_slice_in_dim(cache.lengths, first, batch)
+        known = logits[:, :vocab_size]
+        token = sample(known, jax.vmap(jax.random.fold_in)(keys, lengths), how.by)
+        probabilities = jax.lax.cond(how.logprobs, _logprobs, _no_logprobs, known, token)
+        new = (jnp.where(active, token, NO_TOKEN), *probabilities)
+        out = Decoded(*(all.at[:, index].set(column) for all, column in zip(out, new, strict=True)))
+        hidden, cache = decoder.decode(token[:, None], cache, active.astype(jnp.int32), first)
+        logits = jnp.where(active[:, None], decoder.logits(hidden)[:, 0].astype(jnp.float32), logits)
+        ended = jnp.any(token[:, None] == how.ends, axis=1) | (index + 1 >= how.remaining)
+        return index + 1, cache, logits, active & ~ended, out
+
+    logits = jax.lax.dynamic_slice_in_dim(slots.logits, first, batch)
+    _, cache, logits, _, out = jax.lax.while_loop(
+        lambda carry: (carry[0] < steps) & jnp.any(carry[3]),
+        step,
+        (jnp.int32(0), slots.cache, logits, jnp.asarray(how.active), blank),
+    )
+    return Slots(cache, jax.lax.dynamic_update_slice_in_dim(slots.logits, logits, first, axis=0)), out
+
+
+def _logprobs(logits: jax.Array, token: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    log_probs = jax.nn.log_softmax(logits)
+    top, ids = jax.lax.top_k(log_probs, min(MOST_LOGPROBS, logits.shape[-1]))
+    missing = ((0, 0), (0, MOST_LOGPROBS - top.shape[-1]))
+    top, ids = jnp.pad(top, missing, constant_values=-jnp.inf), jnp.pad(ids, missing)
+    return jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0], ids, top
+
+
+def _no_logprobs(_: jax.Array, token: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    zeros = jnp.zeros((len(token), MOST_LOGPROBS), jnp.float32)
+    return zeros[:, 0], zeros.astype(jnp.int32), zeros

