@@ -11,13 +11,14 @@ def main() -> None:
     """Loads the run, compiles its programs and serves until Ctrl-C; a dry run prints what it would load."""
     arguments = configuration.command_line(__doc__)
 
+    import webbrowser
     from pathlib import Path
 
     from mindllm_jax.generation.scheduler import Scheduler
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.serving.guard import api_key
     from mindllm_jax.serving.served_model import ServedModel
-    from mindllm_jax.serving.server import Serve, Server, bind, url
+    from mindllm_jax.serving.server import Serve, Server, bind, check_installed, url
     from mindllm_jax.training.load_run import load_decoder, read_run
 
     config = configuration.load(Serve, arguments)
@@ -28,6 +29,7 @@ def main() -> None:
         print(f"{record.folder}: {record.model}")
         print(f"at {config.host}:{config.port}, {'with' if key else 'without'} an API key; {config.batching}")
         return
+    check_installed()
     bound = bind(config)
     run = load_decoder(record)
     model = ServedModel.of(Path(config.run), record.folder, run.tokenizer, run.model.max_seq_len, config.sampling)
@@ -37,6 +39,8 @@ def main() -> None:
     scheduler.warm_up()
     bound.listen()
     print(f"{model.name}: {url(bound)} is the chat page, {url(bound)}/v1 the API; Ctrl-C ends it", flush=True)
+    if config.browser:
+        webbrowser.open(url(bound))
     server.run(bound)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import socket
 import threading
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class Serve:
     run: str  # folder of a run; chat needs a tuned one
     host: str = "127.0.0.1"  # interface to listen on; any but the loopback needs MINDLLM_API_KEY in the environment
     port: int = 8000  # 0: a free one
+    browser: bool = False  # open the page in this machine's browser when the model is ready
     max_body_bytes: int = 2**20  # bytes of a request's body at most
     sampling: Sampling = field(default_factory=Sampling)  # of requests that leave these fields out
     batching: Batching = field(default_factory=Batching)
@@ -36,6 +38,13 @@ class Serve:
         require_at_least(self, 1, "max_body_bytes")
         if not 0 <= self.port < 2**16:
             raise ValueError(f"Serve.port = {self.port}: must be at least 0 and below 65536")
+
+
+def check_installed() -> None:
+    """Raises ImportError when the libraries of the extra serve are missing."""
+    for module in ("starlette", "sse_starlette", "uvicorn"):
+        if importlib.util.find_spec(module) is None:
+            raise ImportError(f"serving needs {module}: pip install 'mindllm-jax[serve]'")
 
 
 def bind(config: Serve) -> socket.socket:

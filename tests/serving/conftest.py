@@ -50,15 +50,13 @@ class Running(NamedTuple):
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
-    def ask(
-        self, path: str, body: bytes | dict[str, Any] | None = None, *, method: str | None = None, **headers: str
-    ) -> Reply:
+    def ask(self, path: str, body: bytes | dict[str, Any] | None = None, **headers: str) -> Reply:
         """Sends one request with the right key; a header is given as `content_type`."""
         content = json.dumps(body).encode() if isinstance(body, dict) else body
         sent = {"authorization": f"Bearer {KEY}"} | {name.replace("_", "-"): value for name, value in headers.items()}
         connection = self.connect()
         try:
-            connection.request(method or ("GET" if body is None else "POST"), path, content, sent)
+            connection.request("GET" if body is None else "POST", path, content, sent)
             response = connection.getresponse()
             return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
         finally:

@@ -1,5 +1,6 @@
 """The start and the end of a server: what it refuses, and what becomes of running answers."""
 
+import importlib.util
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ from mindllm_jax.generation.scheduler import Scheduler
 from mindllm_jax.serving import service
 from mindllm_jax.serving.guard import api_key, is_loopback
 from mindllm_jax.serving.served_model import ServedModel
-from mindllm_jax.serving.server import Serve, bind, url
+from mindllm_jax.serving.server import Serve, bind, check_installed, url
 from mindllm_jax.training.load_run import LoadedRun, read_run
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +129,12 @@ def test_an_address_that_cannot_be_had() -> None:
             Serve(run="unused", port=port)
     with pytest.raises(ValueError, match=r"Serve\.max_body_bytes"):
         Serve(run="unused", max_body_bytes=0)
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else name)
+    with pytest.raises(ImportError, match=r"serving needs uvicorn: pip install 'mindllm-jax\[serve\]'"):
+        check_installed()
 
 
 def test_the_fingerprint_is_of_the_checkpoint(run_folder: Path, run: LoadedRun, served_model: ServedModel) -> None:
