@@ -1,4 +1,4 @@
-"""Who may ask: the API key, and browsers that other web pages send here."""
+"""The guard in front of the API: the key, and browsers that pages of other sites send."""
 
 from __future__ import annotations
 

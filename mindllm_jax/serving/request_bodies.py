@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mindllm_jax.batching.chat_template import Message
+from mindllm_jax.generation.requests import MOST_LOGPROBS
 from mindllm_jax.generation.sampling import CANDIDATES
 from mindllm_jax.serving.errors import ApiError
 from mindllm_jax.serving.fields import Fields, kind
 
 MAX_STOPS = 4
 MAX_CHOICES = 128
-MAX_TOP_LOGPROBS = 20  # of a chat completion
-MAX_LOGPROBS = 5  # of a text completion
+MAX_TEXT_LOGPROBS = 5
 
 SUPPORTED = ("model", "n", "stop", "seed", "max_tokens", "temperature", "top_p", "top_k", "logprobs", "stream")
 SUPPORTED += ("stream_options",)
@@ -98,7 +98,7 @@ def chat_body(values: dict[str, Any]) -> ChatBody:
     """Reads the body of a chat completion. Raises ApiError (400) that names the field."""
     fields = Fields(values)
     fields.check_names(CHAT, HARMLESS, NEUTRAL_CHAT)
-    top = fields.integer("top_logprobs", 0, MAX_TOP_LOGPROBS)
+    top = fields.integer("top_logprobs", 0, MOST_LOGPROBS)
     wanted = fields.flag("logprobs")
     if top is not None and not wanted:
         fields.refuse("top_logprobs", "needs 'logprobs': true")
@@ -121,7 +121,7 @@ def text_body(values: dict[str, Any]) -> TextBody:
     prompts = tuple(_prompt(item, fields) for item in ([prompt] if one else prompt))
     if not prompts:
         fields.refuse("prompt", "is an empty array")
-    return TextBody(prompts=prompts, **_common(fields, fields.integer("logprobs", 0, MAX_LOGPROBS), None))
+    return TextBody(prompts=prompts, **_common(fields, fields.integer("logprobs", 0, MAX_TEXT_LOGPROBS), None))
 
 
 def _common(fields: Fields, logprobs: int | None, limit: int | None) -> dict[str, Any]:

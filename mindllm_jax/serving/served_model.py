@@ -32,7 +32,7 @@ class ServedModel:
         created: seconds since 1970 at which the checkpoint was written.
         fingerprint: `system_fingerprint`, of the checkpoint's content.
         tokenizer: its tokenizer.
-        max_seq_len: tokens of a prompt and its answer at most.
+        capacity: tokens of a prompt and its answer at most, as of the scheduler.
         sampling: used where a body leaves a field out.
     """
 
@@ -40,15 +40,15 @@ class ServedModel:
     created: int
     fingerprint: str
     tokenizer: Tokenizer
-    max_seq_len: int
+    capacity: int
     sampling: Sampling
 
     @classmethod
-    def of(cls, run: Path, checkpoint: Path, tokenizer: Tokenizer, max_seq_len: int, sampling: Sampling) -> ServedModel:
+    def of(cls, run: Path, checkpoint: Path, tokenizer: Tokenizer, capacity: int, sampling: Sampling) -> ServedModel:
         """Returns the model of a run's checkpoint. Raises OSError when the checkpoint has no checksums."""
         written = int((checkpoint / CHECKSUMS).stat().st_mtime)
         digest = sha256(checkpoint / CHECKSUMS)
-        return cls(run.resolve().name, written, f"fp_{digest[:12]}", tokenizer, max_seq_len, sampling)
+        return cls(run.resolve().name, written, f"fp_{digest[:12]}", tokenizer, capacity, sampling)
 
     @property
     def card(self) -> dict[str, str | int]:
@@ -58,7 +58,7 @@ class ServedModel:
             "object": "model",
             "created": self.created,
             "owned_by": "mindllm-jax",
-            "max_model_len": self.max_seq_len,
+            "max_model_len": self.capacity,
         }
 
     def check_name(self, name: str) -> None:
@@ -110,7 +110,7 @@ class ServedModel:
 
     def _sampling(self, body: Body, prompt_tokens: int, seed: int, param: str) -> Sampling:
         """Returns the body's sampling with the defaults filled in. Raises ApiError (400) where it does not fit."""
-        room = self.max_seq_len - prompt_tokens
+        room = self.capacity - prompt_tokens
         default = self.sampling.max_tokens
         if default is None:
             default = room if isinstance(body, ChatBody) else TEXT_MAX_TOKENS
@@ -118,7 +118,7 @@ class ServedModel:
         if room < (asked or 1):
             raise ApiError(
                 400,
-                f"the model's context is {self.max_seq_len} tokens, and {prompt_tokens} of '{param}' with "
+                f"the model's context is {self.capacity} tokens, and {prompt_tokens} of '{param}' with "
                 f"{asked or 1} of the answer are {prompt_tokens + (asked or 1)}: shorten '{param}' or 'max_tokens'",
                 param=param,
                 code="context_length_exceeded",

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from mindllm_jax.generation.requests import Piece, Request
-from mindllm_jax.generation.scheduler import QueueFull, Scheduler, Ticket
+from mindllm_jax.generation.requests import Piece, Request, Ticket
+from mindllm_jax.generation.scheduler import QueueFull, Scheduler
 from mindllm_jax.serving.errors import ApiError, stopping
 
 RETRY_AFTER = 1  # seconds

@@ -26,7 +26,7 @@ from mindllm_jax.training.state import TrainState, abstract_model, initial_param
 
 KEY = "right"
 MAX_SEQ_LEN = 96
-BATCHING = Batching(slots=4, queue=12)
+BATCHING = Batching(slots=4, queue=12, prefill_chunk=32)
 
 
 class Reply(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from serving.conftest import BATCHING, KEY, Running
 
-from mindllm_jax.generation.requests import Piece, Request
+from mindllm_jax.generation.requests import Piece, Request, Ticket
 from mindllm_jax.generation.scheduler import Scheduler
 from mindllm_jax.serving import service
 from mindllm_jax.serving.guard import api_key, is_loopback
@@ -40,7 +40,7 @@ class Stuck(Scheduler):
         deliver(Piece("one", [5], [], None))
         return deliver
 
-    def cancel(self, ticket: Any) -> None:
+    def cancel(self, ticket: Ticket) -> None:
         self.cancelled += 1
 
     def run(self, stop: threading.Event) -> None:
@@ -153,7 +153,7 @@ def serve(run_folder: Path, *words: str, **environment: str) -> subprocess.Popen
 
 def test_the_command_serves_until_it_is_stopped(run_folder: Path) -> None:
     pytest.importorskip("uvicorn", reason="uvicorn is not installed (the extra serve)")
-    settings = ("--gin.Batching.slots=2", "--gin.Batching.queue=2")
+    settings = ("--gin.Batching.slots=4", "--gin.Batching.prefill_chunk=32")  # programs that are compiled already
     with serve(run_folder, *settings, MINDLLM_API_KEY=KEY) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
