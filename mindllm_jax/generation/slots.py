@@ -30,7 +30,7 @@ class Slots(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Which of b rows decode, and how; numpy arrays [b].
+    """The settings by which b rows decode; numpy arrays [b].
 
     Attributes:
         active: bool; the others do nothing.

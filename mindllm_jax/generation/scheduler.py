@@ -1,0 +1,229 @@
+"""Continuous batching: requests begin and end at any time, and those that are there decode together.
+
+Each request has a row of the cache. The loop alternates between a part of the prompt of one waiting request and a few
+tokens of all active rows. A row keeps its tokens after its request has ended, and a prompt that begins with the same
+tokens as some row does not compute them again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mindllm_jax.batching.buckets import power_of_two
+from mindllm_jax.checks import require_at_least
+from mindllm_jax.generation.continuation import Continuation, check_prompt
+from mindllm_jax.generation.requests import MOST_STOP_IDS, Piece, Request, Ticket, TokenLogprob
+from mindllm_jax.generation.rows import Row, choose_row
+from mindllm_jax.generation.sampling import Sampling, choices
+from mindllm_jax.generation.slots import NO_TOKEN, Decoded, Steps, copy_row, decode, empty_slots, prefill
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.tokenization.tokenizer import Tokenizer
+
+SHORT_PREFILL = 32
+IDLE = Sampling(temperature=0.0)
+
+
+@dataclass(frozen=True)
+class Batching:
+    """The settings of continuous batching."""
+
+    slots: int = 16  # requests that decode together; a power of two
+    queue: int = 64  # requests that wait for a slot; more are refused
+    capacity: int | None = None  # tokens of a prompt and its answer; None: Model.max_seq_len, at most 2,048
+    prefill_chunk: int = 128  # tokens of a prompt that are computed between two decoding steps of the others
+    decode_chunk: int = 4  # tokens that are decoded at a time: text appears in such steps
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "slots", "capacity", "prefill_chunk", "decode_chunk")
+        require_at_least(self, 0, "queue")
+        if self.slots != power_of_two(self.slots):
+            raise ValueError(f"Batching.slots = {self.slots}: must be a power of two")
+
+
+class QueueFull(RuntimeError):
+    """The scheduler has as many waiting requests as it may."""
+
+
+class Scheduler:
+    """Answers the requests of many threads with one model, in one thread that calls `run`.
+
+    Raises ValueError for a model that is split over devices by rows.
+    """
+
+    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, config: Batching) -> None:
+        if decoder.layout.placement.shards("batch") > 1:
+            raise ValueError("continuous batching needs all rows on each device: use a mesh that does not split them")
+        longest = decoder.config.max_seq_len
+        self.capacity = min(longest, 2048 if config.capacity is None else config.capacity)
+        self._tokenizer, self._config, self._windows = tokenizer, config, decoder.config.windows
+        self._program = nnx.split(decoder)
+        self._slots = empty_slots(*self._program, rows=config.slots, capacity=self.capacity)
+        self._rows = [Row() for _ in range(config.slots)]
+        self._waiting: deque[Ticket] = deque()
+        self._changed = threading.Condition()
+
+    @property
+    def active(self) -> int:
+        """Number of requests that have a slot."""
+        return sum(row.ticket is not None for row in self._rows)
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests that wait for a slot."""
+        return len(self._waiting)
+
+    def warm_up(self) -> None:
+        """Compiles all programs, so that none is compiled while a request waits."""
+        for length in self._prefill_sizes():
+            self._prefill_tokens(np.zeros(length, np.int32), start=0, row=0, length=length)
+        self._slots = copy_row(self._slots, jnp.int32(0), jnp.int32(0))
+        size = 1
+        while size <= len(self._rows):
+            self._decode_rows(0, size)
+            size *= 2
+
+    def submit(self, request: Request, deliver: Callable[[Piece], None]) -> Ticket:
+        """Queues a request; `deliver` gets the pieces of its answer in the scheduler's thread and must not block.
+
+        Raises:
+            ValueError: the prompt is empty, does not fit, or has a token outside the vocabulary.
+            QueueFull: too many requests wait.
+        """
+        new_tokens = request.sampling.new_tokens(self.capacity)
+        check_prompt(request.prompt, self._tokenizer.vocab_size, self.capacity, new_tokens, limit="Batching.capacity")
+        continuation = Continuation(self._tokenizer, new_tokens, request.stop_ids, request.stop_strings)
+        ticket = Ticket(request, deliver, continuation)
+        with self._changed:
+            if self.active + len(self._waiting) >= len(self._rows) + self._config.queue:
+                raise QueueFull(f"{len(self._waiting)} requests are waiting (Batching.queue = {self._config.queue})")
+            self._waiting.append(ticket)
+            self._changed.notify()
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Ends a request before its next token, from any thread."""
+        with self._changed:
+            ticket.cancelled = True
+            self._changed.notify()
+
+    def run(self, stop: threading.Event) -> None:
+        """Answers requests until `stop` is set, which is seen within a second; cancels those that are left."""
+        try:
+            while not stop.is_set():
+                if not self.step():
+                    with self._changed:
+                        self._changed.wait_for(lambda: self._waiting, timeout=1)
+        finally:
+            with self._changed:
+                left = [*self._waiting, *(row.ticket for row in self._rows if row.ticket)]
+            for ticket in left:
+                ticket.cancelled = True
+            self._drop_cancelled()
+
+    def step(self) -> bool:
+        """Computes a part of a prompt and a few tokens of all active rows. Returns False when nothing was to be done."""
+        self._drop_cancelled()
+        if not any(row.pending for row in self._rows):
+            self._admit()
+        prefilled = self._prefill()
+        return self._decode() or prefilled
+
+    def _drop_cancelled(self) -> None:
+        with self._changed:
+            gone = [ticket for ticket in self._waiting if ticket.cancelled]
+            for ticket in gone:
+                self._waiting.remove(ticket)
+        for row in self._rows:
+            if row.ticket is not None and row.ticket.cancelled:
+                gone.append(row.ticket)
+                row.release()
+        for ticket in gone:
+            ticket.deliver(Piece("", [], [], "cancelled"))
+
+    def _admit(self) -> None:
+        """Gives the request that has waited longest a row, whose cache has the tokens that its prompt shares."""
+        with self._changed:
+            if not self._waiting or all(row.ticket is not None for row in self._rows):
+                return
+            ticket = self._waiting.popleft()
+            target, source, shared = choose_row(self._rows, ticket.request.prompt, self._windows)
+            self._rows[target].take(ticket, ticket.request.prompt[:shared])
+        if source != target:
+            self._slots = copy_row(self._slots, jnp.int32(source), jnp.int32(target))
+
+    def _prefill(self) -> bool:
+        for index, row in enumerate(self._rows):
+            if row.pending:
+                part = row.pending[: self._config.prefill_chunk]
+                length = min(size for size in self._prefill_sizes() if size >= len(part))
+                self._prefill_tokens(np.array(part, np.int32), start=len(row.tokens), row=index, length=length)
+                row.advance(len(part))
+                return True
+        return False
+
+    def _prefill_sizes(self) -> tuple[int, ...]:
+        return (min(SHORT_PREFILL, self._config.prefill_chunk), self._config.prefill_chunk)
+
+    def _prefill_tokens(self, tokens: np.ndarray, *, start: int, row: int, length: int) -> None:
+        padded = np.zeros((1, length), np.int32)
+        padded[0, : len(tokens)] = tokens
+        count, at = jnp.int32(len(tokens)), jnp.int32(row)
+        self._slots = prefill(*self._program, self._slots, padded, count, jnp.int32(start), at)
+
+    def _decode(self) -> bool:
+        busy = [index for index, row in enumerate(self._rows) if row.decodes]
+        if not busy:
+            return False
+        size = power_of_two(busy[-1] - busy[0] + 1)
+        first = min(busy[0], len(self._rows) - size)
+        decoded = self._decode_rows(first, size)
+        for row, tokens, *logprobs in zip(self._rows[first : first + size], *map(np.asarray, decoded), strict=True):
+            new = [int(token) for token in tokens if token != NO_TOKEN]
+            if row.decodes and new:
+                self._deliver(row, new, logprobs)
+        return True
+
+    def _decode_rows(self, first: int, size: int) -> Decoded:
+        rows = self._rows[first : first + size]
+        ends = np.full((size, MOST_STOP_IDS), NO_TOKEN, np.int32)
+        remaining, seeds, samplings = np.zeros(size, np.int32), np.zeros(size, np.int32), [IDLE] * size
+        reports = False
+        for index, row in enumerate(rows):
+            if row.decodes and row.ticket is not None:
+                request, continuation = row.ticket.request, row.ticket.continuation
+                ends[index, : len(request.stop_ids)] = request.stop_ids
+                remaining[index] = continuation.max_tokens - len(continuation.tokens)
+                seeds[index], samplings[index] = request.sampling.seed, request.sampling
+                reports |= request.logprobs is not None
+        how = Steps(
+            np.array([row.decodes for row in rows]), remaining, ends, seeds, choices(samplings), np.bool_(reports)
+        )
+        steps, vocab_size = self._config.decode_chunk, self._tokenizer.vocab_size
+        self._slots, decoded = decode(
+            *self._program, self._slots, how, jnp.int32(first), steps=steps, vocab_size=vocab_size
+        )
+        return decoded
+
+    def _deliver(self, row: Row, new: list[int], logprobs: list[np.ndarray]) -> None:
+        ticket = row.ticket
+        assert ticket is not None
+        row.tokens += new
+        before = len(ticket.continuation.tokens)
+        text = ticket.continuation.add(new)
+        tokens, finish = ticket.continuation.tokens[before:], ticket.continuation.finish
+        reported: list[TokenLogprob] = []
+        if (count := ticket.request.logprobs) is not None:
+            for token, logprob, ids, top in zip(tokens, *logprobs, strict=False):
+                best = tuple((int(id), float(value)) for id, value in zip(ids[:count], top[:count], strict=True))
+                reported.append(TokenLogprob(token, float(logprob), best))
+        if finish is not None:
+            row.release()
+        if text or tokens or finish is not None:
+            ticket.deliver(Piece(text, tokens, reported, finish))
