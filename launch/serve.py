@@ -11,6 +11,7 @@ def main() -> None:
     """Loads the run, compiles its programs and serves until Ctrl-C; a dry run prints what it would load."""
     arguments = configuration.command_line(__doc__)
 
+    import threading
     import webbrowser
     from pathlib import Path
 
@@ -40,7 +41,7 @@ def main() -> None:
     bound.listen()
     print(f"{model.name}: {url(bound)} is the chat page, {url(bound)}/v1 the API; Ctrl-C ends it", flush=True)
     if config.browser:
-        webbrowser.open(url(bound))
+        threading.Thread(target=webbrowser.open, args=(url(bound),), daemon=True).start()  # some wait for the page
     server.run(bound)
 
 

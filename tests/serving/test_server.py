@@ -151,16 +151,21 @@ def serve(run_folder: Path, *words: str, **environment: str) -> subprocess.Popen
     )
 
 
-def test_the_command_serves_until_it_is_stopped(run_folder: Path) -> None:
+def test_the_command_serves_until_it_is_stopped(run_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("uvicorn", reason="uvicorn is not installed (the extra serve)")
     settings = ("--gin.Batching.slots=4", "--gin.Batching.prefill_chunk=32")  # programs that are compiled already
-    with serve(run_folder, *settings, MINDLLM_API_KEY=KEY) as process:
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> "{opened}"\n')
+    browser.chmod(0o755)
+    words = (*settings, "--gin.Serve.browser=True")
+    with serve(run_folder, *words, MINDLLM_API_KEY=KEY, BROWSER=f"{browser} %s") as process:
         try:
             assert process.stdout is not None and process.stderr is not None
             address = next(found for line in process.stdout if (found := re.search(r"http://127.0.0.1:(\d+)/v1", line)))
             running = Running(int(address[1]), None)  # pyright: ignore[reportArgumentType]
             assert running.ask("/v1/models").json["data"][0]["id"] == "small"
             assert running.ask(CHAT, BODY).status == 200
+            assert opened.read_text() == f"http://127.0.0.1:{running.port}\n"
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0, process.stderr.read()
             assert process.stderr.read() == ""
