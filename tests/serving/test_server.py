@@ -165,6 +165,10 @@ def test_the_command_serves_until_it_is_stopped(run_folder: Path, tmp_path: Path
             running = Running(int(address[1]), None)  # pyright: ignore[reportArgumentType]
             assert running.ask("/v1/models").json["data"][0]["id"] == "small"
             assert running.ask(CHAT, BODY).status == 200
+            deadline = time.monotonic() + 10
+            while not opened.exists() or not opened.read_text():
+                assert time.monotonic() < deadline, "the browser was not opened"
+                time.sleep(0.02)
             assert opened.read_text() == f"http://127.0.0.1:{running.port}\n"
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0, process.stderr.read()
