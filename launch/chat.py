@@ -13,7 +13,8 @@ def main() -> None:
 
     from pathlib import Path
 
-    from mindllm_jax.generation.chat import Chat, Session, read_input, strip_control_chars, talk
+    from mindllm_jax.generation.chat import Chat, Session
+    from mindllm_jax.generation.terminal import read_input, strip_control_chars, talk
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.training.load_run import load_decoder, read_run
 

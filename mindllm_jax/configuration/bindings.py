@@ -20,6 +20,7 @@ ROOTS = (
     "mindllm_jax.instruct.tune:Tune",
     "mindllm_jax.evaluation.evaluate:Evaluate",
     "mindllm_jax.generation.chat:Chat",
+    "mindllm_jax.serving.server:Serve",
     "mindllm_jax.recipes.demo.corpus:DemoCorpus",
     "mindllm_jax.interop.convert:Convert",
     "mindllm_jax.recipes.hardware_check.steps:HardwareCheck",

@@ -1,12 +1,10 @@
-"""A session with a model, and the terminal chat around it."""
-
-from collections.abc import Iterator
+"""A session with a model: its conversation, its system message and answers that are generated again."""
 
 import pytest
 
 from mindllm_jax.batching.chat_format import encode_prompt
 from mindllm_jax.batching.chat_template import Message
-from mindllm_jax.generation.chat import HELP, Chat, Session, strip_control_chars, talk
+from mindllm_jax.generation.chat import Chat, Session
 from mindllm_jax.generation.engine import stream
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.model.decoder import Decoder
@@ -24,13 +22,6 @@ def run(decoder: Decoder, tokenizer: Tokenizer) -> LoadedRun:
 @pytest.fixture
 def session(run: LoadedRun) -> Session:
     return Session(run, Chat(run="unused", sampling=SAMPLING))
-
-
-def said(session: Session, lines: list[str]) -> str:
-    """What a chat writes for these lines."""
-    written: list[str] = []
-    talk(session, lines, written.append)
-    return "".join(written)
 
 
 def test_an_answer_is_what_the_model_says_after_the_prompt(
@@ -54,48 +45,48 @@ def test_a_document_is_continued(run: LoadedRun, decoder: Decoder, tokenizer: To
 
 
 def test_the_first_turns_are_dropped(session: Session) -> None:
-    written = said(session, ["one two three four"] * 4)
+    for _ in range(4):
+        list(session.reply("one two three four"))
     assert session.dropped > 0
     assert len(session.messages) == 2 * (4 - session.dropped)
-    assert "turns no longer fit in Model.max_seq_len and were dropped]" in written
 
 
-def test_a_question_that_does_not_fit_is_told_and_the_chat_goes_on(session: Session) -> None:
-    written = said(session, ["x y " * 200, "Hi"])
-    assert "not fit behind it in Model.max_seq_len = 96" in written
-    assert [message.content for message in session.messages[::2]] == ["Hi"]
+def test_a_question_that_does_not_fit_changes_nothing(session: Session) -> None:
+    list(session.reply("Hi"))
+    before = list(session.messages)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"not fit behind it in Model\.max_seq_len = 96"):
+            list(session.reply("x y " * 200))
+        assert session.messages == before and session.dropped == 0
+    session.system = "long " * 200
+    with pytest.raises(ValueError, match="not fit"):
+        list(session.regenerate())
+    assert session.messages == before
 
 
-def test_commands(session: Session) -> None:
-    written = said(session, ["", "Hi", "/reset", "/what", "Ho", "/quit", "never read"])
-    assert [message.content for message in session.messages[::2]] == ["Ho"]
-    assert "a new conversation\n" in written
-    assert written.count(HELP) == 2, "at the start and for an unknown command"
+def test_a_system_message_stands_in_front(session: Session, decoder: Decoder, tokenizer: Tokenizer) -> None:
+    session.system = "Be brief."
+    answer = "".join(session.reply("Hi"))
+    prompt = encode_prompt(tokenizer, [Message("system", "Be brief."), Message("user", "Hi")])
+    assert answer == "".join(stream(decoder, tokenizer, prompt, SAMPLING, stop_ids=tokenizer.ends))
+    session.reset()
+    assert session.system and [message.role for message in session.messages] == []
+    session.system = ""
+    assert "".join(session.reply("Hi")) != answer
 
 
-def test_an_interrupted_answer_is_kept_and_the_chat_goes_on(session: Session) -> None:
-    written: list[str] = []
-
-    def write(text: str) -> None:
-        written.append(text)
-        if len(written) == 2:  # the first piece of the first answer
-            raise KeyboardInterrupt
-
-    talk(session, ["Hi", "Ho"], write)
-    assert written[1].strip() == session.messages[1].content
-    assert written[2] == " [stopped]"
-    assert [message.content for message in session.messages[::2]] == ["Hi", "Ho"]
-
-
-def test_an_interruption_while_waiting_leaves(session: Session) -> None:
-    def lines() -> Iterator[str]:
-        yield "Hi"
-        raise KeyboardInterrupt
-
-    written: list[str] = []
-    talk(session, lines(), written.append)
-    assert len(session.messages) == 2 and written[-1] == "\n"
-
-
-def test_what_a_terminal_would_obey_is_not_written() -> None:
-    assert strip_control_chars("a\x1b[2J\x07\r\x9b你\u3000好\n\tb") == "a [2J   你\u3000好\n\tb"
+@pytest.mark.parametrize("mode", ["chat", "continue"])
+def test_an_answer_is_generated_again(run: LoadedRun, mode: str) -> None:
+    sampling = Sampling(temperature=1.0, max_tokens=11, seed=2**31 - 1)
+    session = Session(run, Chat(run="unused", mode=mode, sampling=sampling))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="there is no question to answer again"):
+        list(session.regenerate())
+    list(session.reply("Ho"))
+    answers = ["".join(session.reply("Hi")), "".join(session.regenerate()), "".join(session.regenerate())]
+    assert len({*answers}) == 3
+    if mode == "chat":
+        assert [message.content for message in session.messages[2:]] == ["Hi", answers[2].strip()]
+    assert "".join(session.reply("Ho")) != ""
+    session.reset()
+    with pytest.raises(ValueError, match="there is no question"):
+        list(session.regenerate())

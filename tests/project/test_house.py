@@ -103,7 +103,7 @@ def test_constraints_pin_everything(constraints: Path) -> None:
     pins = {normalized(line) for line in lines}
     assert not {name for name in pins if re.match("torch$|triton|nvidia|jax-cuda", name)}
     extras = declared()
-    for extra in ("", "data", "eval", "demo", "hf", "test"):
+    for extra in ("", "data", "eval", "demo", "hf", "serve", "test"):
         assert extras[extra] - {"mindllm-jax", "torch"} <= pins, extra
     jax = re.search("jax([0-9.]+)$", constraints.stem)
     assert jax is not None and f"jax=={jax[1]}" in lines
