@@ -78,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.end_headers()
         tokens = list(pieces(prompt))
+        if not chat:
+            tokens[0] = f" {tokens[0]}"
         try:
             self.wfile.write(b": ping\r\n\r\n")
             for i, token in enumerate(tokens):

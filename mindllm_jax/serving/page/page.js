@@ -1,12 +1,14 @@
 // The chat page: what was asked and answered, the buttons, and one answer at a time.
-import { answer, modelName } from "./api.js";
+import { modelName } from "./api.js";
+import * as asking from "./asking.js";
+import * as settings from "./settings.js";
 import { make, showAlternatives, turnView } from "./view.js";
 import { label, say, switchLanguage } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const [log, settings, question] = ["log", "settings", "question"].map($);
+const [log, question, spoken] = ["log", "question", "spoken"].map($);
 
-// A turn: question, answer, tokens [{text, p, top}], finish, error, statistics. Both modes have their own list of turns.
+// A turn: question, answer, tokens [{text, p, top}], finish, error, statistics. Each mode has its own list of turns.
 const state = { mode: "chat", chat: [], continue: [], settings: {}, draft: "" };
 Object.assign(state, JSON.parse(sessionStorage.getItem("state") ?? "{}"));
 let model = "";
@@ -17,17 +19,14 @@ let views = new Map();
 const turns = () => state[state.mode];
 const chatting = () => state.mode === "chat";
 
+// Probabilities take the most room: they are left out when the storage is full.
 function save() {
-  for (const { name, type, checked, value } of settings.elements) state.settings[name] = type === "checkbox" ? checked : value;
-  state.draft = question.value;
-  try {
-    sessionStorage.setItem("state", JSON.stringify(state));
-  } catch { // full: probabilities take the most room
-    const bare = (list) => list.map((turn) => ({ ...turn, tokens: [] }));
-    const smaller = { ...state, chat: bare(state.chat), continue: bare(state.continue) };
+  Object.assign(state, { settings: settings.values(), draft: question.value });
+  const bare = (list) => list.map((turn) => ({ ...turn, tokens: [] }));
+  for (const kept of [state, { ...state, chat: bare(state.chat), continue: bare(state.continue) }]) {
     try {
-      sessionStorage.setItem("state", JSON.stringify(smaller));
-    } catch { /* The conversation is then in this page alone. */ }
+      return sessionStorage.setItem("state", JSON.stringify(kept));
+    } catch { /* The next one is smaller. */ }
   }
 }
 
@@ -38,7 +37,7 @@ function actionsOf(turn) {
   if (live) return {};
   const last = turn === turns().at(-1);
   return {
-    ...(last && turn.error && { retry: () => ask(turn) }),
+    ...(last && (turn.error || !turn.answer) && { retry: () => ask(turn) }),
     ...(last && turn.answer && { regenerate: () => ask(turn) }),
     ...(last && turn.answer && !chatting() && { further: () => ask(turn, true) }),
     edit: () => edit(turn),
@@ -46,7 +45,7 @@ function actionsOf(turn) {
 }
 
 function draw() {
-  const options = { chat: chatting(), probabilities: settings.elements.probabilities.checked };
+  const options = { chat: chatting(), probabilities: settings.probabilities() };
   views = new Map(turns().map((turn) =>
     [turn, turnView(turn, { ...options, live: turn === live?.turn, editing: turn === editing }, actionsOf(turn))]));
   const empty = make("div", { className: "empty" }, make("h2", { textContent: say(`empty${state.mode}`) }),
@@ -62,108 +61,67 @@ function toEnd() {
   log.scrollTop = log.scrollHeight;
 }
 
-function redraw(turn) {
+// Whoever reads further up is not moved.
+function keepingTheEnd(change) {
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
-  views.get(turn)?.write();
+  change();
   if (atEnd) toEnd();
 }
 
-const fit = (area) => {
+const redraw = (turn) => keepingTheEnd(() => views.get(turn)?.write());
+
+function fit(area) {
   area.style.height = "auto";
   area.style.height = `${area.scrollHeight + 2}px`;
-};
+}
 
 // Speaks whole sentences while they come: a screen reader cannot follow single tokens.
 function speaker() {
-  $("spoken").replaceChildren();
+  spoken.replaceChildren();
   let said = 0;
   return (text, ended) => {
     const more = ended ? text.slice(said) : (text.slice(said).match(/^[\s\S]*[.!?。！？\n]/)?.[0] ?? "");
     said += more.length;
-    if (more.trim()) $("spoken").append(make("p", { textContent: more }));
+    if (more.trim()) spoken.append(make("p", { textContent: more }));
   };
 }
 
 // --- asking ----------------------------------------------------------------------------------------------------------
 
-function valid() {
-  if (settings.checkValidity()) return true;
-  openSettings(true);
-  return settings.reportValidity();
-}
-
-function body(turn, further) {
-  const fields = ["temperature", "top_p", "top_k", "max_tokens", "seed"].map((name) => [name, settings.elements[name].value]);
-  const sampling = Object.fromEntries(fields.filter(([, value]) => value !== "").map(([name, value]) => [name, Number(value)]));
-  const probabilities = settings.elements.probabilities.checked;
-  if (!chatting()) {
-    const prompt = turn.question + (further ? turn.answer : "");
-    return { model, prompt, ...sampling, ...(probabilities && { logprobs: 5 }) };
-  }
-  const system = settings.elements.system.value.trim();
-  const before = turns().slice(0, turns().indexOf(turn)).filter((each) => each.answer.trim());
+function requestOf(turn, further) {
+  const common = { ...(model && { model }), ...settings.sampling() };
+  const measured = settings.probabilities();
+  if (!chatting()) return { ...common, prompt: turn.question + (further ? turn.answer : ""), ...(measured && { logprobs: 5 }) };
+  const system = settings.systemPrompt();
+  const before = turns().slice(0, turns().indexOf(turn)).filter(({ answer }) => answer.trim());
   const messages = [
     ...(system ? [{ role: "system", content: system }] : []),
-    ...before.flatMap((each) => [{ role: "user", content: each.question }, { role: "assistant", content: each.answer }]),
+    ...before.flatMap(({ question, answer }) => [{ role: "user", content: question }, { role: "assistant", content: answer }]),
     { role: "user", content: turn.question },
   ];
-  return { model, messages, ...sampling, ...(probabilities && { logprobs: true, top_logprobs: 5 }) };
-}
-
-function askForKey() {
-  const dialog = $("key-dialog");
-  dialog.returnValue = $("key").value = "";
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.onclose = () => {
-      if (dialog.returnValue === "use") sessionStorage.setItem("key", $("key").value);
-      resolve(dialog.returnValue === "use");
-    };
-  });
-}
-
-const pause = (seconds, signal) => new Promise((resolve, reject) => {
-  setTimeout(resolve, 1000 * seconds);
-  signal.addEventListener("abort", () => reject(signal.reason));
-});
-
-// The parts of an answer. A busy server is asked again when it says, five times; a missing key is asked for.
-async function* patiently(turn, further, signal) {
-  const path = chatting() ? "v1/chat/completions" : "v1/completions";
-  const request = body(turn, further);
-  for (let left = 5; ;) {
-    try {
-      return yield* answer(path, request, sessionStorage.getItem("key"), signal);
-    } catch (error) {
-      if (error.word === "denied" && (await askForKey())) continue;
-      if (error.word !== "full" || !left--) throw error;
-      for (let seconds = Math.min(60, Math.ceil(error.values.seconds)); seconds > 0; seconds--) {
-        turn.notice = { word: "busy", values: { seconds } };
-        redraw(turn);
-        await pause(1, signal);
-      }
-      turn.notice = { word: "waiting" };
-    }
-  }
+  return { ...common, messages, ...(measured && { logprobs: true, top_logprobs: 5 }) };
 }
 
 // Answers a turn; with `further` its answer grows. An earlier answer stays until the first token of the new one.
 async function ask(turn, further = false) {
-  if (live || !valid()) return;
-  const chat = chatting();
+  if (live || !settings.valid()) return;
+  const [path, request, chat] = [chatting() ? "v1/chat/completions" : "v1/completions", requestOf(turn, further), chatting()];
   const controller = new AbortController();
   live = { turn, controller };
   Object.assign(turn, { error: null, notice: { word: "waiting" } });
   draw();
   toEnd();
-  $("send").focus({ preventScroll: true });
-  const start = turn.answer;
+  if (document.activeElement === document.body) $("send").focus();
+  const start = further ? turn.answer.length : 0;
   const speak = speaker();
   const asked = performance.now();
   let [first, latest, count, frame] = [0, 0, 0, 0];
-  const text = () => (further ? turn.answer.slice(start.length) : turn.answer);
+  const wait = (seconds) => {
+    turn.notice = { word: "busy", values: { seconds } };
+    redraw(turn);
+  };
   try {
-    for await (const part of patiently(turn, further, controller.signal)) {
+    for await (const part of asking.ask(path, request, controller.signal, wait)) {
       if (!first && (part.text || part.finish)) {
         first = performance.now();
         Object.assign(turn, { notice: null, finish: null, statistics: null }, further ? {} : { answer: "", tokens: [] });
@@ -173,8 +131,11 @@ async function ask(turn, further = false) {
       turn.tokens.push(...part.tokens);
       turn.finish = part.finish ?? turn.finish;
       count = part.count ?? count;
-      speak(text());
-      frame ||= requestAnimationFrame(() => { frame = 0; redraw(turn); });
+      speak(turn.answer.slice(start));
+      frame ||= requestAnimationFrame(() => {
+        frame = 0;
+        redraw(turn);
+      });
     }
   } catch (error) {
     if (error.name === "AbortError") turn.finish = first || !turn.answer ? "stopped" : turn.finish;
@@ -182,16 +143,14 @@ async function ask(turn, further = false) {
     else throw error;
   } finally {
     if (first) {
-      if (chat) turn.answer = turn.answer.trim();
       const rate = latest > first ? ((1000 * (count - 1)) / (latest - first)).toFixed(1) : "–";
       turn.statistics = { tokens: count, rate, first: ((first - asked) / 1000).toFixed(2) };
-      speak(text(), true);
+      speak(turn.answer.slice(start), true);
+      if (chat) turn.answer = turn.answer.trim();
     }
-    if (turn.error) $("spoken").append(make("p", { textContent: say(turn.error.word, turn.error.values) }));
+    if (turn.error) spoken.append(make("p", { textContent: say(turn.error.word, turn.error.values) }));
     live = null;
-    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
-    draw();
-    if (atEnd) toEnd();
+    keepingTheEnd(draw);
     save();
   }
 }
@@ -204,64 +163,56 @@ function edit(turn) {
   (editor ?? question).focus();
 }
 
+function askAnew(list, text) {
+  editing = null;
+  state[state.mode] = [...list, { question: text, answer: "", tokens: [] }];
+  ask(turns().at(-1));
+}
+
 function editAndAsk(turn) {
   const text = log.querySelector(".editor").value;
-  if (!text.trim() || !valid()) return;
-  editing = null;
-  turns().splice(turns().indexOf(turn), Infinity, { question: text, answer: "", tokens: [] });
-  ask(turns().at(-1));
+  if (text.trim() && settings.valid()) askAnew(turns().slice(0, turns().indexOf(turn)), text);
 }
 
 // --- buttons and keys ------------------------------------------------------------------------------------------------
 
-function stop() {
-  live?.controller.abort();
-}
-
-function openSettings(open) {
-  settings.hidden = !open;
-  $("settings-button").ariaExpanded = String(open);
-}
+const stop = () => live?.controller.abort();
 
 $("composer").onsubmit = (event) => {
   event.preventDefault();
+  const text = question.value;
   if (live) return stop();
-  if (!question.value.trim() || !valid()) return;
-  turns().push({ question: question.value, answer: "", tokens: [] });
+  if (!text.trim() || !settings.valid()) return;
   question.value = "";
   fit(question);
-  editing = null;
-  ask(turns().at(-1));
+  askAnew(turns(), text);
 };
 
 // Enter that chooses a Chinese character (an input method composes) sends nothing.
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !event.isComposing) editing ? edit(null) : stop();
-  const enter = event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
-  if (!enter || (event.target !== question && event.target.className !== "editor")) return;
+  if (event.isComposing || event.keyCode === 229) return;
+  if (event.key === "Escape") editing ? edit(null) : stop();
+  if (event.key !== "Enter" || event.shiftKey || !event.target.matches("#question, .editor")) return;
   event.preventDefault();
   if (event.target !== question) editAndAsk(editing);
   else if (!live) $("composer").requestSubmit();
 });
 document.addEventListener("input", ({ target }) => target.matches("#question, .editor") && fit(target));
 
-$("modes").onclick = ({ target }) => {
-  if (!target.dataset.mode) return;
+function show(mode, list) {
   stop();
-  [state.mode, editing] = [target.dataset.mode, null];
+  editing = null;
+  Object.assign(state, { mode, [mode]: list });
   draw();
   save();
-};
+}
+
+$("modes").onclick = ({ target: { dataset: { mode } } }) => mode && mode !== state.mode && show(mode, state[mode]);
 $("new").onclick = () => {
-  stop();
-  [state[state.mode], editing] = [[], null];
-  draw();
-  save();
+  show(state.mode, []);
   question.focus();
 };
-$("settings-button").onclick = () => openSettings(settings.hidden);
-settings.onsubmit = (event) => event.preventDefault();
-settings.onchange = ({ target }) => {
+$("settings").onchange = ({ target }) => {
   if (target.name === "probabilities") draw();
   save();
 };
@@ -278,23 +229,18 @@ addEventListener("pagehide", save);
 
 async function nameModel() {
   try {
-    model = await modelName(sessionStorage.getItem("key"));
+    $("model").textContent = model = await modelName(asking.key());
   } catch (error) {
-    if (error.word === "denied" && (await askForKey())) return nameModel();
+    if (error.word === "denied" && (await asking.askForKey())) await nameModel();
   }
-  $("model").textContent = model;
 }
 
 document.documentElement.dataset.theme = localStorage.getItem("theme") ?? "";
-for (const [name, value] of Object.entries(state.settings)) {
-  const field = settings.elements[name];
-  if (field?.type === "checkbox") field.checked = value;
-  else if (field) field.value = value;
-}
+settings.restore(state.settings);
+settings.open(innerWidth > 800);
 question.value = state.draft;
 label();
 showAlternatives(log);
-openSettings(innerWidth > 800);
 draw();
 toEnd();
 nameModel();

@@ -25,7 +25,7 @@ function tokenElement({ text, p, top }, first) {
   element.ariaLabel = say("token", { text: visible(text), percent: percent(p) });
   element.setAttribute("aria-describedby", "alternatives");
   element.style.setProperty("--doubt", `${Math.round(100 * (1 - p))}%`);
-  element.alternatives = top.length ? top : [[text, p]];
+  element.alternatives = top.some(([other]) => other === text) ? top : [...top, [text, p]];
   return element;
 }
 
