@@ -1,1 +1,1 @@
-"""The server of a run: an OpenAI-compatible API and the chat page."""
+"""An OpenAI-compatible HTTP API over the scheduler of `generation`, and the chat page."""

@@ -29,22 +29,27 @@ export async function modelName(key) {
   return models.data?.[0]?.id ?? "";
 }
 
-// Bytes that are no text of their own, as a part of a Chinese character, are shown in hexadecimal.
+const hexadecimal = (bytes) => `⟨${bytes.join(" ")}⟩`;
+
+// Bytes that are no text alone, as a part of a Chinese character, are shown in hexadecimal.
 function tokenText({ token, bytes }) {
   if (!bytes) return token;
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(new Uint8Array(bytes));
   } catch {
-    return `⟨${bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(" ")}⟩`;
+    return hexadecimal(bytes.map((byte) => byte.toString(16).padStart(2, "0")));
   }
 }
+
+// A text completion names such bytes `bytes:\xe4\xb8`.
+const nameText = (name) => (name.startsWith("bytes:\\x") ? hexadecimal(name.split("\\x").slice(1)) : name);
 
 // Both shapes of logprobs -> [{text, p, top: [[text, p], …]}, …]
 function probabilities(logprobs) {
   const byChat = (token) => [tokenText(token), Math.exp(token.logprob)];
   const tokens = logprobs?.content?.map((token) => [...byChat(token), token.top_logprobs.map(byChat)])
-    ?? logprobs?.tokens?.map((text, i) => [text, Math.exp(logprobs.token_logprobs[i]),
-      Object.entries(logprobs.top_logprobs?.[i] ?? {}).map(([other, logprob]) => [other, Math.exp(logprob)])]);
+    ?? logprobs?.tokens?.map((name, i) => [nameText(name), Math.exp(logprobs.token_logprobs[i]),
+      Object.entries(logprobs.top_logprobs?.[i] ?? {}).map(([other, logprob]) => [nameText(other), Math.exp(logprob)])]);
   return (tokens ?? []).map(([text, p, top]) => ({ text, p, top: top.sort((a, b) => b[1] - a[1]) }));
 }
 

@@ -89,9 +89,12 @@ function speaker() {
 // --- asking ----------------------------------------------------------------------------------------------------------
 
 function requestOf(turn, further) {
-  const common = { ...(model && { model }), ...settings.sampling() };
+  const common = { model, ...settings.sampling() };
   const measured = settings.probabilities();
-  if (!chatting()) return { ...common, prompt: turn.question + (further ? turn.answer : ""), ...(measured && { logprobs: 5 }) };
+  if (!chatting()) {
+    const prompt = turn.question + (further ? turn.answer : "");
+    return { max_tokens: 100, ...common, prompt, ...(measured && { logprobs: 5 }) }; // by itself this API gives 16 tokens
+  }
   const system = settings.systemPrompt();
   const before = turns().slice(0, turns().indexOf(turn)).filter(({ answer }) => answer.trim());
   const messages = [
@@ -105,7 +108,7 @@ function requestOf(turn, further) {
 // Answers a turn; with `further` its answer grows. An earlier answer stays until the first token of the new one.
 async function ask(turn, further = false) {
   if (live || !settings.valid()) return;
-  const [path, request, chat] = [chatting() ? "v1/chat/completions" : "v1/completions", requestOf(turn, further), chatting()];
+  const chat = chatting();
   const controller = new AbortController();
   live = { turn, controller };
   Object.assign(turn, { error: null, notice: { word: "waiting" } });
@@ -121,7 +124,9 @@ async function ask(turn, further = false) {
     redraw(turn);
   };
   try {
-    for await (const part of asking.ask(path, request, controller.signal, wait)) {
+    if (!model) await nameModel();
+    const path = chat ? "v1/chat/completions" : "v1/completions";
+    for await (const part of asking.ask(path, requestOf(turn, further), controller.signal, wait)) {
       if (!first && (part.text || part.finish)) {
         first = performance.now();
         Object.assign(turn, { notice: null, finish: null, statistics: null }, further ? {} : { answer: "", tokens: [] });
@@ -141,6 +146,7 @@ async function ask(turn, further = false) {
     if (error.name === "AbortError") turn.finish = first || !turn.answer ? "stopped" : turn.finish;
     else if (error.word) turn.error = { word: error.word, values: error.values };
     else throw error;
+    if (error.values?.status === 404) model = ""; // the server may have another by now
   } finally {
     if (first) {
       const rate = latest > first ? ((1000 * (count - 1)) / (latest - first)).toFixed(1) : "–";
@@ -231,7 +237,8 @@ async function nameModel() {
   try {
     $("model").textContent = model = await modelName(asking.key());
   } catch (error) {
-    if (error.word === "denied" && (await asking.askForKey())) await nameModel();
+    if (error.word !== "denied" || !(await asking.askForKey())) throw error;
+    await nameModel();
   }
 }
 
@@ -243,4 +250,4 @@ label();
 showAlternatives(log);
 draw();
 toEnd();
-nameModel();
+nameModel().catch(() => {}); // a question tries again, and shows why it failed

@@ -13,7 +13,7 @@ const WORDS = {
   systemHint: ["How the model should answer", "希望模型怎样回答"],
   temperature: ["Temperature", "温度"],
   topP: ["Top-p", "Top-p"],
-  topK: ["Top-k", "Top-k"],
+  topK: ["Top-k (0: all)", "Top-k（0：全部）"],
   maxTokens: ["Max tokens", "最大词元数"],
   seed: ["Seed", "随机种子"],
   auto: ["auto", "自动"],

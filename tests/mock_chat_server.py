@@ -18,6 +18,7 @@ HTML = '<img src="x" onerror="document.title = 1"><script>document.title = 2</sc
 CODE = "Code:\n\n```python\nif a < b:\n    print(a)\n```\n\nIt prints *a*.\nThe end."
 GLACIER = "A glacier is a massive ice sheet that covers vast areas of land. It moves slowly under its own weight."
 CHINESE = "冰川是由积雪经过多年压缩而形成的巨大冰体，在自身重量的作用下缓慢移动。"
+POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 ALTERNATIVES = (" river", " mountain", " valley", " lake")
 
 
@@ -31,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, status: int, body: bytes, kind: str, **headers: str) -> None:
         self.send_response(status)
-        policy = {"Content-Type": kind, "Content-Length": str(len(body)), "Content-Security-Policy": "default-src 'self'"}
+        policy = {"Content-Type": kind, "Content-Length": str(len(body)), "Content-Security-Policy": POLICY}
         for name, value in {**policy, **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
