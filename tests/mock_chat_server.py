@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
         if prompt.startswith("busy") and self.server.busy > 0:
             self.server.busy -= 1
             self.refuse(429, "the queue is full", Retry_After="1")
-        elif prompt.startswith("long"):
+        elif prompt.startswith("long") or self.server.refuse_all:
             self.refuse(400, "<b>5,000</b> tokens, the model has 2,048 positions")
         else:
             self.stream(chat, prompt, body)
@@ -138,6 +138,7 @@ class MockServer(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.key = ""
         self.busy = 0  # refuse so many questions that begin with "busy"
+        self.refuse_all = False
         self.disconnects = 0
 
     @property

@@ -80,8 +80,15 @@ export function turnView(turn, options, actions) {
 // --- the alternatives of the token that is pointed at, tapped or focused ---------------------------------------------
 
 const tip = document.getElementById("alternatives");
+let shown = null; // the token whose alternatives are shown
+
+function hide() {
+  shown = null;
+  tip.hidden = true;
+}
 
 function show(token) {
+  shown = token;
   const row = ([text, p]) => make("tr", { className: text === token.textContent ? "drawn" : "" },
     make("td", { textContent: visible(text) }), make("td", { textContent: percent(p) }));
   tip.replaceChildren(make("table", {}, ...token.alternatives.map(row)));
@@ -92,12 +99,18 @@ function show(token) {
   tip.style.top = `${below ? bottom + 2 : top - tip.offsetHeight - 2}px`;
 }
 
+// The token that has the focus keeps its alternatives: a tap ends with the pointer's leaving.
+function showFocused() {
+  document.activeElement.alternatives ? show(document.activeElement) : hide();
+}
+
 // Listens to the tokens inside `log`, of which Tab reaches one per answer.
 export function showAlternatives(log) {
-  const hide = () => (tip.hidden = true);
-  for (const kind of ["mouseover", "focusin", "click"])
-    log.addEventListener(kind, ({ target }) => (target.alternatives ? show(target) : hide()));
-  for (const kind of ["mouseleave", "focusout", "scroll"]) log.addEventListener(kind, hide);
+  for (const kind of ["mouseover", "focusin"])
+    log.addEventListener(kind, ({ target }) => (target.alternatives ? show(target) : showFocused()));
+  log.addEventListener("mouseleave", showFocused);
+  log.addEventListener("focusout", hide);
+  log.addEventListener("scroll", () => shown && show(shown));
   log.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hide();
     const { target } = event;
