@@ -147,7 +147,10 @@ def test_answer_is_streamed(page: Any, server: MockServer) -> None:
     rate = float(status(page).inner_text().split(" · ")[1].split()[0])
     assert 3 < rate < 7, "0.15 s per token"
     spoken = [text.strip() for text in page.locator("#spoken p").all_inner_texts()]
-    assert spoken == ["A glacier is a massive ice sheet that covers vast areas of land.", "It moves slowly under its own weight."]
+    assert spoken == [
+        "A glacier is a massive ice sheet that covers vast areas of land.",
+        "It moves slowly under its own weight.",
+    ]
     (request,) = server.requests
     assert request["messages"] == [
         {"role": "system", "content": "Be brief."},

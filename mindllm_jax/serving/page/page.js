@@ -2,7 +2,7 @@
 import { modelName } from "./api.js";
 import * as asking from "./asking.js";
 import * as settings from "./settings.js";
-import { make, showAlternatives, turnView } from "./view.js";
+import { hideAlternatives, make, showAlternatives, turnView } from "./view.js";
 import { label, say, switchLanguage } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -45,6 +45,7 @@ function actionsOf(turn) {
 }
 
 function draw() {
+  hideAlternatives();
   const options = { chat: chatting(), probabilities: settings.probabilities() };
   views = new Map(turns().map((turn) =>
     [turn, turnView(turn, { ...options, live: turn === live?.turn, editing: turn === editing }, actionsOf(turn))]));

@@ -82,7 +82,7 @@ export function turnView(turn, options, actions) {
 const tip = document.getElementById("alternatives");
 let shown = null; // the token whose alternatives are shown
 
-function hide() {
+export function hideAlternatives() {
   shown = null;
   tip.hidden = true;
 }
@@ -101,7 +101,7 @@ function show(token) {
 
 // The token that has the focus keeps its alternatives: a tap ends with the pointer's leaving.
 function showFocused() {
-  document.activeElement.alternatives ? show(document.activeElement) : hide();
+  document.activeElement.alternatives ? show(document.activeElement) : hideAlternatives();
 }
 
 // Listens to the tokens inside `log`, of which Tab reaches one per answer.
@@ -109,10 +109,10 @@ export function showAlternatives(log) {
   for (const kind of ["mouseover", "focusin"])
     log.addEventListener(kind, ({ target }) => (target.alternatives ? show(target) : showFocused()));
   log.addEventListener("mouseleave", showFocused);
-  log.addEventListener("focusout", hide);
+  log.addEventListener("focusout", hideAlternatives);
   log.addEventListener("scroll", () => shown && show(shown));
   log.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") hide();
+    if (event.key === "Escape") hideAlternatives();
     const { target } = event;
     const next = { ArrowRight: target.nextSibling, ArrowLeft: target.previousSibling }[event.key];
     if (!target.alternatives || !next) return;
