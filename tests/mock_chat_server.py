@@ -1,4 +1,4 @@
-"""A stand-in for the server: the files of the page, and answers in the shape of OpenAI's API, chosen by the question."""
+"""A stand-in for the server: the page's files, and answers in the shape of OpenAI's API, chosen by the question."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ ALTERNATIVES = (" river", " mountain", " valley", " lake")
 class Handler(BaseHTTPRequestHandler):
     """Serves the page and answers; a question's first word chooses among answers and errors."""
 
-    server: MockServer
+    @property
+    def mock(self) -> MockServer:
+        """The server, which is a MockServer."""
+        assert isinstance(self.server, MockServer)
+        return self.server
 
     def log_message(self, format: str, *args: Any) -> None:
         """Writes nothing."""
@@ -42,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(status, json.dumps({"error": {"message": message}}).encode(), "application/json", **headers)
 
     def authorized(self) -> bool:
-        key = self.server.key
+        key = self.mock.key
         if key and self.headers.get("Authorization") != f"Bearer {key}":
             self.refuse(401, "wrong key")
             return False
@@ -61,15 +65,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append(body)
+        self.mock.requests.append(body)
         if not self.authorized():
             return
         chat = self.path.startswith("/v1/chat")
         prompt: str = body["messages"][-1]["content"] if chat else body["prompt"]
-        if prompt.startswith("busy") and self.server.busy > 0:
-            self.server.busy -= 1
+        if prompt.startswith("busy") and self.mock.busy > 0:
+            self.mock.busy -= 1
             self.refuse(429, "the queue is full", Retry_After="1")
-        elif prompt.startswith("long") or self.server.refuse_all:
+        elif prompt.startswith("long") or self.mock.refuse_all:
             self.refuse(400, "<b>5,000</b> tokens, the model has 2,048 positions")
         else:
             self.stream(chat, prompt, body)
@@ -91,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
             self.data({"choices": [], "usage": {"completion_tokens": len(tokens)}})
             self.wfile.write(b"data: [DONE]\r\n\r\n")
         except OSError:
-            self.server.disconnects += 1
+            self.mock.disconnects += 1
 
     def send(self, chat: bool, token: str, i: int, body: dict[str, Any], finish: str | None) -> None:
         choice: dict[str, Any] = {"index": 0, "finish_reason": finish}

@@ -26,9 +26,10 @@ ARGUMENTS = (
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 expect = playwright.expect
 
-# The least contrast of a text that is shown, with that text. Backgrounds are painted over one another, from the page's up.
+# The least contrast of a text that is shown, with that text. Backgrounds are painted over one another, outermost first.
 CONTRAST = """() => {
-  const context = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d", {willReadFrequently: true});
+  const canvas = Object.assign(document.createElement("canvas"), {width: 1, height: 1});
+  const context = canvas.getContext("2d", {willReadFrequently: true});
   const luminance = (paints) => {
     for (const paint of paints) { context.fillStyle = paint; context.fillRect(0, 0, 1, 1); }
     const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map((value) => value / 255)
