@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import time
@@ -84,38 +85,49 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         tokens = list(pieces(prompt))
         if not chat:
-            tokens[0] = f" {tokens[0]}"
+            tokens[0] = b" " + tokens[0]
+        decoder = codecs.getincrementaldecoder("utf-8")()
         try:
             self.wfile.write(b": ping\r\n\r\n")
             for i, token in enumerate(tokens):
                 if prompt.startswith("broken") and i == 3:
                     return
-                self.send(chat, token, i, body, "stop" if i == len(tokens) - 1 else None)
+                self.send(chat, decoder.decode(token), token, i, body, "stop" if i == len(tokens) - 1 else None)
                 time.sleep(0.15 if prompt.startswith("slow") else 0.005)
             self.data({"choices": [], "usage": {"completion_tokens": len(tokens)}})
             self.wfile.write(b"data: [DONE]\r\n\r\n")
         except OSError:
             self.mock.disconnects += 1
 
-    def send(self, chat: bool, token: str, i: int, body: dict[str, Any], finish: str | None) -> None:
+    def send(self, chat: bool, text: str, token: bytes, i: int, body: dict[str, Any], finish: str | None) -> None:
         choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
-        choice |= {"delta": {"content": token}} if chat else {"text": token}
+        choice |= {"delta": {"content": text}} if chat else {"text": text}
         if body.get("logprobs"):
             p = (0.97, 0.62, 0.31, 0.08, 0.88)[i % 5]
-            others = [(other, (1 - p) / 2 ** (n + 1)) for n, other in enumerate(ALTERNATIVES)]
-            logs = [(text, math.log(value)) for text, value in [(token, p), *others]]
+            others = [(other.encode(), (1 - p) / 2 ** (n + 1)) for n, other in enumerate(ALTERNATIVES)]
+            logs = [(name, math.log(value)) for name, value in [(token, p), *others]]
             if chat:
-                top = [{"token": t, "logprob": v, "bytes": list(t.encode())} for t, v in logs]
+                top = [{"token": t.decode(errors="replace"), "logprob": v, "bytes": list(t)} for t, v in logs]
                 choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
             else:
-                choice["logprobs"] = {"tokens": [token], "token_logprobs": [logs[0][1]], "top_logprobs": [dict(logs)]}
+                named = {legacy_name(t): v for t, v in logs}
+                first = next(iter(named))
+                choice["logprobs"] = {"tokens": [first], "token_logprobs": [named[first]], "top_logprobs": [named]}
         self.data({"choices": [choice]})
 
     def data(self, value: dict[str, Any]) -> None:
         self.wfile.write(f"data: {json.dumps(value)}\r\n\r\n".encode())
 
 
-def pieces(prompt: str) -> Iterator[str]:
+def legacy_name(token: bytes) -> str:
+    """Returns the name of a token in a text completion."""
+    try:
+        return token.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)
+
+
+def pieces(prompt: str) -> Iterator[bytes]:
     """Yields the tokens of the answer to a prompt."""
     if "html" in prompt:
         text = HTML
@@ -125,11 +137,13 @@ def pieces(prompt: str) -> Iterator[str]:
         text = CHINESE
     else:
         text = GLACIER
-    if text in (CHINESE, HTML):
-        yield from (text[i : i + 2] for i in range(0, len(text), 2))
+    if "bytes" in prompt:
+        yield from (CHINESE.encode()[i : i + 2] for i in range(0, 3 * 6, 2))
+    elif text in (CHINESE, HTML):
+        yield from (text[i : i + 2].encode() for i in range(0, len(text), 2))
     else:
         words = text.split(" ")
-        yield from (f" {word}" if i else word for i, word in enumerate(words))
+        yield from (f" {word}".encode() if i else word.encode() for i, word in enumerate(words))
 
 
 class MockServer(ThreadingHTTPServer):

@@ -276,6 +276,19 @@ def test_probabilities_by_pointer_and_keys(page: Any, server: MockServer) -> Non
     assert len(set(doubts[:5])) == 5 == len(set(doubts))
 
 
+@pytest.mark.parametrize("mode", ["chat", "continue"])
+def test_tokens_of_half_a_character_are_readable(page: Any, mode: str) -> None:
+    page.click(f"[data-mode={mode}]")
+    page.check("[name=probabilities]")
+    ask(page, "bytes")
+    assert page.locator(".token").all_inner_texts()[1:] == list("冰川·是由·积雪")
+    assert page.locator(".token").nth(1).get_attribute("aria-label") == "⟨b0e5⟩, 62%"
+    page.hover(".token >> nth=1")
+    assert page.locator("#alternatives .drawn").inner_text().split() == ["⟨b0e5⟩", "62%"]
+    page.uncheck("[name=probabilities]")
+    expect(page.locator(".content")).to_have_text(CHINESE[:6])
+
+
 def test_probabilities_by_touch(open_page: Opener) -> None:
     page = open_page(**PHONE, locale="zh-CN")
     page.get_by_role("button", name="设置").click()

@@ -29,28 +29,36 @@ export async function modelName(key) {
   return models.data?.[0]?.id ?? "";
 }
 
-const hexadecimal = (bytes) => `⟨${bytes.join(" ")}⟩`;
+const encoder = new TextEncoder();
 
-// Bytes that are no text alone, as a part of a Chinese character, are shown in hexadecimal.
-function tokenText({ token, bytes }) {
-  if (!bytes) return token;
+// Text completions write `bytes:\xe4\xb8` where bytes are no text alone, as a part of a Chinese character.
+function bytesOf({ token, bytes }) {
+  if (bytes) return new Uint8Array(bytes);
+  if (!token.startsWith("bytes:\\x")) return encoder.encode(token);
+  return Uint8Array.from(token.split("\\x").slice(1), (digits) => parseInt(digits, 16));
+}
+
+function nameOf(token) {
+  const bytes = bytesOf(token);
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(new Uint8Array(bytes));
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
-    return hexadecimal(bytes.map((byte) => byte.toString(16).padStart(2, "0")));
+    return `⟨${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}⟩`;
   }
 }
 
-// A text completion names such bytes `bytes:\xe4\xb8`.
-const nameText = (name) => (name.startsWith("bytes:\\x") ? hexadecimal(name.split("\\x").slice(1)) : name);
-
-// Both shapes of logprobs -> [{text, p, top: [[text, p], …]}, …]
-function probabilities(logprobs) {
-  const byChat = (token) => [tokenText(token), Math.exp(token.logprob)];
-  const tokens = logprobs?.content?.map((token) => [...byChat(token), token.top_logprobs.map(byChat)])
-    ?? logprobs?.tokens?.map((name, i) => [nameText(name), Math.exp(logprobs.token_logprobs[i]),
-      Object.entries(logprobs.top_logprobs?.[i] ?? {}).map(([other, logprob]) => [nameText(other), Math.exp(logprob)])]);
-  return (tokens ?? []).map(([text, p, top]) => ({ text, p, top: top.sort((a, b) => b[1] - a[1]) }));
+// Either shape of logprobs -> [{text, name, p, top: [[name, p], …]}, …]. The last token of a character has its text, those
+// before it a dot.
+function probabilities(logprobs, decoder) {
+  const tokens = logprobs?.content?.map(({ top_logprobs: top, ...token }) => ({ ...token, top }))
+    ?? logprobs?.tokens?.map((token, i) => ({ token, logprob: logprobs.token_logprobs[i],
+      top: Object.entries(logprobs.top_logprobs?.[i] ?? {}).map(([token, logprob]) => ({ token, logprob })) }));
+  return (tokens ?? []).map((token) => ({
+    text: decoder.decode(bytesOf(token), { stream: true }) || "·",
+    name: nameOf(token),
+    p: Math.exp(token.logprob),
+    top: token.top.map((other) => [nameOf(other), Math.exp(other.logprob)]).sort((a, b) => b[1] - a[1]),
+  }));
 }
 
 // Yields the content of the stream's `data:` lines.
@@ -70,6 +78,7 @@ async function* events(response) {
 export async function* answer(path, body, key, signal) {
   const all = { ...body, stream: true, stream_options: { include_usage: true } };
   const response = await request(path, key, { method: "POST", body: JSON.stringify(all), signal });
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   let ended = false;
   try {
     for await (const data of events(response)) {
@@ -79,7 +88,7 @@ export async function* answer(path, body, key, signal) {
       ended ||= Boolean(choice?.finish_reason);
       yield {
         text: choice?.delta?.content ?? choice?.text ?? "",
-        tokens: probabilities(choice?.logprobs),
+        tokens: probabilities(choice?.logprobs, decoder),
         finish: choice?.finish_reason,
         count: usage?.completion_tokens,
       };

@@ -8,7 +8,7 @@ import { label, say, switchLanguage } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const [log, question, spoken] = ["log", "question", "spoken"].map($);
 
-// A turn: question, answer, tokens [{text, p, top}], finish, error, statistics. Each mode has its own list of turns.
+// A turn: question, answer, tokens [{text, name, p, top}], finish, error, statistics. Each mode has its own list of turns.
 const state = { mode: "chat", chat: [], continue: [], settings: {}, draft: "" };
 Object.assign(state, JSON.parse(sessionStorage.getItem("state") ?? "{}"));
 let model = "";
@@ -128,7 +128,7 @@ async function ask(turn, further = false) {
     if (!model) await nameModel();
     const path = chat ? "v1/chat/completions" : "v1/completions";
     for await (const part of asking.ask(path, requestOf(turn, further), controller.signal, wait)) {
-      if (!first && (part.text || part.finish)) {
+      if (!first && (part.text || part.tokens.length || part.finish)) {
         first = performance.now();
         Object.assign(turn, { notice: null, finish: null, statistics: null }, further ? {} : { answer: "", tokens: [] });
       }

@@ -19,13 +19,14 @@ function paragraphs(text) {
   }).filter((element) => element.textContent);
 }
 
-function tokenElement({ text, p, top }, first) {
+function tokenElement({ text, name, p, top }, first) {
   const element = make("span", { className: "token", textContent: text, tabIndex: first ? 0 : -1, role: "button" });
   element.classList.toggle("newline", text.startsWith("\n"));
-  element.ariaLabel = say("token", { text: visible(text), percent: percent(p) });
+  element.ariaLabel = say("token", { text: visible(name), percent: percent(p) });
   element.setAttribute("aria-describedby", "alternatives");
   element.style.setProperty("--doubt", `${Math.round(100 * (1 - p))}%`);
-  element.alternatives = top.some(([other]) => other === text) ? top : [...top, [text, p]];
+  element.name = name;
+  element.alternatives = top.some(([other]) => other === name) ? top : [...top, [name, p]];
   return element;
 }
 
@@ -89,8 +90,8 @@ export function hideAlternatives() {
 
 function show(token) {
   shown = token;
-  const row = ([text, p]) => make("tr", { className: text === token.textContent ? "drawn" : "" },
-    make("td", { textContent: visible(text) }), make("td", { textContent: percent(p) }));
+  const row = ([name, p]) => make("tr", { className: name === token.name ? "drawn" : "" },
+    make("td", { textContent: visible(name) }), make("td", { textContent: percent(p) }));
   tip.replaceChildren(make("table", {}, ...token.alternatives.map(row)));
   tip.hidden = false;
   const { left, top, bottom } = token.getBoundingClientRect();
