@@ -177,6 +177,19 @@ def test_stop_keeps_what_came(page: Any, server: MockServer) -> None:
     expect(page.locator("#send")).to_have_text("Send")
 
 
+def test_answer_ends_with_its_conversation(page: Any, server: MockServer) -> None:
+    for button in (page.get_by_role("button", name="New conversation"), page.locator("[data-mode=continue]")):
+        send(page, "slow, please")
+        expect(page.locator(".turn .content")).to_have_text(re.compile("^ ?A glacier"))
+        button.click()
+        expect(page.locator(".turn")).to_have_count(0)
+        expect(page.locator("#send")).to_have_text("Send")
+    ask(page, "Ice is old.")
+    expect(page.locator(".turn .content")).to_have_text([GLACIER])
+    page.click("[data-mode=chat]")
+    expect(status(page)).to_have_text(re.compile("stopped$"))
+
+
 def test_regenerated_answer_replaces_the_last(page: Any, server: MockServer, problems: Problems) -> None:
     ask(page, "What is a glacier?")
     page.get_by_role("button", name="Regenerate").click()

@@ -47,8 +47,8 @@ function nameOf(token) {
   }
 }
 
-// Either shape of logprobs -> [{text, name, p, top: [[name, p], …]}, …]. The last token of a character has its text, those
-// before it a dot.
+// Either shape of logprobs -> [{text, name, p, top: [[name, p], …]}, …]. The last token of a character has its text,
+// those before it a dot.
 function probabilities(logprobs, decoder) {
   const tokens = logprobs?.content?.map(({ top_logprobs: top, ...token }) => ({ ...token, top }))
     ?? logprobs?.tokens?.map((token, i) => ({ token, logprob: logprobs.token_logprobs[i],

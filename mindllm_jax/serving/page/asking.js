@@ -24,7 +24,8 @@ const pause = (seconds, signal) => new Promise((resolve, reject) => {
   signal.addEventListener("abort", () => reject(signal.reason));
 });
 
-// The parts of an answer. A busy server is asked again after the seconds that it names, five times; `wait` takes each second.
+// The parts of an answer. A busy server is asked again after the seconds that it names, five times; `wait` takes the
+// seconds that are left.
 export async function* ask(path, request, signal, wait) {
   for (let left = 5; ;) {
     try {

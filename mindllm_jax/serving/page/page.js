@@ -8,7 +8,7 @@ import { label, say, switchLanguage } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const [log, question, spoken] = ["log", "question", "spoken"].map($);
 
-// A turn: question, answer, tokens [{text, name, p, top}], finish, error, statistics. Each mode has its own list of turns.
+// A turn: question, answer, tokens [{text, name, p, top}], finish, error, statistics. Each mode has its own turns.
 const state = { mode: "chat", chat: [], continue: [], settings: {}, draft: "" };
 Object.assign(state, JSON.parse(sessionStorage.getItem("state") ?? "{}"));
 let model = "";
@@ -94,14 +94,16 @@ function requestOf(turn, further) {
   const measured = settings.probabilities();
   if (!chatting()) {
     const prompt = turn.question + (further ? turn.answer : "");
-    return { max_tokens: 100, ...common, prompt, ...(measured && { logprobs: 5 }) }; // by itself this API gives 16 tokens
+    const enough = 100; // without it this API gives 16 tokens
+    return { max_tokens: enough, ...common, prompt, ...(measured && { logprobs: 5 }) };
   }
   const system = settings.systemPrompt();
+  const user = (content) => ({ role: "user", content });
   const before = turns().slice(0, turns().indexOf(turn)).filter(({ answer }) => answer.trim());
   const messages = [
     ...(system ? [{ role: "system", content: system }] : []),
-    ...before.flatMap(({ question, answer }) => [{ role: "user", content: question }, { role: "assistant", content: answer }]),
-    { role: "user", content: turn.question },
+    ...before.flatMap(({ question, answer }) => [user(question), { role: "assistant", content: answer }]),
+    user(turn.question),
   ];
   return { ...common, messages, ...(measured && { logprobs: true, top_logprobs: 5 }) };
 }

@@ -22,14 +22,12 @@ export function valid() {
   return form.reportValidity();
 }
 
-export const values = () =>
-  Object.fromEntries([...form.elements].map(({ name, type, checked, value }) => [name, type === "checkbox" ? checked : value]));
+const property = (field) => (field.type === "checkbox" ? "checked" : "value");
+
+export const values = () => Object.fromEntries([...form.elements].map((field) => [field.name, field[property(field)]]));
 
 export function restore(stored) {
-  for (const [name, value] of Object.entries(stored)) {
-    const field = form.elements[name];
-    if (field) field[field.type === "checkbox" ? "checked" : "value"] = value;
-  }
+  for (const field of form.elements) if (field.name in stored) field[property(field)] = stored[field.name];
 }
 
 button.onclick = () => open();

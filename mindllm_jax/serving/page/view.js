@@ -30,7 +30,7 @@ function tokenElement({ text, name, p, top }, first) {
   return element;
 }
 
-// Writes the answer. Tokens that are written already stay, so that a long answer costs no more per token than a short one.
+// Writes the answer. Tokens that are written already stay: a long answer costs no more per token than a short one.
 function writeAnswer(box, turn, { chat, probabilities }) {
   const tokens = probabilities ? turn.tokens : [];
   box.classList.toggle("tokens", tokens.length > 0);
@@ -55,7 +55,7 @@ function writeStatus(box, turn, { live, probabilities }) {
   box.textContent = parts.join(" · ");
 }
 
-// `options`: chat, probabilities, live (the answer is being written), editing; `actions`: functions by entry of words.js.
+// `options`: chat, probabilities, live (the answer is coming), editing; `actions`: functions by entry of words.js.
 // Returns the element and a function that writes what has changed.
 export function turnView(turn, options, actions) {
   const heading = (word) => make("span", { className: "hidden", textContent: `${say(word)}: ` });
@@ -66,7 +66,7 @@ export function turnView(turn, options, actions) {
   const status = make("p", { className: "note status" });
   const problem = turn.error && make("p", { className: "error", textContent: say(turn.error.word, turn.error.values) });
   const buttons = Object.entries(actions).map(([word, onclick]) =>
-    make("button", { type: "button", className: word, textContent: say(word), title: word === "edit" ? say("editLabel") : "", onclick }));
+    make("button", { type: "button", className: word, textContent: say(word), onclick }));
   const element = make("article", { className: "turn" }, question,
     make("div", { className: "answer" }, heading("model"), box), ...(problem ? [problem] : []), status,
     make("div", { className: "actions" }, ...buttons));

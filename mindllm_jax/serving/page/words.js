@@ -41,7 +41,6 @@ const WORDS = {
   model: ["Model", "模型"],
   text: ["Text", "文本"],
   edit: ["Edit", "编辑"],
-  editLabel: ["Edit; everything below is answered again", "编辑；以下内容将重新回答"],
   again: ["Answer again from here", "从这里重新回答"],
   regenerate: ["Regenerate", "重新生成"],
   further: ["Continue", "继续"],
