@@ -128,7 +128,7 @@ class Scheduler:
             self._drop_cancelled()
 
     def step(self) -> bool:
-        """Computes a part of a prompt and a few tokens of all active rows. Returns False when nothing was to be done."""
+        """Computes a part of a prompt and a few tokens of all active rows; returns whether there was anything to do."""
         self._drop_cancelled()
         if not any(row.pending for row in self._rows):
             self._admit()
