@@ -59,6 +59,11 @@ $(VENV)/.triton: $(VENV)/.hf
 	@$(INSTALL) --only-if-found --no-deps triton==3.9.0
 	@touch $@
 
+# The chat page is tested in Chromium, which is the system's to install; playwright drives it.
+$(VENV)/.browser: $(VENV)/.test
+	@$(INSTALL) --only-if-found playwright==1.65.2
+	@touch $@
+
 # JAX with CUDA 13, and what runs the tests of kernels. The peers, PyTorch for CUDA and transformers, are not fetched: where
 # they are installed they are measured.
 $(VENV)/.gpu: $(VENV)/.demo
@@ -106,7 +111,7 @@ quick: $(VENV)/.triton $(VENV)/.tpu ## the tests without those marked long, whic
 test: $(VENV)/.triton $(VENV)/.tpu ## the tests, what they took, and what could not run here
 	@$(RUN_TESTS) -m "not slow" $(PYTEST)
 
-test-all: $(VENV)/.triton $(VENV)/.tpu ## the slow tests too
+test-all: $(VENV)/.triton $(VENV)/.tpu $(VENV)/.browser ## the slow tests too
 	@$(RUN_TESTS) $(PYTEST)
 
 # A line is a Python and a constraints file. Each has an environment of its own.
