@@ -1,18 +1,17 @@
 """A run of a small random model, and a server of it on a free port of the loopback."""
 
 import dataclasses
-import http.client
-import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import pytest
+from running_server import BATCHING, KEY, Running
 
 from mindllm_jax.generation.sampling import Sampling
-from mindllm_jax.generation.scheduler import Batching, Scheduler
+from mindllm_jax.generation.scheduler import Scheduler
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
@@ -23,44 +22,6 @@ from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints
 from mindllm_jax.training.load_run import LoadedRun, keep_tokenizer, load_decoder, read_run
 from mindllm_jax.training.position import Position
 from mindllm_jax.training.state import TrainState, abstract_model, initial_params
-
-KEY = "right"
-MAX_SEQ_LEN = 96
-BATCHING = Batching(slots=4, queue=12, prefill_chunk=32)
-
-
-class Reply(NamedTuple):
-    """An HTTP response."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return json.loads(self.body)
-
-
-class Running(NamedTuple):
-    """A running server."""
-
-    port: int
-    scheduler: Scheduler
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-
-    def ask(self, path: str, body: bytes | dict[str, Any] | None = None, **headers: str) -> Reply:
-        """Sends one request with the right key; a header is given as `content_type`."""
-        content = json.dumps(body).encode() if isinstance(body, dict) else body
-        sent = {"authorization": f"Bearer {KEY}"} | {name.replace("_", "-"): value for name, value in headers.items()}
-        connection = self.connect()
-        try:
-            connection.request("GET" if body is None else "POST", path, content, sent)
-            response = connection.getresponse()
-            return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
-        finally:
-            connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +35,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -
         heads=4,
         head_dim=16,
         mlp_dim=128,
-        max_seq_len=MAX_SEQ_LEN,
+        max_seq_len=96,
         compute_dtype="float32",
         attention="reference",
     )

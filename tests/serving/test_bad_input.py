@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from serving.conftest import KEY, Running
+from running_server import KEY, Running
 
 from mindllm_jax.serving.service import Service
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from serving.conftest import BATCHING, KEY, Running
+from running_server import BATCHING, KEY, Running
 
 CHAT = "/v1/chat/completions"
 LONG: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Hi"}], "seed": 3}

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from serving.conftest import KEY, Running
+from running_server import KEY, Running
 
 from mindllm_jax.batching.chat_format import encode_prompt
 from mindllm_jax.batching.chat_template import Message

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving.conftest import BATCHING, KEY, Running
+from running_server import BATCHING, KEY, Running
 
 from mindllm_jax.generation.requests import Piece, Request, Ticket
 from mindllm_jax.generation.scheduler import Scheduler
