@@ -2,7 +2,7 @@
 
 Both sides have the same tokenizer, tokens, settings, seeds and proportion of languages; the same documents are held
 out, by the hash of the id. Raw text keeps its copies, so the raw side may have seen near-duplicates of held-out
-documents: that favours it. Needs the store of configs/data/real_bilingual.gin. Finished runs are not repeated.
+documents: that favours it. Sources too small for a row are left out. Needs the store of configs/data/real_bilingual.gin. Finished runs are not repeated.
 python benchmarks/cleaning.py --raw ../shared/data/pretrain --markdown docs/results/cleaning.md
 """
 
@@ -61,10 +61,13 @@ def bits_per_byte(run: Path, store: Path, held_out: Path, seed: int, steps: int)
     """Trains a model; returns bits per byte by language on the held-out documents of a store."""
     done = run / "evaluation/eval.json"
     if not done.exists():
+        opened = TokenStore.open(str(store))
+        sources = tuple(source for source in opened.sources if opened.split(source, "train").tokens > LENGTH)
         launch(
             "train",
             f"Mixture.store={store}",
             f"Mixture.sequence_length={LENGTH}",
+            f"Mixture.sources={sources!r}",
             f"Mixture.seed={seed}",
             f"Loop.seed={seed}",
             f"Loop.steps={steps}",
