@@ -2,7 +2,8 @@
 
 Both sides have the same tokenizer, tokens, settings, seeds and proportion of languages; the same documents are held
 out, by the hash of the id. Raw text keeps its copies, so the raw side may have seen near-duplicates of held-out
-documents: that favours it. Sources too small for a row are left out. Needs the store of configs/data/real_bilingual.gin. Finished runs are not repeated.
+documents: that favours it. Sources too small for a row are left out. Finished runs are not repeated. Needs the store of
+configs/data/real_bilingual.gin.
 python benchmarks/cleaning.py --raw ../shared/data/pretrain --markdown docs/results/cleaning.md
 """
 
