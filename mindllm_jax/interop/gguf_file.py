@@ -113,6 +113,12 @@ def _config(metadata: dict[str, Any], source: Path) -> dict[str, Any]:
             raise ValueError(f"{source}: llama.{refused} = {metadata[f'llama.{refused}']!r} is not supported")
     if "num_attention_heads" not in config:
         raise ValueError(f"{source}: damaged: llama.attention.head_count is missing")
+    rotated, heads = metadata.get("llama.rope.dimension_count"), config["num_attention_heads"]
+    whole = config.get("head_dim") or config.get("hidden_size", 0) // max(heads, 1)
+    if rotated not in (None, whole):
+        raise ValueError(
+            f"{source}: llama.rope.dimension_count = {rotated}, but heads have {whole}: RoPE of a part is not supported"
+        )
     config.setdefault("num_key_value_heads", config["num_attention_heads"])
     return config | {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu"}
 

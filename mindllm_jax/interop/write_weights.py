@@ -165,7 +165,7 @@ def _write_settings(folder: Path, architecture: Architecture, record: RunRecord,
 def _special_ids(tokenizer: Tokenizer) -> dict[str, Any]:
     ends = list(tokenizer.ends)
     return {
-        "bos_token_id": tokenizer.doc_id,
+        "bos_token_id": tokenizer.symbols.get(tokenizer.special_tokens.get("bos_token", ""), tokenizer.doc_id),
         "eos_token_id": ends[0] if len(ends) == 1 else ends,
         "pad_token_id": tokenizer.pad_id,
     }

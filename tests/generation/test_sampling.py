@@ -30,6 +30,11 @@ def test_temperature_zero_takes_the_most_probable() -> None:
     assert ids.tolist() == [3, 5, 0]
 
 
+@pytest.mark.parametrize("top_k", [None, 5])
+def test_a_tiny_temperature_takes_the_most_probable(top_k: int | None) -> None:
+    assert draws(20, by(20, 1e-38, top_k))[3] == 1
+
+
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 @pytest.mark.parametrize(("top_k", "top_p"), [(None, 1.0), (3, 1.0), (100, 1.0), (None, 0.9), (2, 0.9), (5, 0.3)])
 def test_frequencies_follow_the_formula(temperature: float, top_k: int | None, top_p: float) -> None:
