@@ -207,7 +207,10 @@ BAD = {
     "not pickled": (html, r"pytorch_model\.bin: damaged, or not a file of torch\.save"),
     "no head": (lambda f: rewritten(f, lambda s: s.pop("lm_head.weight")), r"lm_head\.weight is missing"),
     "partial rope": (configured(rope_parameters=ROPE | {"partial_rotary_factor": 0.5}), "partial_rotary_factor = 0.5"),
-    "ropes": (configured(rope_parameters={"full_attention": ROPE}), r"rope_parameters for some layers \(full_attention"),
+    "ropes": (
+        configured(rope_parameters={"full_attention": ROPE}),
+        r"rope_parameters for some layers \(full_attention",
+    ),
     "infinite": (configured(rope_parameters=ROPE | {"rope_theta": float("inf")}), "rope_theta = inf: a finite number"),
     "number": (configured(hidden_size="48"), "hidden_size = '48': a whole number"),
     "tokenizer": (configured(vocab_size=8), "misshapen|shape"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flax import nnx
-from interop_models import gpt_neo, llama, saved, torch, transformers
+from interop_models import a_run, gpt_neo, llama, saved, torch, transformers
 from safetensors.torch import load_file
 
 import mindllm_jax
@@ -24,11 +24,8 @@ from mindllm_jax.interop.conformance import check_folder
 from mindllm_jax.interop.import_run import _write_checkpoint
 from mindllm_jax.interop.write_weights import export_run
 from mindllm_jax.model.config import Model
-from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
-from mindllm_jax.training.load_run import keep_tokenizer
 
-FIXTURE = Path(__file__).parents[1] / "fixtures/tokenizer.model"
 SMALL: dict[str, Any] = {"layers": 2, "width": 32, "heads": 4, "head_dim": 8, "mlp_dim": 48, "max_seq_len": 128}
 GPT: dict[str, Any] = {"positions": "learned", "norm": "layernorm", "residual": "pre_norm", "mlp": "gelu"}
 DESIGNS = {
@@ -39,26 +36,6 @@ DESIGNS = {
     "gpt_neo": Model(**SMALL, **GPT, attention_scale=1.0, biases=("attention_out", "mlp"), windows=(None, 16)),
 }  # fmt: skip
 CLASSES = {"llama": "LlamaForCausalLM", "gpt_neo": "GPTNeoForCausalLM"}
-
-
-def a_run(folder: Path, model: Model, tokenizer: Tokenizer | None = None) -> Path:
-    """Random parameters, norms and biases included."""
-    tokenizer = tokenizer or Tokenizer.load(FIXTURE)
-    model = dataclasses.replace(model, vocab_size=tokenizer.vocab_size)
-    params = nnx.to_pure_dict(nnx.state(Decoder(model, rngs=nnx.Rngs(0)), nnx.Param))
-    draw = np.random.default_rng(0)
-    parameters = {
-        path: np.asarray(leaf, np.float32) + draw.normal(scale=0.1, size=leaf.shape).astype(np.float32)
-        for path, leaf in flat(params)
-    }
-    identity = {
-        "model": dataclasses.asdict(model), "seed": 0, "tokenizer_sha256": tokenizer.sha256, "data": {"zh": {}},
-        "step": 7, "position": {"rows": 4, "tokens": 512}, "fingerprint": "",
-    }  # fmt: skip
-    keep_tokenizer(tokenizer, folder)
-    (folder / "checkpoints").mkdir()
-    _write_checkpoint(folder / "checkpoints" / "7", parameters, identity)
-    return folder
 
 
 def parameters(run: Path) -> dict[str, np.ndarray]:
