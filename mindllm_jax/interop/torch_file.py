@@ -74,7 +74,9 @@ def _read(tensor: Any, name: str, path: Path) -> np.ndarray:
     import torch
 
     if tensor.layout != torch.strided or tensor.is_meta:
-        raise ValueError(f"{path}: {name} is {'without values' if tensor.is_meta else 'sparse'}; dense tensors can be read")
+        raise ValueError(
+            f"{path}: {name} is {'without values' if tensor.is_meta else 'sparse'}; dense tensors can be read"
+        )
     if str(tensor.dtype) not in _DTYPES:
         raise ValueError(f"{path}: {name} is of the dtype {tensor.dtype}; float32, float16 and bfloat16 can be read")
     if tensor.dtype == torch.bfloat16:  # numpy has none: the bits are taken over

@@ -75,6 +75,7 @@ def export_run(
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"Convert.output = {output} exists already: remove it, or give another folder")
+    output = output.resolve()  # a link is kept, and what it points to is written
     record = read_run(run, step)
     architecture = native_architecture(record.model)
     dtype = dtype or _dtype_of(record)

@@ -193,6 +193,16 @@ def test_what_cannot_be_exported_is_refused_by_name(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "hf").iterdir()] == ["kept"]
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_is_followed(exists: bool, tmp_path: Path, own: tuple[Path, Path]) -> None:
+    target, link = tmp_path / "far/hf", tmp_path / "link"
+    if exists:
+        target.mkdir(parents=True)
+    link.symlink_to(target)
+    export_run(own[0], link)
+    assert link.is_symlink() and (target / "config.json").is_file()
+
+
 def test_a_dtype_that_overflows_is_refused(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", DESIGNS["llama"])
     values = parameters(run)
