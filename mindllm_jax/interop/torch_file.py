@@ -52,7 +52,9 @@ def tensors_of(path: Path) -> dict[str, StoredTensor]:
             f"{path}: refused: the pickle holds more than tensors, and to load it would execute code"
             f" ({reason.strip()}). Nothing of it was executed; ask for safetensors"
         ) from None
-    except (RuntimeError, EOFError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle raises anything
         raise ValueError(_damaged(path, error)) from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__} where tensors by name are expected")

@@ -94,9 +94,14 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     scaled = written(tmp_path / "b.gguf", model, **{"llama.rope.scaling.type": "yarn"})
     with pytest.raises(ValueError, match=r"rope\.scaling\.type = 'yarn' is not supported"):
         import_run(scaled, tmp_path / "run", {})
-    partial = written(tmp_path / "d.gguf", model, **{"llama.rope.dimension_count": 8})
+    rotated: dict[str, Any] = {"llama.rope.dimension_count": 8}
+    partial = written(tmp_path / "d.gguf", model, **rotated)
     with pytest.raises(ValueError, match=r"rope\.dimension_count = 8, but heads have 16"):
         import_run(partial, tmp_path / "run", {})
+    heads: dict[str, Any] = {"llama.attention.head_count": [4, 4]}
+    layers = written(tmp_path / "e.gguf", model, **heads)
+    with pytest.raises(ValueError, match=r"attention\.head_count = \[4, 4\]: one number for all layers"):
+        import_run(layers, tmp_path / "run", {})
     whole = written(tmp_path / "c.gguf", model).read_bytes()
     (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"cut\.gguf: not a GGUF file, truncated or damaged"):

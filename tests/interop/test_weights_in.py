@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -170,6 +171,17 @@ def html(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_text("<html>not found</html>")
 
 
+def damaged_pickle(folder: Path) -> None:
+    """Reads an entry of the unpickler's memo that was never written."""
+    resaved(lambda state: state)(folder)
+    path = folder / "pytorch_model.bin"
+    with zipfile.ZipFile(path) as before:
+        members = {name: before.read(name) for name in before.namelist()}
+    with zipfile.ZipFile(path, "w") as after:
+        for name, content in members.items():
+            after.writestr(name, b"\x80\x02h\xbe." if name.endswith("data.pkl") else content)
+
+
 def headed(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     """Changes the header of a safetensors file."""
 
@@ -205,6 +217,7 @@ BAD = {
     "sparse": (resaved(lambda s: s | {NORM: s[NORM].to_sparse()}), f"{NORM} is sparse"),
     "meta": (resaved(lambda s: s | {NORM: s[NORM].to("meta")}), f"{NORM} is without values"),
     "not pickled": (html, r"pytorch_model\.bin: damaged, or not a file of torch\.save"),
+    "damaged pickle": (damaged_pickle, r"pytorch_model\.bin: damaged, or not a file of torch\.save: 190"),
     "no head": (lambda f: rewritten(f, lambda s: s.pop("lm_head.weight")), r"lm_head\.weight is missing"),
     "partial rope": (configured(rope_parameters=ROPE | {"partial_rotary_factor": 0.5}), "partial_rotary_factor = 0.5"),
     "ropes": (
