@@ -74,10 +74,11 @@ def test_lm_evaluation_harness(export: tuple[mindllm_jax.Run, Path]) -> None:
         "accelerate", reason="accelerate, which lm-evaluation-harness's class hf needs, is not installed"
     )
     from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
+    from lm_eval.models import huggingface
 
     run, folder = export
-    theirs = HFLM(str(folder), trust_remote_code=True, device="cpu", dtype="float32", batch_size=4)
+    peer: Any = huggingface.HFLM  # its types are those of another class
+    theirs = peer(str(folder), trust_remote_code=True, device="cpu", dtype="float32", batch_size=4)
     ours = harness_model(run.decoder, run.tokenizer)
     assert theirs.max_length == 512 and theirs.prefix_token_id == run.tokenizer.doc_id
 
