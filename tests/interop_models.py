@@ -1,12 +1,22 @@
-"""Folders of tiny random models, written by transformers."""
+"""Folders of tiny random models, written by transformers, and runs of ours with random parameters."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from flax import nnx
 
+from mindllm_jax.interop.architecture import flat
+from mindllm_jax.interop.import_run import _write_checkpoint
 from mindllm_jax.interop.tokenizer import hugging_face_files
+from mindllm_jax.model.config import Model
+from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
+from mindllm_jax.training.load_run import keep_tokenizer
+
+FIXTURE = Path(__file__).parent / "fixtures/tokenizer.model"
 
 torch = pytest.importorskip("torch", reason="torch (the extra `hf`) is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers (the extra `hf`) is not installed")
@@ -47,4 +57,24 @@ def saved(model: Any, folder: Path, tokenizer: Tokenizer, **settings: Any) -> Pa
     (folder / "generation_config.json").unlink()  # ids of Llama's own tokenizer
     for name, content in hugging_face_files(tokenizer).items():
         (folder / name).write_text(content, encoding="utf-8")
+    return folder
+
+
+def a_run(folder: Path, model: Model, tokenizer: Tokenizer | None = None, noise: float = 0.1) -> Path:
+    """Random parameters: initial ones and noise, so that norms and biases are random too."""
+    tokenizer = tokenizer or Tokenizer.load(FIXTURE)
+    model = dataclasses.replace(model, vocab_size=tokenizer.vocab_size)
+    params = nnx.to_pure_dict(nnx.state(Decoder(model, rngs=nnx.Rngs(0)), nnx.Param))
+    draw = np.random.default_rng(0)
+    parameters = {
+        path: np.asarray(leaf, np.float32) + draw.normal(scale=noise, size=leaf.shape).astype(np.float32)
+        for path, leaf in flat(params)
+    }
+    identity = {
+        "model": dataclasses.asdict(model), "seed": 0, "tokenizer_sha256": tokenizer.sha256, "data": {"zh": {}},
+        "step": 7, "position": {"rows": 4, "tokens": 512}, "fingerprint": "",
+    }  # fmt: skip
+    keep_tokenizer(tokenizer, folder)
+    (folder / "checkpoints").mkdir()
+    _write_checkpoint(folder / "checkpoints" / "7", parameters, identity)
     return folder

@@ -30,6 +30,9 @@ _HOLE = "\udffd"  # the place of a content
 _FIRST = 0xD800  # the mark of the first symbol
 _SYMBOL = re.compile("([\ud800-\udffc])")
 _BORDER = re.compile(f"([{_BEGIN}{_END}])")
+_FAILURES = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError,
+             ValueError)  # fmt: skip
+"""What other people's template raises, when it is compiled or rendered."""
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
 
 
@@ -147,8 +150,9 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 **self._variables,
             )
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"the chat template of {self._path} refuses the conversation: {error}") from None
+        except _FAILURES as error:
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"the chat template of {self._path} refuses the conversation: {reason}") from None
 
     def _with_marks(self, text: str, messages: Sequence[Message]) -> str:
         parts, done = [], 0
@@ -169,8 +173,9 @@ class ChatTemplate:
     def _compiled(self, source: str) -> jinja2.Template:
         try:
             return _environment().from_string(source)
-        except jinja2.TemplateError as error:
-            raise ValueError(f"the chat template of {self._path} is not Jinja: {error}") from None
+        except _FAILURES as error:
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"the chat template of {self._path} is not Jinja: {reason}") from None
 
     def _check(self, tokenizer: Tokenizer, marks: dict[str, str]) -> None:
         """Compares the marks with the symbols in the text that the unmarked template gives."""

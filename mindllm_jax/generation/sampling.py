@@ -65,7 +65,8 @@ def sample(logits: FloatBV, keys: KeyB, by: Choices) -> IntB:
     the first counts as the more probable.
     """
     temperature, top_k, top_p = map(jnp.asarray, by)
-    scaled = logits / jnp.where(temperature > 0, temperature, 1)[:, None]
+    below = logits - jnp.max(logits, axis=-1, keepdims=True)  # so that no temperature makes the largest infinite
+    scaled = below / jnp.where(temperature > 0, temperature, 1)[:, None]
     top, ids = jax.lax.top_k(scaled, min(CANDIDATES, logits.shape[-1]))
     ranks = jnp.arange(top.shape[-1])
     probabilities = jnp.exp(top - jax.nn.logsumexp(scaled, axis=-1, keepdims=True))

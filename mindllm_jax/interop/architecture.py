@@ -141,6 +141,8 @@ class Fields:
         value = default if value is None else value
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueError(f"config.json: {name} = {value!r}: a number is expected")
+        if not math.isfinite(value):
+            raise ValueError(f"config.json: {name} = {value!r}: a finite number is expected")
         return float(value)
 
     def require(self, name: str, *supported: Any) -> None:
@@ -160,6 +162,10 @@ class Fields:
             kind = content.get("rope_type", content.get("type", "default"))
             if kind != "default":
                 raise ValueError(f"config.json: {name} of the type {kind!r} is not supported; only 'default' is")
+            if nested := [key for key, value in content.items() if isinstance(value, Mapping)]:
+                raise ValueError(f"config.json: {name} for some layers ({', '.join(nested)}) is not supported")
+            Fields(content).require("partial_rotary_factor", 1.0)
+        self.require("partial_rotary_factor", 1.0)
         return Fields({"rope_theta": self._config.get("rope_theta"), **parameters}).number("rope_theta", 10_000.0)
 
 

@@ -84,7 +84,7 @@ def check_folder(folder: Path, check_on: Sequence[str] = (), check_lines: int = 
     }
     if any(not row["max_difference"] <= limit for row in results):
         raise ValueError(
-            f"the exported model does not compute the same, nothing was written (limit {limit:.1e}):\n"
+            f"{architecture.name} of transformers does not compute the same as our decoder (limit {limit:.1e}):\n"
             f"{conformance_table(result).markdown()}"
         )
     compared = compare_all(tokenizer, folder, check_on, check_lines)

@@ -55,8 +55,12 @@ class Convert:
                 f"set exactly one of {', '.join(f'Convert.{name}' for name in _KINDS)}; "
                 f"{' and '.join(given) or 'none'} is set"
             )
-        if given[0] in ("run", "tokenizer") and not self.output:
+        is_written = given[0] in ("run", "tokenizer")
+        if is_written and not self.output:
             raise ValueError(f"Convert.{given[0]} is written to Convert.output, which is missing")
+        if self.output and not is_written:
+            where = "becomes a run in --workdir" if given[0] == "source" else "is compared where it is"
+            raise ValueError(f"Convert.{given[0]} {where}; leave Convert.output out")
 
     @property
     def summary(self) -> str:

@@ -111,8 +111,17 @@ def _config(metadata: dict[str, Any], source: Path) -> dict[str, Any]:
     for refused in ("rope.scaling.type", "expert_count"):
         if metadata.get(f"llama.{refused}") not in (None, "none", 0):
             raise ValueError(f"{source}: llama.{refused} = {metadata[f'llama.{refused}']!r} is not supported")
-    if "num_attention_heads" not in config:
-        raise ValueError(f"{source}: damaged: llama.attention.head_count is missing")
+    for name in ("num_attention_heads", "hidden_size"):
+        if not isinstance(config.get(name), int):
+            raise ValueError(
+                f"{source}: llama.{_FIELDS[name]} = {config.get(name)!r}: one number for all layers is expected"
+            )
+    rotated, heads = metadata.get("llama.rope.dimension_count"), config["num_attention_heads"]
+    whole = config.get("head_dim") or config["hidden_size"] // max(heads, 1)
+    if rotated not in (None, whole):
+        raise ValueError(
+            f"{source}: llama.rope.dimension_count = {rotated}, but heads have {whole}: RoPE of a part is not supported"
+        )
     config.setdefault("num_key_value_heads", config["num_attention_heads"])
     return config | {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu"}
 

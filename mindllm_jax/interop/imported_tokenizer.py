@@ -112,13 +112,15 @@ def from_hugging_face(folder: Path) -> bytes:
         tokenizer = _json(folder / "tokenizer.json")
     else:
         tokenizer = _from_gpt2_files(folder, special)
-    ids = {piece["content"]: piece["id"] for piece in tokenizer.setdefault("added_tokens", [])}
+    ids = _added_ids(folder, tokenizer.setdefault("added_tokens", []))
     missing = [f"{name} {piece!r}" for name, piece in special.items() if piece not in ids]
     if missing:
         raise ValueError(f"{folder}: the tokenizer has no added token for its {', '.join(missing)}")
     for piece in tokenizer["added_tokens"]:
-        piece["special"] = piece["special"] or piece["content"] in special.values()
+        piece["special"] = piece.get("special", False) or piece["content"] in special.values()
     stated = _json(folder / "generation_config.json").get("eos_token_id")
+    if stated is None and "eos_token" not in special:
+        stated = _json(folder / "config.json").get("eos_token_id")
     ends = [] if stated is None else stated if isinstance(stated, list) else [stated]
     if "eos_token" in special:
         ends = list(dict.fromkeys([*ends, ids[special["eos_token"]]]))
@@ -135,7 +137,10 @@ def _imported(
     """Returns the file, read once to check it."""
     ids = {piece["content"]: piece["id"] for piece in tokenizer["added_tokens"] if piece["special"]}
     if not ends:
-        raise ValueError(f"{path} names no piece that ends an answer (eos)")
+        raise ValueError(
+            f"{path} names no piece that ends an answer: add eos_token to tokenizer_config.json, or eos_token_id to "
+            "generation_config.json"
+        )
     eos = ends[0]
     bos = ids.get(special.get("bos_token", ""), eos)
     content = imported_model(
@@ -168,10 +173,20 @@ def _from_gpt2_files(folder: Path, special: dict[str, str]) -> dict[str, Any]:
     return _byte_level_json(vocab, merges, pieces, _GPT2_SPLIT, ignore_merges=False)
 
 
+def _added_ids(folder: Path, added: Any) -> dict[str, int]:
+    """Returns the ids of added tokens by their text. Raises ValueError where they are not such a list."""
+    match added:
+        case list() if all(isinstance(piece, dict) for piece in added):
+            texts = [(piece.get("content"), piece.get("id")) for piece in added]
+            if all(isinstance(text, str) and isinstance(id, int) for text, id in texts):
+                return dict(texts)
+    raise ValueError(f"{folder / 'tokenizer.json'}: added_tokens must be a list of objects with content and id")
+
+
 def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
     """Returns the named special tokens, each a text or an object with its `content`."""
     values = {name: config.get(name) for name in _SPECIAL}
-    contents = {name: value["content"] if isinstance(value, dict) else value for name, value in values.items()}
+    contents = {name: value.get("content") if isinstance(value, dict) else value for name, value in values.items()}
     return {name: content for name, content in contents.items() if content is not None}
 
 

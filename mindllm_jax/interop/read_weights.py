@@ -22,6 +22,8 @@ FLOATS = ("float32", "bfloat16", "float16")
 def read_model(source: Source) -> Model:
     """Returns the settings of a source's model, its head tied where it is missing or equal to the embedding.
 
+    A head that is missing although config.json says that it is not tied is a missing tensor.
+
     Reads no tensor but these two. Raises ValueError for another architecture, a setting that `Model` has not, and a
     missing, extra or misshapen tensor.
     """
@@ -30,7 +32,8 @@ def read_model(source: Source) -> Model:
         settings = architecture.model(source.config)
     except ValueError as error:
         raise ValueError(f"{source.path}: {error}") from None
-    model = dataclasses.replace(settings, tied=architecture.head not in source.tensors)
+    tied = architecture.head not in source.tensors and source.config.get("tie_word_embeddings") is not False
+    model = dataclasses.replace(settings, tied=tied)
     _require_tensors(source, architecture, model)
     if not model.tied and _head_is_embedding(source, architecture):
         return dataclasses.replace(model, tied=True)

@@ -54,6 +54,8 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> StoredT
             pass
         case _:
             raise ValueError(f"{path}: damaged: the header's entry of {name} is {entry!r}")
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"{path}: damaged: {name} has the shape {shape}")
     if kind not in DTYPES:
         raise ValueError(
             f"{path}: {name} is of the dtype {kind}; {', '.join(DTYPES)} can be read: convert the folder with its "

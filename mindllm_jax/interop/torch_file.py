@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,20 @@ def tensors_of(path: Path) -> dict[str, StoredTensor]:
             "torch 2.6 or later, or take the folder's safetensors"
         )
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Files of torch before 1.6 are no zip files and cannot be mapped.
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
+        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), None)
+        if reason is None:
+            raise ValueError(_damaged(path, error)) from None
         raise ValueError(
             f"{path}: refused: the pickle holds more than tensors, and to load it would execute code"
-            f"{f' ({reason.strip()})' if reason else ''}. Nothing of it was executed; ask for safetensors"
+            f" ({reason.strip()}). Nothing of it was executed; ask for safetensors"
         ) from None
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: damaged, or not a file of torch.save: {str(error).splitlines()[0][:200]}") from None
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle raises anything
+        raise ValueError(_damaged(path, error)) from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__} where tensors by name are expected")
     tensors = {}
@@ -61,11 +67,20 @@ def tensors_of(path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
+def _damaged(path: Path, error: Exception) -> str:
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{path}: damaged, or not a file of torch.save: {reason[0][:200]}; download it again"
+
+
 def _read(tensor: Any, name: str, path: Path) -> np.ndarray:
     import torch
 
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise ValueError(
+            f"{path}: {name} is {'without values' if tensor.is_meta else 'sparse'}; dense tensors can be read"
+        )
     if str(tensor.dtype) not in _DTYPES:
         raise ValueError(f"{path}: {name} is of the dtype {tensor.dtype}; float32, float16 and bfloat16 can be read")
     if tensor.dtype == torch.bfloat16:  # numpy has none: the bits are taken over
-        return tensor.contiguous().view(torch.uint16).numpy().view(jnp.bfloat16)
-    return tensor.contiguous().numpy()
+        return tensor.detach().contiguous().view(torch.uint16).numpy().view(jnp.bfloat16)
+    return tensor.detach().contiguous().numpy()  # saved parameters ask for gradients

@@ -75,6 +75,7 @@ def export_run(
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"Convert.output = {output} exists already: remove it, or give another folder")
+    output = output.resolve()  # a link is kept, and what it points to is written
     record = read_run(run, step)
     architecture = native_architecture(record.model)
     dtype = dtype or _dtype_of(record)
@@ -165,7 +166,7 @@ def _write_settings(folder: Path, architecture: Architecture, record: RunRecord,
 def _special_ids(tokenizer: Tokenizer) -> dict[str, Any]:
     ends = list(tokenizer.ends)
     return {
-        "bos_token_id": tokenizer.doc_id,
+        "bos_token_id": tokenizer.symbols.get(tokenizer.special_tokens.get("bos_token", ""), tokenizer.doc_id),
         "eos_token_id": ends[0] if len(ends) == 1 else ends,
         "pad_token_id": tokenizer.pad_id,
     }

@@ -36,6 +36,8 @@ class ByteLevelModel:
         self._model.encode_special_tokens = True
         vocab = self._model.get_vocab(with_added_tokens=True)
         self.vocab_size: int = max(vocab.values(), default=-1) + 1
+        if self.vocab_size > 2 * len(vocab):
+            raise ValueError(f"{path} has {len(vocab):,} pieces and ids up to {self.vocab_size - 1:,}: it is damaged")
         self._added = self._model.get_added_tokens_decoder()
         self.symbols = {piece.content: id for id, piece in self._added.items() if piece.special}
         known = {_BYTES[piece] for piece in vocab if piece in _BYTES}

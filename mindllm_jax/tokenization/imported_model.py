@@ -113,7 +113,7 @@ def _read(path: Path, content: bytes) -> dict[str, Any]:
 
 def _check_kind(path: Path, tokenizer: Mapping[str, Any]) -> None:
     """Raises ValueError, with the reason, for a tokenizer.json whose round trip is not exact."""
-    model = tokenizer.get("model") or {}
+    model = _object(tokenizer.get("model"))
     kinds = [step.get("type") for step in _steps(tokenizer.get("pre_tokenizer"))]
     decoders = [step.get("type") for step in _steps(tokenizer.get("decoder"))]
     reasons = {
@@ -129,10 +129,15 @@ def _check_kind(path: Path, tokenizer: Mapping[str, Any]) -> None:
             raise ValueError(f"{path}: {reason}; only byte-level BPE that keeps every text is supported")
 
 
-def _steps(part: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+def _steps(part: Any) -> Iterator[Mapping[str, Any]]:
     """Yields a pre-tokenizer or decoder, or those of a sequence."""
-    for step in [part] if part else []:
+    if step := _object(part):
         yield step
         for name in ("pretokenizers", "decoders"):
-            for inner in step.get(name, ()):
+            for inner in step.get(name) or ():
                 yield from _steps(inner)
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    """Returns a JSON object, an empty one for any other value: the library tokenizers refuses that."""
+    return value if isinstance(value, Mapping) else {}

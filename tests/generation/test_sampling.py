@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mindllm_jax.generation.sampling import Choices, Sampling, choices, sample
+from mindllm_jax.generation.sampling import CANDIDATES, Choices, Sampling, choices, sample
 
 compiled = jax.jit(sample)
 
@@ -28,6 +28,12 @@ def test_temperature_zero_takes_the_most_probable() -> None:
     logits = jnp.stack([LOGITS, -LOGITS, jnp.zeros_like(LOGITS)])
     ids = sample(logits, jax.random.split(jax.random.key(0), 3), by(3, 0.0, 3, 0.9))
     assert ids.tolist() == [3, 5, 0]
+
+
+@pytest.mark.parametrize("top_k", [None, 5])
+def test_a_tiny_temperature_takes_the_most_probable(top_k: int | None) -> None:
+    logits = jnp.tile(10 * LOGITS, (20, 1))  # two of them become infinite
+    assert set(compiled(logits, jax.random.split(jax.random.key(0), 20), by(20, 2e-38, top_k)).tolist()) == {3}
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
@@ -85,3 +91,37 @@ def test_settings_that_make_no_sense(settings: dict[str, float], message: str) -
 )
 def test_new_tokens_fit_a_small_model_unless_they_are_set(asked: int | None, positions: int, expected: int) -> None:
     assert Sampling(max_tokens=asked).new_tokens(positions) == expected
+
+
+def test_draws_are_those_of_float64() -> None:
+    """Mixed settings over a vocabulary larger than the candidates, with the noise that the keys give."""
+    rng, rows, size = np.random.default_rng(1), 600, 1000
+    logits = (rng.normal(size=(rows, size)) * rng.choice([0.5, 3, 10], (rows, 1))).astype(np.float32)
+    settings = [
+        Sampling(
+            float(rng.choice([0, 0.3, 1, 1.7])),
+            None if rng.random() < 0.4 else int(rng.integers(1, CANDIDATES + 1)),
+            1.0 if rng.random() < 0.4 else float(rng.uniform(0.01, 0.99)),
+        )
+        for _ in range(rows)
+    ]
+    keys = jax.random.split(jax.random.key(0), rows)
+    drawn = np.asarray(compiled(jnp.asarray(logits), keys, choices(settings)))
+    few, all_ = (
+        np.asarray(jax.vmap(lambda key, count=count: jax.random.gumbel(key, (count,)))(keys), np.float64)
+        for count in (CANDIDATES, size)
+    )
+    for row, (by, token) in enumerate(zip(settings, drawn, strict=True)):
+        scaled = logits[row].astype(np.float64) / (np.float32(by.temperature) or 1)
+        order = np.argsort(-scaled, kind="stable")[:CANDIDATES]
+        if by.temperature == 0:
+            expected = order[0]
+        elif by.top_k is None and by.top_p == 1:
+            expected = np.argmax(scaled + all_[row])
+        else:
+            weights = np.exp(scaled - scaled.max())
+            before = np.cumsum(weights[order]) - weights[order]
+            allowed = before / weights.sum() < np.float32(by.top_p)
+            allowed[by.top_k or CANDIDATES :] = False
+            expected = order[np.argmax(np.where(allowed, scaled[order] + few[row], -np.inf))]
+        assert token == expected, (row, by)

@@ -125,6 +125,9 @@ WRONG: dict[str, tuple[str, str]] = {
     "what the sandbox forbids": ("{{ ''.__class__.__mro__ }}", "refuses the conversation: access to attribute"),
     "a missing variable": ("{{ messages[7].content.strip() }}", "refuses the conversation: .* has no element 7"),
     "an error": ("{{ messages[0].content + 1 }}", "refuses the conversation: can only concatenate str"),
+    "a recursion": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "refuses the conversation: maximum recursion"),
+    "too much text": ("{{ 'a' * 10**15 }}", "refuses the conversation: MemoryError"),
+    "too long a number": ("{{ 10**10000 }}", r"chat template of t is not Jinja: Exceeds the limit"),
     "its own refusal": ("{{ raise_exception('Only tools!') }}", "refuses the conversation: Only tools!"),
     "no end of an answer": (
         "{% for m in messages %}{{ m.content }}{% endfor %}",

@@ -94,6 +94,14 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     scaled = written(tmp_path / "b.gguf", model, **{"llama.rope.scaling.type": "yarn"})
     with pytest.raises(ValueError, match=r"rope\.scaling\.type = 'yarn' is not supported"):
         import_run(scaled, tmp_path / "run", {})
+    rotated: dict[str, Any] = {"llama.rope.dimension_count": 8}
+    partial = written(tmp_path / "d.gguf", model, **rotated)
+    with pytest.raises(ValueError, match=r"rope\.dimension_count = 8, but heads have 16"):
+        import_run(partial, tmp_path / "run", {})
+    heads: dict[str, Any] = {"llama.attention.head_count": [4, 4]}
+    layers = written(tmp_path / "e.gguf", model, **heads)
+    with pytest.raises(ValueError, match=r"attention\.head_count = \[4, 4\]: one number for all layers"):
+        import_run(layers, tmp_path / "run", {})
     whole = written(tmp_path / "c.gguf", model).read_bytes()
     (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"cut\.gguf: not a GGUF file, truncated or damaged"):
@@ -105,3 +113,33 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.whl: damaged"):
         import_run(tmp_path / "none.whl", tmp_path / "run", {})
     assert not (tmp_path / "run").exists()
+
+
+def dequantized(kind: str, data: np.ndarray) -> np.ndarray:
+    """Blocks of 32 values as llama.cpp's ggml-quants.c has them, one loop over blocks."""
+    size = {"Q8_0": 34, "Q4_0": 18, "Q4_1": 20}[kind]
+    values = []
+    for block in data.reshape(-1, size):
+        scale = float(block[:2].view(np.float16)[0])
+        if kind == "Q8_0":
+            values += [scale * float(value) for value in block[2:].view(np.int8)]
+            continue
+        offset, low = (float(block[2:4].view(np.float16)[0]), 4) if kind == "Q4_1" else (-8 * scale, 2)
+        values += [scale * float(byte & 15) + offset for byte in block[low:]]
+        values += [scale * float(byte >> 4) + offset for byte in block[low:]]
+    return np.array(values, np.float32)
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q4_1"])
+def test_rows_of_query_and_key_by_hand(kind: str, tmp_path: Path) -> None:
+    """Row 2i of a head over there is row i of ours, row 2i + 1 is row i + H/2; every value is dequantized here."""
+    path = written(tmp_path / "m.gguf", a_model(), kind=kind)
+    import_run(path, tmp_path / "run", {})
+    attention = mindllm_jax.load(tmp_path / "run").decoder.blocks.attention
+    stored = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    for name, ours in (("attn_q", attention.query), ("attn_k", attention.key)):  # [L D N H]
+        theirs = dequantized(kind, np.asarray(stored[f"blk.1.{name}.weight"].data)).reshape(-1, 64)
+        for head in range(ours.shape[2]):
+            for row in range(16):
+                place = row % 8 * 2 + row // 8
+                np.testing.assert_array_equal(ours[1, :, head, row], theirs[16 * head + place])

@@ -170,6 +170,43 @@ def test_a_wrong_field_of_the_file(change: dict[str, Any], message: str) -> None
         Tokenizer(Path("t"), json.dumps(content).encode())
 
 
+def added(entry: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda content: content.update(added_tokens=entry)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (added(None), r"tokenizer\.json: added_tokens must be a list of objects"),
+        (added(["<doc>"]), r"tokenizer\.json: added_tokens must be a list of objects"),
+        (added([{"id": 3}]), r"tokenizer\.json: added_tokens must be a list of objects"),
+        (lambda content: content.update(model="BPE"), "its model is None"),
+        (lambda content: content.update(pre_tokenizer="ByteLevel"), "its pre-tokenizer is not ByteLevel"),
+        (lambda content: content["model"]["vocab"].update(a=4_000_000_000), r"and ids up to 4,000,000,000: it is dama"),
+    ],
+    ids=str,
+)
+def test_a_malformed_tokenizer_json(change: Callable[[dict[str, Any]], Any], message: str, tmp_path: Path) -> None:
+    path = exported(Tokenizer(Path("t"), from_gguf(metadata())), tmp_path) / "tokenizer.json"
+    content = json.loads(path.read_text("utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ValueError, match=message):
+        from_hugging_face(tmp_path)
+
+
+def test_the_end_of_an_answer_may_stand_in_config_json(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(Path("t"), from_gguf(metadata()))
+    path = exported(tokenizer, tmp_path) / "tokenizer_config.json"
+    settings = json.loads(path.read_text("utf-8"))
+    del settings["eos_token"]
+    path.write_text(json.dumps(settings), "utf-8")
+    with pytest.raises(ValueError, match="names no piece that ends an answer: add eos_token"):
+        from_hugging_face(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": tokenizer.ends[0]}))
+    assert Tokenizer(Path("t"), from_hugging_face(tmp_path)).ends == tokenizer.ends
+
+
 @pytest.mark.parametrize("size", [40, 5000])
 def test_a_file_cut_off(size: int) -> None:
     with pytest.raises(ValueError, match=r"t is not JSON \(or is cut off\)"):

@@ -138,6 +138,10 @@ def test_the_command(tmp_path: Path) -> None:
 def test_no_lines_to_check() -> None:
     with pytest.raises(ValueError, match=r"Convert\.check_lines = 0: must be at least 1"):
         Convert("t.model", "hf", check_lines=0)
+    with pytest.raises(ValueError, match=r"Convert\.source becomes a run in --workdir; leave Convert\.output out"):
+        Convert(source="folder", output="hf")
+    with pytest.raises(ValueError, match=r"Convert\.check is compared where it is"):
+        Convert(check="folder", output="hf")
 
 
 @pytest.mark.skipif(not RESEARCH_TEXT.exists(), reason="the research text is not beside this checkout")

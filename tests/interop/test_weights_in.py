@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -102,6 +103,19 @@ def test_pickled_weights_as_the_published_model_has_them(tmp_path: Path, extende
     np.testing.assert_allclose(logits(run.decoder, ids.astype(np.int32)), theirs, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
+def test_pickled_parameters(zipped: bool, tmp_path: Path, extended: Tokenizer) -> None:
+    """Those of a module, which ask for gradients, in both forms of a file."""
+    folder = saved(llama(), tmp_path / "hf", extended)
+    embedding = load_file(folder / "model.safetensors")["model.embed_tokens.weight"].numpy()
+    save = resaved(
+        lambda state: {name: torch.nn.Parameter(tensor) for name, tensor in state.items()},
+        _use_new_zipfile_serialization=zipped,
+    )
+    save(folder)
+    np.testing.assert_array_equal(imported(folder, tmp_path).decoder.embedding[...], embedding)
+
+
 def test_a_run_of_published_weights_records_its_source(tmp_path: Path, extended: Tokenizer) -> None:
     folder = saved(llama(), tmp_path / "hf", extended)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
@@ -143,7 +157,48 @@ def pickled(folder: Path) -> None:
     torch.save({"lm_head.weight": Code()}, folder / "pytorch_model.bin")
 
 
+def resaved(change: Callable[[dict[str, Any]], Any], **how: Any) -> Callable[[Path], None]:
+    def save(folder: Path) -> None:
+        state = load_file(folder / "model.safetensors")
+        (folder / "model.safetensors").unlink()
+        torch.save(change(state), folder / "pytorch_model.bin", **how)
+
+    return save
+
+
+def html(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_text("<html>not found</html>")
+
+
+def damaged_pickle(folder: Path) -> None:
+    """Reads an entry of the unpickler's memo that was never written."""
+    resaved(lambda state: state)(folder)
+    path = folder / "pytorch_model.bin"
+    with zipfile.ZipFile(path) as before:
+        members = {name: before.read(name) for name in before.namelist()}
+    with zipfile.ZipFile(path, "w") as after:
+        for name, content in members.items():
+            after.writestr(name, b"\x80\x02h\xbe." if name.endswith("data.pkl") else content)
+
+
+def headed(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    """Changes the header of a safetensors file."""
+
+    def rewrite(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        content = path.read_bytes()
+        data = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:data])
+        change(header)
+        new = json.dumps(header).encode()
+        path.write_bytes(len(new).to_bytes(8, "little") + new + content[data:])
+
+    return rewrite
+
+
 NORM = "model.norm.weight"
+ROPE = {"rope_type": "default", "rope_theta": 5000.0}
 BAD = {
     "missing": (lambda f: rewritten(f, lambda s: s.pop(NORM)), f"{NORM} is missing"),
     "extra": (lambda f: rewritten(f, lambda s: s.update({"model.extra": s[NORM].clone()})), "model.extra is not known"),
@@ -158,6 +213,18 @@ BAD = {
     "scaled rope": (configured(rope_parameters={"rope_type": "yarn"}), "'yarn' is not supported"),
     "quantized": (configured(quantization_config={"bits": 4}), "quantization_config"),
     "layers": (configured(num_hidden_layers=3), r"layers\.2.*missing"),
+    "shape": (headed(lambda h: h[NORM].update(shape=[48.0])), rf"{NORM} has the shape \[48\.0\]"),
+    "sparse": (resaved(lambda s: s | {NORM: s[NORM].to_sparse()}), f"{NORM} is sparse"),
+    "meta": (resaved(lambda s: s | {NORM: s[NORM].to("meta")}), f"{NORM} is without values"),
+    "not pickled": (html, r"pytorch_model\.bin: damaged, or not a file of torch\.save"),
+    "damaged pickle": (damaged_pickle, r"pytorch_model\.bin: damaged, or not a file of torch\.save: 190"),
+    "no head": (lambda f: rewritten(f, lambda s: s.pop("lm_head.weight")), r"lm_head\.weight is missing"),
+    "partial rope": (configured(rope_parameters=ROPE | {"partial_rotary_factor": 0.5}), "partial_rotary_factor = 0.5"),
+    "ropes": (
+        configured(rope_parameters={"full_attention": ROPE}),
+        r"rope_parameters for some layers \(full_attention",
+    ),
+    "infinite": (configured(rope_parameters=ROPE | {"rope_theta": float("inf")}), "rope_theta = inf: a finite number"),
     "number": (configured(hidden_size="48"), "hidden_size = '48': a whole number"),
     "tokenizer": (configured(vocab_size=8), "misshapen|shape"),
 }

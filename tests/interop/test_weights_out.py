@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flax import nnx
-from interop_models import gpt_neo, llama, saved, torch, transformers
+from interop_models import a_run, gpt_neo, llama, saved, torch, transformers
 from safetensors.torch import load_file
 
 import mindllm_jax
@@ -24,11 +24,8 @@ from mindllm_jax.interop.conformance import check_folder
 from mindllm_jax.interop.import_run import _write_checkpoint
 from mindllm_jax.interop.write_weights import export_run
 from mindllm_jax.model.config import Model
-from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
-from mindllm_jax.training.load_run import keep_tokenizer
 
-FIXTURE = Path(__file__).parents[1] / "fixtures/tokenizer.model"
 SMALL: dict[str, Any] = {"layers": 2, "width": 32, "heads": 4, "head_dim": 8, "mlp_dim": 48, "max_seq_len": 128}
 GPT: dict[str, Any] = {"positions": "learned", "norm": "layernorm", "residual": "pre_norm", "mlp": "gelu"}
 DESIGNS = {
@@ -39,26 +36,6 @@ DESIGNS = {
     "gpt_neo": Model(**SMALL, **GPT, attention_scale=1.0, biases=("attention_out", "mlp"), windows=(None, 16)),
 }  # fmt: skip
 CLASSES = {"llama": "LlamaForCausalLM", "gpt_neo": "GPTNeoForCausalLM"}
-
-
-def a_run(folder: Path, model: Model, tokenizer: Tokenizer | None = None) -> Path:
-    """Random parameters, norms and biases included."""
-    tokenizer = tokenizer or Tokenizer.load(FIXTURE)
-    model = dataclasses.replace(model, vocab_size=tokenizer.vocab_size)
-    params = nnx.to_pure_dict(nnx.state(Decoder(model, rngs=nnx.Rngs(0)), nnx.Param))
-    draw = np.random.default_rng(0)
-    parameters = {
-        path: np.asarray(leaf, np.float32) + draw.normal(scale=0.1, size=leaf.shape).astype(np.float32)
-        for path, leaf in flat(params)
-    }
-    identity = {
-        "model": dataclasses.asdict(model), "seed": 0, "tokenizer_sha256": tokenizer.sha256, "data": {"zh": {}},
-        "step": 7, "position": {"rows": 4, "tokens": 512}, "fingerprint": "",
-    }  # fmt: skip
-    keep_tokenizer(tokenizer, folder)
-    (folder / "checkpoints").mkdir()
-    _write_checkpoint(folder / "checkpoints" / "7", parameters, identity)
-    return folder
 
 
 def parameters(run: Path) -> dict[str, np.ndarray]:
@@ -199,7 +176,7 @@ def test_an_export_that_computes_something_else_is_refused(tmp_path: Path, monke
     monkeypatch.setattr(
         conformance, "read_model", lambda source: dataclasses.replace(original(source), rope_theta=10_000.0)
     )
-    with pytest.raises(ValueError, match="does not compute the same, nothing was written"):
+    with pytest.raises(ValueError, match="does not compute the same as our decoder"):
         export_run(run, tmp_path / "hf")
     assert not (tmp_path / "hf").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
@@ -214,6 +191,16 @@ def test_what_cannot_be_exported_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exists already"):
         export_run(run, tmp_path / "hf")
     assert [path.name for path in (tmp_path / "hf").iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_is_followed(exists: bool, tmp_path: Path, own: tuple[Path, Path]) -> None:
+    target, link = tmp_path / "far/hf", tmp_path / "link"
+    if exists:
+        target.mkdir(parents=True)
+    link.symlink_to(target)
+    export_run(own[0], link)
+    assert link.is_symlink() and (target / "config.json").is_file()
 
 
 def test_a_dtype_that_overflows_is_refused(tmp_path: Path) -> None:
