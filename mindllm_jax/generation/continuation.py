@@ -50,7 +50,7 @@ class Continuation:
     """The new tokens of a prompt and their text, until an end token, a stop string, or `max_tokens`.
 
     Attributes:
-        tokens: the new tokens without the end token; they may reach past a stop string.
+        tokens: the new tokens without the end token, up to the one that completes a stop string.
         text: up to the stop string.
         finish: None while more tokens are wanted.
     """
@@ -69,9 +69,12 @@ class Continuation:
         if self.finish is not None:
             return ""
         ended = ids[-1] in self.stop_ids
-        ids = ids[:-1] if ended else ids
-        self.tokens += ids
-        piece = self._detokenizer.add(ids)
+        piece = ""
+        for id in ids[:-1] if ended else ids:
+            self.tokens.append(id)
+            piece += self._detokenizer.add([id])
+            if self._detokenizer.stopped:
+                break
         if self._detokenizer.stopped:
             self.finish = "stop"
         elif ended or len(self.tokens) == self.max_tokens:

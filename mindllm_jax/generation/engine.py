@@ -33,7 +33,7 @@ Prompt = str | Sequence[int] | np.ndarray  # token ids, or the beginning of a do
 class Completion(NamedTuple):
     """The continuation of one prompt."""
 
-    tokens: list[int]  # without the end token; they may reach past a stop string
+    tokens: list[int]  # without the end token, up to the one that completes a stop string
     text: str  # up to the stop string
     finish: Finish
     cut: int  # tokens cut from the left of the prompt

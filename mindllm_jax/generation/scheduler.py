@@ -62,6 +62,8 @@ class Scheduler:
             raise ValueError("continuous batching needs all rows on each device: use a mesh that does not split them")
         longest = decoder.config.max_seq_len
         self.capacity = min(longest, 2048 if config.capacity is None else config.capacity)
+        chunk = min(config.prefill_chunk, self.capacity)
+        self._prefill_sizes = (min(SHORT_PREFILL, chunk), chunk)
         self._tokenizer, self._config, self._windows = tokenizer, config, decoder.config.windows
         self._program = nnx.split(decoder)
         self._slots = empty_slots(*self._program, rows=config.slots, capacity=self.capacity)
@@ -81,7 +83,7 @@ class Scheduler:
 
     def warm_up(self) -> None:
         """Compiles all programs, so that none is compiled while a request waits."""
-        for length in self._prefill_sizes():
+        for length in self._prefill_sizes:
             self._prefill_tokens(np.zeros(length, np.int32), start=0, row=0, length=length)
         self._slots = copy_row(self._slots, jnp.int32(0), jnp.int32(0))
         size = 1
@@ -161,15 +163,12 @@ class Scheduler:
     def _prefill(self) -> bool:
         for index, row in enumerate(self._rows):
             if row.pending:
-                part = row.pending[: self._config.prefill_chunk]
-                length = min(size for size in self._prefill_sizes() if size >= len(part))
+                part = row.pending[: self._prefill_sizes[-1]]
+                length = min(size for size in self._prefill_sizes if size >= len(part))
                 self._prefill_tokens(np.array(part, np.int32), start=len(row.tokens), row=index, length=length)
                 row.advance(len(part))
                 return True
         return False
-
-    def _prefill_sizes(self) -> tuple[int, ...]:
-        return (min(SHORT_PREFILL, self._config.prefill_chunk), self._config.prefill_chunk)
 
     def _prefill_tokens(self, tokens: np.ndarray, *, start: int, row: int, length: int) -> None:
         padded = np.zeros((1, length), np.int32)

@@ -60,7 +60,7 @@ class Fields:
 
     def refuse(self, name: str, message: str, code: str | None = None) -> NoReturn:
         """Raises ApiError (400) about a field."""
-        path = f"{self._where}{name}"
+        path = f"{self._where}{name}".encode(errors="backslashreplace").decode()  # it may have lone surrogates
         raise ApiError(400, f"'{path}' {message}", param=path, code=code)
 
     def value(self, name: str, *types: type) -> Any:

@@ -73,7 +73,7 @@ class Guard:
             raise ApiError(400, f"the Host header {host!r} is not a name of this server", code="invalid_host")
         # A browser names the site that a request comes from; a page elsewhere could make it send requests here.
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin and urlsplit(origin).netloc.lower() != host.lower():
+        if origin and origin.partition("//")[2].lower() != host.lower():
             raise ApiError(403, f"requests from the site {origin!r} are not accepted", code="invalid_origin")
         if self._authorization is not None and scope["path"].startswith("/v1"):
             given = headers.get(b"authorization", b"")

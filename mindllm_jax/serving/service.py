@@ -46,13 +46,13 @@ class Service:
         values = parse_object(await self._content(request))
         body = chat_body(values) if chat else text_body(values)
         self.model.check_name(body.model)
-        if self.closing:
-            raise stopping()
         count = body.n * (len(body.prompts) if isinstance(body, TextBody) else 1)
         if count > self._places:
             raise ApiError(400, f"{count} choices are more than the {self._places} that this server holds", param="n")
         # In another thread: a long text takes a while to encode, and answers are being streamed.
         requests = await asyncio.to_thread(self.model.requests, body)
+        if self.closing:  # looked up last: what is submitted now, `fail` reaches
+            raise stopping()
         prompt_tokens = sum(len(request.prompt) for request in requests[:: body.n])
         submission, answer = Submission(self.scheduler, requests), Answer(self.model, body, prompt_tokens, count)
         self._open.add(submission)

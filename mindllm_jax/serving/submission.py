@@ -9,7 +9,7 @@ from functools import partial
 
 from mindllm_jax.generation.requests import Piece, Request, Ticket
 from mindllm_jax.generation.scheduler import QueueFull, Scheduler
-from mindllm_jax.serving.errors import ApiError, stopping
+from mindllm_jax.serving.errors import ApiError
 
 RETRY_AFTER = 1  # seconds
 
@@ -53,8 +53,6 @@ class Submission:
             if isinstance(item, ApiError):
                 raise item
             index, piece = item
-            if piece.finish == "cancelled":
-                raise stopping()
             if piece.finish is not None:
                 self._unfinished.discard(index)
             yield index, piece
@@ -70,5 +68,7 @@ class Submission:
         self._tickets.clear()
 
     def _deliver(self, index: int, piece: Piece) -> None:
+        if piece.finish == "cancelled":  # nobody reads it, or the scheduler has ended, of which `fail` has the reason
+            return
         with contextlib.suppress(RuntimeError):  # the loop was closed: the server has ended
             self._loop.call_soon_threadsafe(self._pieces.put_nowait, (index, piece))

@@ -1,5 +1,7 @@
 """Text that grows token by token: whole characters, and nothing of a stop string."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +67,12 @@ def test_half_a_character_at_the_end_becomes_a_replacement(tokenizer: Tokenizer)
 def test_symbols_are_no_text(tokenizer: Tokenizer) -> None:
     growing = IncrementalDetokenizer(tokenizer)
     assert growing.add([tokenizer.symbols["<user>"], *tokenizer.encode("hi"), tokenizer.pad_id]) == "hi"
+
+
+def test_a_stop_string_costs_no_more_than_the_text(tokenizer: Tokenizer) -> None:
+    growing, begun = IncrementalDetokenizer(tokenizer, ("中" * 300_000,)), time.monotonic()
+    assert growing.add(tokenizer.encode("中文")) == "中文"
+    assert time.monotonic() - begun < 0.2
 
 
 @pytest.mark.parametrize("stops", [("",), ("", "")])

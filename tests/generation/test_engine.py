@@ -117,6 +117,8 @@ def test_stop_strings_end_a_row(decoder: Decoder, tokenizer: Tokenizer) -> None:
     (stopped,) = generate(decoder, tokenizer, ["The"], GREEDY, stop_strings=("\0", stop))
     assert stopped.finish == "stop"
     assert stopped.text == free.text[: free.text.index(stop)]
+    assert stopped.tokens == free.tokens[: len(stopped.tokens)]
+    assert stop in tokenizer.decode(stopped.tokens) and stop not in tokenizer.decode(stopped.tokens[:-1])
 
 
 def test_the_stream_is_what_generate_gives(decoder: Decoder, tokenizer: Tokenizer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +21,7 @@ from mindllm_jax.tokenization.tokenizer import Tokenizer
 GREEDY = Sampling(temperature=0.0, max_tokens=11)
 DRAWN = Sampling(temperature=1.0, top_k=None, max_tokens=11)
 BATCHING = Batching(slots=4, queue=8, prefill_chunk=32, decode_chunk=4)
-PROGRAMS = (slots.prefill, slots.decode, slots.copy_row)
+PROGRAMS: tuple[Any, ...] = (slots.prefill, slots.decode, slots.copy_row)
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +232,15 @@ def test_many_threads_are_answered_and_nothing_is_compiled(scheduler: Scheduler,
     assert not loop.is_alive()
     assert results == dict.fromkeys(range(12), 11)
     assert [program._cache_size() for program in PROGRAMS] == before
+
+
+@pytest.mark.parametrize("capacity", [96, 20])
+def test_a_chunk_may_be_longer_than_the_capacity(decoder: Decoder, tokenizer: Tokenizer, capacity: int) -> None:
+    scheduler = Scheduler(decoder, tokenizer, Batching(slots=1, capacity=capacity, prefill_chunk=128))
+    scheduler.warm_up()
+    (prompt,) = random_prompts(tokenizer, [capacity - GREEDY.new_tokens(capacity)])
+    (answer,) = answers(scheduler, [Request(prompt, GREEDY, ())])
+    assert answer.tokens == generate(decoder, tokenizer, [prompt], GREEDY, stop_ids=())[0].tokens
 
 
 def test_slots_are_a_power_of_two() -> None:

@@ -101,6 +101,7 @@ def test_a_body_that_is_not_a_json_object(server: Running, body: bytes, message:
         (MESSAGES | {"presence_penalty": 0.5}, "presence_penalty", "is not supported"),
         (MESSAGES | {"logit_bias": {"1": 5}}, "logit_bias", "is not supported"),
         (MESSAGES | {"best_of": 1}, "best_of", "is not a known field"),
+        (MESSAGES | {"\ud800": 1}, "\\ud800", "is not a known field"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -191,6 +192,8 @@ def test_other_sites_are_refused(server: Running) -> None:
         assert server.ask("/health", host=host).status == 200
     found = error(server, CHAT, MESSAGES, 403, origin="https://evil.example")
     assert found["code"] == "invalid_origin"
+    for broken in ("null", "http://[evil"):
+        error(server, CHAT, MESSAGES, 403, origin=broken)
     for own in ("", f"http://127.0.0.1:{server.port}"):
         reply = server.ask("/v1/models", origin=own)
         assert reply.status == 200 and not any(name.startswith("access-control") for name in reply.headers)

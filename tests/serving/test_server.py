@@ -101,6 +101,38 @@ def test_running_answers_end_by_an_error(
     assert [str(error) for error in raised] == (["out of memory"] if failing else [])
 
 
+def test_a_failure_of_the_scheduler_is_the_reason_of_its_answers(
+    run: LoadedRun, start_server: Callable[[Scheduler], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler(run.decoder, run.tokenizer, BATCHING)
+    monkeypatch.setattr(scheduler, "_prefill_tokens", lambda *_arguments, **_named: 1 / 0)
+    monkeypatch.setattr(threading, "excepthook", lambda _arguments: None)
+    _, running, thread = start_server(scheduler)
+    reply = running.ask(CHAT, BODY)
+    assert reply.status == 500 and "the server failed" in reply.json["error"]["message"]
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_request_that_is_encoded_while_the_server_ends(
+    run: LoadedRun, start_server: Callable[[Scheduler], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "GRACE", 0)
+    requests = ServedModel.requests
+    server, running, thread = start_server(Stuck(run))
+
+    def slow(model: ServedModel, body: Any) -> list[Request]:
+        server.stop()
+        time.sleep(0.5)
+        return requests(model, body)
+
+    monkeypatch.setattr(ServedModel, "requests", slow)
+    reply = running.ask(CHAT, BODY)
+    assert reply.status == 503 and reply.json["error"]["code"] == "shutting_down"
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 def test_only_the_loopback_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MINDLLM_API_KEY", raising=False)
     assert api_key("127.0.0.1") is api_key("localhost") is api_key("::1") is None
