@@ -83,18 +83,19 @@ BUDGETS = {
     "generation": 45,
     "hardware": 5,
     "hashing": 5,
-    "instruct": 70,
+    "instruct": 60,
+    "interop": 70,
     "kernels": 250,
     "launch": 10,
     "model": 105,
     "parallel": 140,
     "process": 10,
-    "project": 130,
+    "project": 115,
     "reporting": 10,
     "serving": 30,
     "store": 10,
     "text": 5,
-    "training": 315,
+    "training": 290,
 }
 DEFAULT_BUDGET = 20
 

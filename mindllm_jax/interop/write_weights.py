@@ -155,7 +155,7 @@ def _write_settings(folder: Path, architecture: Architecture, record: RunRecord,
     tokens = _special_ids(tokenizer)
     config = architecture.config(model) | {"tie_word_embeddings": model.tied, "dtype": dtype} | tokens
     write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
-    write_text(folder / "generation_config.json", json.dumps(_generation(tokens, model), indent=1) + "\n")
+    write_text(folder / "generation_config.json", json.dumps(_generation(tokens, model, tokenizer), indent=1) + "\n")
     for name, content in hugging_face_files(tokenizer, model_max_length=model.max_seq_len).items():
         write_text(folder / name, content)
     write_bytes(folder / OUR_TOKENIZER, tokenizer.model)
@@ -172,5 +172,8 @@ def _special_ids(tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def _generation(tokens: Mapping[str, Any], model: Model) -> dict[str, Any]:
-    return {**tokens, "max_length": model.max_seq_len, "do_sample": False}
+def _generation(tokens: Mapping[str, Any], model: Model, tokenizer: Tokenizer) -> dict[str, Any]:
+    # Rows of a vocabulary that is larger than the tokenizer's have no piece.
+    padding = list(range(tokenizer.vocab_size, model.vocab_size))
+    settings = {**tokens, "max_length": model.max_seq_len, "do_sample": False}
+    return settings | ({"suppress_tokens": padding} if padding else {})

@@ -39,7 +39,7 @@ def loaded(folder: Path, **settings: Any) -> Any:
     ).eval()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_generate(export: tuple[mindllm_jax.Run, Path], attention: str) -> None:
     """64 greedy tokens on 20 prompts, but for near-ties: the two best logits over there differ by less than 1e-4."""
