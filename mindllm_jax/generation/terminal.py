@@ -21,6 +21,7 @@ HELP = """\
 /quit             exit; so does Ctrl-D"""
 COMMANDS = tuple(line.split()[0] for line in HELP.splitlines())
 UNDECODABLE = "\ufffd"  # as which stdin reads a byte that its encoding lacks: of Chinese in the locale C all
+NOT_TEXT = "the line is not text in this locale's encoding; set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
 
 Write = Callable[[str], None]
 
@@ -38,7 +39,7 @@ def talk(session: Session, lines: Iterable[str], write: Write) -> None:
                 break
             try:
                 if UNDECODABLE in text:
-                    raise ValueError("the line is not text in this locale's encoding; set LC_ALL=C.UTF-8 or PYTHONUTF8=1")
+                    raise ValueError(NOT_TEXT)
                 if text.startswith("/"):
                     _obey(session, text, write)
                 elif text:

@@ -101,6 +101,28 @@ def test_running_answers_end_by_an_error(
     assert [str(error) for error in raised] == (["out of memory"] if failing else [])
 
 
+def test_a_second_signal_ends_running_answers_at_once(
+    run: LoadedRun, start_server: Callable[[Scheduler], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "GRACE", 30)
+    server, running, thread = start_server(Stuck(run))
+    started, events, replies = threading.Event(), list[bytes](), list[Any]()
+    readers = [
+        threading.Thread(target=read_events, args=(running, started, events)),
+        threading.Thread(target=lambda: replies.append(running.ask(CHAT, BODY))),
+    ]
+    for reader in readers:
+        reader.start()
+    assert started.wait(10)
+    for _ in range(2):
+        time.sleep(0.2)
+        server._http.handle_exit(signal.SIGTERM, None)
+    for reader in [*readers, thread]:
+        reader.join(10)
+        assert not reader.is_alive()
+    assert replies[0].status == 503 and any(b"the server is shutting down" in line for line in events)
+
+
 def test_a_failure_of_the_scheduler_is_the_reason_of_its_answers(
     run: LoadedRun, start_server: Callable[[Scheduler], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
