@@ -63,6 +63,14 @@ def bind(config: Serve) -> socket.socket:
     return bound
 
 
+def listen(bound: socket.socket) -> None:
+    """Accepts connections from now on. Raises OSError when a server that was bound at the same time was faster."""
+    try:
+        bound.listen()
+    except OSError as error:
+        raise OSError(f"cannot serve on {url(bound)}: {error}; try another Serve.port") from None
+
+
 def url(bound: socket.socket) -> str:
     """Returns the address of the page."""
     host, port = bound.getsockname()[:2]

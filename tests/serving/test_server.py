@@ -20,7 +20,7 @@ from mindllm_jax.generation.scheduler import Scheduler
 from mindllm_jax.serving import service
 from mindllm_jax.serving.guard import api_key, is_loopback
 from mindllm_jax.serving.served_model import ServedModel
-from mindllm_jax.serving.server import Serve, bind, check_installed, url
+from mindllm_jax.serving.server import Serve, bind, check_installed, listen, url
 from mindllm_jax.training.load_run import LoadedRun, read_run
 
 ROOT = Path(__file__).parents[2]
@@ -183,6 +183,13 @@ def test_an_address_that_cannot_be_had() -> None:
             Serve(run="unused", port=port)
     with pytest.raises(ValueError, match=r"Serve\.max_body_bytes"):
         Serve(run="unused", max_body_bytes=0)
+
+
+def test_two_servers_that_start_together() -> None:
+    with bind(Serve(run="unused", port=0)) as first, bind(Serve(run="unused", port=first.getsockname()[1])) as second:
+        listen(first)
+        with pytest.raises(OSError, match=r"cannot serve on http://127\.0\.0\.1:\d+: .*; try another Serve\.port"):
+            listen(second)
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
