@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 
 QUESTION = "What is a glacier?"
 TARGET = Path(__file__).parents[2] / "docs/images/chat.png"
 
 with sync_playwright() as driver:
     browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
-    size = {"width": 1000, "height": 640}
+    size: ViewportSize = {"width": 1000, "height": 640}
     page = browser.new_page(viewport=size, device_scale_factor=1.5, color_scheme="light", locale="en-US")
     page.goto(sys.argv[1])
     page.fill("[name=seed]", "1")
