@@ -19,7 +19,7 @@ def main() -> None:
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.serving.guard import api_key
     from mindllm_jax.serving.served_model import ServedModel
-    from mindllm_jax.serving.server import Serve, Server, bind, check_installed, url
+    from mindllm_jax.serving.server import Serve, Server, bind, check_installed, listen, url
     from mindllm_jax.training.load_run import load_decoder, read_run
 
     config = configuration.load(Serve, arguments)
@@ -38,7 +38,7 @@ def main() -> None:
     server = Server(config, model, scheduler, key)
     print(f"compiling the programs of {model.name} …", flush=True)
     scheduler.warm_up()
-    bound.listen()
+    listen(bound)
     print(f"{model.name}: {url(bound)} is the chat page, {url(bound)}/v1 the API; Ctrl-C ends it", flush=True)
     if config.browser:
         threading.Thread(target=webbrowser.open, args=(url(bound),), daemon=True).start()  # some wait for the page

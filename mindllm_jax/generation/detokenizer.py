@@ -41,6 +41,6 @@ class IncrementalDetokenizer:
 
     def _possible_stop(self, text: str) -> int:
         """Returns the length of the longest suffix of `text` that is a prefix of a stop string."""
-        starts = ((stop, n) for stop in self._stops for n in range(1, min(len(stop), len(text) + 1)))
-        lengths = (n for stop, n in starts if text.endswith(stop[:n]))
+        longest = len(text) + 1  # a stop string may be of any length
+        lengths = (n for stop in self._stops for n in range(1, min(len(stop), longest)) if text.endswith(stop[:n]))
         return max(lengths, default=0)

@@ -20,6 +20,8 @@ HELP = """\
 /help             this list
 /quit             exit; so does Ctrl-D"""
 COMMANDS = tuple(line.split()[0] for line in HELP.splitlines())
+UNDECODABLE = "\ufffd"  # as which stdin reads a byte that its encoding lacks: of Chinese in the locale C all
+NOT_TEXT = "the line is not text in this locale's encoding; set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
 
 Write = Callable[[str], None]
 
@@ -36,6 +38,8 @@ def talk(session: Session, lines: Iterable[str], write: Write) -> None:
             if text == "/quit":
                 break
             try:
+                if UNDECODABLE in text:
+                    raise ValueError(NOT_TEXT)
                 if text.startswith("/"):
                     _obey(session, text, write)
                 elif text:

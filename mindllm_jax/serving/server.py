@@ -13,7 +13,7 @@ from mindllm_jax.checks import require_at_least, require_local
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.generation.scheduler import Batching, Scheduler
 from mindllm_jax.serving.app import make_app
-from mindllm_jax.serving.errors import ApiError
+from mindllm_jax.serving.errors import ApiError, stopping
 from mindllm_jax.serving.guard import loopback_hosts
 from mindllm_jax.serving.served_model import ServedModel
 from mindllm_jax.serving.service import Service
@@ -61,6 +61,14 @@ def bind(config: Serve) -> socket.socket:
     except OSError as error:
         raise OSError(f"cannot serve on {config.host}:{config.port}: {error}; try another Serve.port") from None
     return bound
+
+
+def listen(bound: socket.socket) -> None:
+    """Accepts connections from now on. Raises OSError when a server that was bound at the same time was faster."""
+    try:
+        bound.listen()
+    except OSError as error:
+        raise OSError(f"cannot serve on {url(bound)}: {error}; try another Serve.port") from None
 
 
 def url(bound: socket.socket) -> str:
@@ -138,8 +146,9 @@ class Server:
         self._http.should_exit = True
 
     def _on_signal(self, sig: int, frame: FrameType | None) -> None:
-        if self._closing is not None:  # a second one
-            self._http.should_exit = self._http.force_exit = True
+        if self._closing is not None and self._loop is not None:  # a second one: running answers end now
+            self._loop.call_soon_threadsafe(self._service.fail, stopping())
+            self._http.should_exit = True
         self.stop()
 
     def _close(self) -> None:

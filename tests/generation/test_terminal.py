@@ -49,6 +49,12 @@ def test_a_new_conversation(session: Session) -> None:
     assert "a new conversation\n" in written
 
 
+def test_a_line_that_the_locale_cannot_decode_is_not_answered(session: Session) -> None:
+    written = said(session, ["\ufffd\ufffd\ufffd", "Hi"])
+    assert "[the line is not text in this locale's encoding; set LC_ALL=C.UTF-8 or PYTHONUTF8=1]" in written
+    assert [message.content for message in session.messages[::2]] == ["Hi"]
+
+
 def test_the_system_message(session: Session) -> None:
     assert "the system message is set\n" in said(session, ["/system  Be brief. "])
     assert session.system == "Be brief."

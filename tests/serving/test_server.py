@@ -20,7 +20,7 @@ from mindllm_jax.generation.scheduler import Scheduler
 from mindllm_jax.serving import service
 from mindllm_jax.serving.guard import api_key, is_loopback
 from mindllm_jax.serving.served_model import ServedModel
-from mindllm_jax.serving.server import Serve, bind, check_installed, url
+from mindllm_jax.serving.server import Serve, bind, check_installed, listen, url
 from mindllm_jax.training.load_run import LoadedRun, read_run
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +101,28 @@ def test_running_answers_end_by_an_error(
     assert [str(error) for error in raised] == (["out of memory"] if failing else [])
 
 
+def test_a_second_signal_ends_running_answers_at_once(
+    run: LoadedRun, start_server: Callable[[Scheduler], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "GRACE", 30)
+    server, running, thread = start_server(Stuck(run))
+    started, events, replies = threading.Event(), list[bytes](), list[Any]()
+    readers = [
+        threading.Thread(target=read_events, args=(running, started, events)),
+        threading.Thread(target=lambda: replies.append(running.ask(CHAT, BODY))),
+    ]
+    for reader in readers:
+        reader.start()
+    assert started.wait(10)
+    for _ in range(2):
+        time.sleep(0.2)
+        server._http.handle_exit(signal.SIGTERM, None)
+    for reader in [*readers, thread]:
+        reader.join(10)
+        assert not reader.is_alive()
+    assert replies[0].status == 503 and any(b"the server is shutting down" in line for line in events)
+
+
 def test_a_failure_of_the_scheduler_is_the_reason_of_its_answers(
     run: LoadedRun, start_server: Callable[[Scheduler], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +183,13 @@ def test_an_address_that_cannot_be_had() -> None:
             Serve(run="unused", port=port)
     with pytest.raises(ValueError, match=r"Serve\.max_body_bytes"):
         Serve(run="unused", max_body_bytes=0)
+
+
+def test_two_servers_that_start_together() -> None:
+    with bind(Serve(run="unused", port=0)) as first, bind(Serve(run="unused", port=first.getsockname()[1])) as second:
+        listen(first)
+        with pytest.raises(OSError, match=r"cannot serve on http://127\.0\.0\.1:\d+: .*; try another Serve\.port"):
+            listen(second)
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
