@@ -1,6 +1,6 @@
 """Continuous batching: requests begin and end at any time, and those that are there decode together.
 
-Each request has a row of the cache. The loop alternates between a part of the prompt of one waiting request and a few
+Each request has a row of the cache. The loop alternates between parts of the prompts of waiting requests and a few
 tokens of all active rows. A row keeps its tokens after its request has ended, and a prompt that begins with the same
 tokens as some row does not compute them again.
 """
@@ -37,11 +37,12 @@ class Batching:
     slots: int = 16  # requests that decode together; a power of two
     queue: int = 64  # requests that wait for a slot; more are refused
     capacity: int | None = None  # tokens of a prompt and its answer; None: Model.max_seq_len, at most 2,048
-    prefill_chunk: int = 128  # tokens of a prompt that are computed between two decoding steps of the others
+    prefill_chunk: int = 128  # tokens of a prompt that are computed at a time
+    prefills: int = 4  # such parts, of one prompt or several, between two decoding steps of the others
     decode_chunk: int = 4  # tokens that are decoded at a time: text appears in such steps
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "slots", "capacity", "prefill_chunk", "decode_chunk")
+        require_at_least(self, 1, "slots", "capacity", "prefill_chunk", "prefills", "decode_chunk")
         require_at_least(self, 0, "queue")
         if self.slots != power_of_two(self.slots):
             raise ValueError(f"Batching.slots = {self.slots}: must be a power of two")
@@ -130,12 +131,15 @@ class Scheduler:
             self._drop_cancelled()
 
     def step(self) -> bool:
-        """Computes a part of a prompt and a few tokens of all active rows; returns whether there was anything to do."""
+        """Computes parts of prompts and a few tokens of all active rows; returns whether there was anything to do."""
         self._drop_cancelled()
+        prefilled = [self._admit_and_prefill() for _ in range(self._config.prefills)]
+        return self._decode() or any(prefilled)
+
+    def _admit_and_prefill(self) -> bool:
         if not any(row.pending for row in self._rows):
             self._admit()
-        prefilled = self._prefill()
-        return self._decode() or prefilled
+        return self._prefill()
 
     def _drop_cancelled(self) -> None:
         with self._changed:
