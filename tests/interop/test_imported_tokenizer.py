@@ -184,7 +184,7 @@ def added(entry: Any) -> Callable[[dict[str, Any]], Any]:
         (lambda content: content.update(pre_tokenizer="ByteLevel"), "its pre-tokenizer is not ByteLevel"),
         (lambda content: content["model"]["vocab"].update(a=4_000_000_000), r"and ids up to 4,000,000,000: it is dama"),
     ],
-    ids=str,
+    ids=["null", "texts", "no content", "model", "pre-tokenizer", "far id"],
 )
 def test_a_malformed_tokenizer_json(change: Callable[[dict[str, Any]], Any], message: str, tmp_path: Path) -> None:
     path = exported(Tokenizer(Path("t"), from_gguf(metadata())), tmp_path) / "tokenizer.json"
