@@ -25,11 +25,11 @@ PATHS = {
     *(("PrepareData", name) for name in ("inputs", "corpus", "tokenizer")),
     *(("CleanCorpus", name) for name in ("output", "lexicon")),
     *(("DemoCorpus", name) for name in ("directory", "text")),
-    *(("Convert", name) for name in ("tokenizer", "output", "check_on")),
+    *(("Convert", name) for name in ("source", "run", "check", "tokenizer", "output", "check_on")),
     *(("Instructions", name) for name in ("inputs", "held_out_inputs")),
     *(("Evaluate", name) for name in ("run", "tasks")),
     *(("Scoring", name) for name in ("run", "output")),
-    *(("Decontamination", "benchmarks"), ("Tune", "base"), ("Chat", "run")),
+    *(("Decontamination", "benchmarks"), ("Tune", "base"), ("Chat", "run"), ("Serve", "run")),
 }
 
 

@@ -256,6 +256,8 @@ def test_parameter_count(choice):
 PRESETS = {
     "mindllm_3b": 3_182_592_000,  # 3.18B; 3.16B with F at exactly 8/3 of the width
     "mindllm_1b3": 1_349_091_328,
+    "mindllm_1b3_gptneo": 1_366_265_856,
+    "smollm2_135m": 134_515_008,  # as published
     "ladder_1m": 1_179_904,
     "ladder_3m": 2_736_896,
     "ladder_9m": 9_309_184,
