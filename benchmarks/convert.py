@@ -4,7 +4,7 @@ Writes a folder in the layout of the published MindLLM-1.3B (bfloat16, one pytor
 `--format`), makes a run of it in a fresh process, and reports that process's wall time and peak resident memory. Both
 are on one disk, and nothing else should run.
 
-    python benchmarks/convert.py --model configs/model/mindllm_1b3_gptneo.gin --folder /tmp/convert
+    python benchmarks/convert.py --model configs/model/mindllm_1b3_gptneo.gin --folder DIR
 """
 
 from __future__ import annotations

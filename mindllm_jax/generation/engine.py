@@ -18,6 +18,7 @@ from flax import nnx
 from mindllm_jax.batching.buckets import power_of_two
 from mindllm_jax.generation.continuation import Continuation, Finish, check_prompt
 from mindllm_jax.generation.sampling import Choices, Sampling, choices, sample
+from mindllm_jax.generation.slots import NO_TOKEN
 from mindllm_jax.model.decoder import Cache, Decoder
 from mindllm_jax.shapes import FloatBV, IntB, IntBT, KeyB
 from mindllm_jax.tokenization.tokenizer import Tokenizer
@@ -25,7 +26,6 @@ from mindllm_jax.tokenization.tokenizer import Tokenizer
 BATCH_CHUNK = 32  # tokens per chunk of a batch
 STREAM_CHUNK = 4  # tokens per chunk of a stream
 SMALLEST_LENGTH = 32  # prompts and caches are padded to it
-NO_TOKEN = -1
 
 Prompt = str | Sequence[int] | np.ndarray  # token ids, or the beginning of a document as text
 

@@ -97,6 +97,12 @@ def nested(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def shortest_pattern(windows: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """Returns the shortest `Model.windows` that repeats to the windows of all layers."""
+    count = len(windows)
+    return next(windows[:n] for n in range(1, count + 1) if windows[:n] * (count // n) == windows)
+
+
 def to_ours(tensor: np.ndarray, inputs: int, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a tensor of theirs in the shape of our parameter, or of its part for one layer; the dtype stays."""
     return (tensor.T if inputs else tensor).reshape(shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mindllm_jax.interop.architecture import HEAD, Architecture, Entry, Fields, require_settings
+from mindllm_jax.interop.architecture import HEAD, Architecture, Entry, Fields, require_settings, shortest_pattern
 from mindllm_jax.model.config import Bias, Model
 
 NAME = "GPTNeoForCausalLM"
@@ -49,7 +49,7 @@ def _windows(types: Any, size: int, layers: int) -> tuple[int | None, ...]:
         ) from None
     if len(windows) != layers:
         raise ValueError(f"config.json: attention_types names {len(windows)} layers, num_layers {layers}")
-    return next(windows[:n] for n in range(1, layers + 1) if windows[:n] * (layers // n) == windows)
+    return shortest_pattern(windows)
 
 
 def _config(model: Model) -> dict[str, Any]:

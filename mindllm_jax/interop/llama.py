@@ -69,26 +69,34 @@ def _config(model: Model) -> dict[str, Any]:
     }
 
 
+ATTENTION = (
+    Entry(_LAYER + "self_attn.q_proj.weight", "blocks.attention.query", 1),
+    Entry(_LAYER + "self_attn.k_proj.weight", "blocks.attention.key", 1),
+    Entry(_LAYER + "self_attn.v_proj.weight", "blocks.attention.value", 1),
+    Entry(_LAYER + "self_attn.o_proj.weight", "blocks.attention.out", 2),
+    Entry(_LAYER + "self_attn.q_proj.bias", "blocks.attention.query_bias"),
+    Entry(_LAYER + "self_attn.k_proj.bias", "blocks.attention.key_bias"),
+    Entry(_LAYER + "self_attn.v_proj.bias", "blocks.attention.value_bias"),
+    Entry(_LAYER + "self_attn.o_proj.bias", "blocks.attention.out_bias"),
+)
+MLP = (
+    Entry(_LAYER + "mlp.gate_proj.weight", "blocks.mlp.gate", 1),
+    Entry(_LAYER + "mlp.up_proj.weight", "blocks.mlp.up", 1),
+    Entry(_LAYER + "mlp.down_proj.weight", "blocks.mlp.down", 1),
+    Entry(_LAYER + "mlp.gate_proj.bias", "blocks.mlp.gate_bias"),
+    Entry(_LAYER + "mlp.up_proj.bias", "blocks.mlp.up_bias"),
+    Entry(_LAYER + "mlp.down_proj.bias", "blocks.mlp.down_bias"),
+)
+"""The tensors of the two branches of a block; our own design has them by the same names."""
+
 LLAMA = Architecture(
     name=NAME,
     table=(
         Entry("model.embed_tokens.weight", "embedding"),
         Entry(_LAYER + "input_layernorm.weight", "blocks.attention_norm.scale"),
-        Entry(_LAYER + "self_attn.q_proj.weight", "blocks.attention.query", 1),
-        Entry(_LAYER + "self_attn.k_proj.weight", "blocks.attention.key", 1),
-        Entry(_LAYER + "self_attn.v_proj.weight", "blocks.attention.value", 1),
-        Entry(_LAYER + "self_attn.o_proj.weight", "blocks.attention.out", 2),
-        Entry(_LAYER + "self_attn.q_proj.bias", "blocks.attention.query_bias"),
-        Entry(_LAYER + "self_attn.k_proj.bias", "blocks.attention.key_bias"),
-        Entry(_LAYER + "self_attn.v_proj.bias", "blocks.attention.value_bias"),
-        Entry(_LAYER + "self_attn.o_proj.bias", "blocks.attention.out_bias"),
+        *ATTENTION,
         Entry(_LAYER + "post_attention_layernorm.weight", "blocks.mlp_norm.scale"),
-        Entry(_LAYER + "mlp.gate_proj.weight", "blocks.mlp.gate", 1),
-        Entry(_LAYER + "mlp.up_proj.weight", "blocks.mlp.up", 1),
-        Entry(_LAYER + "mlp.down_proj.weight", "blocks.mlp.down", 1),
-        Entry(_LAYER + "mlp.gate_proj.bias", "blocks.mlp.gate_bias"),
-        Entry(_LAYER + "mlp.up_proj.bias", "blocks.mlp.up_bias"),
-        Entry(_LAYER + "mlp.down_proj.bias", "blocks.mlp.down_bias"),
+        *MLP,
         Entry("model.norm.weight", "final_norm.scale"),
         Entry("lm_head.weight", HEAD, 1),
     ),

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mindllm_jax.interop.architecture import HEAD, Architecture, Entry, Fields
+from mindllm_jax.interop.architecture import HEAD, Architecture, Entry, Fields, shortest_pattern
+from mindllm_jax.interop.llama import ATTENTION, MLP
 from mindllm_jax.model.config import Model
 
 NAME = "MindLLMForCausalLM"
@@ -53,8 +54,9 @@ def _model(config: Mapping[str, Any]) -> Model:
 
 
 def _windows(kinds: Any, size: Any) -> tuple[int | None, ...]:
-    windows = tuple(size if kind == "sliding_attention" else None for kind in kinds or ["full_attention"])
-    return next(windows[:n] for n in range(1, len(windows) + 1) if windows[:n] * (len(windows) // n) == windows)
+    return shortest_pattern(
+        tuple(size if kind == "sliding_attention" else None for kind in kinds or ["full_attention"])
+    )
 
 
 def _config(model: Model) -> dict[str, Any]:
@@ -90,22 +92,10 @@ OWN_DESIGN = Architecture(
     table=(
         Entry("model.embed_tokens.weight", "embedding"),
         Entry("model.embed_positions.weight", "positions"),
-        Entry(_LAYER + "self_attn.q_proj.weight", "blocks.attention.query", 1),
-        Entry(_LAYER + "self_attn.k_proj.weight", "blocks.attention.key", 1),
-        Entry(_LAYER + "self_attn.v_proj.weight", "blocks.attention.value", 1),
-        Entry(_LAYER + "self_attn.o_proj.weight", "blocks.attention.out", 2),
-        Entry(_LAYER + "self_attn.q_proj.bias", "blocks.attention.query_bias"),
-        Entry(_LAYER + "self_attn.k_proj.bias", "blocks.attention.key_bias"),
-        Entry(_LAYER + "self_attn.v_proj.bias", "blocks.attention.value_bias"),
-        Entry(_LAYER + "self_attn.o_proj.bias", "blocks.attention.out_bias"),
+        *ATTENTION,
         Entry(_LAYER + "attention_norm.weight", "blocks.attention_norm.scale"),
         Entry(_LAYER + "attention_norm.bias", "blocks.attention_norm.bias"),
-        Entry(_LAYER + "mlp.gate_proj.weight", "blocks.mlp.gate", 1),
-        Entry(_LAYER + "mlp.up_proj.weight", "blocks.mlp.up", 1),
-        Entry(_LAYER + "mlp.down_proj.weight", "blocks.mlp.down", 1),
-        Entry(_LAYER + "mlp.gate_proj.bias", "blocks.mlp.gate_bias"),
-        Entry(_LAYER + "mlp.up_proj.bias", "blocks.mlp.up_bias"),
-        Entry(_LAYER + "mlp.down_proj.bias", "blocks.mlp.down_bias"),
+        *MLP,
         Entry(_LAYER + "mlp_norm.weight", "blocks.mlp_norm.scale"),
         Entry(_LAYER + "mlp_norm.bias", "blocks.mlp_norm.bias"),
         Entry("model.norm.weight", "final_norm.scale"),

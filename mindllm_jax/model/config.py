@@ -19,7 +19,9 @@ class Model:
     """The shape of a decoder, and a named choice for each of its parts.
 
     Defaults are the design of MindLLM-3B as far as the paper describes it (RoPE, RMSNorm, DeepNorm, GeGLU; arXiv
-    2310.15777) at a laptop's size. Raises ValueError for a number out of range or numbers that do not fit together.
+    2310.15777) at a laptop's size. `windows` is a pattern repeated over the layers; None is a layer that sees all
+    tokens before it: GPT-Neo's (None, 256) alternates global and local attention. Raises ValueError for a number out of
+    range or numbers that do not fit together.
     """
 
     vocab_size: int = 8192  # V, rows of the embedding; at least the pieces of the tokenizer
@@ -37,7 +39,7 @@ class Model:
     residual: Literal["deepnorm", "pre_norm", "post_norm"] = "deepnorm"  # where norms stand; scales of DeepNorm
     mlp: Literal["geglu", "swiglu", "gelu"] = "geglu"  # activation of the feed-forward, gated or not
     biases: tuple[Bias, ...] = ()  # products with weights that have a learned bias
-    windows: tuple[int | None, ...] = (None,)  # see `window_of`
+    windows: tuple[int | None, ...] = (None,)  # tokens that a query sees, itself included; repeated over the layers
     attention_scale: float | None = None  # factor of attention's scores; None: 1/sqrt(H)
     tied: bool = False  # whether the loss head is the transposed embedding
     attention: str | None = None  # implementation of flash_attention; None: the best on this machine
@@ -67,13 +69,6 @@ class Model:
     def key_heads(self) -> int:
         """The number of key-value heads, K."""
         return self.heads if self.kv_heads is None else self.kv_heads
-
-    def window_of(self, layer: int) -> int | None:
-        """Returns the tokens that a query of a layer sees, itself included; None: all before it.
-
-        `windows` is a pattern repeated over the layers: GPT-Neo's (None, 256) alternates global and local attention.
-        """
-        return self.windows[layer % len(self.windows)]
 
     @property
     def dtype(self) -> jnp.dtype:
