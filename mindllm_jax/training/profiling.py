@@ -13,7 +13,8 @@ import jax
 class ProfileWindow:
     """Traces the steps `window[0]` to `window[1]`, both included, into a folder; does nothing without a window.
 
-    A run that resumes inside the window traces its remaining steps; one that ends inside it keeps its trace.
+    A run that resumes inside the window traces its remaining steps; one that ends inside it keeps its trace. Each trace
+    is in a folder `step_FIRST`: the profiler names files by the second, and a trace would replace one of that second.
     """
 
     def __init__(self, window: tuple[int, int] | None, folder: Path):
@@ -23,7 +24,7 @@ class ProfileWindow:
     def before(self, step: int) -> None:
         """Starts the trace if `step`, which is about to run, lies in the window."""
         if self._window and not self._running and self._window[0] <= step <= self._window[1]:
-            jax.profiler.start_trace(str(self._folder))
+            jax.profiler.start_trace(str(self._folder / f"step_{step}"))
             self._running = True
 
     def after(self, step: int, results: Any) -> None:

@@ -189,6 +189,7 @@ def test_bad_settings(rows: MixtureRows) -> None:
 # Prints which rows this process read, and the digest of the part of each batch that each of its devices holds.
 PROCESS = """
 import hashlib, json, sys
+from pathlib import Path
 import jax, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from mindllm_jax.batching.global_batches import GlobalBatches, Loader
@@ -211,7 +212,7 @@ with GlobalBatches(rows, 8, NamedSharding(mesh, PartitionSpec("data")), loader=l
             for shard in field.addressable_shards:
                 digest = hashlib.sha256(np.asarray(shard.data).tobytes()).hexdigest()
                 parts[f"{step} {name} {shard.index[0].start or 0}"] = digest
-print(json.dumps({"read": read[:3], "parts": parts}))
+Path(sys.argv[2], f"{jax.process_index()}.json").write_text(json.dumps({"read": read[:3], "parts": parts}))
 """
 
 
@@ -222,7 +223,7 @@ def test_two_processes_hold_the_same_batches_and_read_only_their_own(rows: Mixtu
     script.write_text(PROCESS, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [*command, sys.executable, str(script), str(tmp_path / "counts")],
+        [*command, sys.executable, str(script), str(tmp_path / "counts"), str(tmp_path)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -231,8 +232,8 @@ def test_two_processes_hold_the_same_batches_and_read_only_their_own(rows: Mixtu
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    outputs = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert sorted(output["read"] for output in outputs) == [
+    outputs = [json.loads((tmp_path / f"{process}.json").read_text(encoding="utf-8")) for process in range(2)]
+    assert [output["read"] for output in outputs] == [
         [[0, 1, 2, 3], [8, 9, 10, 11], [16, 17, 18, 19]],
         [[4, 5, 6, 7], [12, 13, 14, 15], [20, 21, 22, 23]],
     ]
