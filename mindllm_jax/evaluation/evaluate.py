@@ -14,7 +14,8 @@ from flax import nnx
 from mindllm_jax.checks import require_at_least, require_local
 from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_sources, split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
-from mindllm_jax.evaluation.lm_eval_tasks import fit_generation, load_tasks, run_task
+from mindllm_jax.evaluation.harness.run import run_task
+from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks
 from mindllm_jax.files import read_json
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.evaluation import lm_eval_tasks
+from mindllm_jax.evaluation.harness import tasks
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
@@ -141,9 +141,9 @@ metric_list:
 def generating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a generating task beside ours, at its default of 256 new tokens."""
     folder = tmp_path / "tasks"
-    shutil.copytree(lm_eval_tasks.TASKS, folder)
+    shutil.copytree(tasks.TASKS, folder)
     (folder / "gen_demo.yaml").write_text(GENERATING)
-    monkeypatch.setattr(lm_eval_tasks, "TASKS", folder)
+    monkeypatch.setattr(tasks, "TASKS", folder)
     return "gen_demo"
 
 

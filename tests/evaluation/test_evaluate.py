@@ -15,7 +15,7 @@ from mindllm_jax.evaluation import evaluate as evaluate_module
 from mindllm_jax.evaluation.bits_per_byte import split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
 from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, read_result, results_table
-from mindllm_jax.evaluation.harness import HarnessRequests
+from mindllm_jax.evaluation.harness.model import HarnessRequests
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.store.store import TokenStore

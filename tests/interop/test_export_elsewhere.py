@@ -11,7 +11,7 @@ import pytest
 from interop_models import a_run, torch, transformers
 
 import mindllm_jax
-from mindllm_jax.evaluation.harness import harness_model
+from mindllm_jax.evaluation.harness.model import harness_model
 from mindllm_jax.generation.engine import generate
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.interop.write_weights import export_run

@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mindllm_jax.evaluation.harness import HarnessRequests, harness_model
+from mindllm_jax.evaluation.harness.model import HarnessRequests, harness_model
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
 from mindllm_jax.generation.engine import generate
 from mindllm_jax.generation.sampling import Sampling

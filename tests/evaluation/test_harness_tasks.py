@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mindllm_jax.evaluation import lm_eval_tasks
+from mindllm_jax.evaluation.harness import tasks as harness_tasks
+from mindllm_jax.evaluation.harness.run import run_task
+from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
-from mindllm_jax.evaluation.lm_eval_tasks import fit_generation, load_tasks, run_task
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
@@ -129,7 +130,7 @@ def test_a_generating_task_may_have_any_fields(generating: str, tmp_path: Path) 
 def test_a_task_of_multiple_choices_names_its_fields(generating: str, tmp_path: Path) -> None:
     """As its YAML file says; nothing else has to be written."""
     fields = "doc_to_text: question\ndoc_to_choice: answers\ndoc_to_target: right\n"
-    (lm_eval_tasks.TASKS / "quiz.yaml").write_text(
+    (harness_tasks.TASKS / "quiz.yaml").write_text(
         f"task: quiz\ndataset_path: json\ntest_split: test\noutput_type: multiple_choice\n{fields}"
     )
     load_tasks({"quiz": write(tmp_path / "a.jsonl", [{"question": "1 + 1?", "answers": ["2", "3"], "right": 0}])})
