@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,9 @@ def test_lm_evaluation_harness(export: tuple[mindllm_jax.Run, Path]) -> None:
 
     run, folder = export
     peer: Any = huggingface.HFLM  # its types are those of another class
-    theirs = peer(str(folder), trust_remote_code=True, device="cpu", dtype="float32", batch_size=4)
+    # Its cache of logits reads the wrong place where one request's text is another's context (lm-eval 0.4.13).
+    settings: dict[str, Any] = {"trust_remote_code": True, "device": "cpu", "dtype": "float32", "logits_cache": False}
+    theirs = peer(str(folder), batch_size=4, **settings)
     ours = harness_model(run.decoder, run.tokenizer)
     assert theirs.max_length == 512 and theirs.prefix_token_id == run.tokenizer.doc_id
 
@@ -88,9 +91,12 @@ def test_lm_evaluation_harness(export: tuple[mindllm_jax.Run, Path]) -> None:
     assert ours.seam_differs and ours.cut and not ours.swallowed
     for mine, other in zip(answers, theirs.loglikelihood(pairs, disable_tqdm=True), strict=True):
         assert mine[1] == other[1] and mine[0] == pytest.approx(other[0], abs=1e-3)
-    settings = {"until": ["\n\n"], "max_gen_toks": 24, "do_sample": False}
-    until = requests("generate_until", *((text, settings) for text in contexts[1:]))
-    assert ours.generate_until(until) == theirs.generate_until(until, disable_tqdm=True)
+    generation = {"until": ["\n\n"], "max_gen_toks": 24, "do_sample": False}
+    until = requests("generate_until", *((text, generation) for text in contexts[1:]))
+    both = ours.generate_until(until), theirs.generate_until(until, disable_tqdm=True)
+    # tokenizers decodes each byte that is no character to a mark of its own.
+    mine, other = ([re.sub("\ufffd+", "\ufffd", text) for text in texts] for texts in both)
+    assert mine == other
     # With a first token of the tokenizer's, `hf` predicts it in a text, behind its prefix.
     bare = peer(str(folder), trust_remote_code=True, device="cpu", dtype="float32", batch_size=4, add_bos_token=False)
     long = requests("loglikelihood_rolling", *((text,) for text in (*TEXTS, " ".join(TEXTS) * 12)))
