@@ -44,17 +44,41 @@ def read_items(eval_folder: Path, name: str, shots: int = 0) -> list[Item]:
     return list({"gsm8k": _gsm8k, "hellaswag": _hellaswag, "flores": _flores}[name](eval_folder))
 
 
+def answer_texts(eval_folder: Path, name: str) -> list[Item]:
+    """Returns the items of a Chinese examination with the answers' texts as continuations, directly behind the prompt.
+
+    The prompt is the question and the mark of the answer, without the choices.
+    """
+    return [
+        Item(
+            f"{row.get('Question') or row['question']}\n答案：", tuple(row[letter] for letter in LETTERS), _answer(row)
+        )
+        for _, file in _files(eval_folder, name)
+        for row in _rows(file, name)
+        if all(row[letter] for letter in LETTERS)
+    ]
+
+
+def halves(eval_folder: Path, name: str) -> list[Item]:
+    """Returns the second half of each question of a Chinese examination, in characters, behind the first."""
+    questions = [
+        str(row.get("Question") or row["question"])
+        for _, file in _files(eval_folder, name)
+        for row in _rows(file, name)
+    ]
+    return [Item(text[: len(text) // 2], (text[len(text) // 2 :],), 0) for text in questions if len(text) > 1]
+
+
 def _examination(eval_folder: Path, name: str, shots: int) -> Iterator[Item]:
     from lm_eval.utils import apply_template
 
-    folder, included, split, ending = EXAMINATIONS[name]
+    folder, included, split, _ = EXAMINATIONS[name]
     settings = _task_file(folder, included)
     descriptions = {}
     for path in _harness_tasks(folder).glob("*.yaml"):
         task = _task_file(folder, path.name)
         descriptions[task.get("dataset_name")] = task.get("description", "")
-    for file in sorted((eval_folder / name / split).glob(f"*{ending}")):
-        subject = file.name.removesuffix(ending)
+    for subject, file in _files(eval_folder, name):
         dev = eval_folder / name / "dev" / file.name.replace(f"_{split}.csv", "_dev.csv")
         examples = ""
         for row in _rows(dev, name)[:shots]:
@@ -62,6 +86,13 @@ def _examination(eval_folder: Path, name: str, shots: int) -> Iterator[Item]:
         for row in _rows(file, name):
             prompt = descriptions[subject] + examples + apply_template(settings["doc_to_text"], row)
             yield Item(prompt, tuple(f" {letter}" for letter in LETTERS), _answer(row))
+
+
+def _files(eval_folder: Path, name: str) -> list[tuple[str, Path]]:
+    """Returns the subjects of an examination and the files of the scored split."""
+    _, _, split, ending = EXAMINATIONS[name]
+    files = sorted((eval_folder / name / split).glob(f"*{ending}"))
+    return [(file.name.removesuffix(ending), file) for file in files]
 
 
 def _rows(file: Path, name: str) -> list[dict[str, Any]]:
