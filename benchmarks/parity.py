@@ -1,8 +1,8 @@
 """Compares our model for lm-evaluation-harness with the harness's own class `hf` on the exported weights.
 
 A model is scored twice, by our decoder and by PyTorch on the CPU, both in float32, on the same items of MMLU, CMMLU,
-GSM8K, HellaSwag and Flores, drawn with a seed. Continuations are the choices, or the reference of a set that is
-generated. Columns: the largest difference of a continuation's log-likelihood in nats; items whose answer (the likeliest
+GSM8K, HellaSwag and Flores, drawn with a seed from those whose continuations are shorter than the model's positions.
+Continuations are the choices, or the reference of a set that is generated. Columns: the largest difference of a continuation's log-likelihood in nats; items whose answer (the likeliest
 choice) and continuations whose `greedy` differ; greedy generations that equal those of `hf`, those that leave them at a
 near-tie (its two best logits differ by less than 1e-4), and all others.
 
@@ -62,7 +62,8 @@ def main() -> None:
         for name, (run, *made) in runs.items():
             ours, theirs = both(run, *made or [exported(run, Path(folder) / "exported" / name)])
             for chosen in arguments.sets:
-                items = draw(read_items(arguments.eval, chosen, arguments.shots), arguments.items)
+                items = read_items(arguments.eval, chosen, arguments.shots)
+                items = draw([item for item in items if fits(ours, item)], arguments.items)
                 results.setdefault(name, {})[chosen] = compare(ours, theirs, items, arguments)
                 print(name, chosen, results[name][chosen], flush=True)
                 if arguments.results:
@@ -73,6 +74,11 @@ def main() -> None:
         write_text(
             arguments.markdown, f"# The same scores as lm-evaluation-harness's class `hf`\n\n{table.markdown()}\n"
         )
+
+
+def fits(ours: Any, item: Item) -> bool:
+    """Returns whether all continuations are shorter than the model's positions; `hf` refuses others."""
+    return all(len(ids) < ours.decoder.config.max_seq_len for ids in ours.encoder.texts(item.choices))
 
 
 def draw(items: list[Item], count: int) -> list[Item]:

@@ -1,10 +1,10 @@
 """Counts benchmark items that the two seams between context and continuation encode, score and answer differently.
 
-Items of CMMLU and C-Eval (val), zero-shot, in three forms: `letters`, with lm-evaluation-harness's prompts; `texts`, the
-answers' texts directly behind question and 答案：; `halves`, the second half of the question behind the first, as in
-tasks that continue a text. An item differs in tokens where a continuation encoded with its context and cut off
+Items of CMMLU and C-Eval (val), zero-shot, in three forms: `letters`, with lm-evaluation-harness's prompts; `texts`,
+the answers' texts directly behind question and 答案：; `halves`, the second half of the question behind the first, as
+in tasks that continue a text. An item differs in tokens where a continuation encoded with its context and cut off
 (`together`) has others than alone (`apart`). With a model those are scored: of all items, the share with a
-log-likelihood that differs by more than 1e-3 nats, and with another answer. A second table has the tokens of the letters.
+log-likelihood that differs by more than 1e-3 nats, and with another answer. A second table has the letters' tokens.
 
     python benchmarks/seam.py --eval EVAL --tokenizer NAME=FILE --run NAME=RUN --markdown FILE
 
@@ -14,6 +14,7 @@ Needs the extras `eval` and `hf`.
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def differences(tokenizer: Tokenizer, run: Path | None, items: list[Item]) -> li
     texts = [(item.prompt, choice) for item in items for choice in item.choices]
     pairs = [Encoder(tokenizer, Protocol(seam=seam)).pairs(texts) for seam in ("together", "apart")]
     ends = np.cumsum([0, *(len(item.choices) for item in items)])
-    spans = [slice(begin, end) for begin, end in zip(ends, ends[1:], strict=False)]
+    spans = [slice(begin, end) for begin, end in pairwise(ends)]
     different = [span for span in spans if any(pair.seam_differs for pair in pairs[0][span])]
     swallowed = sum(pair.swallowed for pair in pairs[0])
     shares = [f"{len(different) / len(items):.1%}", f"{swallowed / len(texts):.1%}"]

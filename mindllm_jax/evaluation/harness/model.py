@@ -71,7 +71,8 @@ class HarnessRequests:
     Attributes:
         protocol: how requests become tokens.
         record: what `Protocol.record` returns, to be stored beside the scores.
-        cut: number of requests so far that were longer than Model.max_seq_len and lost the beginning of their context.
+        cut: number of requests so far that were longer than Model.max_seq_len and lost the beginning of their context,
+            or all of it and the beginning of a continuation that is longer by itself.
         seam_differs: number of items so far of which a continuation has other tokens with the other seam.
         swallowed: number of requests so far whose continuation the tokens of the context cover, so that it was encoded
             apart.
