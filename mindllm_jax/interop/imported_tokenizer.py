@@ -90,6 +90,8 @@ def from_gguf(metadata: Mapping[str, Any]) -> bytes:
     names = {"bos_token": ids["bos"], "eos_token": ids["eos"], "pad_token": ids["padding"]}
     special = {name: pieces[id] for name, id in names.items() if id is not None}
     ends = [id for name in ("eos", "eot", "eom") if (id := ids[name]) is not None]
+    if metadata.get("tokenizer.ggml.add_bos_token") and "bos_token" in special:
+        tokenizer["post_processor"] = _bos_before(special["bos_token"], ids["bos"])
     template = metadata.get("tokenizer.chat_template")
     return _imported(Path("the GGUF file's tokenizer"), tokenizer, special, ends, template)
 
@@ -118,6 +120,9 @@ def from_hugging_face(folder: Path) -> bytes:
         raise ValueError(f"{folder}: the tokenizer has no added token for its {', '.join(missing)}")
     for piece in tokenizer["added_tokens"]:
         piece["special"] = piece.get("special", False) or piece["content"] in special.values()
+    # Where there is a tokenizer.json, transformers goes by its post-processor alone.
+    if not (folder / "tokenizer.json").exists() and config.get("add_bos_token") and "bos_token" in special:
+        tokenizer["post_processor"] = _bos_before(special["bos_token"], ids[special["bos_token"]])
     stated = _json(folder / "generation_config.json").get("eos_token_id")
     if stated is None and "eos_token" not in special:
         stated = _json(folder / "config.json").get("eos_token_id")
@@ -129,6 +134,18 @@ def from_hugging_face(folder: Path) -> bytes:
     if isinstance(chat, list):  # several by name
         chat = {one["name"]: one["template"] for one in chat}.get("default")
     return _imported(folder, tokenizer, special, ends, chat)
+
+
+def _bos_before(name: str, id: int) -> dict[str, Any]:
+    """Returns the post-processor that puts a symbol before a text."""
+    bos = {"SpecialToken": {"id": name, "type_id": 0}}
+    texts = [{"Sequence": {"id": letter, "type_id": number}} for number, letter in enumerate("AB")]
+    return {
+        "type": "TemplateProcessing",
+        "single": [bos, texts[0]],
+        "pair": [bos, texts[0], bos, texts[1]],
+        "special_tokens": {name: {"id": name, "ids": [id], "tokens": [name]}},
+    }
 
 
 def _imported(

@@ -11,6 +11,9 @@ A SentencePiece BPE model becomes a BPE of the library tokenizers. Four things d
 - Symbols become special tokens, which transformers matches in a text, as its chat templates need. Pass
   `split_special_tokens=True` for texts whose `<doc>` is plain text, as `Tokenizer` has it.
 
+The converted tokenizer puts `<doc>` before a text (`Tokenizer.first_ids`), because documents begin with it in training;
+`add_special_tokens=False` leaves it out.
+
 Where several merges make the same piece, SentencePiece takes the leftmost first and a BPE the one listed first. They
 could differ where two overlap; no such text is known, and `convert` compares.
 """
@@ -46,10 +49,21 @@ def hugging_face_files(tokenizer: Tokenizer, *, model_max_length: int | None = N
 
 
 def _tokenizer_json(tokenizer: Tokenizer) -> str:
-    if not tokenizer.model.startswith(b"{"):
-        return _from_sentencepiece(tokenizer).to_str()
+    if is_imported(tokenizer.model):
+        return tokenizer_json(tokenizer.model)
+    try:
+        from tokenizers import Tokenizer, processors
+    except ImportError:
+        raise ImportError(
+            "writing a tokenizer for Hugging Face needs the library tokenizers; install mindllm-jax[hf]"
+        ) from None
     # One that extends GPT-2's is in this format already.
-    return tokenizer_json(tokenizer.model) if is_imported(tokenizer.model) else tokenizer.model.decode()
+    extends_gpt2 = tokenizer.model.startswith(b"{")
+    converted = Tokenizer.from_str(tokenizer.model.decode()) if extends_gpt2 else _from_sentencepiece(tokenizer)
+    symbols = [(tokenizer.piece(id), id) for id in tokenizer.first_ids]
+    first = "".join(f"{name} " for name, _ in symbols)
+    converted.post_processor = processors.TemplateProcessing(f"{first}$A", f"{first}$A {first}$B:1", symbols)
+    return converted.to_str()
 
 
 def _settings(tokenizer: Tokenizer, model_max_length: int | None) -> dict[str, object]:
@@ -61,16 +75,16 @@ def _settings(tokenizer: Tokenizer, model_max_length: int | None) -> dict[str, o
         "extra_special_tokens": others,
         "clean_up_tokenization_spaces": False,
     }
+    if not is_imported(tokenizer.model):
+        settings["add_bos_token"] = (
+            True  # as the post-processor of tokenizer.json has it, for readers of this file alone
+        )
     return settings if model_max_length is None else settings | {"model_max_length": model_max_length}
 
 
 def _from_sentencepiece(tokenizer: Tokenizer) -> "tokenizers.Tokenizer":
-    try:
-        from tokenizers import AddedToken, Tokenizer, decoders, models
-    except ImportError:
-        raise ImportError(
-            "writing a tokenizer for Hugging Face needs the library tokenizers; install mindllm-jax[hf]"
-        ) from None
+    from tokenizers import AddedToken, Tokenizer, decoders, models
+
     model = sentencepiece.SentencePieceProcessor()
     model.LoadFromSerializedProto(tokenizer.model)
     names = [model.id_to_piece(id).replace(SPACE_MARK, " ") for id in range(tokenizer.vocab_size)]

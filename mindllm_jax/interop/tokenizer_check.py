@@ -81,7 +81,7 @@ def compare(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> Compare
     """Encodes the texts with our tokenizer and with transformers' of the folder, and decodes with the latter.
 
     Raises:
-        ValueError: ids differ, or a round trip changes a text.
+        ValueError: ids differ, those before a text among them, or a round trip changes a text.
         ImportError: transformers is not installed.
     """
     try:
@@ -103,6 +103,12 @@ def compare(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> Compare
             )
         if converted.decode(other, skip_special_tokens=True) != text:
             raise ValueError(f"the conversion is wrong, nothing was written: round-trip mismatch for {text[:80]!r}")
+    first = converted("a")["input_ids"]
+    if first != [*tokenizer.first_ids, *tokenizer.encode("a")]:
+        raise ValueError(
+            f"the conversion is wrong, nothing was written: before a text stand {list(tokenizer.first_ids)}, but"
+            f" converted, 'a' has the ids {first}"
+        )
     return Compared(len(texts), sum(map(len, ours)))
 
 

@@ -62,6 +62,16 @@ def from_first(text: str) -> str:
     return gather(text)[0]
 
 
+def bytes_from_first(content: bytes) -> bytes:
+    """Returns process 0's content, of any length, in every process."""
+    if jax.process_count() == 1:
+        return content
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
+    mine = np.frombuffer(content, np.uint8)
+    buffer = mine if jax.process_index() == 0 else np.zeros(size, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes()
+
+
 def gather(text: str) -> list[str]:
     """Returns the texts of all processes, in their order, each cut to 2048 bytes."""
     if jax.process_count() == 1:

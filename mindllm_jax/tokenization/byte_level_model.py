@@ -49,6 +49,12 @@ class ByteLevelModel:
         encodings = self._model.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.asarray(encoding.ids, np.int32) for encoding in encodings]
 
+    def symbols_before(self) -> tuple[int, ...]:
+        """Returns the ids that the post-processor of the file puts before a text."""
+        ids = self._model.encode("a").ids
+        bare = self._model.encode("a", add_special_tokens=False).ids
+        return tuple(ids[: ids.index(bare[0])] if bare else ())
+
     def bytes_of(self, id: int) -> bytes:
         """Returns the UTF-8 bytes of a piece; none for symbols."""
         return self._bytes[id]
@@ -91,7 +97,7 @@ class Gpt2ExtensionModel(ByteLevelModel):
             if name not in self.symbols:
                 raise ValueError(f"{path} has no symbol {name}; make a tokenizer with launch/train_tokenizer.py")
         self.pad_id, self.doc_id = self.symbols[PAD], self.symbols[END_OF_TEXT]
-        self.ends = (self.doc_id, self.symbols[USER])
+        self.first_ids, self.ends = (self.doc_id,), (self.doc_id, self.symbols[USER])
         self.special_tokens = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": PAD}
         self.chat_template = CHAT_TEMPLATE
 

@@ -40,6 +40,7 @@ class ImportedModel(ByteLevelModel):
         super().__init__(path, json.dumps(fields["tokenizer"], ensure_ascii=False))
         self.pad_id: int = fields["pad"]
         self.doc_id: int = fields["doc"]
+        self.first_ids = self.symbols_before()
         self.ends: tuple[int, ...] = tuple(fields["ends"])
         self.special_tokens: dict[str, str] = fields["special_tokens"]
         self.chat_template: str = fields["chat_template"]

@@ -30,7 +30,7 @@ class SentencePieceModel:
         self.vocab_size: int = self._pieces.get_piece_size()
         self.symbols = {name: self._symbol(name, path) for name in (PAD, DOC, USER, ASSISTANT)}
         self.pad_id, self.doc_id = self.symbols[PAD], self.symbols[DOC]
-        self.ends = (self.doc_id, self.symbols[USER])
+        self.first_ids, self.ends = (self.doc_id,), (self.doc_id, self.symbols[USER])
         self.special_tokens = {"bos_token": DOC, "eos_token": DOC, "pad_token": PAD}
         self.chat_template = CHAT_TEMPLATE
         self.missing_bytes = b""

@@ -18,13 +18,14 @@ class Pieces(Protocol):
     """The interface of every kind of tokenizer file: pieces by id, and the ids of texts.
 
     Attributes:
-        vocab_size, pad_id, doc_id, symbols, ends, special_tokens, chat_template, missing_bytes: as of
+        vocab_size, pad_id, doc_id, first_ids, symbols, ends, special_tokens, chat_template, missing_bytes: as of
             `Tokenizer`.
     """
 
     vocab_size: int
     pad_id: int
     doc_id: int
+    first_ids: tuple[int, ...]
     symbols: dict[str, int]
     ends: tuple[int, ...]
     special_tokens: dict[str, str]
@@ -64,6 +65,8 @@ class Tokenizer:
         sha256: checksum of the model file; stores and checkpoints record it.
         vocab_size: V.
         pad_id, doc_id: the symbols that fill rows, and that begin and end documents.
+        first_ids: the symbols that transformers' tokenizer of the exported files puts before a text: `<doc>`, as
+            documents begin in training; what an imported tokenizer says, often nothing.
         symbols: ids of all symbols by name.
         ends: the symbols that end an answer.
         special_tokens: names of symbols by the variables of the chat template: `bos_token`, `eos_token`, `pad_token`.
@@ -78,7 +81,7 @@ class Tokenizer:
         self.sha256 = hashlib.sha256(model).hexdigest()
         self._pieces: Pieces = _pieces(path, model)
         self.vocab_size, self.pad_id, self.doc_id = self._pieces.vocab_size, self._pieces.pad_id, self._pieces.doc_id
-        self.symbols, self.ends = self._pieces.symbols, self._pieces.ends
+        self.first_ids, self.symbols, self.ends = self._pieces.first_ids, self._pieces.symbols, self._pieces.ends
         self.special_tokens, self.chat_template = self._pieces.special_tokens, self._pieces.chat_template
         self.missing_bytes = self._pieces.missing_bytes
         self._bytes = [self._pieces.bytes_of(id) for id in range(self.vocab_size)]

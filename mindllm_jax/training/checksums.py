@@ -53,6 +53,14 @@ def compare(folder: Path, items: Collection[str] = ITEMS, share: int = 0, shares
             raise _damaged(folder, f"{folder / name} does not match its checksum")
 
 
+def fingerprint(folder: Path, items: Collection[str] = ("params",)) -> str:
+    """Returns the sha256 of the list of checksums of a checkpoint's items, which says whether two hold the same.
+
+    Raises ValueError where the list is missing or damaged.
+    """
+    return _digest({name: digest for name, digest in _listed(folder).items() if name.partition("/")[0] in items})
+
+
 def _listed(folder: Path) -> dict[str, str]:
     path = folder / CHECKSUMS
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,7 @@ def test_generate(export: tuple[mindllm_jax.Run, Path], attention: str) -> None:
 
 @pytest.mark.slow
 def test_lm_evaluation_harness(export: tuple[mindllm_jax.Run, Path]) -> None:
-    """Its class `hf` gives every request the log-likelihood that ours gives it.
-
-    Requests have no context, because a context's last piece is encoded together with the continuation over there.
-    """
+    """Its class `hf` gives every request the log-likelihood and the answer that ours gives it."""
     pytest.importorskip("lm_eval", reason="lm-evaluation-harness (the extra `eval`) is not installed")
     pytest.importorskip(
         "accelerate", reason="accelerate, which lm-evaluation-harness's class hf needs, is not installed"
@@ -78,22 +76,32 @@ def test_lm_evaluation_harness(export: tuple[mindllm_jax.Run, Path]) -> None:
 
     run, folder = export
     peer: Any = huggingface.HFLM  # its types are those of another class
-    theirs = peer(str(folder), trust_remote_code=True, device="cpu", dtype="float32", batch_size=4)
+    # Its cache of logits reads the wrong place where one request's text is another's context (lm-eval 0.4.13).
+    settings: dict[str, Any] = {"trust_remote_code": True, "device": "cpu", "dtype": "float32", "logits_cache": False}
+    theirs = peer(str(folder), batch_size=4, **settings)
     ours = harness_model(run.decoder, run.tokenizer)
     assert theirs.max_length == 512 and theirs.prefix_token_id == run.tokenizer.doc_id
 
     def requests(kind: Any, *arguments: Any) -> list[Instance]:
         return [Instance(kind, {}, given, number) for number, given in enumerate(arguments)]
 
-    alone = requests("loglikelihood", *(("", text) for text in TEXTS))
-    for mine, other in zip(ours.loglikelihood(alone), theirs.loglikelihood(alone, disable_tqdm=True), strict=True):
+    contexts = ("", *TEXTS, "  ", " ".join(TEXTS) * 12)
+    pairs = requests("loglikelihood", *((context, text) for context in contexts for text in TEXTS))
+    answers = ours.loglikelihood(pairs)
+    assert ours.seam_differs and ours.cut and not ours.swallowed
+    for mine, other in zip(answers, theirs.loglikelihood(pairs, disable_tqdm=True), strict=True):
         assert mine[1] == other[1] and mine[0] == pytest.approx(other[0], abs=1e-3)
+    generation = {"until": ["\n\n"], "max_gen_toks": 24, "do_sample": False}
+    until = requests("generate_until", *((text, generation) for text in contexts[1:]))
+    both = ours.generate_until(until), theirs.generate_until(until, disable_tqdm=True)
+    # tokenizers decodes each byte that is no character to a mark of its own.
+    mine, other = ([re.sub("\ufffd+", "\ufffd", text) for text in texts] for texts in both)
+    assert mine == other
+    # With a first token of the tokenizer's, `hf` predicts it in a text, behind its prefix.
+    bare = peer(str(folder), trust_remote_code=True, device="cpu", dtype="float32", batch_size=4, add_bos_token=False)
     long = requests("loglikelihood_rolling", *((text,) for text in (*TEXTS, " ".join(TEXTS) * 12)))
-    rolling = theirs.loglikelihood_rolling(long, disable_tqdm=True)
+    rolling = bare.loglikelihood_rolling(long, disable_tqdm=True)
     assert ours.loglikelihood_rolling(long) == pytest.approx(rolling, rel=1e-5)
-    settings = {"until": ["\n\n"], "max_gen_toks": 24, "do_sample": False}
-    until = requests("generate_until", *((text, settings) for text in TEXTS[:3]))
-    assert len(ours.generate_until(until)) == len(theirs.generate_until(until, disable_tqdm=True))
 
 
 @pytest.mark.slow

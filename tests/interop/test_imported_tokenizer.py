@@ -65,6 +65,28 @@ def test_an_imported_tokenizer_goes_out_with_its_ids(pre: str, tmp_path: Path) -
     assert all(again.encode(text).tolist() == tokenizer.encode(text).tolist() for text in TEXTS)
 
 
+@pytest.mark.parametrize("stated", [False, True])
+def test_what_stands_before_a_text_goes_in_and_out(stated: bool, tmp_path: Path) -> None:
+    """As a GGUF file says, and as tokenizer.json has it: transformers reads no add_bos_token beside that."""
+    tokenizer = Tokenizer(Path("t"), from_gguf(metadata() | {"tokenizer.ggml.add_bos_token": stated}))
+    expected = (tokenizer.symbols["<|im_start|>"],) if stated else ()
+    assert tokenizer.first_ids == expected
+    folder = exported(tokenizer, tmp_path / "out")
+    config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"add_bos_token": not stated}), "utf-8")
+    compare(tokenizer, folder, ["a"])
+    assert Tokenizer(Path("again"), from_hugging_face(folder)).first_ids == expected
+
+
+def test_gpt2_files_that_state_add_bos_token(gpt2_folder: Path) -> None:
+    assert Tokenizer(Path("t"), from_hugging_face(gpt2_folder)).first_ids == ()
+    config = json.loads((gpt2_folder / "tokenizer_config.json").read_text("utf-8"))
+    (gpt2_folder / "tokenizer_config.json").write_text(json.dumps(config | {"add_bos_token": True}), "utf-8")
+    tokenizer = Tokenizer(Path("t"), from_hugging_face(gpt2_folder))
+    assert tokenizer.first_ids == (tokenizer.doc_id,)
+    compare(tokenizer, gpt2_folder, ["a"])
+
+
 def test_a_folder_of_gpt2_files(gpt2_folder: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer(Path("t"), from_hugging_face(gpt2_folder))
     end = json.loads((GPT2 / "encoder.json").read_text("utf-8"))["<|endoftext|>"]

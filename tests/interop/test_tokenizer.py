@@ -53,7 +53,7 @@ TEXT = st.characters(exclude_categories=("Cs",))
 
 @given(st.lists(st.one_of(st.sampled_from([*PROBES, *PIECES]), st.text(TEXT, max_size=5)), max_size=30).map("".join))
 def test_ids_are_equal(text: str) -> None:
-    ids = CONVERTED.encode(text).ids
+    ids = CONVERTED.encode(text, add_special_tokens=False).ids
     assert ids == TOKENIZER.encode(text).tolist()
     assert CONVERTED.decode(ids, skip_special_tokens=False) == text
 
@@ -67,7 +67,7 @@ def test_overlapping_pieces(alphabet: str) -> None:
     backend = converted(tokenizer)
     for _ in range(2000):
         text = "".join(draw.choices(alphabet, k=draw.randrange(80)))
-        assert backend.encode(text).ids == tokenizer.encode(text).tolist()
+        assert backend.encode(text, add_special_tokens=False).ids == tokenizer.encode(text).tolist()
 
 
 def test_the_folder_loads_in_transformers(folder: Path) -> None:
@@ -78,10 +78,21 @@ def test_the_folder_loads_in_transformers(folder: Path) -> None:
         TOKENIZER.doc_id,
         TOKENIZER.doc_id,
     )
-    assert loaded("<user>", split_special_tokens=True)["input_ids"] == TOKENIZER.encode("<user>").tolist()
-    assert loaded("<user>")["input_ids"] == [TOKENIZER.symbols["<user>"]]
+    bare: dict[str, Any] = {"add_special_tokens": False}
+    user = TOKENIZER.encode("<user>").tolist()
+    assert loaded("<user>", split_special_tokens=True, **bare)["input_ids"] == user
+    assert loaded("<user>", **bare)["input_ids"] == [TOKENIZER.symbols["<user>"]]
     ids = [TOKENIZER.doc_id, *TOKENIZER.encode("a"), TOKENIZER.symbols["<user>"]]
     assert loaded.decode(ids, skip_special_tokens=True) == "a"
+
+
+@pytest.mark.parametrize("text", ["", "a", "<doc>", "中文\n\n"])
+def test_a_text_begins_with_doc(folder: Path, text: str) -> None:
+    """As documents do in training; symbols in a text, as a chat template's own, are kept beside it."""
+    loaded = transformers.AutoTokenizer.from_pretrained(folder)
+    assert loaded(text)["input_ids"] == [TOKENIZER.doc_id, *loaded(text, add_special_tokens=False)["input_ids"]]
+    messages = [{"role": "user", "content": "a"}]
+    assert loaded.apply_chat_template(messages)["input_ids"].count(TOKENIZER.doc_id) == 1
 
 
 def test_settings_of_the_export() -> None:
@@ -94,6 +105,7 @@ def test_settings_of_the_export() -> None:
         "pad_token": "<pad>",
         "extra_special_tokens": ["<user>", "<assistant>"],
         "clean_up_tokenization_spaces": False,
+        "add_bos_token": True,
         "model_max_length": 1024,
     }
 
@@ -102,7 +114,9 @@ def test_a_tokenizer_that_extends_gpt2(extended: Tokenizer, tmp_path: Path) -> N
     extended.path.write_bytes(extended.model)
     rows = convert(converting(extended.path, tmp_path)).rows
     assert rows[-1][:2] == ["all", len(PROBES) + extended.vocab_size + 20]
-    assert (tmp_path / "hf/tokenizer.json").read_bytes() == extended.model
+    written, own = json.loads((tmp_path / "hf/tokenizer.json").read_bytes()), json.loads(extended.model)
+    assert written["post_processor"]["special_tokens"]["<|endoftext|>"]["ids"] == [extended.doc_id]
+    assert written | {"post_processor": None} == own
 
 
 def test_different_tokenizer_raises(folder: Path) -> None:
