@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mindllm_jax.checks import require_local, suggestion
-from mindllm_jax.evaluation.benchmarks import agieval, commonsense, examinations, mathematics, reading
+from mindllm_jax.evaluation.benchmarks import (
+    agieval,
+    arithmetic,
+    commonsense,
+    examinations,
+    finance,
+    law,
+    mathematics,
+    reading,
+    translation,
+)
 from mindllm_jax.evaluation.benchmarks.splits import Split
 from mindllm_jax.files import read_json, replacing, sha256, write_text
 from mindllm_jax.reporting.tables import Table
 
-FAMILIES = (examinations, agieval, mathematics, commonsense, reading)
+FAMILIES = (examinations, agieval, mathematics, arithmetic, commonsense, reading, translation, law, finance)
 BENCHMARKS = {name: benchmark for family in FAMILIES for name, benchmark in family.BENCHMARKS.items()}
 MANIFEST = "manifest.json"
 
@@ -26,14 +36,16 @@ class PrepareBenchmarks:
     Attributes:
         source: folder with one folder of published files per benchmark.
         benchmarks: the benchmarks to convert; by default those whose folder is there.
+        folders: folders of benchmarks that lie elsewhere, by name.
     """
 
     source: str
     benchmarks: tuple[str, ...] = ()
+    folders: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_local(self, "source")
-        for name in self.benchmarks:
+        require_local(self, "source", "folders")
+        for name in (*self.benchmarks, *self.folders):
             if name not in BENCHMARKS:
                 hint = suggestion(name, BENCHMARKS) or f"; there are {', '.join(BENCHMARKS)}"
                 raise ValueError(f"PrepareBenchmarks.benchmarks: there is no benchmark {name!r}{hint}")
@@ -69,11 +81,13 @@ def convert(config: PrepareBenchmarks) -> Converted:
     source = Path(config.source)
     if not source.is_dir():
         raise FileNotFoundError(f"PrepareBenchmarks.source = {source}: there is no such folder")
-    found = {name: source / name for name in config.benchmarks or BENCHMARKS if (source / name).is_dir()}
-    missing = tuple(name for name in config.benchmarks or BENCHMARKS if name not in found)
-    if missing and config.benchmarks:
-        raise FileNotFoundError(f"PrepareBenchmarks.benchmarks: there is no folder {source / missing[0]}")
-    if not found:
+    folders = {name: Path(config.folders.get(name, source / name)) for name in config.benchmarks or BENCHMARKS}
+    found = {name: path for name, path in folders.items() if path.is_dir() or BENCHMARKS[name].generated}
+    missing = tuple(name for name in folders if name not in found)
+    for name in missing:
+        if name in config.benchmarks or name in config.folders:
+            raise FileNotFoundError(f"the benchmark {name!r} was asked for: there is no folder {folders[name]}")
+    if all(BENCHMARKS[name].generated for name in found) and not config.benchmarks:
         raise FileNotFoundError(f"PrepareBenchmarks.source = {source}: it holds none of {', '.join(BENCHMARKS)}")
     return Converted({name: _checked(name, folder) for name, folder in found.items()}, missing)
 

@@ -48,10 +48,12 @@ class Benchmark:
     Attributes:
         read: yields the splits of the folder with the published files.
         notes: sentences on what was cut, reconstructed or left out.
+        generated: whether it is made by rule, from no files.
     """
 
     read: Callable[[Path], Iterator[Split]]
     notes: tuple[str, ...] = ()
+    generated: bool = False
 
 
 def json_lines(path: Path, fields: Sequence[str]) -> list[tuple[int, Item]]:
