@@ -34,7 +34,7 @@ def _lawbench(folder: Path) -> Iterator[Split]:
             if any(text in answer for text in PASSED_OVER.get(path.stem, ())):
                 left_out += 1
             else:
-                items.append({name: row[name] for name in ("instruction", "question", "answer")})
+                items.append({"task": path.stem} | {name: row[name] for name in ("instruction", "question", "answer")})
         reasons = {"answers that LawBench's scoring passes over": left_out} if left_out else {}
         yield Split("mindllm/lawbench", path.stem, "test", items, (path,), reasons)
 

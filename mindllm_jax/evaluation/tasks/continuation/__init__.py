@@ -1,0 +1,1 @@
+"""Which of four continuations follows the beginning of a paragraph."""
