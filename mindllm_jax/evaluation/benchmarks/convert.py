@@ -21,8 +21,9 @@ from mindllm_jax.evaluation.benchmarks import (
     translation,
 )
 from mindllm_jax.evaluation.benchmarks.splits import Split
-from mindllm_jax.files import read_json, replacing, sha256, write_text
+from mindllm_jax.files import read_json, sha256, write_text
 from mindllm_jax.reporting.tables import Table
+from mindllm_jax.text.documents import write_json_lines
 
 FAMILIES = (examinations, agieval, mathematics, arithmetic, commonsense, reading, translation, law, finance)
 BENCHMARKS = {name: benchmark for family in FAMILIES for name, benchmark in family.BENCHMARKS.items()}
@@ -98,8 +99,7 @@ def write(converted: Converted, data: Path) -> None:
     manifest = read_json(path) if path.exists() else {}
     for name, splits in converted.splits.items():
         for split in splits:
-            with replacing(data / split.path) as file:
-                file.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in split.items)
+            write_json_lines(data / split.path, iter(split.items))
         manifest[name] = {
             "notes": list(BENCHMARKS[name].notes),
             "files": {split.path: _described(split) for split in splits},

@@ -38,7 +38,7 @@ def _problem(task: ConfigurableTask, doc: dict[str, Any]) -> str:
         references = task.doc_to_target(doc)
         texts = references if isinstance(references, list) else [references]
         return "" if texts and all(str(text).strip() for text in texts) else "the answer is empty"
-    context = task.doc_to_text(doc) if _is_cheap(task, task.config.doc_to_text) else ""
+    context = task.doc_to_text(doc) if task.multiple_input or _is_cheap(task, task.config.doc_to_text) else ""
     if not isinstance(context, int if task.multiple_input else str):
         return f"`{task.config.doc_to_text}` is {context!r}, not a text"
     choices = task.doc_to_choice(doc)
