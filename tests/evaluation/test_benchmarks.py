@@ -129,7 +129,7 @@ def test_mathematics(tmp_path: Path) -> None:
     assert len(found) == 7
     path = "EleutherAI/hendrycks_math/counting_and_probability/test.jsonl"
     assert found[path] == [problem | {"type": "Counting & Probability"}]
-    row = {name: "" for name in ("rationale", "annotated_formula", "linear_formula", "type")}
+    row = dict.fromkeys(("rationale", "annotated_formula", "linear_formula", "type"), "")
     row |= {"problem": "x?", "options": "a ) 1 , b ) 2 , c ) 3 , d ) 4 , e ) 5", "correct": "b"}
     (items,) = converted(tmp_path, "mathqa", {"test_1000.jsonl": lines(row, row | {"options": "a ) 1"})}).values()
     assert [(item["Problem"], item["correct"]) for item in items] == [("x?", "b")]

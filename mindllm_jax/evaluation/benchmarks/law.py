@@ -40,7 +40,7 @@ def _lawbench(folder: Path) -> Iterator[Split]:
 
 
 def _legalbench(folder: Path) -> Iterator[Split]:
-    """Yields the train rows of each task for the hub's schema, and those of all tasks with prompts that lack the row."""
+    """Yields the train rows of each task, and those of all tasks after prompts that lack the row."""
     examples: list[Item] = []
     sources: list[Path] = []
     left_out = 0
@@ -97,8 +97,8 @@ BENCHMARKS = {
     "legalbench": Benchmark(
         _legalbench,
         (
-            "The test rows are not at hand. legalbench_train scores the train rows, each with the other train rows of its"
-            " task as examples, and is no substitute for them.",
+            "The test rows are not at hand. legalbench_train scores the train rows, each after the prompt of its task"
+            " without the row itself, and is no substitute for them.",
         ),
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Split, require, text_lines
+from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, require, text_lines
 
 LANGUAGES = ("eng_Latn", "zho_Hans", "zho_Hant")
 
@@ -18,7 +18,7 @@ def _flores(folder: Path) -> Iterator[Split]:
             require(len(lines) == len(texts[0]), str(path), f"{len(lines)} lines, but {len(texts[0])} in {files[0]}")
             for number, line in enumerate(lines, 1):
                 require(bool(line.strip()), f"{path}, line {number}", "an empty sentence")
-        items = [dict(zip(LANGUAGES, sentences, strict=True)) for sentences in zip(*texts, strict=True)]
+        items: list[Item] = [dict(zip(LANGUAGES, sentences, strict=True)) for sentences in zip(*texts, strict=True)]
         yield Split("mindllm/flores200", "default", split, items, tuple(files))
 
 

@@ -82,6 +82,7 @@ def read_items(path: Path) -> tuple[list[int], list[dict[str, Any]]]:
     numbers: list[int] = []
     items: list[dict[str, Any]] = []
     for number, line in lines(path):
+        item: Any = None
         try:
             item = parse(line)
             problem = _problem(item, items)

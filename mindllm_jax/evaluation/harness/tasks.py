@@ -15,7 +15,7 @@ from mindllm_jax.evaluation.harness.model import generation_settings, require_ha
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
-    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.api.task import Task
     from lm_eval.tasks import TaskManager
 
 FEWSHOT_SEED = 1234  # the harness's own default
@@ -23,7 +23,7 @@ FEWSHOT_SEED = 1234  # the harness's own default
 
 def load_tasks(
     names: Sequence[str], *, data: str | None, shots: Mapping[str, int] | None = None, download: bool = False
-) -> dict[str, ConfigurableTask | Group]:
+) -> dict[str, Task | Group]:
     """Loads tasks as the harness defines them, and returns them by name; a tag gives its tasks.
 
     Args:
@@ -60,14 +60,12 @@ def load_tasks(
     return loaded
 
 
-def tasks_of(loaded: ConfigurableTask | Group) -> list[ConfigurableTask]:
+def tasks_of(loaded: Task | Group) -> list[Task]:
     """Returns the tasks of a group, at any depth, or the task itself."""
     return loaded.get_all_tasks() if hasattr(loaded, "get_all_tasks") else [loaded]  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
 
 
-def fit_generation(
-    tasks: Mapping[str, ConfigurableTask | Group], max_seq_len: int, max_gen_toks: int | None = None
-) -> None:
+def fit_generation(tasks: Mapping[str, Task | Group], max_seq_len: int, max_gen_toks: int | None = None) -> None:
     """Checks that a model of `max_seq_len` positions can generate the answers of the tasks.
 
     max_gen_toks: maximum new tokens of an answer, set in all generating tasks; None: the tasks' own.
@@ -119,7 +117,7 @@ def _read_from(data: Path, manager: TaskManager, of_tasks: Mapping[str, int | No
         entry.yaml_path, entry.cfg = None, config | settings
 
 
-def _load(name: str, manager: TaskManager) -> ConfigurableTask | Group:
+def _load(name: str, manager: TaskManager) -> Task | Group:
     from datasets.exceptions import DatasetsError
 
     try:

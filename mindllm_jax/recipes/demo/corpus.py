@@ -31,7 +31,8 @@ class DemoCorpus:
 
     Attributes:
         directory: gets `documents/SOURCE.jsonl`, `instructions/train/LANG.jsonl`, `instructions/held_out/LANG.jsonl`,
-            `benchmarks/mindllm/continuation/LANG/test.jsonl`, `SOURCES.md` and `manifest.json`. It is built in `DIRECTORY.partial` and renamed
+            `benchmarks/mindllm/continuation/LANG/test.jsonl`, `SOURCES.md` and `manifest.json`. It is built in
+            `DIRECTORY.partial` and renamed
             when it is complete.
         text: a folder of `.jsonl` or `.jsonl.gz` files to use in place of the pinned corpus.
         lang: the language of lines of `text` that do not name theirs.

@@ -25,7 +25,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
 
 def _one_of(options: Sequence[str], first: int, last: int | None) -> Callable[[str, Mapping[str, Any]], float | None]:
-    """Scores 1 where the answer holds the right option and no other; the right one stands in a part of the reference."""
+    """Scores 1 where the answer holds the right option and no other; `first` and `last` bound it in the reference."""
 
     def score(answer: str, doc: Mapping[str, Any]) -> float | None:
         found = [option for option in options if option in answer]
@@ -138,7 +138,7 @@ def _corrections(answer: str, doc: Mapping[str, Any]) -> float | None:
 
 def _edits(text: str, corrected: str) -> set[tuple[int, int, str]]:
     matcher = difflib.SequenceMatcher(None, text, corrected, autojunk=False)
-    return {(i, j, corrected[k:l]) for tag, i, j, k, l in matcher.get_opcodes() if tag != "equal"}
+    return {(i, j, corrected[m:n]) for tag, i, j, m, n in matcher.get_opcodes() if tag != "equal"}
 
 
 def _words(text: str) -> list[str]:
