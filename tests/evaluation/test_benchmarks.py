@@ -1,4 +1,4 @@
-"""Published files, as they are laid out, become items in the hub's schema; what is wrong is told with its line."""
+"""Published files become items in the hub's schema; a wrong row raises an error with its line."""
 
 import gzip
 import json

@@ -1,1 +1,1 @@
-"""Which of four continuations follows the beginning of a paragraph."""
+"""The continuation task: which of four texts follows the beginning of a paragraph."""
