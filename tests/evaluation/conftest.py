@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.evaluation.harness import tasks
+from mindllm_jax.evaluation.harness import index
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
@@ -127,7 +127,7 @@ def documents(source: str) -> list[Document]:
 
 GENERATING = """
 task: gen_demo
-dataset_path: json
+dataset_path: mindllm/gen_demo
 output_type: generate_until
 test_split: test
 doc_to_text: "{{context}}"
@@ -141,9 +141,9 @@ metric_list:
 def generating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a generating task beside ours, at its default of 256 new tokens."""
     folder = tmp_path / "tasks"
-    shutil.copytree(tasks.TASKS, folder)
+    shutil.copytree(index.TASKS, folder)
     (folder / "gen_demo.yaml").write_text(GENERATING)
-    monkeypatch.setattr(tasks, "TASKS", folder)
+    monkeypatch.setattr(index, "TASKS", folder)
     return "gen_demo"
 
 

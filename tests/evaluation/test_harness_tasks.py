@@ -1,12 +1,13 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mindllm_jax.evaluation.harness import tasks as harness_tasks
-from mindllm_jax.evaluation.harness.run import run_task
-from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks
+from mindllm_jax.evaluation.harness import index
+from mindllm_jax.evaluation.harness.model import harness_model
+from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks, tasks_of
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
@@ -20,6 +21,7 @@ ITEM = {
     "choices": ["受法律保护。", "不得侵犯。", "天下大势。", "分久必合，合久必分。"],
     "answer": 1,
 }
+MMLU = {"question": "1 + 1?", "subject": "anatomy", "choices": ["1", "2", "3", "4"], "answer": 1}
 
 
 def items(count: int) -> list[dict]:
@@ -27,70 +29,108 @@ def items(count: int) -> list[dict]:
     return [ITEM | {"id": str(n), "context": starts[n % 4] + str(n), "answer": n % 4} for n in range(count)]
 
 
-def write(path: Path, rows: list[dict]) -> str:
+def write(path: Path, rows: list[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
+
+
+def continuation(data: Path, rows: list[Any]) -> Any:
+    """The Chinese continuation task on these items."""
+    write(data / "mindllm/continuation/zh/test.jsonl", rows)
+    return load_tasks(["continuation_zh"], data=str(data))["continuation_zh"]
+
+
+def measured(task: Any, decoder: Decoder, tokenizer: Tokenizer) -> dict[str, Any]:
+    from lm_eval.evaluator import evaluate
+
+    model: Any = harness_model(decoder, tokenizer)
+    result: Any = evaluate(model, {"tasks": {task.task_name: task}}, log_samples=False)
+    return result["results"][task.task_name]
 
 
 def test_the_continuation_task_scores_by_likelihoods(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    rows = items(13)
-    tasks = load_tasks({"continuation_zh": write(tmp_path / "zh.jsonl", rows)})
-    result = run_task("continuation_zh", tasks["continuation_zh"], decoder, tokenizer)
+    # No piece of the tokenizer reaches over these borders, so that encoding together or apart is the same.
+    rows = [row | {"context": row["context"].rstrip() + "。"} for row in items(13)]
+    result = measured(continuation(tmp_path, rows), decoder, tokenizer)
 
     hits, hits_by_gain = [], []
     for row in rows:
-        stem = row["context"].rstrip()
-        space = row["context"][len(stem) :]
-        context = [tokenizer.doc_id, *tokenizer.encode(stem)]
-        queries = [Query(context, tokenizer.encode(space + choice).tolist()) for choice in row["choices"]]
+        context = [tokenizer.doc_id, *tokenizer.encode(row["context"])]
+        queries = [Query(context, tokenizer.encode(choice).tolist()) for choice in row["choices"]]
         logs = [answer.log for answer in likelihoods(decoder, queries)]
         hits.append(logs.index(max(logs)) == row["answer"])
         alone = [Query([tokenizer.doc_id], tokenizer.encode(choice).tolist()) for choice in row["choices"]]
         gains = [log - answer.log for log, answer in zip(logs, likelihoods(decoder, alone), strict=True)]
         hits_by_gain.append(gains.index(max(gains)) == row["answer"])
     accuracy, by_gain = sum(hits) / 13, sum(hits_by_gain) / 13
-    assert result["acc_mutual_info"] == pytest.approx(by_gain)
+    assert result["acc_mutual_info,none"] == pytest.approx(by_gain)
     assert 0 < accuracy < 1 and accuracy != by_gain
-    assert result["acc"] == pytest.approx(accuracy)
-    assert result["acc_stderr"] == pytest.approx(math.sqrt(accuracy * (1 - accuracy) / 12))
-    assert result["chance"] == 0.25 and result["items"] == 13
+    assert result["acc,none"] == pytest.approx(accuracy)
+    assert result["acc_stderr,none"] == pytest.approx(math.sqrt(accuracy * (1 - accuracy) / 12))
 
 
-def measured(file: str, decoder: Decoder, tokenizer: Tokenizer, limit: int | None = None) -> dict[str, float]:
-    return run_task(
-        "continuation_zh", load_tasks({"continuation_zh": file})["continuation_zh"], decoder, tokenizer, limit=limit
-    )
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("continuation_cz", r"Evaluate\.tasks: there is no task 'continuation_cz'; did you mean 'continuat"),
+        ("piqaa", r"Evaluate\.tasks: there is no task 'piqaa'; did you mean 'piqa'"),
+    ],
+)
+def test_an_unknown_task_is_reported(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_tasks([name], data=None)
 
 
-def test_limit_takes_the_first_items(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    limited = measured(write(tmp_path / "all.jsonl", items(9)), decoder, tokenizer, limit=5)
-    assert limited == measured(write(tmp_path / "few.jsonl", items(5)), decoder, tokenizer)
-    assert limited["items"] == 5
-
-
-def test_too_long_items_are_counted(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    rows = [*items(2), ITEM | {"context": "天下大势，分久必合。" * 40}]
-    assert measured(write(tmp_path / "zh.jsonl", rows), decoder, tokenizer)["cut_requests"] == 4
-
-
-def test_an_unknown_task_is_reported() -> None:
-    with pytest.raises(
-        ValueError, match=r"Evaluate\.tasks: there is no task 'continuation_cz'; did you mean 'continuat"
-    ):
-        load_tasks({"continuation_cz": "x.jsonl"})
-
-
-@pytest.mark.slow  # the harness looks through its own tasks
 def test_tasks_of_the_harness_are_found_but_not_fetched() -> None:
-    with pytest.raises(ValueError, match=r"Evaluate\.harness_tasks: there is no task 'piqaa'; did you mean 'piqa'"):
-        load_tasks({}, ["piqaa"])
-    with pytest.raises(FileNotFoundError, match=r"not on this machine.*--gin.Evaluate.download=True fetches them"):
-        load_tasks({}, ["piqa"])
+    with pytest.raises(
+        FileNotFoundError, match=r"'piqa' are not on this machine.*--gin.Evaluate.download=True fetches"
+    ):
+        load_tasks(["piqa"], data=None)
+    with pytest.raises(ValueError, match="the data of task 'continuation_zh' are local files: set Evaluate"):
+        load_tasks(["continuation_zh"], data=None)
 
 
-def test_a_missing_file_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no file .*absent.jsonl"):
-        load_tasks({"continuation_zh": str(tmp_path / "absent.jsonl")})
+def test_a_missing_split_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"Evaluate\.data = .*absent: there is no such folder"):
+        load_tasks(["piqa"], data=str(tmp_path / "absent"))
+    with pytest.raises(
+        FileNotFoundError, match=r"'piqa' scores the split validation: there is no file .*baber/piqa/def"
+    ):
+        load_tasks(["piqa"], data=str(tmp_path))
+    write(tmp_path / "baber/piqa/default/validation.jsonl", [{"goal": "a", "sol1": "b", "sol2": "c", "label": 1}])
+    assert len(load_tasks(["piqa"], data=str(tmp_path))["piqa"].eval_docs) == 1  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(
+        FileNotFoundError, match=r"takes 2 few-shot examples from the split train: .*default/train.jsonl"
+    ):
+        load_tasks(["piqa"], data=str(tmp_path), shots={"piqa": 2})
+
+
+def test_a_group_keeps_its_members_and_their_prompts(tmp_path: Path) -> None:
+    """All 19 subjects of MMLU's STEM part; the data's location is all that differs from the harness's definition."""
+    from lm_eval.tasks import TaskManager
+
+    library = TaskManager(include_path=str(next(iter(index._folders()["mmlu"]))), include_defaults=False)
+    subjects = sorted(library.task_index["mmlu_stem_tasks"].tags)
+    for subject in subjects:
+        for split, count in (("dev", 5), ("test", 2)):
+            rows = [MMLU | {"question": f"{split} {n}?"} for n in range(count)]
+            write(tmp_path / f"cais/mmlu/{subject.removeprefix('mmlu_')}/{split}.jsonl", rows)
+    group: Any = load_tasks(["mmlu_stem"], data=str(tmp_path), shots={"mmlu_stem": 2, "mmlu_anatomy": 0})["mmlu_stem"]
+    tasks = {task.task_name: task for task in tasks_of(group)}
+    assert sorted(tasks) == subjects and group.aggregate_metric_list[0].weight_by_size
+    assert tasks["mmlu_astronomy"].config.num_fewshot == 2 and tasks["mmlu_anatomy"].config.num_fewshot == 0
+    task = tasks["mmlu_astronomy"]
+    options = "\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer:"
+    assert task.fewshot_context(task.eval_docs[1], 2) == (
+        "The following are multiple choice questions (with answers) about astronomy.\n\n"
+        f"dev 0?{options} B\n\ndev 1?{options} B\n\ntest 1?{options}"
+    )
+    assert (task.DATASET_PATH, task.DATASET_NAME) == ("cais/mmlu", "astronomy")
+
+
+def test_shots_of_a_task_that_is_not_loaded_are_reported(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Evaluate\.shots: 'continuation_en' is none of the tasks; did you mean"):
+        load_tasks(["continuation_zh"], data=str(tmp_path), shots={"continuation_en": 1})
 
 
 @pytest.mark.parametrize(
@@ -99,50 +139,51 @@ def test_a_missing_file_is_reported(tmp_path: Path) -> None:
         ('{"context": "a", "choices": ["b"', "line 2: wrong JSON at column"),
         (b"\xff\xfe", "line 2: not UTF-8"),
         ("[]", "line 2: a JSON list where the object of an item was expected"),
-        (r'{"context": "\ud800", "choices": ["a"], "answer": 0}', r"line 2: an escape \\ud800"),
-        (json.dumps(ITEM | {"context": None}), "line 2: no `context`"),
-        (json.dumps(ITEM | {"choices": "abcd"}), "line 2: `choices` is not a list of texts"),
-        (json.dumps(ITEM | {"choices": ["a", ""]}), "line 2: `choices` is not a list of texts"),
-        (json.dumps(ITEM | {"answer": 4}), "line 2: `answer` is not the number of a choice"),
-        (json.dumps(ITEM | {"answer": "1"}), "line 2: `answer` is not the number of a choice"),
-        (json.dumps(ITEM | {"answer": True}), "line 2: `answer` is not the number of a choice"),
+        (r'{"id": "", "context": "\ud800", "choices": ["a"], "answer": 0}', r"line 2: an escape \\ud800"),
+        ('{"context": "a"}', "line 2: no field 'id', 'choices', 'answer', which the first item has"),
+        (json.dumps(ITEM | {"context": None}), "line 2: `context` is None, not a text"),
+        (json.dumps(ITEM | {"choices": "abcd"}), "line 2: `choices` is a JSON str, in the first item a JSON list"),
+        (json.dumps(ITEM | {"choices": ["a", ""]}), "line 2: the choices are not a list of texts"),
+        (json.dumps(ITEM | {"answer": 4}), "line 2: the answer 4 is none of the 4 choices"),
+        (json.dumps(ITEM | {"answer": "1"}), "line 2: `answer` is a JSON str, in the first item a JSON int"),
+        (json.dumps(ITEM | {"answer": True}), "line 2: `answer` is a JSON bool, in the first item a JSON int"),
     ],
 )
 def test_a_bad_item_is_reported_with_its_line(line: str | bytes, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "items.jsonl"
+    path = tmp_path / "mindllm/continuation/zh/test.jsonl"
+    path.parent.mkdir(parents=True)
     path.write_bytes(json.dumps(ITEM).encode() + b"\n" + (line if isinstance(line, bytes) else line.encode()) + b"\n")
-    with pytest.raises(ValueError, match=message):
-        load_tasks({"continuation_zh": str(path)})
+    with pytest.raises(ValueError, match=f"test.jsonl, {message}"):
+        load_tasks(["continuation_zh"], data=str(tmp_path))
 
 
 def test_an_empty_file_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "items.jsonl").touch()
     with pytest.raises(ValueError, match="is empty: it holds no items"):
-        load_tasks({"continuation_zh": str(tmp_path / "items.jsonl")})
+        continuation(tmp_path, [])
 
 
-def test_a_generating_task_may_have_any_fields(generating: str, tmp_path: Path) -> None:
-    load_tasks({generating: write(tmp_path / "a.jsonl", [{"context": "a", "choices": "no list"}])})
-    with pytest.raises(ValueError, match="line 1: a JSON int where the object of an item was expected"):
-        load_tasks({generating: write(tmp_path / "b.jsonl", [3])})  # pyright: ignore[reportArgumentType]
+def test_an_empty_reference_is_reported(generating: str, tmp_path: Path) -> None:
+    write(tmp_path / f"mindllm/{generating}/default/test.jsonl", [ITEM, ITEM | {"choices": [" "]}])
+    with pytest.raises(ValueError, match="line 2: the answer is empty"):
+        load_tasks([generating], data=str(tmp_path))
 
 
-def test_a_task_of_multiple_choices_names_its_fields(generating: str, tmp_path: Path) -> None:
-    """As its YAML file says; nothing else has to be written."""
-    fields = "doc_to_text: question\ndoc_to_choice: answers\ndoc_to_target: right\n"
-    (harness_tasks.TASKS / "quiz.yaml").write_text(
-        f"task: quiz\ndataset_path: json\ntest_split: test\noutput_type: multiple_choice\n{fields}"
-    )
-    load_tasks({"quiz": write(tmp_path / "a.jsonl", [{"question": "1 + 1?", "answers": ["2", "3"], "right": 0}])})
-    with pytest.raises(ValueError, match="line 1: `right` is not the number of a choice"):
-        load_tasks({"quiz": write(tmp_path / "b.jsonl", [{"question": "1 + 1?", "answers": ["2", "3"], "right": 2}])})
+def test_labels_outside_the_choices_of_a_template_are_reported(tmp_path: Path) -> None:
+    """CMMLU's answer is a letter that a template looks up."""
+    row = {"Question": "1 + 1?", "A": "1", "B": "2", "C": "3", "D": "4", "Answer": "B"}
+    for split, rows in (("dev", [row]), ("test", [row, row | {"Answer": "E"}])):
+        write(tmp_path / f"haonan-li/cmmlu/agronomy/{split}.jsonl", rows)
+    with pytest.raises(ValueError, match=r"agronomy/test.jsonl, line 2: it does not fit the task \(ValueError: 'E'"):
+        load_tasks(["cmmlu_agronomy"], data=str(tmp_path))
 
 
 def test_generation_is_held_against_the_positions(
     generating: str, decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    def load() -> dict:
-        return load_tasks({generating: write(tmp_path / "items.jsonl", items(3))})
+    write(tmp_path / f"mindllm/{generating}/default/test.jsonl", items(3))
+
+    def load() -> dict[str, Any]:
+        return load_tasks([generating], data=str(tmp_path))
 
     with pytest.raises(
         ValueError,
@@ -155,7 +196,7 @@ def test_generation_is_held_against_the_positions(
         fit_generation(load(), 64, max_gen_toks=64)
     tasks = load()
     fit_generation(tasks, 64, max_gen_toks=5)
-    assert run_task(generating, tasks[generating], decoder, tokenizer)["items"] == 3
+    assert measured(tasks[generating], decoder, tokenizer)["sample_len"] == 3
     tasks[generating].set_config("generation_kwargs", {"do_sample": True, "top_p": 0.9}, update=True)
     with pytest.raises(ValueError, match=r"task 'gen_demo': generation settings \['top_p'\] are not supported"):
         fit_generation(tasks, 64)

@@ -1,78 +1,78 @@
-"""Benchmark tasks through lm-evaluation-harness: ours, whose data are local files, and its own."""
+"""Benchmark tasks of lm-evaluation-harness and ours, with their data from a local folder or the hub."""
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mindllm_jax.checks import suggestion
+from mindllm_jax.evaluation.harness.index import leaves, task_manager
+from mindllm_jax.evaluation.harness.items import check_items
+from mindllm_jax.evaluation.harness.local import local_settings
 from mindllm_jax.evaluation.harness.model import generation_settings, require_harness
-from mindllm_jax.text.documents import check_unicode
-from mindllm_jax.text.json_lines import BadLine, lines, parse
 
 if TYPE_CHECKING:
+    from lm_eval.api.group import Group
     from lm_eval.api.task import Task
+    from lm_eval.tasks import TaskManager
 
-TASKS = Path(__file__).parents[1] / "tasks"
+FEWSHOT_SEED = 1234  # the harness's own default
 
 
-def load_tasks(files: Mapping[str, str], others: Sequence[str] = (), *, download: bool = False) -> dict[str, Task]:
-    """Loads tasks and returns them by name, those of a group or tag each under its own.
+def load_tasks(
+    names: Sequence[str], *, data: str | None, shots: Mapping[str, int] | None = None, download: bool = False
+) -> dict[str, Task | Group]:
+    """Loads tasks as the harness defines them, and returns them by name; a tag gives its tasks.
 
     Args:
-        files: local tasks (`tasks/NAME.yaml`), with the file of each one's items.
-        others: tasks, groups and tags of the harness, by name.
-        download: whether the data sets of the others may be fetched; without it they come from the cache of Hugging
-            Face.
+        names: tasks, groups and tags of the harness, and ours.
+        data: folder with DATASET/NAME/SPLIT.jsonl, as launch/prepare_benchmarks.py writes it; None: the cache of the
+            hub, which has the harness's tasks alone.
+        shots: few-shot examples per prompt, by task or group; others as the task says.
+        download: whether missing data may be fetched from the hub.
 
-    Raises ValueError for an unknown task or wrong data, FileNotFoundError where data are missing, ImportError where
+    Raises ValueError for an unknown task or wrong items, FileNotFoundError where data are missing, ImportError where
     lm-eval is.
     """
-    ours = sorted(path.stem for path in TASKS.glob("[!_]*.yaml"))
-    _check_names("Evaluate.tasks", files, ours)
     # The library reads both once, at its first import, and has no arguments for them.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if not download:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     require_harness()
-    from datasets.exceptions import DatasetsError
-    from lm_eval.tasks import TaskManager
-
-    # Looking through the harness's own 14,000 tasks takes ten seconds.
-    manager = TaskManager(include_path=str(TASKS), include_defaults=bool(others))
-    _check_names("Evaluate.harness_tasks", others, manager.all_tasks)
-    for name, file in files.items():
-        _check_items(Path(file), manager.task_index[name].cfg or {})
-    with tempfile.TemporaryDirectory() as cache:
-        local = {"cache_dir": cache, "keep_in_memory": True}
-        specs: list[dict[str, Any]] = [
-            {"task": name, "dataset_kwargs": {"data_files": {"test": file}, **local}} for name, file in files.items()
-        ]
-        try:
-            # A task of the index takes settings as the member of a group only.
-            return manager.load([{"group": "evaluated", "task": [*specs, *others]}])["tasks"]
-        except (ConnectionError, FileNotFoundError) as error:
-            raise FileNotFoundError(
-                f"the data of a task are not on this machine: {str(error).splitlines()[0]}; "
-                "--gin.Evaluate.download=True fetches them"
-            ) from None
-        except DatasetsError as error:
-            sources = ", ".join([*files.values(), *others])
-            raise ValueError(f"the data of a task cannot be read ({sources}): {error.__cause__ or error}") from None
+    manager = task_manager(names)
+    index = manager.task_index
+    names = [one for name in names for one in (leaves(name, index) if index[name].kind.name == "TAG" else (name,))]
+    of_tasks = _shots(names, shots or {}, manager)
+    for name in of_tasks:
+        if data is None and str((index[name].cfg or {}).get("dataset_path")).startswith("mindllm/"):
+            raise ValueError(f"the data of task {name!r} are local files: set Evaluate.data to their folder")
+    if data is not None:
+        _read_from(Path(data), manager, of_tasks)
+    loaded = {name: _load(name, manager) for name in names}
+    for task in (task for one in loaded.values() for task in tasks_of(one)):
+        if (count := of_tasks[task.task_name]) is not None:
+            task.set_config("num_fewshot", count)
+        task.set_fewshot_seed(FEWSHOT_SEED)
+        if data is not None:
+            check_items(task)
+    return loaded
 
 
-def fit_generation(tasks: Mapping[str, Task], max_seq_len: int, max_gen_toks: int | None = None) -> None:
+def tasks_of(loaded: Task | Group) -> list[Task]:
+    """Returns the tasks of a group, at any depth, or the task itself."""
+    return loaded.get_all_tasks() if hasattr(loaded, "get_all_tasks") else [loaded]  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
+
+
+def fit_generation(tasks: Mapping[str, Task | Group], max_seq_len: int, max_gen_toks: int | None = None) -> None:
     """Checks that a model of `max_seq_len` positions can generate the answers of the tasks.
 
     max_gen_toks: maximum new tokens of an answer, set in all generating tasks; None: the tasks' own.
 
     Raises ValueError that names the task and the setting.
     """
-    for name, task in tasks.items():
+    for task in (task for loaded in tasks.values() for task in tasks_of(loaded)):
         if task.OUTPUT_TYPE != "generate_until":
             continue
         if max_gen_toks is not None:
@@ -80,58 +80,53 @@ def fit_generation(tasks: Mapping[str, Task], max_seq_len: int, max_gen_toks: in
         try:
             sampling, _ = generation_settings(task.config.generation_kwargs or {})
         except (ValueError, TypeError) as error:
-            raise ValueError(f"task {name!r}: {error}") from None
+            raise ValueError(f"task {task.task_name!r}: {error}") from None
         if (new_tokens := sampling.new_tokens(max_seq_len)) >= max_seq_len:
             raise ValueError(
-                f"task {name!r} generates up to max_gen_toks = {new_tokens} tokens, which leaves no room for a"
-                f" prompt in Model.max_seq_len = {max_seq_len}; set Evaluate.max_gen_toks, for example to"
+                f"task {task.task_name!r} generates up to max_gen_toks = {new_tokens} tokens, which leaves no room for"
+                f" a prompt in Model.max_seq_len = {max_seq_len}; set Evaluate.max_gen_toks, for example to"
                 f" {max_seq_len // 2}"
             )
 
 
-def _check_names(setting: str, names: Iterable[str], known: Sequence[str]) -> None:
-    for name in names:
-        if name not in known:
-            hint = suggestion(name, known) or f"; there are {', '.join(known[:10])}"
-            raise ValueError(f"{setting}: there is no task {name!r}{hint}")
+def _shots(names: Sequence[str], shots: Mapping[str, int], manager: TaskManager) -> dict[str, int | None]:
+    """Returns the few-shot examples of each task, None where it decides; a task's own entry beats its group's."""
+    index = manager.task_index
+    of_tasks: dict[str, int | None] = {leaf: None for name in names for leaf in leaves(name, index)}
+    members = {name: set(leaves(name, index)) & of_tasks.keys() for name in shots}
+    for name, count in sorted(shots.items(), key=lambda item: -len(members[item[0]])):
+        if not members[name]:
+            raise ValueError(f"Evaluate.shots: {name!r} is none of the tasks{suggestion(name, [*names, *of_tasks])}")
+        of_tasks |= dict.fromkeys(members[name], count)
+    return of_tasks
 
 
-def _check_items(path: Path, task: Mapping[str, Any]) -> None:
-    """Raises FileNotFoundError or ValueError, with the line, where a file does not hold items of a task.
+def _read_from(data: Path, manager: TaskManager, of_tasks: Mapping[str, int | None]) -> None:
+    """Changes the index so that the tasks read their items from a folder."""
+    from lm_eval.tasks._yaml_loader import load_yaml
 
-    task: its YAML file.
-    """
-    number = 0
-    for number, line in lines(path):
-        try:
-            problem = _problem(parse(line), task)
-        except BadLine as bad:
-            problem = str(bad)
-        if problem:
-            raise ValueError(f"{path}, line {number}: {problem}")
-    if not number:
-        raise ValueError(f"{path} is empty: it holds no items")
+    if not data.is_dir():
+        raise FileNotFoundError(f"Evaluate.data = {data}: there is no such folder")
+    for name, shots in of_tasks.items():
+        entry = manager.task_index[name]
+        assert entry.yaml_path is not None
+        config = load_yaml(entry.yaml_path)
+        if "dataset_path" not in config:
+            raise ValueError(f"task {name!r} has no data set, so that its data cannot come from Evaluate.data")
+        settings = local_settings(config, data, config.get("num_fewshot") or 0 if shots is None else shots)
+        entry.yaml_path, entry.cfg = None, config | settings
 
 
-def _problem(item: Any, task: Mapping[str, Any]) -> str:
-    """Returns why a line is not an item, "" where it is one. Raises BadLine for a broken text.
+def _load(name: str, manager: TaskManager) -> Task | Group:
+    from datasets.exceptions import DatasetsError
 
-    Every item is an object. For multiple choice the fields that the task names are checked too: the harness would fail
-    on a missing one without its line, and would score a wrong answer silently.
-    """
-    if not isinstance(item, dict):
-        return f"a JSON {type(item).__name__} where the object of an item was expected"
-    check_unicode(json.dumps(item, ensure_ascii=False))
-    if task.get("output_type") != "multiple_choice":
-        return ""
-    context, choices, answer = (str(task.get(f"doc_to_{part}")) for part in ("text", "choice", "target"))
-    if context.isidentifier() and not isinstance(item.get(context), str):
-        return f"no `{context}`"
-    if not (choices.isidentifier() and answer.isidentifier()):
-        return ""  # templates, which the harness fills in
-    texts, number = item.get(choices), item.get(answer)
-    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
-        return f"`{choices}` is not a list of texts"
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(texts):
-        return f"`{answer}` is not the number of a choice, counted from 0"
-    return ""
+    try:
+        loaded = manager.load([name])
+    except (ConnectionError, FileNotFoundError) as error:
+        raise FileNotFoundError(
+            f"the data of task {name!r} are not on this machine: {str(error).splitlines()[0]}; "
+            "--gin.Evaluate.download=True fetches them, Evaluate.data names a folder with them"
+        ) from None
+    except DatasetsError as error:
+        raise ValueError(f"the data of task {name!r} cannot be read: {error.__cause__ or error}") from None
+    return loaded.get("groups", {}).get(name) or loaded["tasks"][name]  # pyright: ignore[reportReturnType]

@@ -1,1 +1,1 @@
-"""Task files for lm-evaluation-harness. Their data are local files, which `Evaluate.task_files` names."""
+"""Tasks of ours for lm-evaluation-harness. Their data sets, `mindllm/NAME`, are local files in `Evaluate.data`."""

@@ -19,8 +19,10 @@ from mindllm_jax.reporting.tables import Table
 from mindllm_jax.text.documents import Document, document_files, held_out, write_json_lines
 from mindllm_jax.text.sample import SmallestHashes
 
+# Where the tasks of that name read their items.
+CONTINUATIONS = "benchmarks/mindllm/continuation"
 # Raised when the same settings build another corpus, so that an older one is not used.
-_RECIPE = 2
+_RECIPE = 3
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class DemoCorpus:
 
     Attributes:
         directory: gets `documents/SOURCE.jsonl`, `instructions/train/LANG.jsonl`, `instructions/held_out/LANG.jsonl`,
-            `continuation/LANG.jsonl`, `SOURCES.md` and `manifest.json`. It is built in `DIRECTORY.partial` and renamed
+            `benchmarks/mindllm/continuation/LANG/test.jsonl`, `SOURCES.md` and `manifest.json`. It is built in
+            `DIRECTORY.partial` and renamed
             when it is complete.
         text: a folder of `.jsonl` or `.jsonl.gz` files to use in place of the pinned corpus.
         lang: the language of lines of `text` that do not name theirs.
@@ -75,7 +78,7 @@ def build(config: DemoCorpus, log: Callable[[str], None] = print) -> Table:
         return _table(manifest["documents"])
     partial = directory.with_name(f"{directory.name}.partial")
     # The files of an interrupted run may be of other settings; its downloads are not.
-    for folder in ("documents", "instructions", "continuation"):
+    for folder in ("documents", "instructions", "benchmarks"):
         shutil.rmtree(partial / folder, ignore_errors=True)
 
     skipped: Counter[str] = Counter()
@@ -130,7 +133,7 @@ class _Collector:
                 self._instructions[f"instructions/{side}/{document.lang}.jsonl"].add(self._key(row), row)
             if side == "held_out":
                 for item in continuation.items(document.id, document.lang, text.paragraphs, self._config.seed):
-                    self._continuations[f"continuation/{document.lang}.jsonl"].add(self._key(item), item)
+                    self._continuations[f"{CONTINUATIONS}/{document.lang}/test.jsonl"].add(self._key(item), item)
             count["lang"] = document.lang if count["lang"] in ("", document.lang) else "mixed"
             count["documents"] += 1
             count["held out"] += side == "held_out"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mindllm_jax.recipes.demo.corpus import read_manifest
+from mindllm_jax.recipes.demo.corpus import CONTINUATIONS, read_manifest
 
 _WEIGHTS = {"zh": 2, "en": 3}
 
@@ -18,6 +18,7 @@ def user_text_settings(text: Path, run: Path) -> dict[str, Any]:
     corpus = run / "corpus"
     paths = {
         "corpus": corpus,
+        "benchmarks": corpus / "benchmarks",
         "documents": corpus / "documents",
         "instructions": corpus / "instructions/train",
         "held_out_instructions": corpus / "instructions/held_out",
@@ -30,6 +31,6 @@ def user_text_settings(text: Path, run: Path) -> dict[str, Any]:
     if (corpus / "manifest.json").exists():
         sources = read_manifest(corpus)["documents"].values()
         settings["Mixture.weights"] = {lang: _WEIGHTS.get(lang, 1) for lang in sorted({s["lang"] for s in sources})}
-        tasks = {f"continuation_{lang}": corpus / f"continuation/{lang}.jsonl" for lang in _WEIGHTS}
-        settings["Evaluate.tasks"] = {task: str(file) for task, file in tasks.items() if file.exists()}
+        made = [lang for lang in _WEIGHTS if (corpus / CONTINUATIONS / lang).exists()]
+        settings["Evaluate.tasks"] = tuple(f"continuation_{lang}" for lang in made)
     return settings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mindllm_jax.recipes.demo.corpus import DemoCorpus, build
+from mindllm_jax.recipes.demo.corpus import CONTINUATIONS, DemoCorpus, build
 from mindllm_jax.recipes.demo.sources import WIKIPEDIA
 from mindllm_jax.text.documents import held_out, read_documents
 
@@ -65,7 +65,7 @@ def test_every_file_is_written_and_split_by_document(pinned):
                 assert held_out(row["id"].split("#")[0], FRACTION) == (side == "held_out")
                 assert row["lang"] == lang
     for lang in ("zh", "en"):
-        task = rows(directory / "continuation" / f"{lang}.jsonl")
+        task = rows(directory / CONTINUATIONS / lang / "test.jsonl")
         assert task
         for item in task:
             document = item["id"].split("#")[0]
@@ -125,7 +125,7 @@ def test_user_supplied_text(tmp_path):
     (row,) = build(config, no_log).rows
     assert row[:3] == ("notes", "en", 60)
     assert len(rows(tmp_path / "out/instructions/train/en.jsonl")) == 50
-    assert rows(tmp_path / "out/continuation/en.jsonl")
+    assert rows(tmp_path / "out" / CONTINUATIONS / "en/test.jsonl")
     assert not (tmp_path / "out/SOURCES.md").exists()
     write_text(tmp_path / "in", lines=61, lang="en")
     with pytest.raises(ValueError, match=r"other settings .*files"):

@@ -1,0 +1,74 @@
+"""Common sense: HellaSwag, WinoGrande and PIQA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, json_lines, require, text_lines
+
+
+def _hellaswag(folder: Path) -> Iterator[Split]:
+    path = folder / "val_subset.jsonl"
+    items: list[Item] = []
+    for line, row in json_lines(path, ("ind", "ctx", "endings", "label")):
+        where = f"{path}, line {line}"
+        endings, label = row["endings"], row["label"]
+        require(isinstance(endings, list) and len(endings) == 4 and all(endings), where, "not four endings")
+        require(label in range(4), where, f"the label {label!r} is none of 0 to 3")
+        first, second = _halves(row["ctx"])
+        items.append(
+            {"ind": row["ind"], "activity_label": "", "ctx_a": first, "ctx_b": second, "ctx": row["ctx"]}
+            | {"endings": endings, "split": "val", "label": str(label)}
+        )
+    yield Split("Rowan/hellaswag", "default", "validation", items, (path,))
+
+
+def _halves(context: str) -> tuple[str, str]:
+    """Splits a context as HellaSwag does: the beginning of a last, unfinished sentence stands apart.
+
+    Only the captions of films have one; WikiHow's contexts, which begin with `[header]`, are whole.
+    """
+    whole, stop, rest = context.rpartition(". ")
+    if context.startswith("[header]") or not stop or not rest or context.endswith("."):
+        return context, ""
+    return whole + ".", rest
+
+
+def _winogrande(folder: Path) -> Iterator[Split]:
+    path = folder / "dev.jsonl"
+    fields = ("sentence", "option1", "option2", "answer")
+    items = []
+    for line, row in json_lines(path, fields):
+        require(row["sentence"].count("_") == 1, f"{path}, line {line}", "the sentence has not exactly one '_'")
+        require(row["answer"] in ("1", "2"), f"{path}, line {line}", f"the answer {row['answer']!r} is not '1' or '2'")
+        items.append({name: row[name] for name in fields})
+    yield Split("allenai/winogrande", "winogrande_xl", "validation", items, (path,))
+
+
+def _piqa(folder: Path) -> Iterator[Split]:
+    path, answers = folder / "valid.jsonl", folder / "valid-labels.lst"
+    rows, labels = json_lines(path, ("goal", "sol1", "sol2")), text_lines(answers)
+    require(len(rows) == len(labels), str(answers), f"{len(labels)} labels for {len(rows)} items of {path}")
+    for line, label in enumerate(labels, 1):
+        require(label in ("0", "1"), f"{answers}, line {line}", f"the label {label!r} is not 0 or 1")
+    fields = ("goal", "sol1", "sol2")
+    items = [
+        {name: row[name] for name in fields} | {"label": int(label)}
+        for (_, row), label in zip(rows, labels, strict=True)
+    ]
+    yield Split("baber/piqa", "default", "validation", items, (path, answers))
+
+
+BENCHMARKS = {
+    "hellaswag": Benchmark(
+        _hellaswag,
+        (
+            "689 of the 10,042 validation items, reconstructed from the prompts of another project and its selection"
+            " (523 from WikiHow), not a random sample.",
+            "The activity labels are not at hand: the prompts begin with ': ' where the original has 'LABEL: '.",
+        ),
+    ),
+    "winogrande": Benchmark(_winogrande, ("Reconstructed into the original schema from another project's rendering.",)),
+    "piqa": Benchmark(_piqa, ("The labelled validation split.",)),
+}

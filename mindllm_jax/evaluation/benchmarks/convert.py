@@ -1,0 +1,143 @@
+"""Converts published benchmarks to files in the hub's schema: DATA/DATASET/NAME/SPLIT.jsonl and a manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mindllm_jax.checks import require_local, suggestion
+from mindllm_jax.evaluation.benchmarks import (
+    agieval,
+    arithmetic,
+    commonsense,
+    examinations,
+    finance,
+    law,
+    mathematics,
+    reading,
+    translation,
+)
+from mindllm_jax.evaluation.benchmarks.splits import Split
+from mindllm_jax.files import read_json, sha256, write_text
+from mindllm_jax.reporting.tables import Table
+from mindllm_jax.text.documents import write_json_lines
+
+FAMILIES = (examinations, agieval, mathematics, arithmetic, commonsense, reading, translation, law, finance)
+BENCHMARKS = {name: benchmark for family in FAMILIES for name, benchmark in family.BENCHMARKS.items()}
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class PrepareBenchmarks:
+    """Settings of a conversion of benchmarks.
+
+    Attributes:
+        source: folder with one folder of published files per benchmark.
+        benchmarks: the benchmarks to convert; by default those whose folder is there.
+        folders: folders of benchmarks that lie elsewhere, by name.
+    """
+
+    source: str
+    benchmarks: tuple[str, ...] = ()
+    folders: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_local(self, "source", "folders")
+        for name in (*self.benchmarks, *self.folders):
+            if name not in BENCHMARKS:
+                hint = suggestion(name, BENCHMARKS) or f"; there are {', '.join(BENCHMARKS)}"
+                raise ValueError(f"PrepareBenchmarks.benchmarks: there is no benchmark {name!r}{hint}")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The splits of the benchmarks that were found, by benchmark, and the names of the missing ones."""
+
+    splits: dict[str, list[Split]]
+    missing: tuple[str, ...]
+
+    def table(self) -> Table:
+        """Tabulates data sets and items per benchmark."""
+        rows = []
+        for name, splits in self.splits.items():
+            left_out = sum(sum(split.left_out.values()) for split in splits)
+            items = sum(len(split.items) for split in splits)
+            sets = ", ".join(dict.fromkeys(split.dataset for split in splits))
+            rows.append(
+                (name, sets if len(sets) < 60 else sets[:57] + "…", f"{items:,}", f"{left_out:,}" if left_out else "")
+            )
+        rows += [(name, "no folder in the source", "", "") for name in self.missing]
+        return Table(("benchmark", "data sets", "items", "left out"), rows, "Benchmarks")
+
+
+def convert(config: PrepareBenchmarks) -> Converted:
+    """Reads all published files and returns the splits in the hub's schema; writes nothing.
+
+    Raises FileNotFoundError for a missing source or a benchmark asked for by name whose files are missing, and
+    ValueError, with file and line, for a malformed row.
+    """
+    source = Path(config.source)
+    if not source.is_dir():
+        raise FileNotFoundError(f"PrepareBenchmarks.source = {source}: there is no such folder")
+    folders = {name: Path(config.folders.get(name, source / name)) for name in config.benchmarks or BENCHMARKS}
+    found = {name: path for name, path in folders.items() if path.is_dir() or BENCHMARKS[name].generated}
+    missing = tuple(name for name in folders if name not in found)
+    for name in missing:
+        if name in config.benchmarks or name in config.folders:
+            raise FileNotFoundError(f"the benchmark {name!r} was asked for: there is no folder {folders[name]}")
+    if all(BENCHMARKS[name].generated for name in found) and not config.benchmarks:
+        raise FileNotFoundError(f"PrepareBenchmarks.source = {source}: it holds none of {', '.join(BENCHMARKS)}")
+    return Converted({name: _checked(name, folder) for name, folder in found.items()}, missing)
+
+
+def write(converted: Converted, data: Path) -> None:
+    """Writes each split atomically, then the manifest, which keeps what it says of other benchmarks."""
+    path = data / MANIFEST
+    manifest = read_json(path) if path.exists() else {}
+    for name, splits in converted.splits.items():
+        for split in splits:
+            write_json_lines(data / split.path, iter(split.items))
+        manifest[name] = {
+            "notes": list(BENCHMARKS[name].notes),
+            "files": {split.path: _described(split) for split in splits},
+        }
+    write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+
+
+def notes(data: Path, dataset: str) -> dict[str, Any]:
+    """Returns what the manifest of a data folder says of one data set, such as `cais/mmlu`.
+
+    `notes` are sentences, `files` holds items, left-out items by reason and sha256 of the sources per file. Empty
+    where the folder has no manifest or it does not know the set.
+    """
+    path = data / MANIFEST
+    for benchmark in (read_json(path) if path.exists() else {}).values():
+        files = {file: entry for file, entry in benchmark["files"].items() if file.startswith(f"{dataset}/")}
+        if files:
+            return {"notes": benchmark["notes"], "files": files}
+    return {}
+
+
+def _checked(name: str, folder: Path) -> list[Split]:
+    splits = list(BENCHMARKS[name].read(folder))
+    if not splits:
+        raise FileNotFoundError(f"{folder} holds none of the published files of {name}")
+    for split in splits:
+        if not split.items:
+            raise ValueError(f"{split.sources[0]} holds no items")
+    return splits
+
+
+def _described(split: Split) -> dict[str, Any]:
+    described: dict[str, Any] = {"items": len(split.items)}
+    if split.left_out:
+        described["left_out"] = dict(split.left_out)
+    return described | {"sources": dict(_hashes(split))}
+
+
+def _hashes(split: Split) -> Iterator[tuple[str, str]]:
+    for path in split.sources:
+        yield path.name, sha256(path)

@@ -1,0 +1,1 @@
+"""FinanceIQ: Chinese examinations of finance."""

@@ -1,0 +1,1 @@
+"""Translation between Chinese and English: Flores-200."""
