@@ -178,7 +178,8 @@ def models(tokenizer: Tokenizer, folder: Path, batch: int) -> tuple[Decoder, Any
     torch.set_num_threads(os.cpu_count() or 1)
     peer = transformers.AutoModelForCausalLM.from_pretrained(hf, dtype=torch.float32)
     read = transformers.AutoTokenizer.from_pretrained(hf)
-    return load_decoder(folder / "run").decoder, HFLM(pretrained=peer.eval(), tokenizer=read, batch_size=batch)
+    hf_class: Any = HFLM  # whose base class hides its arguments from type checkers
+    return load_decoder(folder / "run").decoder, hf_class(pretrained=peer.eval(), tokenizer=read, batch_size=batch)
 
 
 def encoded(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[Query]:
