@@ -4,8 +4,9 @@ There are two levels. A *near* prefix and all that continues it fit into a row a
 question behind it. A *far* prefix is continued by more than a row holds, as the examples of a few-shot prompt by a
 subject's questions: it begins a row, and other rows of the same batch continue it.
 
-A level costs another call of attention per layer, and a prefix a segment of its own. So a prefix has at least
-SHORTEST tokens, and a level is used where it saves at least LEVEL_COST of the tokens of the sequences.
+A near prefix of P tokens that n sequences continue saves (n - 1) P tokens; a far one half a row less, because no
+other sequences are in the last row behind it. Those that save the most are chosen, with at least SHORTEST tokens each. A
+level costs another call of attention per layer, so it is used where it saves at least LEVEL_COST of all tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mindllm_jax.batching.packing import first_fit
 from mindllm_jax.evaluation.prefixes import Shared, common_lengths, shared_prefixes
 
 SHORTEST = 16  # tokens of a shared prefix
-LEVEL_COST = 0.1  # of the time of a forward pass
+LEVEL_COST = 0.05  # of the time of a forward pass
 
 
 class Segment(NamedTuple):
@@ -76,7 +77,7 @@ def shared_levels(tokens: Sequence[np.ndarray], firsts: Sequence[int], length: i
         rest = int(sizes[shared.stop] - sizes[shared.start]) - count * before - more
         crosses = group[shared.start] != group[shared.stop - 1]
         usable = shared.length - before >= SHORTEST and near == (rest <= length) and not crosses
-        return more if usable else 0
+        return max(0, more if near else more - length // 2) if usable else 0
 
     def worth(choice: list[Shared], near: bool) -> list[Shared]:
         return choice if sum(saved(shared, near) for shared in choice) >= LEVEL_COST * sizes[-1] else []
