@@ -1,7 +1,11 @@
 """Likelihoods behind shared prefixes, against one pass over each whole sequence."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,8 @@ from mindllm_jax.evaluation.likelihood import Likelihood, Query, likelihoods
 from mindllm_jax.evaluation.prefix_rows import Levels
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
+
+ROOT = Path(__file__).parents[2]
 
 LogProbabilities = Callable[[Decoder, Sequence[int]], np.ndarray]
 
@@ -78,6 +84,20 @@ def test_devices_and_batches_of_one_row_change_nothing(
     require_equal(likelihoods(on_devices(4), queries, batch_size=6), truth)
     require_equal(likelihoods(decoder, queries, batch_size=1), truth)
     assert [bool(used.far) for used in levels] == [True, True, False]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_likelihoods_of_one(
+    model: Model, decoder: Decoder, queries: list[Query], tmp_path: Path
+) -> None:
+    asked, answered = tmp_path / "asked.json", tmp_path / "answered.json"
+    asked.write_text(json.dumps({"model": dataclasses.asdict(model), "queries": queries}))
+    script = [sys.executable, str(Path(__file__).with_name("likelihoods_on_mesh.py")), str(asked), str(answered)]
+    cluster = [sys.executable, str(ROOT / "launch/local_cluster.py"), "--processes", "2", "--devices", "2", "--"]
+    done = subprocess.run([*cluster, *script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [Likelihood(*answer) for answer in json.loads(answered.read_text())]
+    require_equal(found, likelihoods(decoder, queries, batch_size=6))
 
 
 def test_local_layers_and_learned_positions(
