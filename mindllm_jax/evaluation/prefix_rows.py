@@ -5,8 +5,8 @@ question behind it. A *far* prefix is continued by more than a row holds, as the
 subject's questions: it begins a row, and other rows of the same batch continue it.
 
 A near prefix of P tokens that n sequences continue saves (n - 1) P tokens; a far one half a row less, because no
-other sequences are in the last row behind it. Those that save the most are chosen, with at least SHORTEST tokens each. A
-level costs another call of attention per layer, so it is used where it saves at least LEVEL_COST of all tokens.
+other sequences are in the last row behind it. Those that save the most are chosen, with at least SHORTEST tokens each.
+A level costs another call of attention per layer, so it is used where it saves at least LEVEL_COST of all tokens.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Segment(NamedTuple):
     position: int  # of the first of them within the sequence
     sequence: int | None  # its number; None: a prefix
     far: bool = False  # whether it continues the far prefix of its row
-    near: int | None = None  # how many segments before it in the row the near prefix stands that it continues
+    near: int | None = None  # how many segments before it the near prefix stands that it continues
 
 
 class Row(NamedTuple):
@@ -51,20 +51,20 @@ Family = list[Segment]
 
 
 class Levels(NamedTuple):
-    """Sharing of either level: the prefixes, and whether rows use it."""
+    """The shared prefixes of both levels; none where a level is not worth its cost."""
 
     far: list[Shared]
     near: list[Shared]
 
 
 def shared_levels(tokens: Sequence[np.ndarray], firsts: Sequence[int], length: int, *, far: bool = True) -> Levels:
-    """Returns the prefixes worth sharing, near ones only without `far`.
+    """Returns the prefixes that are worth sharing.
 
     Args:
         tokens: of each sequence, at most `length`; ordered by the first `firsts` of them.
         firsts: the tokens of each sequence that may be shared.
         length: tokens of a row.
-        far: whether other rows can hold a prefix.
+        far: whether to look for far prefixes, which need batches of several rows.
     """
     sizes = np.concatenate([[0], np.cumsum([len(ids) for ids in tokens])])
     common = common_lengths([ids[:first] for ids, first in zip(tokens, firsts, strict=True)])

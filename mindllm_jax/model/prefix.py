@@ -35,7 +35,7 @@ class Prefix(NamedTuple):
 
 
 class PrefixMask(NamedTuple):
-    """Which keys of which rows are those of a batch's prefixes, for all layers."""
+    """The mask of a batch's prefixes, the same in all layers: keys of `rows` with equal ids."""
 
     rows: IntB | None
     q_ids: IntBT
