@@ -126,14 +126,18 @@ class Decoder(nnx.Module):
             tokens: int32 [B T].
             segment_ids: tokens with equal ids see each other, 0 is padding; None: one document per row.
             positions: within the document, int32 [B T]; None: 0, 1, 2, ….
-            prefixes: tokens that each token sees besides; with them, segment_ids and positions are given.
+            prefixes: documents of the batch that tokens continue; they need segment_ids and positions.
 
-        Raises ValueError for rows longer than max_seq_len, and for prefixes on a mesh that splits rows.
+        Raises ValueError for rows longer than max_seq_len, and for prefixes without segment_ids and positions or on a
+        mesh that splits rows.
         """
         masks: list[PrefixMask] = []
         if prefixes:
             self.layout.require_whole_rows()
-            assert segment_ids is not None and positions is not None
+            if segment_ids is None or positions is None:
+                raise ValueError(
+                    "prefixes need segment_ids and positions: which document is where, and what it continues"
+                )
             masks = [prefix_mask(prefix, segment_ids, positions) for prefix in prefixes]
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)

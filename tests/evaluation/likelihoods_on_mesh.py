@@ -6,6 +6,7 @@ IN.json holds a model's settings and its queries. Process 0 writes the log-likel
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -20,7 +21,9 @@ from mindllm_jax.training.state import abstract_model, initial_params
 def main() -> None:
     start()
     asked = json.loads(Path(sys.argv[1]).read_text())
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in asked["model"].items()}
+    settings: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in asked["model"].items()
+    }
     model = Model(**settings)
     abstract = abstract_model(model, Sharding(MeshAxes(fsdp=2).build(jax.devices())))
     decoder = abstract.decoder(initial_params(model, abstract, seed=0))
