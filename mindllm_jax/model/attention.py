@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -14,6 +16,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import bias, matrix
 from mindllm_jax.model.linear import GradientSums, add_bias, matmul
 from mindllm_jax.model.positions import Angles, rotate
+from mindllm_jax.model.prefix import PrefixMask, merge
 from mindllm_jax.model.residual import residual_scheme
 from mindllm_jax.shapes import FloatBTD, FloatBTKH, FloatBTNH, IntBT
 
@@ -49,9 +52,10 @@ class Attention(nnx.Module):
         ranges: BlockRanges | None,
         angles: Angles | None,
         window: int | None,
+        prefixes: Sequence[PrefixMask] = (),
     ) -> FloatBTD:
         query, key, value = self._project(x, angles)
-        out = flash_attention(
+        attended = flash_attention(
             query,
             key,
             value,
@@ -60,10 +64,22 @@ class Attention(nnx.Module):
             window=window,
             scale=self.scale,
             partition=self.partition,
+            return_lse=bool(prefixes),
             implementation=self.implementation,
         )
-        assert isinstance(out, jax.Array)  # and no log-sum-exp
-        return self._project_out(out)
+        for prefix in prefixes:
+            assert isinstance(attended, tuple)
+            to_prefix = prefix.attend(
+                query,
+                key,
+                value,
+                window=window,
+                scale=self.scale,
+                partition=self.partition,
+                implementation=self.implementation,
+            )
+            attended = merge(attended, to_prefix)
+        return self._project_out(attended[0] if isinstance(attended, tuple) else attended)
 
     def decode(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from mindllm_jax.model.initialisation import EMBEDDING_STDDEV, normal
 from mindllm_jax.model.mlp import MLP
 from mindllm_jax.model.norms import NORMS
 from mindllm_jax.model.positions import Angles, rope_angles
+from mindllm_jax.model.prefix import Prefix, PrefixMask, prefix_mask
 from mindllm_jax.model.residual import add_branch, residual_scheme
 from mindllm_jax.parallel.layout import Layout
 from mindllm_jax.parallel.sharding import Sharding
@@ -50,8 +51,9 @@ class Block(nnx.Module):
         ranges: BlockRanges | None,
         angles: Angles | None,
         window: int | None,
+        prefixes: Sequence[PrefixMask] = (),
     ) -> FloatBTD:
-        attend: Branch = lambda h: self.attention(h, segment_ids, ranges, angles, window)  # noqa: E731
+        attend: Branch = lambda h: self.attention(h, segment_ids, ranges, angles, window, prefixes)  # noqa: E731
         x = add_branch(self.scheme, self.attention_norm, attend, x)
         return add_branch(self.scheme, self.mlp_norm, self.mlp, x)
 
@@ -110,12 +112,33 @@ class Decoder(nnx.Module):
         """The loss head's matrix [D V] in the parameters' dtype."""
         return self.embedding[...].T if self.head_kernel is None else self.head_kernel[...]
 
-    def __call__(self, tokens: IntBT, *, segment_ids: IntBT | None = None, positions: IntBT | None = None) -> FloatBTD:
+    def __call__(
+        self,
+        tokens: IntBT,
+        *,
+        segment_ids: IntBT | None = None,
+        positions: IntBT | None = None,
+        prefixes: Sequence[Prefix] = (),
+    ) -> FloatBTD:
         """Returns the hidden states [B T D] after the last norm.
 
-        segment_ids: tokens with equal ids see each other, 0 is padding; None: one document per row. positions: within
-        the document; None: 0, 1, 2, …. Raises ValueError for rows longer than max_seq_len.
+        Args:
+            tokens: int32 [B T].
+            segment_ids: tokens with equal ids see each other, 0 is padding; None: one document per row.
+            positions: within the document, int32 [B T]; None: 0, 1, 2, ….
+            prefixes: documents of the batch that tokens continue; they need segment_ids and positions.
+
+        Raises ValueError for rows longer than max_seq_len, and for prefixes without segment_ids and positions or on a
+        mesh that splits rows.
         """
+        masks: list[PrefixMask] = []
+        if prefixes:
+            self.layout.require_whole_rows()
+            if segment_ids is None or positions is None:
+                raise ValueError(
+                    "prefixes need segment_ids and positions: which document is where, and what it continues"
+                )
+            masks = [prefix_mask(prefix, segment_ids, positions) for prefix in prefixes]
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
         ranges = None if segment_ids is None else block_ranges(segment_ids)
@@ -125,7 +148,7 @@ class Decoder(nnx.Module):
         definition, stacked = nnx.split(self.blocks)
 
         def apply(x: FloatBTD, block: nnx.State, window: int | None) -> FloatBTD:
-            return layout.constrain(nnx.merge(definition, block)(x, segment_ids, ranges, angles, window))
+            return layout.constrain(nnx.merge(definition, block)(x, segment_ids, ranges, angles, window, masks))
 
         if self.config.remat != "none":
             apply = jax.checkpoint(apply, policy=REMAT[self.config.remat], prevent_cse=False, static_argnums=2)

@@ -58,7 +58,7 @@ class Layout:
             return natural(x, self.sharding.spec("batch", "length", "features"))
 
     def require_whole_rows(self) -> None:
-        """Raises ValueError on a mesh that splits rows, which generation cannot: they grow by a token at a time."""
+        """Raises ValueError on a mesh that splits rows: generation adds a token at a time, and prefixes are whole."""
         if self.sharding is not None and self.sharding.shards("length") > 1:
             settings = " and ".join(mesh_settings("length"))
-            raise ValueError(f"generation cannot split rows over devices: set {settings} = 1")
+            raise ValueError(f"neither generation nor prefixes can split rows over devices: set {settings} = 1")
