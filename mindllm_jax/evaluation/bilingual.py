@@ -1,7 +1,9 @@
 """How much of one language a model finds in another, on aligned sentences.
 
 Retrieval: the mean hidden state of a sentence, less the mean over its language, against those of all sentences of the
-other language by cosine; it is right where the translation is the nearest. Chance is 1 / sentences.
+other language by cosine; it is right where the translation is the nearest. Chance is 1 / sentences, but digits and
+names written alike find translations without a model: `pieces` is the accuracy by counts of the pieces that both
+languages use.
 
 Translation gain: bits of a sentence given its translation, against no context (`over_none`) and against the translation
 of another sentence (`over_wrong`). The first also counts what any text in front gives away, such as the language and
@@ -84,10 +86,10 @@ def bilingual(
         seed: draws the wrong sources.
         batch_size: packed rows per batch.
 
-    The result has `sentences`, `chance`, and for each direction ("en-zh"): `retrieval` (accuracy at 1), `bits_per_byte`
-    of the targets after no context, a wrong source and the source, `gain_over_none` and `gain_over_wrong` in bits per
-    UTF-8 byte of the target, standard errors over sentences (`_stderr`), and `cut`, the sentences whose prompt and
-    target are longer than Model.max_seq_len and lost tokens.
+    The result has `sentences`, `chance`, and for each direction ("en-zh"): `retrieval` (accuracy at 1), `pieces`,
+    `bits_per_byte` of the targets after no context, a wrong source and the source, `gain_over_none` and
+    `gain_over_wrong` in bits per UTF-8 byte of the target, standard errors over sentences (`_stderr`), and `cut`, the
+    sentences whose prompt and target are longer than Model.max_seq_len and lost tokens.
 
     The prompt is the source and a line break; its target is encoded alone, so that it has the same tokens everywhere.
     """
@@ -96,6 +98,7 @@ def bilingual(
         mean_states(decoder, tokenizer.doc_id, ids, batch_size=batch_size, title=f"hidden states, {language}")
         for ids, language in zip(sides, languages, strict=True)
     ]
+    counts = shared_counts(*sides)
     result: dict[str, Any] = {"sentences": len(pairs), "chance": 1 / len(pairs)}
     for source, target in ((0, 1), (1, 0)):
         name = f"{languages[source]}-{languages[target]}"
@@ -114,6 +117,7 @@ def bilingual(
         result[name] = {
             "retrieval": float(right.mean()),
             "retrieval_stderr": float(np.sqrt(right.mean() * (1 - right.mean()) / (len(pairs) - 1))),
+            "pieces": float(retrieved(counts[source], counts[target]).mean()),
             "bits_per_byte": dict(zip(("none", "wrong", "source"), (bits.sum(1) / sizes.sum()).tolist(), strict=True)),
             "cut": int(cut.sum()),
         }
@@ -137,6 +141,20 @@ def retrieved(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
     right = np.diagonal(cosines).copy()
     np.fill_diagonal(cosines, -np.inf)
     return right > cosines.max(1)
+
+
+def shared_counts(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns how often each sentence has each id that occurs in both languages, float32 [N ids], by language."""
+    shared = np.intersect1d(np.concatenate(first), np.concatenate(second))
+
+    def counts(sentences: Sequence[np.ndarray]) -> np.ndarray:
+        table = np.zeros((len(sentences), len(shared)), np.float32)
+        for row, ids in zip(table, sentences, strict=True):
+            known = ids[np.isin(ids, shared)]
+            np.add.at(row, np.searchsorted(shared, known), 1)
+        return table
+
+    return counts(first), counts(second)
 
 
 def derangement(count: int, seed: int) -> list[int]:

@@ -17,6 +17,7 @@ from mindllm_jax.evaluation.bilingual import (
     ratio,
     read_pairs,
     retrieved,
+    shared_counts,
 )
 from mindllm_jax.evaluation.likelihood import Likelihood, Query
 from mindllm_jax.model.decoder import Decoder
@@ -127,6 +128,16 @@ def test_likelihoods_are_those_of_the_decoder(
             nats -= logs[np.arange(len(ids)), ids].sum()
         size = sum(len(target.encode()) for _, target in PAIRS)
         assert result["en-zh"]["bits_per_byte"][condition] == pytest.approx(nats / math.log(2) / size, rel=1e-5)
+
+
+def test_pieces_written_alike_find_translations_without_a_model(decoder: Decoder, tokenizer: Tokenizer) -> None:
+    first, second = ([np.array(ids) for ids in side] for side in ([[5, 9, 9, 7], [6, 5]], [[8, 9, 9], [6, 6]]))
+    one, other = shared_counts(first, second)
+    assert one.tolist() == [[0, 2], [1, 0]] and other.tolist() == [[0, 2], [2, 0]]  # of 6 and 9
+    result = bilingual(decoder, tokenizer, PAIRS)
+    assert result["en-zh"]["pieces"] == 1.0  # the number of miles
+    alike = [(a, "这条河很长。") for a, _ in PAIRS]
+    assert bilingual(decoder, tokenizer, alike)["en-zh"]["pieces"] == 0.0
 
 
 @pytest.mark.parametrize("count", [2, 3, 50])
