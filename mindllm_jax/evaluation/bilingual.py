@@ -1,4 +1,4 @@
-"""How much of one language a model finds in another, on aligned sentences.
+"""The bilingual measure: how much of one language a model finds in another, on aligned sentences.
 
 Retrieval: the mean hidden state of a sentence, less the mean over its language, against those of all sentences of the
 other language by cosine; it is right where the translation is the nearest. Chance is 1 / sentences, but digits and
