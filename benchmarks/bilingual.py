@@ -5,7 +5,8 @@ python benchmarks/bilingual.py LABEL=RUN … --flores FOLDER [--sentences N] [--
 FOLDER holds `eng_Latn.devtest` and `zho_Hans.devtest`. `mindllm_jax/evaluation/bilingual.py` documents the measures.
 `--untrained` adds the first run with fresh parameters. Columns: accuracy of retrieval in per cent, and by counts of
 shared pieces alone, without a model; bits per byte of the target without context, after the source of another sentence
-and after its own; the two gains in bits per byte; ± is one standard error over sentences; sentences that were cut.
+and after its own; the two gains in bits per byte; ± is one standard error over sentences; sentences that are too
+long for the context.
 Prints a table and JSON.
 """
 
@@ -59,7 +60,7 @@ def main() -> None:
         "source",
         "gain over none",
         "over wrong",
-        "cut",
+        "too long",
     )
     caption = f"{len(pairs)} sentences of Flores-200 devtest; chance of retrieval {100 / len(pairs):.2f} %."
     table = Table(columns, rows, caption).markdown()
@@ -80,7 +81,7 @@ def cells(values: dict[str, Any]) -> tuple[str | int, ...]:
     retrieval = f"{100 * values['retrieval']:.1f} ± {100 * values['retrieval_stderr']:.1f}"
     bits = [f"{values['bits_per_byte'][name]:.3f}" for name in ("none", "wrong", "source")]
     gains = [f"{values[name]:+.4f} ± {values[f'{name}_stderr']:.4f}" for name in ("gain_over_none", "gain_over_wrong")]
-    return retrieval, f"{100 * values['pieces']:.1f}", *bits, *gains, values["cut"]
+    return retrieval, f"{100 * values['pieces']:.1f}", *bits, *gains, values["too_long"]
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ from mindllm_jax.evaluation.likelihood import ROW_LENGTH, Query, likelihoods
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
+CONDITIONS = ("none", "wrong", "source")  # what stands before the target
+
 
 @dataclass(frozen=True)
 class Bilingual:
@@ -88,43 +90,63 @@ def bilingual(
 
     The result has `sentences`, `chance`, and for each direction ("en-zh"): `retrieval` (accuracy at 1), `pieces`,
     `bits_per_byte` of the targets after no context, a wrong source and the source, `gain_over_none` and
-    `gain_over_wrong` in bits per UTF-8 byte of the target, standard errors over sentences (`_stderr`), and `cut`, the
-    sentences whose prompt and target are longer than Model.max_seq_len and lost tokens.
+    `gain_over_wrong` in bits per UTF-8 byte of the target, and standard errors over sentences (`_stderr`). `too_long`
+    sentences, whose target is beyond Model.max_seq_len behind one of the sources, are not in bits and gains.
 
     The prompt is the source and a line break; its target is encoded alone, so that it has the same tokens everywhere.
+
+    Raises ValueError, before anything is computed, where fewer than two sentences fit.
     """
     sides = [tokenizer.encode_batch([pair[side] for pair in pairs]) for side in (0, 1)]
+    directions = {
+        f"{languages[source]}-{languages[target]}": (source, target, _queries(decoder, tokenizer, pairs, source, seed))
+        for source, target in ((0, 1), (1, 0))
+    }
     states = [
         mean_states(decoder, tokenizer.doc_id, ids, batch_size=batch_size, title=f"hidden states, {language}")
         for ids, language in zip(sides, languages, strict=True)
     ]
     counts = shared_counts(*sides)
     result: dict[str, Any] = {"sentences": len(pairs), "chance": 1 / len(pairs)}
-    for source, target in ((0, 1), (1, 0)):
-        name = f"{languages[source]}-{languages[target]}"
-        right = retrieved(states[source], states[target])
-        sizes = np.array([len(pair[target].encode()) for pair in pairs])
-        prompts = [ids.tolist() for ids in tokenizer.encode_batch([f"{pair[source]}\n" for pair in pairs])]
-        contexts = ([[]] * len(pairs), [prompts[i] for i in derangement(len(pairs), seed)], prompts)
-        queries = [
-            Query([tokenizer.doc_id, *context], ids.tolist())
-            for of_condition in contexts
-            for context, ids in zip(of_condition, sides[target], strict=True)
-        ]
-        answers = likelihoods(decoder, queries, batch_size=batch_size, title=f"translation, {name}")
-        bits = np.array([-answer.log for answer in answers]).reshape(3, -1) / math.log(2)
-        cut = np.array([answer.cut for answer in answers]).reshape(3, -1).any(0)
+    for name, (source, target, queries) in directions.items():
+        right = float(retrieved(states[source], states[target]).mean())
+        fitting = [number for number, of_pair in enumerate(queries) if of_pair]
+        sizes = np.array([len(pairs[number][target].encode()) for number in fitting])
+        asked = [query for of_pair in queries for query in of_pair]
+        answers = likelihoods(decoder, asked, batch_size=batch_size, title=f"translation, {name}")
+        bits = np.array([-answer.log for answer in answers]).reshape(-1, len(CONDITIONS)).T / math.log(2)
         result[name] = {
-            "retrieval": float(right.mean()),
-            "retrieval_stderr": float(np.sqrt(right.mean() * (1 - right.mean()) / (len(pairs) - 1))),
+            "retrieval": right,
+            "retrieval_stderr": math.sqrt(right * (1 - right) / (len(pairs) - 1)),
             "pieces": float(retrieved(counts[source], counts[target]).mean()),
-            "bits_per_byte": dict(zip(("none", "wrong", "source"), (bits.sum(1) / sizes.sum()).tolist(), strict=True)),
-            "cut": int(cut.sum()),
+            "bits_per_byte": dict(zip(CONDITIONS, (bits.sum(1) / sizes.sum()).tolist(), strict=True)),
+            "too_long": len(pairs) - len(fitting),
         }
-        for baseline, of_baseline in (("none", bits[0]), ("wrong", bits[1])):
-            gain, error = ratio(of_baseline - bits[2], sizes)
-            result[name] |= {f"gain_over_{baseline}": gain, f"gain_over_{baseline}_stderr": error}
+        for condition, of_condition in zip(CONDITIONS[:2], bits[:2], strict=True):
+            gain, error = ratio(of_condition - bits[2], sizes)
+            result[name] |= {f"gain_over_{condition}": gain, f"gain_over_{condition}_stderr": error}
     return result
+
+
+def _queries(
+    decoder: Decoder, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], source: int, seed: int
+) -> list[list[Query]]:
+    """Returns a query per condition for each pair, none where one is too long."""
+    longest = decoder.config.max_seq_len
+    targets = tokenizer.encode_batch([pair[1 - source] for pair in pairs])
+    prompts = tokenizer.encode_batch([f"{pair[source]}\n" for pair in pairs])
+    wrong = derangement(len(pairs), seed)
+    queries: list[list[Query]] = []
+    for number, target in enumerate(targets):
+        contexts = ([], prompts[wrong[number]], prompts[number])
+        fits = 1 + max(map(len, contexts)) + len(target) <= longest + 1  # nothing is read after the last token
+        queries.append([Query([tokenizer.doc_id, *ids], target.tolist()) for ids in contexts] if fits else [])
+    if sum(map(bool, queries)) < 2:
+        raise ValueError(
+            f"fewer than two of {len(pairs)} sentences fit behind a source into Model.max_seq_len = {longest}: the"
+            " bilingual measure needs shorter ones"
+        )
+    return queries
 
 
 def retrieved(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:

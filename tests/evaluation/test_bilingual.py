@@ -89,7 +89,7 @@ def planted_likelihoods(tokenizer: Tokenizer) -> Callable[..., list[Likelihood]]
                 bits = 2 + number % 2
             else:
                 bits = 6
-            answers.append(Likelihood(-bits * math.log(2), False, cut=int(bits == 3)))
+            answers.append(Likelihood(-bits * math.log(2), False, 0))
         return answers
 
     return answer
@@ -110,7 +110,7 @@ def test_gains_of_planted_likelihoods(decoder: Decoder, tokenizer: Tokenizer, mo
         # Every sentence has the same bytes, so the ratio's error is that of the mean.
         gains = np.array([6 - 2 - n % 2 for n in range(9)])
         assert found["gain_over_wrong_stderr"] == pytest.approx(gains.std(ddof=1) / 3 / (size / 9))
-        assert found["cut"] == 4
+        assert found["too_long"] == 0
 
 
 def test_likelihoods_are_those_of_the_decoder(
@@ -138,6 +138,16 @@ def test_pieces_written_alike_find_translations_without_a_model(decoder: Decoder
     assert result["en-zh"]["pieces"] == 1.0  # the number of miles
     alike = [(a, "这条河很长。") for a, _ in PAIRS]
     assert bilingual(decoder, tokenizer, alike)["en-zh"]["pieces"] == 0.0
+
+
+def test_sentences_that_do_not_fit_are_left_out_and_counted(decoder: Decoder, tokenizer: Tokenizer) -> None:
+    whole = bilingual(decoder, tokenizer, PAIRS)
+    result = bilingual(decoder, tokenizer, [*PAIRS, ("A long way home. " * 20, "路。")])
+    # Only the wrong source of one sentence is the long one, and the long one does not fit behind its own.
+    assert result["en-zh"]["too_long"] == result["zh-en"]["too_long"] + 1 == 2
+    assert result["en-zh"]["bits_per_byte"]["none"] == pytest.approx(whole["en-zh"]["bits_per_byte"]["none"], rel=0.02)
+    with pytest.raises(ValueError, match=r"fewer than two of 2 sentences fit .* Model\.max_seq_len = 64"):
+        bilingual(decoder, tokenizer, [("A long way home. " * 20, "路。"), ("short", "短")])
 
 
 @pytest.mark.parametrize("count", [2, 3, 50])
