@@ -4,7 +4,7 @@
                     / UTF-8 bytes of the documents
 
 A split is read as rows of T tokens that do not overlap. The first tokens of a row have little context, so the figure is
-an upper bound that falls with T.
+an upper bound that falls with T; the same pass gives it by the tokens before each target (`by_position`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
 
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.decoder import Decoder
@@ -19,7 +21,7 @@ from mindllm_jax.rows import Rows, SampledRows
 from mindllm_jax.store.manifest import DAMAGED
 from mindllm_jax.store.rows import SplitRows
 from mindllm_jax.store.store import TokenStore
-from mindllm_jax.training.measure import measure_loss
+from mindllm_jax.training.measure import measure_by_place
 
 _LEAST_ROWS = 8  # rows of a source, however small its share: a batch takes no longer than a row
 _SAMPLE_SEED = 0  # draws the rows that are measured: the same whatever the seed of a run, so that runs can be compared
@@ -27,18 +29,54 @@ _SAMPLE_SEED = 0  # draws the rows that are measured: the same whatever the seed
 
 @dataclass(frozen=True)
 class Bits:
-    """Bits that a model needs for a text, and the UTF-8 bytes of the text."""
+    """Bits that a model needs for a text, and the UTF-8 bytes of the text.
+
+    Attributes:
+        in_row: the same by the tokens before a target in its row: 1, 2 to 3, 4 to 7, …; () where it was not measured.
+        in_document: by those of its own document in the row, `<doc>` included; attention sees no others.
+    """
 
     bits: float = 0.0
     bytes: int = 0
+    in_row: tuple[Bits, ...] = ()
+    in_document: tuple[Bits, ...] = ()
 
     def __add__(self, other: Bits) -> Bits:
-        return Bits(self.bits + other.bits, self.bytes + other.bytes)
+        def add(a: tuple[Bits, ...], b: tuple[Bits, ...]) -> tuple[Bits, ...]:
+            return tuple(x + y for x, y in zip_longest(a, b, fillvalue=Bits()))
+
+        return Bits(
+            self.bits + other.bits,
+            self.bytes + other.bytes,
+            add(self.in_row, other.in_row),
+            add(self.in_document, other.in_document),
+        )
 
     @property
     def per_byte(self) -> float:
         """Returns bits per byte."""
         return self.bits / self.bytes
+
+
+def by_position(bits: Bits) -> dict[str, list[dict[str, Any]]]:
+    """Returns bits per byte by the tokens before a target, as JSON: ranges of them in its `row` and in its `document`.
+
+    A range has `tokens_before` (as "4-7"), `bits`, `bytes` and `bits_per_byte`; the last is None where only `<doc>`,
+    which has no bytes, stands there. Ranges that hold no target are left out.
+    """
+    return {
+        name: [
+            {
+                "tokens_before": str(1 << k) if k == 0 else f"{1 << k}-{(2 << k) - 1}",
+                "bits": part.bits,
+                "bytes": part.bytes,
+                "bits_per_byte": part.per_byte if part.bytes else None,
+            }
+            for k, part in enumerate(parts)
+            if part.bits or part.bytes
+        ]
+        for name, parts in (("row", bits.in_row), ("document", bits.in_document))
+    }
 
 
 def held_out_bits(mixture: Mixture, store: TokenStore, *, rows: int = 64) -> Callable[[Decoder], Mapping[str, float]]:
@@ -91,7 +129,7 @@ def split_bits(
     split: str = "held_out",
     title: str | None = None,
 ) -> Bits:
-    """Returns the bits that the decoder needs for a split of a source, in rows of `length` tokens.
+    """Returns the bits that the decoder needs for a split of a source, in rows of `length` tokens, also by position.
 
     With a title it shows progress. Raises ValueError where the tokens stand for other bytes than the manifest says.
     """
@@ -125,5 +163,10 @@ def _estimated_bits(decoder: Decoder, store: TokenStore, source: str, length: in
 
 def _bits_of(decoder: Decoder, store: TokenStore, rows: Rows, title: str | None = None) -> Bits:
     token_bytes = decoder.layout.placement.place(store.tokenizer.token_bytes)
-    totals = measure_loss(decoder, rows, token_bytes, title=title)
-    return Bits(totals.loss / math.log(2), int(totals.bytes))
+    nats, sizes = measure_by_place(decoder, rows, token_bytes, title=title)
+    in_row, in_document = (
+        tuple(Bits(loss / math.log(2), int(size)) for loss, size in zip(*columns, strict=True))
+        for columns in zip(nats.tolist(), sizes.tolist(), strict=True)
+    )
+    total = sum(in_row, Bits())
+    return Bits(total.bits, total.bytes, in_row, in_document)

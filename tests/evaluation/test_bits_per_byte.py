@@ -2,13 +2,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_bits, held_out_sources, split_bits
+from mindllm_jax.evaluation.bits_per_byte import Bits, by_position, held_out_bits, held_out_sources, split_bits
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.rows import Batch
@@ -20,23 +21,43 @@ from mindllm_jax.training import measure as training_measure
 LogProbabilities = Callable[[Decoder, Sequence[int]], np.ndarray]
 
 
-def rows_by_hand(
+class Target(NamedTuple):
+    nats: float
+    id: int
+    in_row: int  # tokens before it
+    in_document: int
+
+
+def targets_by_hand(
     decoder: Decoder, store: TokenStore, source: str, length: int, logs_of: LogProbabilities
-) -> list[Bits]:
-    """The split's stream cut into rows, each document of a row on its own through the decoder."""
+) -> list[list[Target]]:
+    """The split's stream cut into rows, each document of a row on its own through the decoder; float64."""
     documents = list(split_texts(store, source, "held_out"))
-    rows = []
+    rows: list[list[Target]] = []
     doc = store.tokenizer.doc_id
     stream = [doc] + [id for text in documents for id in (*store.tokenizer.encode(text.decode()), doc)]
     for start in range(0, len(stream) - 1, length):
         targets = stream[start + 1 : start + 1 + length]
         row = stream[start : start + len(targets)]
-        nats = 0.0
         begins = [0, *(i for i, id in enumerate(row) if id == doc and i > 0), len(row)]
+        rows.append([])
         for begin, end in pairwise(begins):
-            nats -= logs_of(decoder, row[begin:end])[np.arange(end - begin), targets[begin:end]].sum()
-        rows.append(Bits(nats / math.log(2), len(store.tokenizer.decode_bytes(targets))))
+            logs = logs_of(decoder, row[begin:end])
+            rows[-1] += [
+                Target(-logs[i - begin, targets[i]], targets[i], i + 1, i - begin + 1) for i in range(begin, end)
+            ]
     return rows
+
+
+def rows_by_hand(
+    decoder: Decoder, store: TokenStore, source: str, length: int, logs_of: LogProbabilities
+) -> list[Bits]:
+    return [bits_of(store, row) for row in targets_by_hand(decoder, store, source, length, logs_of)]
+
+
+def bits_of(store: TokenStore, targets: Sequence[Target]) -> Bits:
+    nats = sum(target.nats for target in targets)
+    return Bits(nats / math.log(2), len(store.tokenizer.decode_bytes([target.id for target in targets])))
 
 
 @pytest.mark.parametrize("length", [32, 47])
@@ -49,6 +70,51 @@ def test_bits_are_those_of_every_target(
     assert found.bits == pytest.approx(expected.bits, rel=2e-6)
 
 
+@pytest.mark.parametrize("length", [32, 47])
+def test_bits_by_position_are_those_of_the_targets_there(
+    decoder: Decoder, store: TokenStore, length: int, log_probabilities: LogProbabilities
+) -> None:
+    rows = targets_by_hand(decoder, store, "laws", length, log_probabilities)
+    targets = [target for row in rows for target in row]
+    found = split_bits(decoder, store, "laws", length)
+    for field, parts in (("in_row", found.in_row), ("in_document", found.in_document)):
+        assert len(parts) == length.bit_length()
+        for k, part in enumerate(parts):
+            there = bits_of(store, [target for target in targets if 2**k <= getattr(target, field) < 2 ** (k + 1)])
+            assert part.bytes == there.bytes and part.bits == pytest.approx(there.bits, rel=2e-6)
+        total = sum(parts, Bits())
+        assert total.bytes == found.bytes and total.bits == pytest.approx(found.bits, rel=1e-6)
+
+
+def test_positions_of_sources_add_up(decoder: Decoder, store: TokenStore) -> None:
+    laws, novel = split_bits(decoder, store, "laws", 32), split_bits(decoder, store, "novel", 16)
+    both = laws + novel + Bits()
+    assert (both.bits, both.bytes) == (laws.bits + novel.bits, laws.bytes + novel.bytes)
+    assert both.in_row[1] == laws.in_row[1] + novel.in_row[1] and both.in_row[5] == laws.in_row[5]
+    found = by_position(both)
+    for parts in found.values():
+        assert sum(part["bytes"] for part in parts) == both.bytes
+        assert sum(part["bits"] for part in parts) == pytest.approx(both.bits, rel=1e-6)
+    assert [part["tokens_before"] for part in found["row"]] == ["1", "2-3", "4-7", "8-15", "16-31", "32-63"]
+    assert found["row"][1]["bits_per_byte"] == both.in_row[1].per_byte
+
+
+def test_a_range_of_document_ends_alone_has_no_bytes() -> None:
+    (part,) = by_position(Bits(2.0, 0, (Bits(), Bits(2.0, 0))))["row"]
+    assert part == {"tokens_before": "2-3", "bits": 2.0, "bytes": 0, "bits_per_byte": None}
+
+
+def test_positions_cost_no_gradients(decoder: Decoder, store: TokenStore) -> None:
+    definition, params = nnx.split(decoder)
+    batch = SplitRows(store, "laws", "held_out", 32).read(np.arange(8))
+    sizes = decoder.layout.placement.place(store.tokenizer.token_bytes)
+    plain, by_place = (
+        function.lower(definition, params, batch, sizes).compile().cost_analysis()["flops"]  # pyright: ignore
+        for function in (training_measure._totals, training_measure._place_totals)  # pyright: ignore
+    )
+    assert by_place < 1.02 * plain
+
+
 def test_devices_change_nothing(
     decoder: Decoder, bare_decoder: Decoder, wide_decoder: Decoder, store: TokenStore
 ) -> None:
@@ -56,6 +122,8 @@ def test_devices_change_nothing(
     for other in (bare_decoder, wide_decoder):
         found = split_bits(other, store, "wiki", 32)
         assert found.bytes == one.bytes and found.bits == pytest.approx(one.bits, rel=1e-6)
+        for a, b in zip(found.in_row + found.in_document, one.in_row + one.in_document, strict=True):
+            assert a.bytes == b.bytes and a.bits == pytest.approx(b.bits, rel=1e-5)
 
 
 def test_evaluations_of_a_run_share_one_program(decoder: Decoder, store: TokenStore) -> None:
@@ -63,9 +131,9 @@ def test_evaluations_of_a_run_share_one_program(decoder: Decoder, store: TokenSt
     later = nnx.merge(definition, jax.tree.map(lambda x: jax.device_put(1.1 * x, x.sharding), params))
     measure = held_out_bits(Mixture(store.url, sequence_length=32), store)
     first = measure(decoder)
-    programs = training_measure._totals._cache_size()  # pyright: ignore
+    programs = training_measure._place_totals._cache_size()  # pyright: ignore
     second = measure(later)
-    assert training_measure._totals._cache_size() == programs  # pyright: ignore
+    assert training_measure._place_totals._cache_size() == programs  # pyright: ignore
     assert first.keys() == second.keys() and first != second
 
 
