@@ -1,0 +1,98 @@
+"""The cloze form of tasks that show lettered choices: the text of each answer is scored without the list of choices.
+
+Letters stay at chance below about a billion parameters, so small models are scored in both forms (OLMES, arXiv
+2406.08446). Everything but the prompt, the choices and the metrics is the original task's: items, examples, groups.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from lm_eval.api.group import Group
+    from lm_eval.api.task import ConfigurableTask, Task
+
+CLOZE = "_cloze"
+"""Ends the name of a cloze form."""
+
+_METRICS = [
+    {"metric": name, "aggregation": "mean", "higher_is_better": True}
+    for name in ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
+]
+_COLUMNS = "{{[A, B, C, D]}}"
+
+
+class _Form(NamedTuple):
+    """Templates over the fields of an item; a form fits tasks whose items have these fields."""
+
+    fields: frozenset[str]
+    question: str
+    choices: str
+    target: str | None = None  # None: the task's own
+
+
+_FORMS = (
+    _Form(frozenset("ABCD") | {"question"}, "{{question.strip()}}", _COLUMNS),  # C-Eval
+    _Form(frozenset("ABCD") | {"Question"}, "{{Question.strip()}}", _COLUMNS),  # CMMLU
+    _Form(frozenset(("question", "choices", "answer")), "{{question.strip()}}", "choices"),  # MMLU
+    _Form(frozenset(("context", "question", "options", "label")), "{{context}}\n{{question}}", "options"),  # LogiQA
+    _Form(  # AGIEval: finished prompts, and choices that begin with "(A)"
+        frozenset(("query", "choices", "gold")),
+        r"{{query.split('Answer Choices:')[0].split('选项：')[0].strip() | regex_replace('^(Q:|问题：)\\s*', '')}}",
+        r"{{choices | map('regex_replace', '^\\([A-Z]\\)\\s*', '') | list}}",
+        "{{gold[0]}}",
+    ),
+)
+
+
+def with_cloze_forms(tasks: Mapping[str, Task | Group]) -> dict[str, Task | Group]:
+    """Returns the tasks by name, each that has a cloze form followed by it, as `NAME_cloze`."""
+    every: dict[str, Task | Group] = {}
+    for name, task in tasks.items():
+        every[name] = task
+        if cloze := _cloze(task):
+            every[name + CLOZE] = cloze
+    return every
+
+
+def _cloze(task: Task | Group) -> Task | Group | None:
+    """Returns the cloze form of a task, or of a group all of whose members have one; otherwise None."""
+    from lm_eval.api.group import Group
+    from lm_eval.api.task import ConfigurableTask
+
+    if isinstance(task, ConfigurableTask):
+        form = next((form for form in _FORMS if form.fields <= set(task.features)), None)
+        letters = task.OUTPUT_TYPE == "multiple_choice" and not task.multiple_input
+        return _task(task, form) if form and letters else None
+    if not isinstance(task, Group):
+        return None
+    group = Group(task.name + CLOZE, aggregate_metric_list=task.aggregate_metric_list, metadata=task.metadata)
+    for member in task:
+        cloze = _cloze(member)
+        if cloze is None:
+            return None
+        group.add(cloze)
+    return group
+
+
+def _task(task: ConfigurableTask, form: _Form) -> ConfigurableTask:
+    from lm_eval.api.task import ConfigurableTask
+
+    chinese = any("一" <= character <= "鿿" for character in task.doc_to_text(task.eval_docs[0]))
+    config: dict[str, Any] = {field.name: getattr(task.config, field.name) for field in dataclasses.fields(task.config)}
+    config |= {
+        "task": f"{task.task_name}{CLOZE}",
+        "task_alias": None,
+        "custom_dataset": lambda **_: task.dataset,
+        "doc_to_text": f"问题：{form.question}\n答案：" if chinese else f"Question: {form.question}\nAnswer:",
+        "doc_to_choice": form.choices,
+        "doc_to_target": form.target or task.config.doc_to_target,
+        "target_delimiter": "" if chinese else " ",
+        "process_results": None,
+        "metric_list": _METRICS,
+        # The rest of it is taken from the fields above.
+        "fewshot_config": {"sampler": task.fewshot_cfg.sampler, "split": task.fewshot_cfg.split},
+    }
+    return ConfigurableTask(config=config)
