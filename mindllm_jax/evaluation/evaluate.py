@@ -189,7 +189,7 @@ def _run_tasks(
     failed: dict[str, Exception] = {}
     for name, task in work.tasks.items():
         try:
-            done = run_task(name, task, model, protocol=config.protocol, samples=work.samples)
+            done = run_task(name, task, model, samples=work.samples)
             together(lambda done=done: folder.add(done))
             summary = done.summary()
             if work.against is not None:

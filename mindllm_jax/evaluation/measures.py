@@ -47,16 +47,21 @@ def item_measures(item: ScoredItem) -> dict[str, float]:
     """
     logs, alone, sizes, right = item
     best = max(right, key=lambda number: logs[number])
-    scaled = np.exp(logs - logs.max())
     measures = {
         "acc": float(int(np.argmax(logs)) in right),
         "acc_bytes": float(int(np.argmax(logs / sizes)) in right),
-        "probability": float(scaled[list(right)].sum() / scaled.sum()),
+        "probability": float(probabilities(item)[list(right)].sum()),
         "bits_per_byte": float(-logs[best] / math.log(2) / sizes[best]),
     }
     if alone is not None:
         measures["acc_mutual_info"] = float(int(np.argmax(logs - alone)) in right)
     return measures
+
+
+def probabilities(item: ScoredItem) -> np.ndarray:
+    """Returns the probabilities of the choices, float64 [C], scaled to sum to 1."""
+    scaled = np.exp(item.logs - item.logs.max())
+    return scaled / scaled.sum()
 
 
 def measures(items: Sequence[ScoredItem]) -> dict[str, Estimate]:

@@ -16,7 +16,6 @@ import numpy as np
 from mindllm_jax.evaluation import measures
 from mindllm_jax.evaluation.harness.cloze import CLOZE
 from mindllm_jax.evaluation.harness.model import HarnessRequests, require_harness
-from mindllm_jax.evaluation.protocol import Protocol
 from mindllm_jax.hashing import hash64
 
 if TYPE_CHECKING:
@@ -98,7 +97,6 @@ def run_task(
     task: Task | Group,
     model: HarnessRequests,
     *,
-    protocol: Protocol,
     samples: Mapping[str, Sequence[int]],
 ) -> TaskResult:
     """Runs a task or group; `samples` holds the numbers of the items of each member, as `draw_samples` gives them.
@@ -123,9 +121,9 @@ def run_task(
             {"tasks": leaves, "groups": groups},
             samples={leaf: list(samples[leaf]) for leaf in leaves},
             bootstrap_iters=BOOTSTRAP_ITERS,
-            system_instruction=protocol.system_prompt,
-            apply_chat_template=protocol.chat_template,
-            fewshot_as_multiturn=protocol.chat_template,
+            system_instruction=model.protocol.system_prompt,
+            apply_chat_template=model.protocol.chat_template,
+            fewshot_as_multiturn=model.protocol.chat_template,
         )
     assert evaluation is not None  # our models are always process 0 to the harness
     harness: dict[str, Any] = dict(evaluation)
