@@ -12,6 +12,7 @@ import numpy as np
 from mindllm_jax.evaluation.harness.run import TaskResult
 from mindllm_jax.evaluation.measures import item_measures, scored_item
 from mindllm_jax.files import parse_json
+from mindllm_jax.text.json_lines import lines
 
 DRAWS = 2000
 """Resamples of the items."""
@@ -93,7 +94,7 @@ def _collect(scores: Scores, task: str, records: Iterable[Mapping[str, Any]]) ->
 
 def _read(path: Path) -> list[dict[str, Any]]:
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in lines(path):
         where = f"{path}, line {number}"
         record = parse_json(line, where)
         if not record.keys() >= {"filter", "doc_hash", "metrics"}:

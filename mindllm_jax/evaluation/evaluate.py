@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 from flax import nnx
-from rich.console import Console
 
 from mindllm_jax.checks import require_at_least, require_local, require_seed
+from mindllm_jax.evaluation.comparison import compare, require_samples
 from mindllm_jax.evaluation.folder import EvaluationFolder
 from mindllm_jax.evaluation.harness.cloze import with_cloze_forms
 from mindllm_jax.evaluation.harness.model import harness_model
-from mindllm_jax.evaluation.harness.run import TaskResult, draw_samples, item_count, run_task
+from mindllm_jax.evaluation.harness.run import draw_samples, item_count, members, run_task
 from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks
 from mindllm_jax.evaluation.held_out import HeldOut, baselines, find_held_out, held_out_results
+from mindllm_jax.evaluation.progress import TaskProgress
 from mindllm_jax.evaluation.protocol import Protocol
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
@@ -29,6 +30,8 @@ from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.cost import flops_per_token
 from mindllm_jax.training.load_run import LoadedRun, RunRecord, load_decoder, read_run
 from mindllm_jax.training.state import abstract_model
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
@@ -80,7 +83,6 @@ class _Work(NamedTuple):
     held_out: HeldOut | None
     tasks: dict[str, Task | Group]
     samples: dict[str, list[int]]  # numbers of the items, by task
-    against: dict[str, Any] | None  # eval.json of the other evaluation
 
 
 def evaluate(
@@ -98,14 +100,13 @@ def evaluate(
         accept: called after the checks and before anything is written, with the compute dtype.
         resolve_model: as in `load_decoder`.
 
-    Raises OSError or ValueError, before the long part begins, where run, store, tasks and their data do not fit
-    together; and ValueError at the end where tasks failed, with their names under `failed_tasks`.
+    A task that fails costs nothing else: its error is in the result under `failed_tasks`. Raises OSError or
+    ValueError, before the long part begins, where run, store, tasks and their data do not fit together.
     """
     work = together(lambda: _check(config))
     sharding = Sharding(config.mesh.build())
     loaded = load_decoder(work.record, untrained=config.untrained, sharding=sharding, resolve_model=resolve_model)
     together(lambda: accept(loaded.model.dtype.name))
-    folder = EvaluationFolder(workdir, loaded, config.protocol)
     result: dict[str, Any] = {
         "run": config.run,
         "step": loaded.step,
@@ -114,17 +115,20 @@ def evaluate(
         "compute_dtype": loaded.model.dtype.name,
         "protocol": config.protocol.record(loaded.tokenizer, loaded.model),
     }
+    folder = EvaluationFolder(workdir, loaded, config.protocol, result)
 
     def report(part: Mapping[str, Any]) -> None:
         result.update(part)
         together(lambda: folder.write(result))
 
     if held_out := work.held_out:
-        report({"store": held_out.store.url, "sequence_length": held_out.sequence_length})
-        report(held_out_results(loaded.decoder, held_out))
+        read = {"store": held_out.store.url, "sequence_length": held_out.sequence_length}
+        report(read | held_out_results(loaded.decoder, held_out))
         for language in held_out.sources if config.baselines else ():
             beside = baselines(held_out, language, config.baseline_bytes)
             report({"baselines": result.get("baselines", {}) | {language: beside}})
+    if config.against is not None:
+        result["against"] = config.against
     if work.tasks:
         _run_tasks(work, loaded, config, folder, result, report)
     return result
@@ -132,7 +136,7 @@ def evaluate(
 
 def preview(config: Evaluate) -> Table:
     """Tabulates the work of `evaluate`, without loading parameters or computing anything."""
-    record, held_out, tasks, samples, _ = _check(config)
+    record, held_out, tasks, samples = _check(config)
     abstract = abstract_model(record.model, Sharding(config.mesh.build())).params
     parameters = sum(math.prod(leaf.shape) for leaf in nnx.to_flat_state(abstract).leaves)
     rows = [
@@ -165,8 +169,9 @@ def _check(config: Evaluate) -> _Work:
         tasks = load_tasks(config.tasks, data=config.data, shots=config.shots, download=config.download)
         fit_generation(tasks, record.model.max_seq_len, config.max_gen_toks)
         tasks = with_cloze_forms(tasks) if config.cloze else tasks
-    against = None if config.against is None else read_other(Path(config.against), tasks)
-    return _Work(record, held_out, tasks, draw_samples(tasks, config.samples, config.seed), against)
+    if config.against is not None:
+        require_samples(Path(config.against), (leaf for task in tasks.values() for leaf in members(task)))
+    return _Work(record, held_out, tasks, draw_samples(tasks, config.samples, config.seed))
 
 
 def _run_tasks(
@@ -186,24 +191,27 @@ def _run_tasks(
         batch_size=config.batch_size,
     )
     progress = TaskProgress({name: item_count(task, work.samples) for name, task in work.tasks.items()})
-    failed: dict[str, Exception] = {}
     for name, task in work.tasks.items():
         try:
             done = run_task(name, task, model, samples=work.samples)
-            together(lambda done=done: folder.add(done))
             summary = done.summary()
-            if work.against is not None:
-                summary |= {"against": compare_with(Path(str(config.against)), done)}
-            report({"tasks": result.get("tasks", {}) | {name: summary}})
-            progress.done(name, summary)
+            if config.against is not None:
+                summary |= {"against": compare(done, Path(config.against))}
         except Exception as error:  # a task is external code, which may raise anything
             if jax.process_count() > 1:
                 raise  # the other processes may be in the middle of it
-            failed[name] = error
-            report({"failed_tasks": {name: f"{type(error).__name__}: {error}" for name, error in failed.items()}})
+            log.warning("task %s failed", name, exc_info=error)
+            report({"failed_tasks": result.get("failed_tasks", {}) | {name: f"{type(error).__name__}: {error}"}})
             progress.failed(name, error)
-    if failed:
-        reasons = "\n  ".join(f"{name}: {reason}" for name, reason in result["failed_tasks"].items())
-        raise ValueError(
-            f"{len(failed)} of {len(work.tasks)} tasks failed; everything else was measured:\n  {reasons}"
-        ) from next(iter(failed.values()))
+            continue
+        together(lambda done=done: folder.add(done))
+        report({"tasks": result.get("tasks", {}) | {name: summary}})
+        progress.done(name, summary)
+
+
+def require_all_tasks(result: Mapping[str, Any]) -> None:
+    """Raises ValueError, with their reasons, where tasks of a result failed."""
+    if failed := result.get("failed_tasks"):
+        count = len(failed) + len(result.get("tasks", {}))
+        reasons = "\n  ".join(f"{name}: {reason}" for name, reason in failed.items())
+        raise ValueError(f"{len(failed)} of {count} tasks failed; everything else was measured:\n  {reasons}")

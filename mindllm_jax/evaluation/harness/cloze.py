@@ -80,12 +80,15 @@ def _cloze(task: Task | Group) -> Task | Group | None:
 def _task(task: ConfigurableTask, form: _Form) -> ConfigurableTask:
     from lm_eval.api.task import ConfigurableTask
 
+    class Cloze(ConfigurableTask):
+        def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+            self.dataset = task.dataset
+
     chinese = any("一" <= character <= "鿿" for character in task.doc_to_text(task.eval_docs[0]))
     config: dict[str, Any] = {field.name: getattr(task.config, field.name) for field in dataclasses.fields(task.config)}
     config |= {
         "task": f"{task.task_name}{CLOZE}",
         "task_alias": None,
-        "custom_dataset": lambda **_: task.dataset,
         "doc_to_text": f"问题：{form.question}\n答案：" if chinese else f"Question: {form.question}\nAnswer:",
         "doc_to_choice": form.choices,
         "doc_to_target": form.target or task.config.doc_to_target,
@@ -95,4 +98,4 @@ def _task(task: ConfigurableTask, form: _Form) -> ConfigurableTask:
         # The rest of it is taken from the fields above.
         "fewshot_config": {"sampler": task.fewshot_cfg.sampler, "split": task.fewshot_cfg.split},
     }
-    return ConfigurableTask(config=config)
+    return Cloze(config=config)

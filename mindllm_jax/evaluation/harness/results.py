@@ -30,7 +30,7 @@ class HarnessResults:
             },
             "git_hash": git_sha(),
             "date": time.time(),
-            "lm_eval_version": packages["lm_eval"],
+            "lm_eval_version": packages.get("lm_eval", "N/A"),
             "transformers_version": packages.get("transformers", "N/A"),
             "max_length": protocol["max_seq_len"],
             "model_source": "mindllm_jax",
