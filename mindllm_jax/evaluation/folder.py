@@ -23,12 +23,9 @@ from mindllm_jax.training.load_run import LoadedRun, RunRecord
 class EvaluationFolder:
     """Writes the results of an evaluation in the first process; without a path it writes nothing.
 
-        eval.json            the result of `evaluate`
-        report.md            tables of it, beside published figures
-        results.json         the tasks' results in the format of lm-evaluation-harness
-        samples_TASK.jsonl   every item of a task: prompt, choices, answers, scores; in that format too
-        prompts.html         the first prompts of each task as the model read them
-        answers.jsonl        the model's answers, which a repeated evaluation reads
+    eval.json holds the result of `evaluate`, report.md its tables beside published figures. In the format of
+    lm-evaluation-harness are results.json and, with every item of a task, samples_TASK.jsonl. prompts.html shows the
+    first prompts of each task as the model read them, and answers.jsonl is the cache that a repeated evaluation reads.
     """
 
     def __init__(self, path: Path | None, loaded: LoadedRun, protocol: Protocol, result: Mapping[str, Any]) -> None:

@@ -54,7 +54,7 @@ def find_held_out(record: RunRecord, run: str, store: str | None, sequence_lengt
 
 
 def held_out_results(decoder: Decoder, held_out: HeldOut) -> dict[str, dict[str, float]]:
-    """Returns `held_out_bytes` and `bits_per_byte` by language, and `bits_per_byte_of_sources`, of all held-out text."""
+    """Returns `held_out_bytes` and `bits_per_byte` by language, and `bits_per_byte_of_sources`."""
     store, by_language, length = held_out
     of_sources = {
         source: split_bits(decoder, store, source, length, title=f"bits per byte of {source}")

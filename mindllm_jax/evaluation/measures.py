@@ -67,7 +67,9 @@ def probabilities(item: ScoredItem) -> np.ndarray:
 def measures(items: Sequence[ScoredItem]) -> dict[str, Estimate]:
     """Returns the means over items of `item_measures`; one that some items lack is left out."""
     each = [item_measures(item) for item in items]
-    return {name: mean([one[name] for one in each]) for name in (each[0] if each else {}) if all(name in e for e in each)}
+    return {
+        name: mean([one[name] for one in each]) for name in (each[0] if each else {}) if all(name in e for e in each)
+    }
 
 
 def chance(items: Sequence[ScoredItem]) -> float:

@@ -121,7 +121,7 @@ class PromptPage:
     def _choices(self, record: Mapping[str, Any]) -> Iterator[Choice]:
         texts = record.get("choices", [record["arguments"][0][1]])
         pairs = self._encoder.pairs([tuple(pair) for pair in record["arguments"][: len(texts)]])
-        item = scored_item(record | {"choices": texts, "right": record.get("right", [])})
+        item = scored_item(dict(record) | {"choices": texts, "right": record.get("right", [])})
         alone = len(texts) == 1
         for number, (query, *_) in enumerate(pairs):
             room = self._longest + 1 - len(query.continuation)

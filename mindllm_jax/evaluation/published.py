@@ -31,7 +31,11 @@ def published_table(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[Table, list
                 cells.setdefault((task, figure["metric"]), {})[column] = value
     columns = list(dict.fromkeys(column for row in cells.values() for column in row))
     rows = [
-        (f"{task}, {metric}", _percent(tasks[task], metric), *(None if (v := row.get(c)) is None else f"{v:.2f}" for c in columns))
+        (
+            f"{task}, {metric}",
+            _percent(tasks[task], metric),
+            *(None if (v := row.get(c)) is None else f"{v:.2f}" for c in columns),
+        )
         for (task, metric), row in sorted(cells.items(), key=lambda cell: list(tasks).index(cell[0][0]))
     ]
     caption = "Percent. Published figures come from other prompts, shots and splits than this run's, see the sources."

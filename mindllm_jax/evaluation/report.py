@@ -36,7 +36,9 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         chance = next((values["chance"] for values in of_models if "chance" in values), None)
         for metric in dict.fromkeys(name for values in of_models for name in _metrics(values)):
             shown = [_format(values.get(metric), values.get(f"{metric}_stderr")) for values in of_models]
-            rows.append((f"{metric}, {task}", *shown, None, None, None if metric == "bits_per_byte" else _format(chance)))
+            rows.append(
+                (f"{metric}, {task}", *shown, None, None, None if metric == "bits_per_byte" else _format(chance))
+            )
     columns = ("", *results, XZ, FIVE_GRAM, "chance")
     filled = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
     caption = "± is one standard error."
@@ -129,7 +131,9 @@ def _other_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
         for name, task in tasks.items()
         for metric in _metrics(task)
     ]
-    caption = "Metrics as the tasks define them, ± one standard error. cut: prompts that lost their beginning, in percent."
+    caption = (
+        "Metrics as the tasks define them, ± one standard error. cut: prompts that lost their beginning, in percent."
+    )
     return Table(("task", "shots", "items", "metric", "value", "cut"), rows, caption)
 
 
@@ -156,7 +160,8 @@ def _shares(task: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _percent(task: Mapping[str, Any], metric: str) -> str | None:
-    return None if metric not in task else _with_error(100 * task[metric], 100 * task.get(f"{metric}_stderr", math.nan), 1)
+    error = task.get(f"{metric}_stderr", math.nan)
+    return None if metric not in task else _with_error(100 * task[metric], 100 * error, 1)
 
 
 def _number(task: Mapping[str, Any], metric: str) -> str | None:

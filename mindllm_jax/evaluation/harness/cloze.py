@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
-    from lm_eval.api.task import ConfigurableTask, Task
+    from lm_eval.api.task import ConfigurableTask
 
 CLOZE = "_cloze"
 """Ends the name of a cloze form."""
@@ -47,9 +47,9 @@ _FORMS = (
 )
 
 
-def with_cloze_forms(tasks: Mapping[str, Task | Group]) -> dict[str, Task | Group]:
+def with_cloze_forms(tasks: Mapping[str, ConfigurableTask | Group]) -> dict[str, ConfigurableTask | Group]:
     """Returns the tasks by name, each that has a cloze form followed by it, as `NAME_cloze`."""
-    every: dict[str, Task | Group] = {}
+    every: dict[str, ConfigurableTask | Group] = {}
     for name, task in tasks.items():
         every[name] = task
         if cloze := _cloze(task):
@@ -57,17 +57,14 @@ def with_cloze_forms(tasks: Mapping[str, Task | Group]) -> dict[str, Task | Grou
     return every
 
 
-def _cloze(task: Task | Group) -> Task | Group | None:
+def _cloze(task: ConfigurableTask | Group) -> ConfigurableTask | Group | None:
     """Returns the cloze form of a task, or of a group all of whose members have one; otherwise None."""
     from lm_eval.api.group import Group
-    from lm_eval.api.task import ConfigurableTask
 
-    if isinstance(task, ConfigurableTask):
+    if not isinstance(task, Group):
         form = next((form for form in _FORMS if form.fields <= set(task.features)), None)
         letters = task.OUTPUT_TYPE == "multiple_choice" and not task.multiple_input
         return _task(task, form) if form and letters else None
-    if not isinstance(task, Group):
-        return None
     group = Group(task.name + CLOZE, aggregate_metric_list=task.aggregate_metric_list, metadata=task.metadata)
     for member in task:
         cloze = _cloze(member)
@@ -84,7 +81,7 @@ def _task(task: ConfigurableTask, form: _Form) -> ConfigurableTask:
         def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
             self.dataset = task.dataset
 
-    chinese = any("一" <= character <= "鿿" for character in task.doc_to_text(task.eval_docs[0]))
+    chinese = any("一" <= character <= "鿿" for character in str(task.doc_to_text(task.eval_docs[0])))
     config: dict[str, Any] = {field.name: getattr(task.config, field.name) for field in dataclasses.fields(task.config)}
     config |= {
         "task": f"{task.task_name}{CLOZE}",

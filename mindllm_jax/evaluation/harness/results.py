@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mindllm_jax.evaluation.harness.run import BOOTSTRAP_ITERS, FEWSHOT_SEED, TaskResult
+from mindllm_jax.evaluation.harness.run import BOOTSTRAP_ITERS, TaskResult
+from mindllm_jax.evaluation.harness.tasks import FEWSHOT_SEED
 from mindllm_jax.run_records import git_sha, installed
 
 

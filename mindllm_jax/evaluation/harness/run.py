@@ -16,14 +16,14 @@ import numpy as np
 from mindllm_jax.evaluation import measures
 from mindllm_jax.evaluation.harness.cloze import CLOZE
 from mindllm_jax.evaluation.harness.model import HarnessRequests, require_harness
+from mindllm_jax.evaluation.harness.tasks import FEWSHOT_SEED, tasks_of
 from mindllm_jax.hashing import hash64
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
-    from lm_eval.api.task import Task
+    from lm_eval.api.task import ConfigurableTask
 
 BOOTSTRAP_ITERS = 1000  # resamples behind the standard error of F1, perplexity and the like; the harness's: 100,000
-FEWSHOT_SEED = 1234  # draws the examples of prompts where a task samples them; the harness's own default
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,12 @@ class TaskResult:
         return self.metrics | counts | ({} if self.chance is None else {"chance": self.chance})
 
 
-def members(task: Task | Group) -> dict[str, Task]:
+def members(task: ConfigurableTask | Group) -> dict[str, ConfigurableTask]:
     """Returns the tasks of a group by name, those of its subgroups included, or the task alone."""
-    from lm_eval.api.group import Group
-
-    return {str(leaf.task_name): leaf for leaf in (task.get_all_tasks() if isinstance(task, Group) else [task])}
+    return {leaf.task_name: leaf for leaf in tasks_of(task)}
 
 
-def draw_samples(tasks: Mapping[str, Task | Group], count: int | None, seed: int) -> dict[str, list[int]]:
+def draw_samples(tasks: Mapping[str, ConfigurableTask | Group], count: int | None, seed: int) -> dict[str, list[int]]:
     """Draws `count` items of each task, of a group from each member, all where there are no more; None: of all tasks.
 
     Returns the sorted numbers of the items by task. A task's cloze form gets the same items.
@@ -87,14 +85,14 @@ def draw_samples(tasks: Mapping[str, Task | Group], count: int | None, seed: int
     return chosen
 
 
-def item_count(task: Task | Group, samples: Mapping[str, Sequence[int]]) -> int:
+def item_count(task: ConfigurableTask | Group, samples: Mapping[str, Sequence[int]]) -> int:
     """Returns how many items of a task or group are to be scored."""
     return sum(len(samples[name]) for name in members(task))
 
 
 def run_task(
     name: str,
-    task: Task | Group,
+    task: ConfigurableTask | Group,
     model: HarnessRequests,
     *,
     samples: Mapping[str, Sequence[int]],
@@ -110,7 +108,7 @@ def run_task(
     leaves = members(task)
     groups = {group.name: group for group in (task, *task.get_all_groups())} if isinstance(task, Group) else {}
     for leaf in leaves.values():
-        leaf.set_fewshot_seed(FEWSHOT_SEED)
+        leaf.set_fewshot_seed(FEWSHOT_SEED)  # again: drawing examples advances it
         if leaf.config.num_fewshot is None:
             leaf.set_config("num_fewshot", 0)
     cut, differing, begin = model.cut, model.seam_differs, time.monotonic()
@@ -118,7 +116,7 @@ def run_task(
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
         evaluation = evaluate(
             model,  # pyright: ignore[reportArgumentType]  # an LM by `harness_model`
-            {"tasks": leaves, "groups": groups},
+            {"tasks": leaves, "groups": groups},  # pyright: ignore[reportArgumentType]
             samples={leaf: list(samples[leaf]) for leaf in leaves},
             bootstrap_iters=BOOTSTRAP_ITERS,
             system_instruction=model.protocol.system_prompt,
@@ -155,8 +153,8 @@ def _first_filter(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [record for record in records if record["filter"] == records[0]["filter"]]
 
 
-def _choices(task: Any, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the texts of an item's choices and the numbers of the right ones. Raises ValueError without a right one."""
+def _choices(task: ConfigurableTask, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the texts of the choices and the numbers of the right ones. Raises ValueError without a right one."""
     choices = [str(choice) for choice in task.doc_to_choice(record["doc"])]
     # With several inputs (WinoGrande) the choices are contexts, and the target is what continues all of them.
     target = task.doc_to_text(record["doc"]) if task.multiple_input else record["target"]
@@ -165,7 +163,9 @@ def _choices(task: Any, record: Mapping[str, Any]) -> dict[str, Any]:
         for one in (target if isinstance(target, list) else [target])
     ]
     if not right or not all(isinstance(one, int) and 0 <= one < len(choices) for one in right):
-        raise ValueError(f"task {task.task_name!r}, item {record['doc_id']}: the answer {target!r} is not one of {choices}")
+        raise ValueError(
+            f"task {task.task_name!r}, item {record['doc_id']}: the answer {target!r} is not one of {choices}"
+        )
     if task.multiple_input:
         choices = [record["target"]] * len(choices)
     return {"choices": choices, "right": right}
