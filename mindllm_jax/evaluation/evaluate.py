@@ -13,6 +13,7 @@ import jax
 from flax import nnx
 
 from mindllm_jax.checks import require_at_least, require_local, require_seed
+from mindllm_jax.evaluation.benchmarks.convert import notes
 from mindllm_jax.evaluation.comparison import compare, require_samples
 from mindllm_jax.evaluation.folder import EvaluationFolder
 from mindllm_jax.evaluation.harness.cloze import with_cloze_forms
@@ -126,6 +127,8 @@ def evaluate(
             report({"baselines": result.get("baselines", {}) | {language: beside}})
     if config.against is not None:
         result["against"] = config.against
+    if config.data is not None and (data := _data_notes(Path(config.data), work.tasks)):
+        result["data"] = data
     if work.tasks:
         _run_tasks(work, loaded, config, folder, result, report)
     return result
@@ -169,6 +172,12 @@ def _check(config: Evaluate) -> _Work:
     if config.against is not None:
         require_samples(Path(config.against), (leaf for task in tasks.values() for leaf in members(task)))
     return _Work(record, held_out, tasks, draw_samples(tasks, config.samples, config.seed))
+
+
+def _data_notes(data: Path, tasks: Mapping[str, ConfigurableTask | Group]) -> dict[str, Any]:
+    """Returns what the manifest of a data folder says of the tasks' data sets, by data set."""
+    datasets = {str(leaf.DATASET_PATH) for task in tasks.values() for leaf in members(task).values()}
+    return {name: found for name in sorted(datasets) if (found := notes(data, name))}
 
 
 def _run_tasks(

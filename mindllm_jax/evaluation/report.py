@@ -83,6 +83,8 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"## Published figures\n\n{table.markdown()}\n" + "\n".join(f"- {source}" for source in sources) + "\n"
     if compared := {name: task["against"] for name, task in tasks.items() if "against" in task}:
         yield f"## Compared with {result['against']}\n\n{_difference_table(compared).markdown()}"
+    if notes := [f"- {name}: {note}" for name, data in result.get("data", {}).items() for note in data["notes"]]:
+        yield "## Data\n\n" + "\n".join(notes) + "\n"
     if failed := result.get("failed_tasks"):
         rows = "\n".join(f"- {name}: {reason}" for name, reason in failed.items())
         yield f"## Failed tasks\n\n{rows}\n"

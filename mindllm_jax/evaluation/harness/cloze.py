@@ -25,24 +25,24 @@ _COLUMNS = "{{[A, B, C, D]}}"
 
 
 class _Form(NamedTuple):
-    """Templates over the fields of an item; a form fits tasks whose items have these fields."""
+    """Templates over the fields of an item; a form fits tasks whose items have these fields and that list choices."""
 
     fields: frozenset[str]
+    letter: str  # the first choice's, in the prompt
     question: str
     choices: str
-    target: str | None = None  # None: the task's own
 
 
 _FORMS = (
-    _Form(frozenset("ABCD") | {"question"}, "{{question.strip()}}", _COLUMNS),  # C-Eval
-    _Form(frozenset("ABCD") | {"Question"}, "{{Question.strip()}}", _COLUMNS),  # CMMLU
-    _Form(frozenset(("question", "choices", "answer")), "{{question.strip()}}", "choices"),  # MMLU
-    _Form(frozenset(("context", "question", "options", "label")), "{{context}}\n{{question}}", "options"),  # LogiQA
+    _Form(frozenset("ABCD") | {"question"}, "A. ", "{{question.strip()}}", _COLUMNS),  # C-Eval
+    _Form(frozenset("ABCD") | {"Question"}, "A. ", "{{Question.strip()}}", _COLUMNS),  # CMMLU
+    _Form(frozenset(("question", "choices", "answer")), "A. ", "{{question.strip()}}", "choices"),  # MMLU
+    _Form(frozenset(("context", "question", "options")), "A. ", "{{context}}\n{{question}}", "options"),  # LogiQA
     _Form(  # AGIEval: finished prompts, and choices that begin with "(A)"
         frozenset(("query", "choices", "gold")),
+        "(A)",
         r"{{query.split('Answer Choices:')[0].split('选项：')[0].strip() | regex_replace('^(Q:|问题：)\\s*', '')}}",
         r"{{choices | map('regex_replace', '^\\([A-Z]\\)\\s*', '') | list}}",
-        "{{gold[0]}}",
     ),
 )
 
@@ -58,37 +58,35 @@ def with_cloze_forms(tasks: Mapping[str, ConfigurableTask | Group]) -> dict[str,
 
 
 def _cloze(task: ConfigurableTask | Group) -> ConfigurableTask | Group | None:
-    """Returns the cloze form of a task, or of a group all of whose members have one; otherwise None."""
+    """Returns the cloze form of a task, or a group of those of a group's members; None where there are none."""
     from lm_eval.api.group import Group
 
     if not isinstance(task, Group):
         form = next((form for form in _FORMS if form.fields <= set(task.features)), None)
-        letters = task.OUTPUT_TYPE == "multiple_choice" and not task.multiple_input
-        return _task(task, form) if form and letters else None
-    group = Group(task.name + CLOZE, aggregate_metric_list=task.aggregate_metric_list, metadata=task.metadata)
-    for member in task:
-        cloze = _cloze(member)
-        if cloze is None:
+        if form is None or task.OUTPUT_TYPE != "multiple_choice":
             return None
+        prompt = str(task.doc_to_text(task.eval_docs[0]))
+        return _task(task, form, prompt) if form.letter in prompt else None  # else it is one already, as HellaSwag
+    group = Group(task.name + CLOZE, aggregate_metric_list=task.aggregate_metric_list, metadata=task.metadata)
+    for cloze in filter(None, map(_cloze, task)):
         group.add(cloze)
-    return group
+    return group if len(group) else None
 
 
-def _task(task: ConfigurableTask, form: _Form) -> ConfigurableTask:
+def _task(task: ConfigurableTask, form: _Form, prompt: str) -> ConfigurableTask:
     from lm_eval.api.task import ConfigurableTask
 
     class Cloze(ConfigurableTask):
         def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
             self.dataset = task.dataset
 
-    chinese = any("一" <= character <= "鿿" for character in str(task.doc_to_text(task.eval_docs[0])))
+    chinese = any("一" <= character <= "鿿" for character in prompt)
     config: dict[str, Any] = {field.name: getattr(task.config, field.name) for field in dataclasses.fields(task.config)}
     config |= {
         "task": f"{task.task_name}{CLOZE}",
         "task_alias": None,
         "doc_to_text": f"问题：{form.question}\n答案：" if chinese else f"Question: {form.question}\nAnswer:",
         "doc_to_choice": form.choices,
-        "doc_to_target": form.target or task.config.doc_to_target,
         "target_delimiter": "" if chinese else " ",
         "process_results": None,
         "metric_list": _METRICS,
