@@ -27,7 +27,9 @@ def write(folder: Path, task: str, records: list[dict[str, Any]]) -> None:
 def test_items_are_paired_by_their_hash(tmp_path: Path) -> None:
     """In another order, with an item that only one has, and two items with the same text."""
     ours = [record("a", 1.0), record("b", 0.0), record("same", 1.0), record("same", 0.0), record("only ours", 1.0)]
-    write(tmp_path, "quiz", [record("same", 0.0), record("b", 1.0), record("same", 0.0), record("a", 0.0, note="\u2028")])
+    write(
+        tmp_path, "quiz", [record("same", 0.0), record("b", 1.0), record("same", 0.0), record("a", 0.0, note="\u2028")]
+    )
     found = compare(result(quiz=ours), tmp_path)
     assert found["acc"]["items"] == 4 and found["acc"]["difference"] == pytest.approx((1 - 1 + 1 + 0) / 4)
     assert found["acc"]["low"] < found["acc"]["difference"] < found["acc"]["high"]

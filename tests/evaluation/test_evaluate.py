@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import pytest
 from flax import nnx
+from mindllm_jax.evaluation.protocol import Protocol
 
 from mindllm_jax.configuration import command_line, load
 from mindllm_jax.evaluation import held_out
@@ -16,7 +17,6 @@ from mindllm_jax.evaluation.bits_per_byte import split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
 from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, require_all_tasks
 from mindllm_jax.evaluation.harness.model import HarnessRequests
-from mindllm_jax.evaluation.protocol import Protocol
 from mindllm_jax.evaluation.report import read_result
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
@@ -130,7 +130,9 @@ def test_a_task_that_cannot_run_raises_before_the_work(
         evaluate(Evaluate(str(run), tasks=(generating,), data=data), tmp_path / "out")
     with pytest.raises(ValueError, match=r"Evaluate\.max_gen_toks = 0: must be at least 1"):
         Evaluate(str(run), max_gen_toks=0)
-    with pytest.raises(FileNotFoundError, match=r"Evaluate\.against: .* holds no samples_TASK\.jsonl of continuation_zh"):
+    with pytest.raises(
+        FileNotFoundError, match=r"Evaluate\.against: .* holds no samples_TASK\.jsonl of continuation_zh"
+    ):
         evaluate(Evaluate(str(run), tasks=("continuation_zh",), data=data, against=data), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

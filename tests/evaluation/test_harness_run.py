@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mindllm_jax.evaluation.protocol import Protocol
 
 from mindllm_jax.evaluation.harness.cloze import with_cloze_forms
 from mindllm_jax.evaluation.harness.results import HarnessResults, sample_lines
 from mindllm_jax.evaluation.harness.run import draw_samples, item_count, members, run_task
 from mindllm_jax.evaluation.harness.tasks import load_tasks
-from mindllm_jax.evaluation.protocol import Protocol
 
 pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not installed")
 from lm_eval.api.model import LM
@@ -142,6 +142,33 @@ def test_the_cloze_form_scores_the_texts(subjects: Any) -> None:
     # The letters are as they were.
     letters = run_task("subjects", subjects, planted(prefers_b), samples=draw_samples(tasks, None, 0))
     assert letters.samples["cmmlu_agronomy"][0]["arguments"][0][0].endswith("A. 一\nB. 二二\nC. 三三三\nD. 四\n答案：")
+
+
+def test_agieval_items_may_have_several_right_choices(data: Path) -> None:
+    query = "问题：哪个大? 选项：(A)一 (B)二 (C)三\n答案：从A到C, 我们应选择"
+    item = {"query": query, "choices": ["(A)一", "(B)二", "(C)三"], "gold": [1, 2]}
+    write(data / "hails/agieval-jec-qa-kd/default/test.jsonl", [item, item | {"gold": [0]}])
+    tasks = with_cloze_forms(load_tasks(["agieval_jec_qa_kd"], data=str(data)))
+    assert list(tasks) == ["agieval_jec_qa_kd", "agieval_jec_qa_kd_cloze"]
+    texts = {"一": -3.0, "二": -2.0, "三": -9.0, " (A)一": -3.0, " (B)二": -4.0, " (C)三": -2.0}
+    model, samples = planted(lambda _, continuation: texts[continuation]), draw_samples(tasks, None, 0)
+    letters, cloze = (run_task(name, task, model, samples=samples) for name, task in tasks.items())
+    share = {text: math.exp(log) for text, log in texts.items()}
+    for result, both, alone in ((letters, (" (B)二", " (C)三"), " (A)一"), (cloze, ("二", "三"), "一")):
+        total = sum(share[text] for text in (*both, alone))
+        expected = (sum(share[text] for text in both) + share[alone]) / total / 2
+        assert result.metrics["acc"] == 0.5 and result.metrics["probability"] == pytest.approx(expected)
+        assert result.chance == pytest.approx((2 / 3 + 1 / 3) / 2)
+    assert cloze.samples["agieval_jec_qa_kd_cloze"][0]["arguments"][0] == ("问题：哪个大?\n答案：", "一")
+    assert cloze.metrics["acc_mutual_info"] == 0.5  # all differences are 0: the first choice
+
+
+def test_items_that_are_cloze_already_have_no_other_form(data: Path) -> None:
+    item = {"ind": 1, "activity_label": "Cooking", "ctx_a": "She stirs (A) pot.", "ctx_b": "then she", "label": "1"}
+    item |= {"ctx": "", "endings": ["eats.", "sleeps.", "runs.", "reads."], "source_id": "", "split": "val"}
+    write(data / "Rowan/hellaswag/default/validation.jsonl", [item])
+    tasks = load_tasks(["hellaswag"], data=str(data))
+    assert list(with_cloze_forms(tasks)) == ["hellaswag"]
 
 
 def test_a_generating_task_has_a_score_per_filter(data: Path) -> None:

@@ -54,7 +54,10 @@ def test_invariances(seed: int) -> None:
         found = item_measures(item)
         assert probabilities(item).sum() == pytest.approx(1, rel=1e-14)
         shifted = item_measures(item._replace(logs=item.logs - 700.0))
-        assert (shifted["acc"], shifted["probability"]) == (found["acc"], pytest.approx(found["probability"], rel=1e-10))
+        assert (shifted["acc"], shifted["probability"]) == (
+            found["acc"],
+            pytest.approx(found["probability"], rel=1e-10),
+        )
         order = generator.permutation(len(item.logs))
         assert item.alone is not None
         places = tuple(int(np.flatnonzero(order == right)[0]) for right in item.right)

@@ -1,7 +1,5 @@
 """Tokens as text for people."""
 
-from pathlib import Path
-
 import pytest
 
 from mindllm_jax.evaluation.tokens import Shown, shown

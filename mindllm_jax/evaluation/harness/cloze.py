@@ -7,8 +7,13 @@ Letters stay at chance below about a billion parameters, so small models are sco
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mindllm_jax.evaluation.measures import ScoredItem, item_measures
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
@@ -19,8 +24,9 @@ CLOZE = "_cloze"
 
 _METRICS = [
     {"metric": name, "aggregation": "mean", "higher_is_better": True}
-    for name in ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
+    for name in ("acc", "acc_bytes", "acc_mutual_info")
 ]
+_LINES = r"(?m)^A\. "
 _COLUMNS = "{{[A, B, C, D]}}"
 
 
@@ -28,19 +34,19 @@ class _Form(NamedTuple):
     """Templates over the fields of an item; a form fits tasks whose items have these fields and that list choices."""
 
     fields: frozenset[str]
-    letter: str  # the first choice's, in the prompt
+    lists: str  # expression that the prompt matches where it lists the choices
     question: str
     choices: str
 
 
 _FORMS = (
-    _Form(frozenset("ABCD") | {"question"}, "A. ", "{{question.strip()}}", _COLUMNS),  # C-Eval
-    _Form(frozenset("ABCD") | {"Question"}, "A. ", "{{Question.strip()}}", _COLUMNS),  # CMMLU
-    _Form(frozenset(("question", "choices", "answer")), "A. ", "{{question.strip()}}", "choices"),  # MMLU
-    _Form(frozenset(("context", "question", "options")), "A. ", "{{context}}\n{{question}}", "options"),  # LogiQA
+    _Form(frozenset("ABCD") | {"question"}, _LINES, "{{question.strip()}}", _COLUMNS),  # C-Eval
+    _Form(frozenset("ABCD") | {"Question"}, _LINES, "{{Question.strip()}}", _COLUMNS),  # CMMLU
+    _Form(frozenset(("question", "choices", "answer")), _LINES, "{{question.strip()}}", "choices"),  # MMLU
+    _Form(frozenset(("context", "question", "options")), _LINES, "{{context}}\n{{question}}", "options"),  # LogiQA
     _Form(  # AGIEval: finished prompts, and choices that begin with "(A)"
         frozenset(("query", "choices", "gold")),
-        "(A)",
+        r"Among A through|从A到",
         r"{{query.split('Answer Choices:')[0].split('选项：')[0].strip() | regex_replace('^(Q:|问题：)\\s*', '')}}",
         r"{{choices | map('regex_replace', '^\\([A-Z]\\)\\s*', '') | list}}",
     ),
@@ -66,8 +72,11 @@ def _cloze(task: ConfigurableTask | Group) -> ConfigurableTask | Group | None:
         if form is None or task.OUTPUT_TYPE != "multiple_choice":
             return None
         prompt = str(task.doc_to_text(task.eval_docs[0]))
-        return _task(task, form, prompt) if form.letter in prompt else None  # else it is one already, as HellaSwag
-    group = Group(task.name + CLOZE, aggregate_metric_list=task.aggregate_metric_list, metadata=task.metadata)
+        # Otherwise it is one already, as HellaSwag.
+        return _task(task, form, prompt) if re.search(form.lists, prompt) else None
+    first = (task.aggregate_metric_list or [None])[0]
+    aggregated = first and [dataclasses.replace(first, metric=metric["metric"]) for metric in _METRICS]
+    group = Group(task.name + CLOZE, aggregate_metric_list=aggregated, metadata=task.metadata)
     for cloze in filter(None, map(_cloze, task)):
         group.add(cloze)
     return group if len(group) else None
@@ -79,6 +88,15 @@ def _task(task: ConfigurableTask, form: _Form, prompt: str) -> ConfigurableTask:
     class Cloze(ConfigurableTask):
         def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
             self.dataset = task.dataset
+
+        def process_results(self, doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
+            """Returns the metrics of an item, which may have several right choices."""
+            choices, right = self.doc_to_choice(doc), self.doc_to_target(doc)
+            logs = np.array([log for log, _ in results], np.float64)
+            sizes = np.array([len(choice.encode()) for choice in choices], np.float64)
+            numbers = tuple(right) if isinstance(right, list) else (int(right),)
+            found = item_measures(ScoredItem(logs[: len(sizes)], logs[len(sizes) :], sizes, numbers))
+            return {metric["metric"]: found[metric["metric"]] for metric in _METRICS}
 
     def answer(doc: dict[str, Any]) -> Any:
         """Returns the number of the right choice, where the task says its letter, or what the task says."""

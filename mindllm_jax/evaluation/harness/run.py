@@ -182,8 +182,7 @@ def _metrics(values: Mapping[str, Any], scored: Sequence[measures.ScoredItem]) -
         label = metric.removesuffix("_stderr") + ("" if filter_name == "none" else f",{filter_name}")
         found[f"{label}_stderr" if error else label] = float(value)
     for label, (value, error) in measures.measures(scored).items():
-        # With several right answers the harness counts none of them in this one.
-        if label not in found or label == "acc_mutual_info":
+        if label not in found:
             found[label] = value
             if not math.isnan(error):
                 found[f"{label}_stderr"] = error
