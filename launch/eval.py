@@ -1,8 +1,10 @@
 """Evaluates a run: bits per byte of held-out text, compressors as a baseline, and benchmark tasks.
 
-Writes the results to WORKDIR/eval.json after each part.
+Writes eval.json, report.md, results.json, samples_TASK.jsonl and prompts.html to WORKDIR, each part as it is done; the
+same command again resumes from the answers in it.
 
 python launch/eval.py --gin configs/eval/held_out.gin --gin.Evaluate.run=runs/small --workdir runs/small/evaluation
+python launch/eval.py --gin configs/eval/paper.gin --gin.Evaluate.run=runs/small --workdir runs/small/paper
 """
 
 from mindllm_jax import configuration
@@ -12,14 +14,11 @@ def main() -> None:
     """Evaluates and prints the results, or tabulates the work."""
     arguments = configuration.command_line(__doc__)
 
-    import json
-    from typing import Any
-
     import jax
     from rich.console import Console
 
-    from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, results_table
-    from mindllm_jax.files import write_text
+    from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, require_all_tasks
+    from mindllm_jax.evaluation.report import results_table
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.parallel.together import together
     from mindllm_jax.run_records import check_records, write_records
@@ -32,20 +31,16 @@ def main() -> None:
         return
     leader = jax.process_index() == 0
     workdir = together(lambda: check_records(config, arguments))
-    measured: dict[str, dict[str, Any]] = {}
 
-    def keep(result: dict[str, Any]) -> None:
-        if leader and not measured:
-            write_records(config, workdir, result["compute_dtype"])
-        measured["untrained" if config.untrained else f"step {result['step']}"] = result
+    def accept(compute_dtype: str) -> None:
         if leader:
-            write_text(workdir / "eval.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+            write_records(config, workdir, compute_dtype)
 
-    try:
-        evaluate(config, keep, resolve_dtype)
-    finally:
-        if leader and measured:
-            Console().print(results_table(measured).terminal())
+    result = evaluate(config, workdir, accept, resolve_dtype)
+    if leader:
+        label = "untrained" if config.untrained else f"step {result['step']}"
+        Console().print(results_table({label: result}).terminal())
+    require_all_tasks(result)
 
 
 if __name__ == "__main__":

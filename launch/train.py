@@ -19,6 +19,7 @@ def main() -> None:
     import rich
 
     from mindllm_jax.evaluation.bits_per_byte import held_out_bits
+    from mindllm_jax.evaluation.suite import suite_measurement
     from mindllm_jax.mixture.report import mixture_report
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.parallel.together import require_same, together
@@ -43,9 +44,12 @@ def main() -> None:
         print(*(f"warning: {warning}" for warning in report.warnings), sep="\n", end="")
         return
     require_same(f"the token store {store.url}", store.manifest.to_json())
-    held_out = Periodic(config.loop.evaluate_every, held_out_bits(config.data, store))
+    periodic = [Periodic(config.loop.evaluate_every, held_out_bits(config.data, store))]
+    if config.suite.tasks:
+        measure = suite_measurement(config.suite, store.tokenizer, config.model.max_seq_len)
+        periodic.append(Periodic(config.suite.every, measure))
     with run_folder(config, arguments) as (workdir, accept):
-        pretrain(config, store, workdir, periodic=[held_out], accept=accept, resolve_model=resolve_dtype)
+        pretrain(config, store, workdir, periodic=periodic, accept=accept, resolve_model=resolve_dtype)
         if jax.process_index() == 0:
             print(f"report: {run_report(workdir)}")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mindllm_jax.evaluation.evaluate import read_result, results_table
+from mindllm_jax.evaluation.report import read_result, results_table
 from mindllm_jax.reporting.run import read_metrics
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.load_run import RunRecord

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mindllm_jax.files import replacing
 from mindllm_jax.reporting.tables import Table
+
+_TEMPLATE = Path(__file__).with_name("page.html")
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,10 @@ Part = Paragraph | Figure | Sample | Details | Table
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and the parts under it."""
+    """A heading and the parts under it; other kinds than `Part` need a template that shows them."""
 
     title: str
-    parts: Sequence[Part]
+    parts: Sequence[Part | Any]
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,22 @@ class Page:
     sections: Sequence[Section] = field(default_factory=tuple)
 
 
-def render(page: Page) -> str:
-    """Returns the page as one HTML text that loads nothing: no scripts, fonts or pictures."""
+def render(page: Page, template: Path = _TEMPLATE) -> str:
+    """Returns the page as one HTML text that loads nothing: no scripts, fonts or pictures.
+
+    template: one that extends page.html, with the blocks `style` and `other`, which shows parts of other kinds.
+    """
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([template.parent, _TEMPLATE.parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.tests["kind"] = lambda part, name: type(part).__name__ == name
-    return environment.get_template("page.html").render(page=page)
+    return environment.get_template(template.name).render(page=page)
 
 
 def write_page(path: Path, page: Page) -> None:

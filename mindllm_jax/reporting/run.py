@@ -14,6 +14,7 @@ from mindllm_jax.reporting.tables import Table
 
 # More lines cannot be distinguished, and their legend leaves no room for them.
 _MAX_LINES = 8
+_TASKS = "tasks/"
 _LANGUAGES = {"bits_per_byte/zh": "Chinese", "bits_per_byte/en": "English"}
 
 
@@ -71,6 +72,8 @@ def curves(metrics: list[dict[str, float]]) -> list[Section]:
     held_out = sorted({key for row in metrics for key in row if key.startswith("bits_per_byte/")})
     if held_out:
         sections.append(Section("Held-out text", list(_bits_per_byte(metrics, held_out))))
+    if any(key.startswith(_TASKS) for row in metrics for key in row):
+        sections.append(Section("Benchmark tasks", list(_tasks(metrics))))
     if any("tokens_per_second" in row for row in metrics):
         caption = "Training tokens per second."
         figure = _figure(metrics, {"tokens_per_second": "throughput"}, "tokens per second", caption, y_min=0)
@@ -95,6 +98,20 @@ def _bits_per_byte(metrics: list[dict[str, float]], keys: list[str]) -> Iterator
         yield Paragraph(f"The {len(sources)} sources are too many for a figure; their last values are below.")
     elif sources:
         yield _figure(metrics, sources, "bits per byte", "Held-out text by source.")
+
+
+def _tasks(metrics: list[dict[str, float]]) -> Iterator[Part]:
+    """Yields a figure per metric with a line per task, from `tasks/TASK/METRIC`."""
+    by_metric: dict[str, dict[str, str]] = {}
+    for key in sorted({key for row in metrics for key in row if key.startswith(_TASKS)}):
+        task, _, metric = key.removeprefix(_TASKS).rpartition("/")
+        by_metric.setdefault(metric, {})[key] = task
+    yield Paragraph("Samples of benchmark tasks, the same items each time; small models are near chance on most.")
+    for metric, names in by_metric.items():
+        if len(names) > _MAX_LINES:
+            yield Paragraph(f"{metric}: {len(names)} tasks are too many for a figure; their last values are below.")
+        else:
+            yield _figure(metrics, names, metric, f"{metric} by task.")
 
 
 def _figure(

@@ -23,6 +23,7 @@ from mindllm_jax.training.loop import Periodic, train
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.run_spec import Loop, RunSpec, run_spec
 from mindllm_jax.training.state import TrainState
+from mindllm_jax.training.task_suite import TaskSuite
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Pretrain:
     loop: Loop = field(default_factory=Loop)
     loader: Loader = field(default_factory=Loader)
     checkpointing: Checkpointing = field(default_factory=Checkpointing)
+    suite: TaskSuite = field(default_factory=TaskSuite)
 
     def spec(self, resolve_model: Callable[[Model], Model] = lambda model: model) -> RunSpec:
         """Returns the run spec, with its cost, for the model that `resolve_model` derives from the settings'."""

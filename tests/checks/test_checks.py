@@ -27,7 +27,8 @@ PATHS = {
     *(("DemoCorpus", name) for name in ("directory", "text")),
     *(("Convert", name) for name in ("source", "run", "check", "tokenizer", "output", "check_on")),
     *(("Instructions", name) for name in ("inputs", "held_out_inputs")),
-    *(("Evaluate", name) for name in ("run", "tasks")),
+    *(("Evaluate", name) for name in ("run", "data", "against")),
+    ("TaskSuite", "data"),
     *(("Scoring", name) for name in ("run", "output")),
     *(("Decontamination", "benchmarks"), ("Tune", "base"), ("Chat", "run"), ("Serve", "run")),
 }

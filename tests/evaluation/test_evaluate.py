@@ -9,13 +9,15 @@ from typing import Any
 import jax
 import pytest
 from flax import nnx
+from mindllm_jax.evaluation.protocol import Protocol
 
 from mindllm_jax.configuration import command_line, load
-from mindllm_jax.evaluation import evaluate as evaluate_module
+from mindllm_jax.evaluation import held_out
 from mindllm_jax.evaluation.bits_per_byte import split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
-from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, read_result, results_table
+from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, require_all_tasks
 from mindllm_jax.evaluation.harness.model import HarnessRequests
+from mindllm_jax.evaluation.report import read_result
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.store.store import TokenStore
@@ -25,13 +27,18 @@ from mindllm_jax.training.load_run import load_decoder
 ROOT = Path(__file__).parents[2]
 
 
+ITEM = {"context": "第一条　公民的", "choices": ["甲。", "乙。", "丙。", "丁。"], "answer": 2}
+
+
 @pytest.fixture
-def task_items(tmp_path: Path) -> str:
-    """A file of three items."""
-    item = {"context": "第一条　公民的", "choices": ["甲。", "乙。", "丙。", "丁。"], "answer": 2}
-    path = tmp_path / "items.jsonl"
-    path.write_text("".join(json.dumps(item | {"id": str(n)}) + "\n" for n in range(3)))
-    return str(path)
+def data(tmp_path: Path) -> str:
+    """A data folder with three items of the continuation task, and of the generating one."""
+    folder = tmp_path / "data"
+    for name in ("continuation/zh", "gen_demo/default"):
+        path = folder / f"mindllm/{name}/test.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(json.dumps(ITEM | {"id": str(n)}) + "\n" for n in range(3)))
+    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -78,37 +85,15 @@ def test_it_computes_in_the_dtype_that_is_decided_on_and_says_so(run: Path, trai
     assert 0 < abs(other["bits_per_byte"]["zh"] - trained["bits_per_byte"]["zh"]) < 0.05
 
 
-def test_table_puts_results_beside_each_other() -> None:
-    task = {"acc": 0.5, "acc_stderr": 0.025, "acc_mutual_info": 0.4, "items": 9, "cut_requests": 0, "chance": 0.25}
-    results = {
-        "before": {"bits_per_byte": {"zh": 8.0}},
-        "after": {
-            "bits_per_byte": {"zh": 2.0, "en": 3.0},
-            "baselines": {"zh": {"xz -9": 2.5, "byte 5-gram": 2.25, "counted_bytes": 10}},
-            "tasks": {"continuation_zh": task},
-        },
-    }
-    table = results_table(results)
-    assert table.columns == ["", "before", "after", "xz -9", "byte 5-gram", "chance"]
-    assert table.rows == [
-        ["bits per byte, zh", "8.000", "2.000", "2.500", "2.250", None],
-        ["bits per byte, en", None, "3.000", None, None, None],
-        ["acc, continuation_zh", None, "0.500 ± 0.025", None, None, "0.250"],
-        ["acc_mutual_info, continuation_zh", None, "0.400", None, None, "0.250"],
-    ]
-    alone = results_table({"before": results["before"]})
-    assert alone.columns == ["", "before"] and alone.rows == [["bits per byte, zh", "8.000"]]
-
-
-def test_the_preview_tabulates_the_work(run: Path, store: TokenStore, decoder: Decoder) -> None:
-    text = preview(Evaluate(str(run), sequence_length=16, tasks={"continuation_zh": "x"})).markdown()
+def test_the_preview_tabulates_the_work(run: Path, store: TokenStore, decoder: Decoder, data: str) -> None:
+    text = preview(Evaluate(str(run), sequence_length=16, tasks=("continuation_zh",), data=data, samples=2)).markdown()
     tokens = sum(store.split(source, "held_out").tokens for source in store.sources)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(decoder)))
     for told in (
         f"{tokens:,} of wiki, laws, novel, in rows of 16",
         f"{parameters:,}",
         "checkpoints/5",
-        "continuation_zh",
+        "| items of continuation_zh | 2 |",
     ):
         assert told in text
 
@@ -129,53 +114,78 @@ def test_bad_settings_raise_before_the_work(run: Path, tmp_path: Path) -> None:
         evaluate(Evaluate(str(run), sequence_length=65))
     with pytest.raises(ValueError, match=r"Evaluate\.batch_size = 0: must be at least 1"):
         Evaluate(str(run), batch_size=0)
+    with pytest.raises(ValueError, match=r"Evaluate\.shots = \{'piqa': -1\}: must be at least 0"):
+        Evaluate(str(run), tasks=("piqa",), shots={"piqa": -1})
+    with pytest.raises(ValueError, match="there is nothing to evaluate"):
+        evaluate(Evaluate(str(run), bits_per_byte=False))
+    with pytest.raises(ValueError, match=r"Protocol\.first_token: .* has no symbol '<dok>'; did you mean '<doc>'"):
+        evaluate(Evaluate(str(run), protocol=Protocol(first_token="<dok>")))
 
 
-def test_a_task_that_the_model_cannot_run_raises_before_the_work(
-    run: Path, generating: str, task_items: str, monkeypatch: pytest.MonkeyPatch
+def test_a_task_that_cannot_run_raises_before_the_work(
+    run: Path, generating: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate_module, "split_bits", None)  # the work
+    monkeypatch.setattr(held_out, "split_bits", None)  # the work
     with pytest.raises(ValueError, match=r"task 'gen_demo' generates .* = 256 tokens, .* Model\.max_seq_len = 64"):
-        evaluate(Evaluate(str(run), tasks={generating: task_items}))
+        evaluate(Evaluate(str(run), tasks=(generating,), data=data), tmp_path / "out")
     with pytest.raises(ValueError, match=r"Evaluate\.max_gen_toks = 0: must be at least 1"):
         Evaluate(str(run), max_gen_toks=0)
+    with pytest.raises(
+        FileNotFoundError, match=r"Evaluate\.against: .* holds no samples_TASK\.jsonl of continuation_zh"
+    ):
+        evaluate(Evaluate(str(run), tasks=("continuation_zh",), data=data, against=data), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_results_are_kept_when_a_later_part_fails(
-    run: Path, trained: dict, generating: str, task_items: str, monkeypatch: pytest.MonkeyPatch
+    run: Path, trained: dict, generating: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*arguments: Any) -> None:
+    """Then the task that failed is answered, and the other one is not asked again."""
+    asked: list[str] = []
+
+    def failing(self: Any, requests: list[Any]) -> list[str]:
+        asked.append("generate")
+        assert read_result(tmp_path / "eval.json")["bits_per_byte"] == trained["bits_per_byte"]
         raise KeyError("a field")
 
-    monkeypatch.setattr(HarnessRequests, "generate_until", failing)
-    told: list[dict] = []
-    tasks = {generating: task_items, "continuation_zh": task_items}
-    with pytest.raises(ValueError, match=r"1 of 2 tasks failed; .*\n  gen_demo: KeyError: 'a field'") as raised:
-        evaluate(Evaluate(str(run), tasks=tasks, max_gen_toks=4), lambda result: told.append(dict(result)))
-    assert isinstance(raised.value.__cause__, KeyError)
-    parts = [result.keys() - told[0].keys() for result in told]
-    assert parts == [
-        set(),
-        {"baselines"},
-        {"baselines"},
-        {"baselines", "failed_tasks"},
-        {"baselines", "failed_tasks", "tasks"},
-    ]
-    assert told[0]["bits_per_byte"] == trained["bits_per_byte"]
-    assert [list(result["baselines"]) for result in told[1:3]] == [["en"], ["en", "zh"]]
-    assert told[-1]["failed_tasks"] == {"gen_demo": "KeyError: 'a field'"}
-    assert told[-1]["tasks"]["continuation_zh"]["items"] == 3
-    assert len(results_table({"x": told[-1]}).rows) == 4
+    config = Evaluate(str(run), tasks=(generating, "continuation_zh"), data=data, max_gen_toks=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(HarnessRequests, "generate_until", failing)
+        accepted: list[str] = []
+        result = evaluate(config, tmp_path, accepted.append)
+    assert accepted == ["float32"] and asked == ["generate"]
+    assert result["failed_tasks"] == {"gen_demo": "KeyError: 'a field'"}
+    with pytest.raises(ValueError, match=r"1 of 2 tasks failed; .*\n  gen_demo: KeyError: 'a field'"):
+        require_all_tasks(result)
+    assert list(result["tasks"]) == ["continuation_zh"] and result["tasks"]["continuation_zh"]["items"] == 3
+    assert list(result["baselines"]) == ["en", "zh"] and result["protocol"]["seam"] == "together"
+    assert read_result(tmp_path / "eval.json") == result
+    assert "- gen_demo: KeyError: 'a field'" in (tmp_path / "report.md").read_text()
+
+    monkeypatch.setattr(HarnessRequests, "_scored", failing)
+    again = evaluate(config, tmp_path)
+    require_all_tasks(again)
+    assert again["tasks"]["continuation_zh"] == result["tasks"]["continuation_zh"]
+    assert {path.name for path in tmp_path.glob("*.*")} >= {
+        *("eval.json", "report.md", "results.json", "prompts.html", "answers.jsonl"),
+        *("samples_gen_demo.jsonl", "samples_continuation_zh.jsonl"),
+    }
+    assert json.loads((tmp_path / "results.json").read_text())["n-samples"].keys() == {"gen_demo", "continuation_zh"}
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"step": 3}', '{"bits_per_byte": {"zh": "a"}}', '{"bits_per_byte": 1}'])
-def test_a_damaged_result_is_reported_with_its_file(tmp_path: Path, trained: dict, content: str) -> None:
-    path = tmp_path / "eval.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=r"eval\.json is damaged: not the result of an evaluation"):
-        read_result(path)
-    path.write_text(json.dumps(trained))
-    assert read_result(path) == trained
+@pytest.mark.long
+def test_another_evaluation_is_compared_item_by_item(run: Path, data: str, tmp_path: Path) -> None:
+    """The parameters of step 5 are those of step 3, larger, so that no answer differs but every likelihood does."""
+    config = Evaluate(str(run), step=3, bits_per_byte=False, tasks=("continuation_zh",), data=data)
+    earlier = evaluate(config, tmp_path / "3")["tasks"]["continuation_zh"]
+    later = evaluate(dataclasses.replace(config, step=5, against=str(tmp_path / "3")), tmp_path / "5")
+    task = later["tasks"]["continuation_zh"]
+    assert task["against"]["bits_per_byte"]["items"] == 3
+    expected = task["bits_per_byte"] - earlier["bits_per_byte"]
+    assert task["against"]["bits_per_byte"]["difference"] == pytest.approx(expected) and expected != 0
+    assert f"## Compared with {tmp_path / '3'}" in (tmp_path / "5/report.md").read_text()
+    assert "bits_per_byte" not in later
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/eval").glob("*.gin")), ids=lambda path: path.stem)
@@ -189,16 +199,14 @@ def command(run: Path, workdir: Path) -> list[str]:
 
 
 @pytest.mark.long
-def test_the_command_writes_and_shows_its_result(run: Path, trained: dict, tmp_path: Path) -> None:
+def test_the_command_writes_and_shows_its_result(run: Path, trained: dict, data: str, tmp_path: Path) -> None:
     """In a process of its own, which leaves nothing outside its workdir."""
-    item = {"id": "1", "context": "第一条　公民的", "choices": ["甲。", "乙。", "丙。", "丁。"], "answer": 2}
-    (tmp_path / "zh.jsonl").write_text("".join(json.dumps(item | {"id": str(n)}) + "\n" for n in range(3)))
     home = tmp_path / "home"
     home.mkdir()
-    tasks = f"--gin.Evaluate.tasks={{'continuation_zh': '{tmp_path / 'zh.jsonl'}'}}"
+    tasks = ("--gin.Evaluate.tasks=('continuation_zh',)", f"--gin.Evaluate.data={data}")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "HF_"))}
     done = subprocess.run(
-        [*command(run, tmp_path / "out"), tasks],
+        [*command(run, tmp_path / "out"), *tasks],
         env=environment | {"HOME": str(home)},
         cwd=ROOT,
         capture_output=True,

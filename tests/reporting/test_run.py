@@ -58,6 +58,20 @@ def test_sections_follow_what_was_measured():
     assert titles == ["Held-out text", "Throughput", "Last values"]
 
 
+def test_benchmark_tasks_have_a_figure_per_metric():
+    metrics = [
+        {"step": step, "tasks/cmmlu/acc": 0.25, "tasks/piqa/acc": 0.5 + step / 100, "tasks/piqa/probability": 0.5}
+        for step in (1, 2)
+    ]
+    tasks, last = curves(metrics)
+    assert tasks.title == "Benchmark tasks" and last.title == "Last values"
+    _, acc, probability = tasks.parts
+    assert (acc.caption, probability.caption) == ("acc by task.", "probability by task.")
+    assert "cmmlu" in acc.svg and "piqa" in acc.svg and "cmmlu" not in probability.svg
+    many = curves([{"step": 1} | {f"tasks/t{n}/acc": 0.5 for n in range(9)}])
+    assert "9 tasks are too many for a figure" in many[0].parts[1].text
+
+
 def test_incomplete_last_line_is_ignored(workdir):
     assert len(read_metrics(workdir)) == 10
 

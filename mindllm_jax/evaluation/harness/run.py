@@ -1,44 +1,189 @@
-"""The run of a task through lm-evaluation-harness."""
+"""The run of a task or group through lm-evaluation-harness."""
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mindllm_jax.evaluation.harness.model import harness_model, require_harness
-from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.tokenization.tokenizer import Tokenizer
+import numpy as np
+
+from mindllm_jax.evaluation import measures
+from mindllm_jax.evaluation.harness.cloze import CLOZE
+from mindllm_jax.evaluation.harness.model import HarnessRequests, require_harness
+from mindllm_jax.evaluation.harness.tasks import FEWSHOT_SEED, tasks_of
+from mindllm_jax.hashing import hash64
 
 if TYPE_CHECKING:
-    from lm_eval.api.task import Task
+    from lm_eval.api.group import Group
+    from lm_eval.api.task import ConfigurableTask
+
+BOOTSTRAP_ITERS = 1000  # resamples behind the standard error of F1, perplexity and the like; the harness's: 100,000
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """The result of a task or group.
+
+    Attributes:
+        name: of the task or group.
+        metrics: the harness's by name (`acc`; `exact_match,strict-match` for a filter of that name), those of
+            `measures` that it lacks, over all items, and their standard errors as `NAME_stderr`.
+        items: how many were scored.
+        requests: what the model was asked: one per choice, or one per generation.
+        cut_requests: those that were too long and lost the beginning of their context.
+        seam_differs: items whose tokens depend on `Protocol.seam`.
+        chance: accuracy of choosing at random; None where not all is multiple choice.
+        shots: examples in a prompt, the most of the members.
+        seconds: wall-clock time.
+        harness: the harness's own dictionary: results, groups, configs, versions, n-shot, n-samples, ….
+        samples: its records by task, one per item and filter; those of multiple choice have `choices`, their texts,
+            and `right`, the numbers of the right ones, besides.
+    """
+
+    name: str
+    metrics: dict[str, float]
+    items: int
+    requests: int
+    cut_requests: int
+    seam_differs: int
+    chance: float | None
+    shots: int
+    seconds: float
+    harness: dict[str, Any]
+    samples: dict[str, list[dict[str, Any]]]
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the entry of eval.json: metrics and counts, flat, without what there is none of."""
+        counts = {name: getattr(self, name) for name in ("items", "requests", "cut_requests", "seam_differs", "shots")}
+        return self.metrics | counts | ({} if self.chance is None else {"chance": self.chance})
+
+
+def members(task: ConfigurableTask | Group) -> dict[str, ConfigurableTask]:
+    """Returns the tasks of a group by name, those of its subgroups included, or the task alone."""
+    return {leaf.task_name: leaf for leaf in tasks_of(task)}
+
+
+def draw_samples(tasks: Mapping[str, ConfigurableTask | Group], count: int | None, seed: int) -> dict[str, list[int]]:
+    """Draws `count` items of each task, of a group from each member, all where there are no more; None: of all tasks.
+
+    Returns the sorted numbers of the items by task. A task's cloze form gets the same items.
+    """
+    chosen: dict[str, list[int]] = {}
+    for name, leaf in (pair for task in tasks.values() for pair in members(task).items()):
+        total = len(leaf.eval_docs)
+        if count is None or count >= total:
+            chosen[name] = list(range(total))
+        else:
+            generator = np.random.default_rng([seed, hash64(name.removesuffix(CLOZE))])
+            chosen[name] = sorted(generator.choice(total, count, replace=False).tolist())
+    return chosen
+
+
+def item_count(task: ConfigurableTask | Group, samples: Mapping[str, Sequence[int]]) -> int:
+    """Returns how many items of a task or group are to be scored."""
+    return sum(len(samples[name]) for name in members(task))
 
 
 def run_task(
     name: str,
-    task: Task,
-    decoder: Decoder,
-    tokenizer: Tokenizer,
+    task: ConfigurableTask | Group,
+    model: HarnessRequests,
     *,
-    limit: int | None = None,
-    batch_size: int = 16,
-) -> dict[str, float]:
-    """Runs a task and returns its metrics by name, as `acc` and `acc_stderr`.
+    samples: Mapping[str, Sequence[int]],
+) -> TaskResult:
+    """Runs a task or group; `samples` holds the numbers of the items of each member, as `draw_samples` gives them.
 
-    Also `items`, their number; `cut_requests`, the number of requests (one per choice) that were too long and lost the
-    beginning of their context; and `chance`, for multiple choices.
-
-    limit: maximum number of items, from the beginning. A standard error is that of the mean over items, and absent
-    where the harness gives none. Raises whatever the code of the task and of the harness raises.
+    Raises whatever the code of the task and of the harness raises.
     """
     require_harness()
+    from lm_eval.api.group import Group
     from lm_eval.evaluator import evaluate
 
-    model = harness_model(decoder, tokenizer, batch_size=batch_size)
-    evaluation = evaluate(model, {"tasks": {name: task}}, limit=limit, log_samples=False)  # pyright: ignore[reportArgumentType]
+    leaves = members(task)
+    groups = {group.name: group for group in (task, *task.get_all_groups())} if isinstance(task, Group) else {}
+    for leaf in leaves.values():
+        leaf.set_fewshot_seed(FEWSHOT_SEED)  # again: drawing examples advances it
+        if leaf.config.num_fewshot is None:
+            leaf.set_config("num_fewshot", 0)
+    cut, differing, begin = model.cut, model.seam_differs, time.monotonic()
+    os.environ.setdefault("DISABLE_MULTIPROC", "1")  # forked from JAX's threads, a bootstrap may hang
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+        evaluation = evaluate(
+            model,  # pyright: ignore[reportArgumentType]  # an LM by `harness_model`
+            {"tasks": leaves, "groups": groups},  # pyright: ignore[reportArgumentType]
+            samples={leaf: list(samples[leaf]) for leaf in leaves},
+            bootstrap_iters=BOOTSTRAP_ITERS,
+            system_instruction=model.protocol.system_prompt,
+            apply_chat_template=model.protocol.chat_template,
+            fewshot_as_multiturn=model.protocol.chat_template,
+        )
     assert evaluation is not None  # our models are always process 0 to the harness
-    metrics: dict[str, Any] = dict(evaluation["results"][name])  # pyright: ignore[reportTypedDictNotRequiredAccess]
-    result: dict[str, float] = {key.split(",")[0]: value for key, value in metrics.items() if isinstance(value, float)}
-    result |= {"items": metrics["sample_len"], "cut_requests": model.cut}
-    if task.OUTPUT_TYPE == "multiple_choice":
-        choices = [len(task.doc_to_choice(doc)) for doc in task.eval_docs]  # pyright: ignore[reportAttributeAccessIssue]
-        result["chance"] = sum(1 / count for count in choices[:limit]) / len(choices[:limit])
-    return result
+    harness: dict[str, Any] = dict(evaluation)
+    records: dict[str, list[dict[str, Any]]] = harness.pop("samples")
+    scored: list[measures.ScoredItem] = []
+    for leaf_name, leaf in leaves.items():
+        if leaf.OUTPUT_TYPE == "multiple_choice":
+            for record in _first_filter(records[leaf_name]):
+                record |= _choices(leaf, record)
+                scored.append(measures.scored_item(record))
+    first = [record for leaf in leaves for record in _first_filter(records[leaf])]
+    return TaskResult(
+        name=name,
+        metrics=_metrics(harness["results"].get(name, {}), scored if len(scored) == len(first) else []),
+        items=len(first),
+        requests=sum(len(record["arguments"]) for record in first),
+        cut_requests=model.cut - cut,
+        seam_differs=model.seam_differs - differing,
+        chance=measures.chance(scored) if len(scored) == len(first) else None,
+        shots=max(leaf.config.num_fewshot for leaf in leaves.values()),
+        seconds=time.monotonic() - begin,
+        harness=harness,
+        samples=records,
+    )
+
+
+def _first_filter(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns one record per item: a generating task with several filters has one for each of them."""
+    return [record for record in records if record["filter"] == records[0]["filter"]]
+
+
+def _choices(task: ConfigurableTask, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the texts of the choices and the numbers of the right ones. Raises ValueError without a right one."""
+    choices = [str(choice) for choice in task.doc_to_choice(record["doc"])]
+    # With several inputs (WinoGrande) the choices are contexts, and the target is what continues all of them.
+    target = task.doc_to_text(record["doc"]) if task.multiple_input else record["target"]
+    right = [
+        choices.index(one) if isinstance(one, str) and one in choices else one
+        for one in (target if isinstance(target, list) else [target])
+    ]
+    if not right or not all(isinstance(one, int) and 0 <= one < len(choices) for one in right):
+        raise ValueError(
+            f"task {task.task_name!r}, item {record['doc_id']}: the answer {target!r} is not one of {choices}"
+        )
+    if task.multiple_input:
+        choices = [record["target"]] * len(choices)
+    return {"choices": choices, "right": right}
+
+
+def _metrics(values: Mapping[str, Any], scored: Sequence[measures.ScoredItem]) -> dict[str, float]:
+    """Returns the harness's metrics under the names of `TaskResult.metrics`, and the measures that it lacks."""
+    found: dict[str, float] = {}
+    for key, value in values.items():
+        metric, comma, filter_name = key.partition(",")
+        if not comma or not isinstance(value, float | int) or math.isnan(value):
+            continue
+        error = metric.endswith("_stderr")
+        label = metric.removesuffix("_stderr") + ("" if filter_name == "none" else f",{filter_name}")
+        found[f"{label}_stderr" if error else label] = float(value)
+    for label, (value, error) in measures.measures(scored).items():
+        if label not in found:
+            found[label] = value
+            if not math.isnan(error):
+                found[f"{label}_stderr"] = error
+    return found

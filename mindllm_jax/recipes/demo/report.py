@@ -11,7 +11,8 @@ from rich.console import Console
 from mindllm_jax.batching.chat_format import encode_prompt
 from mindllm_jax.batching.chat_template import Message
 from mindllm_jax.evaluation.bits_per_byte import held_out_sources
-from mindllm_jax.evaluation.evaluate import FIVE_GRAM, read_result, results_table
+from mindllm_jax.evaluation.held_out import FIVE_GRAM
+from mindllm_jax.evaluation.report import read_result, results_table
 from mindllm_jax.files import write_text
 from mindllm_jax.generation.engine import generate
 from mindllm_jax.generation.sampling import Sampling

@@ -1,0 +1,120 @@
+"""The cloze form of tasks that show lettered choices: the text of each answer is scored without the list of choices.
+
+Letters stay at chance below about a billion parameters, so small models are scored in both forms (OLMES, arXiv
+2406.08446). Everything but the prompt, the choices and the metrics is the original task's: items, examples, groups.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mindllm_jax.evaluation.measures import ScoredItem, item_measures
+
+if TYPE_CHECKING:
+    from lm_eval.api.group import Group
+    from lm_eval.api.task import ConfigurableTask
+
+CLOZE = "_cloze"
+"""Ends the name of a cloze form."""
+
+_METRICS = [
+    {"metric": name, "aggregation": "mean", "higher_is_better": True}
+    for name in ("acc", "acc_bytes", "acc_mutual_info")
+]
+_LINES = r"(?m)^A\. "
+_COLUMNS = "{{[A, B, C, D]}}"
+
+
+class _Form(NamedTuple):
+    """Templates over the fields of an item; a form fits tasks whose items have these fields and that list choices."""
+
+    fields: frozenset[str]
+    lists: str  # expression that the prompt matches where it lists the choices
+    question: str
+    choices: str
+
+
+_FORMS = (
+    _Form(frozenset("ABCD") | {"question"}, _LINES, "{{question.strip()}}", _COLUMNS),  # C-Eval
+    _Form(frozenset("ABCD") | {"Question"}, _LINES, "{{Question.strip()}}", _COLUMNS),  # CMMLU
+    _Form(frozenset(("question", "choices", "answer")), _LINES, "{{question.strip()}}", "choices"),  # MMLU
+    _Form(frozenset(("context", "question", "options")), _LINES, "{{context}}\n{{question}}", "options"),  # LogiQA
+    _Form(  # AGIEval: finished prompts, and choices that begin with "(A)"
+        frozenset(("query", "choices", "gold")),
+        r"Among A through|从A到",
+        r"{{query.split('Answer Choices:')[0].split('选项：')[0].strip() | regex_replace('^(Q:|问题：)\\s*', '')}}",
+        r"{{choices | map('regex_replace', '^\\([A-Z]\\)\\s*', '') | list}}",
+    ),
+)
+
+
+def with_cloze_forms(tasks: Mapping[str, ConfigurableTask | Group]) -> dict[str, ConfigurableTask | Group]:
+    """Returns the tasks by name, each that has a cloze form followed by it, as `NAME_cloze`."""
+    every: dict[str, ConfigurableTask | Group] = {}
+    for name, task in tasks.items():
+        every[name] = task
+        if cloze := _cloze(task):
+            every[name + CLOZE] = cloze
+    return every
+
+
+def _cloze(task: ConfigurableTask | Group) -> ConfigurableTask | Group | None:
+    """Returns the cloze form of a task, or a group of those of a group's members; None where there are none."""
+    from lm_eval.api.group import Group
+
+    if not isinstance(task, Group):
+        form = next((form for form in _FORMS if form.fields <= set(task.features)), None)
+        if form is None or task.OUTPUT_TYPE != "multiple_choice":
+            return None
+        prompt = str(task.doc_to_text(task.eval_docs[0]))
+        # Otherwise it is one already, as HellaSwag.
+        return _task(task, form, prompt) if re.search(form.lists, prompt) else None
+    first = (task.aggregate_metric_list or [None])[0]
+    aggregated = first and [dataclasses.replace(first, metric=metric["metric"]) for metric in _METRICS]
+    group = Group(task.name + CLOZE, aggregate_metric_list=aggregated, metadata=task.metadata)
+    for cloze in filter(None, map(_cloze, task)):
+        group.add(cloze)
+    return group if len(group) else None
+
+
+def _task(task: ConfigurableTask, form: _Form, prompt: str) -> ConfigurableTask:
+    from lm_eval.api.task import ConfigurableTask
+
+    class Cloze(ConfigurableTask):
+        def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+            self.dataset = task.dataset
+
+        def process_results(self, doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
+            """Returns the metrics of an item, which may have several right choices."""
+            choices, right = self.doc_to_choice(doc), self.doc_to_target(doc)
+            logs = np.array([log for log, _ in results], np.float64)
+            sizes = np.array([len(choice.encode()) for choice in choices], np.float64)
+            numbers = tuple(right) if isinstance(right, list) else (int(right),)
+            found = item_measures(ScoredItem(logs[: len(sizes)], logs[len(sizes) :], sizes, numbers))
+            return {metric["metric"]: found[metric["metric"]] for metric in _METRICS}
+
+    def answer(doc: dict[str, Any]) -> Any:
+        """Returns the number of the right choice, where the task says its letter, or what the task says."""
+        target, letters = task.doc_to_target(doc), task.doc_to_choice(doc)
+        return letters.index(target) if isinstance(target, str) and target in letters else target
+
+    chinese = any("一" <= character <= "鿿" for character in prompt)
+    config: dict[str, Any] = {field.name: getattr(task.config, field.name) for field in dataclasses.fields(task.config)}
+    config |= {
+        "task": f"{task.task_name}{CLOZE}",
+        "task_alias": None,
+        "doc_to_text": f"问题：{form.question}\n答案：" if chinese else f"Question: {form.question}\nAnswer:",
+        "doc_to_choice": form.choices,
+        "doc_to_target": answer,
+        "target_delimiter": "" if chinese else " ",
+        "process_results": None,
+        "metric_list": _METRICS,
+        # The rest of it is taken from the fields above.
+        "fewshot_config": {"sampler": task.fewshot_cfg.sampler, "split": task.fewshot_cfg.split},
+    }
+    return Cloze(config=config)

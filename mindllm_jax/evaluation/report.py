@@ -1,0 +1,184 @@
+"""The tables of an evaluation: for the terminal, and report.md with published figures beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mindllm_jax.evaluation.held_out import FIVE_GRAM, XZ
+from mindllm_jax.evaluation.published import published_table
+from mindllm_jax.files import read_json
+from mindllm_jax.reporting.tables import Table
+
+COUNTS = ("items", "requests", "cut_requests", "seam_differs", "shots", "chance", "against")
+"""Entries of a task in eval.json that are no metrics."""
+CUT_SHARE = 0.1
+"""A task of which a larger share of the prompts was cut has its figures in brackets."""
+_CHOICES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "probability", "bits_per_byte")
+
+
+def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Tabulates results of `evaluate`, by the label of their column, with compressors and chance."""
+    baselines: dict[str, Mapping[str, float]] = {}
+    for result in results.values():
+        baselines |= result.get("baselines", {})
+    rows: list[tuple[str | None, ...]] = []
+    of_bits = [result.get("bits_per_byte", {}) for result in results.values()]
+    for language in dict.fromkeys(language for bits in of_bits for language in bits):
+        of_models = [bits.get(language) for bits in of_bits]
+        of_baselines = [baselines.get(language, {}).get(name) for name in (XZ, FIVE_GRAM)]
+        rows.append((f"bits per byte, {language}", *map(_format, (*of_models, *of_baselines)), None))
+    of_tasks = [result.get("tasks", {}) for result in results.values()]
+    for task in dict.fromkeys(task for tasks in of_tasks for task in tasks):
+        of_models = [tasks.get(task, {}) for tasks in of_tasks]
+        chance = next((values["chance"] for values in of_models if "chance" in values), None)
+        for metric in dict.fromkeys(name for values in of_models for name in _metrics(values)):
+            shown = [_format(values.get(metric), values.get(f"{metric}_stderr")) for values in of_models]
+            rows.append(
+                (f"{metric}, {task}", *shown, None, None, None if metric == "bits_per_byte" else _format(chance))
+            )
+    columns = ("", *results, XZ, FIVE_GRAM, "chance")
+    filled = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
+    caption = "± is one standard error."
+    if baselines:
+        caption += " xz reads nothing but the held-out documents; the 5-gram counts the training text."
+    return Table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], caption)
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Reads the result of `evaluate` from its eval.json. Raises ValueError that names the file where it is damaged."""
+    try:
+        result = read_json(path)
+        results_table({"": result})  # all shown fields exist
+        if not result.keys() & {"bits_per_byte", "tasks"}:
+            raise KeyError("bits_per_byte")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is damaged: not the result of an evaluation ({type(error).__name__}: {error}); remove it and"
+            " evaluate again"
+        ) from None
+    return result
+
+
+def report_markdown(result: Mapping[str, Any]) -> str:
+    """Returns report.md: the result of `evaluate` in tables, beside published figures."""
+    return "\n".join(_parts(result))
+
+
+def _parts(result: Mapping[str, Any]) -> Iterator[str]:
+    yield f"# {result['run']}, step {result['step']}: {_scale(result)}\n"
+    yield f"Protocol: {_protocol(result['protocol'])}.\n"
+    tasks: dict[str, dict[str, Any]] = result.get("tasks", {})
+    bits = {key: value for key, value in result.items() if key not in ("tasks", "failed_tasks")}
+    if "bits_per_byte" in bits:
+        yield f"## Held-out text\n\n{results_table({'this run': bits}).markdown()}"
+    if choice := {name: task for name, task in tasks.items() if "probability" in task}:
+        yield f"## Multiple choice\n\n{_choice_table(choice).markdown()}"
+    if other := {name: task for name, task in tasks.items() if name not in choice}:
+        yield f"## Other tasks\n\n{_other_table(other).markdown()}"
+    if published := published_table(tasks):
+        table, sources = published
+        yield f"## Published figures\n\n{table.markdown()}\n" + "\n".join(f"- {source}" for source in sources) + "\n"
+    if compared := {name: task["against"] for name, task in tasks.items() if "against" in task}:
+        yield f"## Compared with {result['against']}\n\n{_difference_table(compared).markdown()}"
+    if notes := [f"- {name}: {note}" for name, data in result.get("data", {}).items() for note in data["notes"]]:
+        yield "## Data\n\n" + "\n".join(notes) + "\n"
+    if failed := result.get("failed_tasks"):
+        rows = "\n".join(f"- {name}: {reason}" for name, reason in failed.items())
+        yield f"## Failed tasks\n\n{rows}\n"
+
+
+def _scale(result: Mapping[str, Any]) -> str:
+    return f"{result['parameters']:,} parameters, {result['training_tokens']:,} training tokens"
+
+
+def _protocol(protocol: Mapping[str, Any]) -> str:
+    values = {name: "none" if value is None else str(value) for name, value in protocol.items()}
+    return ", ".join(f"{name} {value[:12] if name.endswith('sha256') else value}" for name, value in values.items())
+
+
+def _choice_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
+    rows = [
+        (
+            name,
+            task["shots"],
+            task["items"],
+            *(
+                _bracketed(_percent(task, metric) if metric != "bits_per_byte" else _number(task, metric), task)
+                for metric in _CHOICES
+            ),
+            f"{100 * task['chance']:.1f}",
+            *_shares(task),
+        )
+        for name, task in tasks.items()
+    ]
+    columns = ("task", "shots", "items", *_CHOICES, "chance", "cut", "seams differ")
+    filled = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
+    caption = (
+        "In percent, but for bits_per_byte: bits per byte of the right answer. ± is one standard error. acc is the"
+        " harness's accuracy, acc_bytes that of the log-likelihood per byte, acc_mutual_info that of the log-likelihood"
+        " less that without the prompt, probability that of the right answer among the choices, whose chance is that of"
+        f" accuracy. cut: prompts that lost their beginning, in percent; figures in brackets: more than {CUT_SHARE:.0%}"
+        " of them. seams differ: items whose tokens are others when context and continuation are encoded together or"
+        " apart, in percent."
+    )
+    return Table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], caption)
+
+
+def _other_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
+    rows = [
+        (name, task["shots"], task["items"], metric, _bracketed(_number(task, metric), task), _shares(task)[0])
+        for name, task in tasks.items()
+        for metric in _metrics(task)
+    ]
+    caption = (
+        "Metrics as the tasks define them, ± one standard error. cut: prompts that lost their beginning, in percent."
+    )
+    return Table(("task", "shots", "items", "metric", "value", "cut"), rows, caption)
+
+
+def _difference_table(compared: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+    rows = [
+        (name, metric, int(of["items"]), f"{of['difference']:+.4f}", f"{of['low']:+.4f} to {of['high']:+.4f}")
+        for name, differences in compared.items()
+        for metric, of in differences.items()
+    ]
+    caption = "This run less the other, over the items of both; the 95 % interval is a bootstrap over items."
+    return Table(("task", "metric", "items", "difference", "95 % interval"), rows, caption)
+
+
+def _metrics(task: Mapping[str, Any]) -> list[str]:
+    return [name for name in task if name not in COUNTS and not name.endswith("_stderr")]
+
+
+def _shares(task: Mapping[str, Any]) -> Sequence[str]:
+    """Returns the shares of prompts that were cut and of items whose tokens depend on the seam, in percent."""
+    return (
+        f"{100 * task['cut_requests'] / task['requests']:.1f}",
+        f"{100 * task['seam_differs'] / task['items']:.1f}",
+    )
+
+
+def _percent(task: Mapping[str, Any], metric: str) -> str | None:
+    error = task.get(f"{metric}_stderr", math.nan)
+    return None if metric not in task else _with_error(100 * task[metric], 100 * error, 1)
+
+
+def _number(task: Mapping[str, Any], metric: str) -> str | None:
+    return None if metric not in task else _with_error(task[metric], task.get(f"{metric}_stderr", math.nan), 3)
+
+
+def _with_error(value: float, error: float, places: int) -> str:
+    return f"{value:.{places}f}" + ("" if math.isnan(error) else f" ± {error:.{places}f}")
+
+
+def _bracketed(text: str | None, task: Mapping[str, Any]) -> str | None:
+    return f"({text})" if text and task["cut_requests"] > CUT_SHARE * task["requests"] else text
+
+
+def _format(value: float | None, error: float | None = None) -> str | None:
+    if value is None:
+        return None
+    return f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")

@@ -1,0 +1,51 @@
+"""The suite of tasks that runs during training."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mindllm_jax.evaluation.evaluate import Evaluate, evaluate
+from mindllm_jax.evaluation.suite import suite_measurement
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.tokenization.tokenizer import Tokenizer
+from mindllm_jax.training.load_run import load_decoder
+from mindllm_jax.training.task_suite import TaskSuite
+
+pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not installed")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    path = tmp_path / "mindllm/continuation/zh/test.jsonl"
+    path.parent.mkdir(parents=True)
+    texts = ("甲乙", "河。", "天下大势", "公民的")
+    items = [
+        {"id": str(n), "context": f"第{n}条，", "choices": [texts[(n + i) % 4] for i in range(4)], "answer": n % 3}
+        for n in range(8)
+    ]
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return str(tmp_path)
+
+
+@pytest.mark.long
+def test_a_measurement_is_that_of_an_evaluation(run: Path, decoder: Decoder, tokenizer: Tokenizer, data: str) -> None:
+    """Each time the same, with other parameters another."""
+    measure = suite_measurement(TaskSuite(("continuation_zh",), data, samples=5), tokenizer, 64)
+    loaded = load_decoder(run).decoder
+    found = measure(loaded)
+    config = Evaluate(str(run), bits_per_byte=False, tasks=("continuation_zh",), data=data, samples=5)
+    task = evaluate(config)["tasks"]["continuation_zh"]
+    assert task["items"] == 5
+    assert found["tasks/continuation_zh/bits_per_byte"] == pytest.approx(task["bits_per_byte"], rel=1e-6)
+    assert {"acc", "probability"} < {name.rpartition("/")[2] for name in found} and "stderr" not in "".join(found)
+    assert measure(loaded) == found != measure(decoder)
+
+
+def test_bad_settings_raise_before_training(tokenizer: Tokenizer, data: str) -> None:
+    with pytest.raises(ValueError, match=r"TaskSuite\.every = 0: must be at least 1"):
+        TaskSuite(every=0)
+    with pytest.raises(ValueError, match="there is no task 'continuation_xx'"):
+        suite_measurement(TaskSuite(("continuation_xx",), data), tokenizer, 64)
+    with pytest.raises(FileNotFoundError, match=r"continuation/en/test\.jsonl"):
+        suite_measurement(TaskSuite(("continuation_en",), data), tokenizer, 64)
