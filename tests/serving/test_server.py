@@ -127,7 +127,7 @@ def test_a_failure_of_the_scheduler_is_the_reason_of_its_answers(
     run: LoadedRun, start_server: Callable[[Scheduler], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scheduler = Scheduler(run.decoder, run.tokenizer, BATCHING)
-    monkeypatch.setattr(scheduler, "_prefill_tokens", lambda *_arguments, **_named: 1 / 0)
+    monkeypatch.setattr(scheduler, "_compute", lambda _parts: 1 / 0)
     monkeypatch.setattr(threading, "excepthook", lambda _arguments: None)
     _, running, thread = start_server(scheduler)
     reply = running.ask(CHAT, BODY)
