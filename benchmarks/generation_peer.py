@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Result = TypeVar("Result")
 
 
-@contextmanager
-def exported(run: Path) -> Iterator[Any]:
-    """Yields transformers' model of a run, exported and checked as by `launch/convert.py`, in float32."""
+class Spent(NamedTuple):
+    """Seconds on the clock, and of the processors by all threads of this process."""
+
+    wall: float
+    processor: float
+
+
+def timed(call: Callable[[], Any]) -> tuple[Spent, Any]:
+    """Returns what a call takes and what it returns."""
+    wall, processor = time.perf_counter(), time.process_time()
+    result = call()
+    return Spent(time.perf_counter() - wall, time.process_time() - processor), result
+
+
+def load(folder: Path) -> Any:
+    """Returns transformers' model of a run that `launch/convert.py` exported, in float32, with a thread per core."""
     import torch
     import transformers
 
-    from mindllm_jax.interop.write_weights import export_run
-
-    with tempfile.TemporaryDirectory() as folder:
-        export_run(run, Path(folder) / "hf", dtype="float32")
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            Path(folder) / "hf", dtype=torch.float32, trust_remote_code=True
-        )
-        yield model.eval()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=True).eval()
 
 
 def greedy(tokens: int) -> dict[str, Any]:
@@ -34,16 +39,14 @@ def greedy(tokens: int) -> dict[str, Any]:
     return {"do_sample": False, "max_new_tokens": tokens, "eos_token_id": -1, "pad_token_id": 0}
 
 
-def generate(model: Any, prompts: Sequence[Sequence[int]], tokens: int) -> float:
-    """Returns the seconds in which `model.generate`, with its key-value cache, continues prompts of equal lengths."""
+def generate(model: Any, prompts: Sequence[Sequence[int]], tokens: int) -> Spent:
+    """Returns what `model.generate`, with its key-value cache, takes to continue prompts of equal lengths."""
     import torch
 
     batch = torch.tensor(prompts)
-    start = time.perf_counter()
-    out = model.generate(batch, attention_mask=torch.ones_like(batch), **greedy(tokens))
-    seconds = time.perf_counter() - start
+    spent, out = timed(lambda: model.generate(batch, attention_mask=torch.ones_like(batch), **greedy(tokens)))
     assert out.shape[1] == batch.shape[1] + tokens
-    return seconds
+    return spent
 
 
 def take_turns(
@@ -74,9 +77,9 @@ def described(run: Any, name: str) -> str:
 
     from mindllm_jax.run_records import git_sha
 
-    model = run.model
+    model, cores = run.model, len(os.sched_getaffinity(0))
     return (
         f"{name}: {model.layers} layers of {model.width}, vocabulary {model.vocab_size:,}; "
-        f"{jax.local_devices()[0].device_kind}, {model.dtype}, {os.cpu_count()} cores, load {os.getloadavg()[1]:.1f}; "
+        f"{jax.local_devices()[0].device_kind}, {model.dtype}, cores: {cores}, load {os.getloadavg()[1]:.1f}; "
         f"jax {jax.__version__}, torch {torch.__version__}, transformers {transformers.__version__}; commit {git_sha()}"
     )

@@ -1,6 +1,7 @@
 """Measures generation for many streams at once: tokens/s and time to the first token, beside transformers.
 
-python benchmarks/serve.py --run RUN [--streams 1,4,16] [--prompt 128] [--tokens 64] [--rounds 3] [--markdown FILE]
+python launch/convert.py --gin.Convert.run=RUN --gin.Convert.output=FOLDER
+python benchmarks/serve.py --run RUN --exported FOLDER [--streams 1,4,16] [--tokens 64] [--rounds 3] [--markdown FILE]
 
 All streams of a round begin together, with random prompts of --prompt tokens that no round has again, and take
 --tokens greedy tokens; none ends early. "continuous batching" is our scheduler, as `launch/serve.py` runs it, without
@@ -39,6 +40,7 @@ def main() -> None:
     """Measures every way in turn, prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--exported", type=Path, required=True, help="the same run in transformers' format")
     parser.add_argument("--streams", default="1,4,16")
     parser.add_argument("--prompt", type=int, default=128, help="tokens")
     parser.add_argument("--tokens", type=int, default=64, help="new tokens of each stream")
@@ -63,13 +65,13 @@ def main() -> None:
         return rng.integers(0, vocab_size, (count, arguments.prompt)).tolist()
 
     rows: list[list[Any]] = []
-    with generation_peer.exported(arguments.run) as peer:
-        for count in streams:
-            ways = _ways(scheduler, peer, arguments.tokens)
-            results = generation_peer.take_turns(ways, lambda: draw(count), arguments.rounds)  # noqa: B023
-            for name, rounds in results.items():
-                best = min(rounds, key=lambda result: result.seconds)
-                rows.append([count, name, count * arguments.tokens / best.seconds, best.first])
+    peer = generation_peer.load(arguments.exported)
+    for count in streams:
+        ways = _ways(scheduler, peer, arguments.tokens)
+        results = generation_peer.take_turns(ways, lambda: draw(count), arguments.rounds)  # noqa: B023
+        for name, rounds in results.items():
+            best = min(rounds, key=lambda result: result.seconds)
+            rows.append([count, name, count * arguments.tokens / best.seconds, best.first])
     caption = f"{arguments.tokens} tokens after {arguments.prompt}, {arguments.rounds} rounds; "
     caption += generation_peer.described(run, arguments.run.name)
     table = Table(("streams", "way", "tokens/s", "seconds to the first token"), rows, caption)
@@ -99,7 +101,7 @@ def _ways(scheduler: Scheduler, peer: Any, tokens: int) -> dict[str, Way]:
     return {
         "continuous batching": lambda prompts: _ours(scheduler, prompts, tokens),
         "one after another": in_turn,
-        "transformers, generate": lambda prompts: Round(generation_peer.generate(peer, prompts, tokens), None),
+        "transformers, generate": lambda prompts: Round(generation_peer.generate(peer, prompts, tokens).wall, None),
         "transformers, generate_batch": generate_batch,
     }
 

@@ -16,7 +16,7 @@ from mindllm_jax.model.initialisation import bias, matrix
 from mindllm_jax.model.linear import GradientSums, add_bias, matmul
 from mindllm_jax.model.positions import Angles, rotate
 from mindllm_jax.model.residual import residual_scheme
-from mindllm_jax.shapes import FloatBTD, FloatBTKH, FloatBTNH, IntBT
+from mindllm_jax.shapes import FloatBSKH, FloatBTD, FloatBTKH, FloatBTNH, IntBS, IntBT
 
 
 class Attention(nnx.Module):
@@ -84,26 +84,34 @@ class Attention(nnx.Module):
         if x.shape[1] == 1:
             return self._project_out(attend_to_cached(query, new_cache, layer, rows, scale=self.scale)), new_cache
         new, offset = (jnp.arange(x.shape[1]) < rows.counts[:, None]).astype(jnp.int32), rows.start
+
+        def attend(keys: FloatBSKH, values: FloatBSKH, filled: IntBS, offset: jax.Array) -> FloatBTNH:
+            out = flash_attention(
+                query,
+                keys,
+                values,
+                segment_ids=(new, filled),
+                q_offset=offset,
+                window=window,
+                scale=self.scale,
+                partition=self.partition,
+                implementation=self.implementation,
+            )
+            assert isinstance(out, jax.Array)
+            return out
+
         if window is not None:  # the first tokens see some that the last ones replace in the ring
             before = (jnp.roll(ring, -offset, axis=1) for ring in cache.read(layer, rows))
             keys, values = (jnp.concatenate(pair, axis=1) for pair in zip(before, (key, value), strict=True))
             filled = jnp.broadcast_to(jnp.arange(slots) >= slots - offset, (len(x), slots)).astype(jnp.int32)
-            filled, offset = jnp.concatenate([filled, new], axis=1), jnp.int32(slots)
-        else:
-            keys, values = new_cache.read(layer, rows)
+            out = attend(keys, values, jnp.concatenate([filled, new], axis=1), jnp.int32(slots))
+        else:  # the first tokens of a row see each other alone, and the cache is not read
             filled = (jnp.arange(slots) < (rows.lengths + rows.counts)[:, None]).astype(jnp.int32)
-        out = flash_attention(
-            query,
-            keys,
-            values,
-            segment_ids=(new, filled),
-            q_offset=offset,
-            window=window,
-            scale=self.scale,
-            partition=self.partition,
-            implementation=self.implementation,
-        )
-        assert isinstance(out, jax.Array)
+            out = jax.lax.cond(
+                offset == 0,
+                lambda: attend(key, value, new, offset),
+                lambda: attend(*new_cache.read(layer, rows), filled, offset),
+            )
         return self._project_out(out), new_cache
 
     def _project(self, x: FloatBTD, angles: Angles | None) -> tuple[FloatBTNH, FloatBTKH, FloatBTKH]:
