@@ -46,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    configuration.run(main)
+    configuration.run(main, interrupted="interrupted")

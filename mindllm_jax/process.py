@@ -8,9 +8,11 @@ from contextlib import suppress
 from io import TextIOWrapper
 from typing import NoReturn
 
+RESUMES = "interrupted; run the same command again to resume from what was saved"
 
-def run(main: Callable[[], None]) -> NoReturn:
-    """Runs an entry point and ends the process.
+
+def run(main: Callable[[], None], *, interrupted: str = RESUMES) -> NoReturn:
+    """Runs an entry point and ends the process; `interrupted` is what it prints after Ctrl-C.
 
     Bad input (ValueError, OSError, ImportError) ends with one message and status 2, an interruption with status 130, a
     closed output pipe with status 141. MINDLLM_TRACEBACK=1 shows the traceback too. Any other exception ends with its
@@ -27,7 +29,7 @@ def run(main: Callable[[], None]) -> NoReturn:
             status = stop.code
         sys.stdout.flush()
     except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to resume from what was saved", 130)
+        _fail(interrupted, 130)
     except BrokenPipeError:
         _fail("the program that reads the output has ended (a pipe such as `| head`)", 141)
     except Exception as error:

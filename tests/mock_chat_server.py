@@ -56,7 +56,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/v1/models":
             if self.authorized():
-                self.reply(200, json.dumps({"data": [{"id": "smollm2-135m"}]}).encode(), "application/json")
+                self.reply(
+                    200,
+                    json.dumps({"data": [{"id": "smollm2-135m", "sampling": self.mock.sampling}]}).encode(),
+                    "application/json",
+                )
             return
         file = PAGE / ("index.html" if self.path == "/" else self.path[1:])
         if file.is_file():
@@ -155,6 +159,7 @@ class MockServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[dict[str, Any]] = []
         self.key = ""
+        self.sampling: dict[str, float | None] = {}
         self.busy = 0  # refuse so many questions that begin with "busy"
         self.refuse_all = False
         self.disconnects = 0

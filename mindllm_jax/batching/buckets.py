@@ -6,6 +6,11 @@ def power_of_two(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
+def powers_of_two(most: int) -> list[int]:
+    """Returns 1, 2, 4, … up to `most`, which is at least 1."""
+    return [1 << exponent for exponent in range(most.bit_length())]
+
+
 def multiple_of(unit: int, size: int) -> int:
     """Returns the smallest multiple of `unit` that is at least `size`."""
     return -(-size // unit) * unit

@@ -4,6 +4,9 @@ transformers renders the template to plain text and matches symbols in it, so a 
 message. Here the names of symbols in the template itself, and in the variables that hold them, are replaced by marks
 before it is rendered; what a message says is text.
 
+A template is code of the tokenizer's author: the sandbox keeps it from the machine and bounds `range`, but nested loops
+may take any time, as in transformers. Nothing limits that.
+
 A mark is half of a surrogate pair, a code point that no text of a message holds.
 """
 

@@ -7,20 +7,17 @@ decodes tokens in chunks; between chunks the host looks for stop strings and yie
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from mindllm_jax.batching.buckets import power_of_two
 from mindllm_jax.generation.continuation import Continuation, Finish, check_prompt
-from mindllm_jax.generation.sampling import Choices, Sampling, choices, sample
-from mindllm_jax.generation.slots import NO_TOKEN
-from mindllm_jax.model.decoder import Cache, Decoder
-from mindllm_jax.shapes import FloatBV, IntB, IntBT, KeyB
+from mindllm_jax.generation.sampling import Sampling, choices
+from mindllm_jax.generation.slots import NO_TOKEN, Steps, begin, decode
+from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 BATCH_CHUNK = 32  # tokens per chunk of a batch
@@ -123,14 +120,6 @@ class _Row:
         return Completion(done.tokens, done.text, done.finish, self.cut)
 
 
-class _State(NamedTuple):
-    """The state on the device between two chunks."""
-
-    cache: Cache
-    logits: FloatBV  # float32, of the next token
-    keys: KeyB  # one per prompt
-
-
 def _decode_rows(
     decoder: Decoder,
     tokenizer: Tokenizer,
@@ -145,84 +134,20 @@ def _decode_rows(
     capacity = _rounded(length + new_tokens, longest)
     count = decoder.layout.placement.even_rows(power_of_two(len(rows)))
     tokens, lengths, numbers = _pad(rows, count, length, tokenizer.pad_id)
-    padding = [True] * (len(tokens) - len(rows))
 
-    definition, params = nnx.split(decoder)
-    ends, by, vocab_size = (
-        np.array(rows[0].continuation.stop_ids, np.int32),
-        choices([sampling] * count),
-        tokenizer.vocab_size,
-    )
-    state = _prefill(definition, params, tokens, lengths, numbers, sampling.seed, capacity)
+    program = nnx.split(decoder)
+    ends = np.tile(np.array(rows[0].continuation.stop_ids, np.int32), (count, 1))
+    seeds, by = np.full(count, sampling.seed, np.int32), choices([sampling] * count)
+    slots = begin(*program, tokens, lengths, capacity=capacity)
     for decoded in range(0, new_tokens, chunk):
-        done = np.array([row.continuation.finish is not None for row in rows] + padding)
-        if done.all():
+        active = np.array([row.continuation.finish is None for row in rows] + [False] * (count - len(rows)))
+        if not active.any():
             return
-        limit = min(chunk, new_tokens - decoded)
-        state, new = _decode(definition, params, state, done, limit, ends, by, chunk, vocab_size)
-        added = [[int(id) for id in ids if id != NO_TOKEN] for ids in np.asarray(new)]
+        remaining = np.full(count, new_tokens - decoded, np.int32)
+        how = Steps(active, remaining, ends, seeds, numbers, by, np.bool_(False))
+        slots, new = decode(*program, slots, how, jnp.int32(0), steps=chunk, vocab_size=tokenizer.vocab_size)
+        added = [[int(id) for id in ids if id != NO_TOKEN] for ids in np.asarray(new.tokens)]
         yield [row.continuation.add(ids) for row, ids in zip(rows, added, strict=False)]
-
-
-@partial(jax.jit, static_argnames=("definition", "capacity"))
-def _prefill(
-    definition: nnx.GraphDef[Decoder],
-    params: nnx.State,
-    tokens: IntBT,
-    lengths: IntB,
-    numbers: IntB,
-    seed: int,
-    capacity: int,
-) -> _State:
-    """Fills the cache with the prompts [B T], which are padded on the right of their lengths."""
-    decoder = nnx.merge(definition, params)
-    hidden, cache = decoder.decode(tokens, decoder.new_cache(len(tokens), capacity), lengths)
-    last = jnp.take_along_axis(hidden, jnp.maximum(lengths - 1, 0)[:, None, None], axis=1)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
-    return _State(cache, decoder.logits(last)[:, 0], keys)
-
-
-@partial(
-    jax.jit,
-    static_argnames=("definition", "chunk", "vocab_size"),
-    donate_argnames="state",
-)
-def _decode(
-    definition: nnx.GraphDef[Decoder],
-    params: nnx.State,
-    state: _State,
-    done: jax.Array,
-    limit: int,
-    ends: jax.Array,
-    by: Choices,
-    chunk: int,
-    vocab_size: int,
-) -> tuple[_State, jax.Array]:
-    """Decodes `limit` <= `chunk` tokens of each row, or fewer when all rows are `done` or reached one of `ends`.
-
-    Returns the new state and the new tokens [B chunk], NO_TOKEN after a row's last.
-    """
-    decoder = nnx.merge(definition, params)
-
-    def unfinished(carry: tuple[jax.Array, _State, jax.Array, jax.Array]) -> jax.Array:
-        index, _, done, _ = carry
-        return (index < limit) & ~jnp.all(done)
-
-    def step(
-        carry: tuple[jax.Array, _State, jax.Array, jax.Array],
-    ) -> tuple[jax.Array, _State, jax.Array, jax.Array]:
-        index, state, done, out = carry
-        keys = jax.vmap(jax.random.fold_in)(state.keys, state.cache.lengths)
-        # The model's vocabulary may be padded beyond the tokenizer's.
-        token = sample(state.logits[:, :vocab_size], keys, by)
-        out = out.at[:, index].set(jnp.where(done, NO_TOKEN, token))
-        hidden, cache = decoder.decode(token[:, None], state.cache)
-        state = _State(cache, decoder.logits(hidden)[:, 0], state.keys)
-        return index + 1, state, done | jnp.isin(token, ends), out
-
-    out = jnp.full((len(done), chunk), NO_TOKEN, jnp.int32)
-    _, state, _, out = jax.lax.while_loop(unfinished, step, (jnp.int32(0), state, done, out))
-    return state, out
 
 
 def _pad(rows: Sequence[_Row], count: int, length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

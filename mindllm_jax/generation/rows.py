@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,6 +50,51 @@ class Row:
     def release(self) -> None:
         """Frees the row; its tokens stay."""
         self.ticket, self.pending = None, []
+
+
+class Parts(NamedTuple):
+    """Parts of the prompts of neighbouring rows, which are computed together.
+
+    Attributes:
+        first: index of the first row.
+        tokens: for each row, those of its part.
+        start: the number of tokens that each row has before.
+    """
+
+    first: int
+    tokens: list[list[int]]
+    start: int
+
+
+def next_parts(rows: Sequence[Row], longest: int, most: int, size: Callable[[int], int]) -> Parts | None:
+    """Returns the next parts of pending prompts, of a power of two of at most `most` rows; None: nothing is pending.
+
+    The rows begin with the first one that has a pending prompt. All have equally many tokens, and parts of one size.
+
+    Args:
+        rows: all rows of the cache.
+        longest: tokens of a part at most.
+        most: parts at most.
+        size: returns the tokens to which a part of so many is padded.
+    """
+    first = next((index for index, row in enumerate(rows) if row.pending), None)
+    if first is None:
+        return None
+    start, part = len(rows[first].tokens), size(min(longest, len(rows[first].pending)))
+    equal = [
+        bool(row.pending) and len(row.tokens) == start and size(min(longest, len(row.pending))) == part
+        for row in rows[first : first + most]
+    ]
+    neighbours = equal.index(False) if False in equal else len(equal)
+    count = power_of_two(neighbours + 1) // 2
+    return Parts(first, [row.pending[:longest] for row in rows[first : first + count]], start)
+
+
+def waits_for_a_pending(rows: Sequence[Row], prompt: Sequence[int], windows: Sequence[int | None]) -> bool:
+    """Returns whether a row will have, once its prompt is computed, more of a prompt's beginning than any has now."""
+    now = max(_shared(row.tokens, prompt, windows) for row in rows)
+    soon = (_shared(row.ticket.request.prompt, prompt, windows) for row in rows if row.pending and row.ticket)
+    return max(soon, default=0) >= now + LEAST_SHARED
 
 
 def choose_row(rows: Sequence[Row], prompt: Sequence[int], windows: Sequence[int | None]) -> tuple[int, int, int]:

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mindllm_jax.batching.buckets import power_of_two
+from mindllm_jax.batching.buckets import power_of_two, powers_of_two
 from mindllm_jax.checks import require_at_least
 from mindllm_jax.generation.continuation import Continuation, check_prompt
 from mindllm_jax.generation.requests import MOST_STOP_IDS, Piece, Request, Ticket, TokenLogprob
-from mindllm_jax.generation.rows import Row, choose_row
+from mindllm_jax.generation.rows import Parts, Row, choose_row, next_parts, waits_for_a_pending
 from mindllm_jax.generation.sampling import Sampling, choices
 from mindllm_jax.generation.slots import NO_TOKEN, Decoded, Steps, copy_row, decode, empty_slots, prefill
 from mindllm_jax.model.decoder import Decoder
@@ -64,7 +64,7 @@ class Scheduler:
         longest = decoder.config.max_seq_len
         self.capacity = min(longest, 2048 if config.capacity is None else config.capacity)
         chunk = min(config.prefill_chunk, self.capacity)
-        self._prefill_sizes = (min(SHORT_PREFILL, chunk), chunk)
+        self._prefill_sizes = sorted({min(SHORT_PREFILL, chunk), chunk})
         self._tokenizer, self._config, self._windows = tokenizer, config, decoder.config.windows
         self._program = nnx.split(decoder)
         self._slots = empty_slots(*self._program, rows=config.slots, capacity=self.capacity)
@@ -84,13 +84,12 @@ class Scheduler:
 
     def warm_up(self) -> None:
         """Compiles all programs, so that none is compiled while a request waits."""
-        for length in self._prefill_sizes:
-            self._prefill_tokens(np.zeros(length, np.int32), start=0, row=0, length=length)
+        for count in powers_of_two(min(self._config.prefills, len(self._rows))):
+            for length in self._prefill_sizes:
+                self._compute(Parts(0, [[0] * length] * count, 0))
         self._slots = copy_row(self._slots, jnp.int32(0), jnp.int32(0))
-        size = 1
-        while size <= len(self._rows):
-            self._decode_rows(0, size)
-            size *= 2
+        for count in powers_of_two(len(self._rows)):
+            self._decode_rows(0, count)
 
     def submit(self, request: Request, deliver: Callable[[Piece], None]) -> Ticket:
         """Queues a request; `deliver` gets the pieces of its answer in the scheduler's thread and must not block.
@@ -133,13 +132,8 @@ class Scheduler:
     def step(self) -> bool:
         """Computes parts of prompts and a few tokens of all active rows; returns whether there was anything to do."""
         self._drop_cancelled()
-        prefilled = [self._admit_and_prefill() for _ in range(self._config.prefills)]
-        return self._decode() or any(prefilled)
-
-    def _admit_and_prefill(self) -> bool:
-        if not any(row.pending for row in self._rows):
-            self._admit()
-        return self._prefill()
+        prefilled = self._prefill()
+        return self._decode() or prefilled
 
     def _drop_cancelled(self) -> None:
         with self._changed:
@@ -154,31 +148,46 @@ class Scheduler:
             ticket.deliver(Piece("", [], [], "cancelled"))
 
     def _admit(self) -> None:
-        """Gives the request that has waited longest a row, whose cache has the tokens that its prompt shares."""
-        with self._changed:
-            if not self._waiting or all(row.ticket is not None for row in self._rows):
-                return
-            ticket = self._waiting.popleft()
-            target, source, shared = choose_row(self._rows, ticket.request.prompt, self._windows)
-            self._rows[target].take(ticket, ticket.request.prompt[:shared])
-        if source != target:
-            self._slots = copy_row(self._slots, jnp.int32(source), jnp.int32(target))
+        """Gives waiting requests rows, whose cache has the tokens that their prompts share with others.
+
+        They are admitted in order; one that shares its beginning with a prompt that is still pending waits for it.
+        """
+        while True:
+            with self._changed:
+                if not self._waiting or all(row.ticket is not None for row in self._rows):
+                    return
+                prompt = self._waiting[0].request.prompt
+                if waits_for_a_pending(self._rows, prompt, self._windows):
+                    return
+                target, source, shared = choose_row(self._rows, prompt, self._windows)
+                self._rows[target].take(self._waiting.popleft(), prompt[:shared])
+            if source != target:
+                self._slots = copy_row(self._slots, jnp.int32(source), jnp.int32(target))
 
     def _prefill(self) -> bool:
-        for index, row in enumerate(self._rows):
-            if row.pending:
-                part = row.pending[: self._prefill_sizes[-1]]
-                length = min(size for size in self._prefill_sizes if size >= len(part))
-                self._prefill_tokens(np.array(part, np.int32), start=len(row.tokens), row=index, length=length)
-                row.advance(len(part))
-                return True
-        return False
+        """Computes up to `Batching.prefills` parts of prompts, of neighbouring rows together where they are alike."""
+        left = self._config.prefills
+        while left:
+            self._admit()
+            parts = next_parts(self._rows, self._prefill_sizes[-1], left, self._padded)
+            if parts is None:
+                break
+            self._compute(parts)
+            for row, tokens in zip(self._rows[parts.first :], parts.tokens, strict=False):
+                row.advance(len(tokens))
+            left -= len(parts.tokens)
+        return left < self._config.prefills
 
-    def _prefill_tokens(self, tokens: np.ndarray, *, start: int, row: int, length: int) -> None:
-        padded = np.zeros((1, length), np.int32)
-        padded[0, : len(tokens)] = tokens
-        count, at = jnp.int32(len(tokens)), jnp.int32(row)
-        self._slots = prefill(*self._program, self._slots, padded, count, jnp.int32(start), at)
+    def _padded(self, length: int) -> int:
+        return min(size for size in self._prefill_sizes if size >= length)
+
+    def _compute(self, parts: Parts) -> None:
+        counts = np.array([len(tokens) for tokens in parts.tokens], np.int32)
+        padded = np.zeros((len(counts), self._padded(max(counts))), np.int32)
+        for row, tokens in zip(padded, parts.tokens, strict=True):
+            row[: len(tokens)] = tokens
+        start, first = jnp.int32(parts.start), jnp.int32(parts.first)
+        self._slots = prefill(*self._program, self._slots, padded, counts, start, first)
 
     def _decode(self) -> bool:
         busy = [index for index, row in enumerate(self._rows) if row.decodes]
@@ -186,14 +195,16 @@ class Scheduler:
             return False
         size = power_of_two(busy[-1] - busy[0] + 1)
         first = min(busy[0], len(self._rows) - size)
-        decoded = self._decode_rows(first, size)
-        for row, tokens, *logprobs in zip(self._rows[first : first + size], *map(np.asarray, decoded), strict=True):
-            new = [int(token) for token in tokens if token != NO_TOKEN]
+        decoded, reports = self._decode_rows(first, size)
+        logprobs = [np.asarray(array) for array in decoded[1:]] if reports else []
+        for index, tokens in enumerate(np.asarray(decoded.tokens)):
+            row, new = self._rows[first + index], [int(token) for token in tokens if token != NO_TOKEN]
             if row.decodes and new:
-                self._deliver(row, new, logprobs)
+                self._deliver(row, new, [array[index] for array in logprobs])
         return True
 
-    def _decode_rows(self, first: int, size: int) -> Decoded:
+    def _decode_rows(self, first: int, size: int) -> tuple[Decoded, bool]:
+        """Returns what `size` rows decode, and whether it has probabilities."""
         rows = self._rows[first : first + size]
         ends = np.full((size, MOST_STOP_IDS), NO_TOKEN, np.int32)
         remaining, seeds, samplings = np.zeros(size, np.int32), np.zeros(size, np.int32), [IDLE] * size
@@ -205,14 +216,13 @@ class Scheduler:
                 remaining[index] = continuation.max_tokens - len(continuation.tokens)
                 seeds[index], samplings[index] = request.sampling.seed, request.sampling
                 reports |= request.logprobs is not None
-        how = Steps(
-            np.array([row.decodes for row in rows]), remaining, ends, seeds, choices(samplings), np.bool_(reports)
-        )
+        active, numbers = np.array([row.decodes for row in rows]), np.zeros(size, np.int32)
+        how = Steps(active, remaining, ends, seeds, numbers, choices(samplings), np.bool_(reports))
         steps, vocab_size = self._config.decode_chunk, self._tokenizer.vocab_size
         self._slots, decoded = decode(
             *self._program, self._slots, how, jnp.int32(first), steps=steps, vocab_size=vocab_size
         )
-        return decoded
+        return decoded, reports
 
     def _deliver(self, row: Row, new: list[int], logprobs: list[np.ndarray]) -> None:
         ticket = row.ticket

@@ -1,6 +1,7 @@
-"""The device side of continuous batching: a cache with a row per request, and the programs that work on it.
+"""The device side of generation: a cache with a row per request, and the programs that work on it.
 
-Every program has fixed shapes, so that all can be compiled before the first request.
+A batch begins with all its prompts (`begin`), continuous batching with empty rows (`empty_slots`, `prefill`); both
+decode with `decode`. Every program has fixed shapes, so that all can be compiled before the first request.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mindllm_jax.generation.requests import MOST_LOGPROBS
 from mindllm_jax.generation.sampling import Choices, sample
 from mindllm_jax.model.cache import Cache, LayerCache
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.shapes import FloatBV, IntBT
+from mindllm_jax.shapes import FloatBV, IntB, IntBT
 
 NO_TOKEN = -1
 
@@ -37,6 +38,7 @@ class Steps(NamedTuple):
         remaining: int32, tokens until the row's max_tokens.
         ends: int32 [b E], tokens that end a row; -1 is none.
         seeds: int32, of the draws.
+        numbers: int32, so that rows of one seed draw independently.
         by: temperature, top-k and top-p.
         logprobs: bool scalar, whether any row reports probabilities.
     """
@@ -45,6 +47,7 @@ class Steps(NamedTuple):
     remaining: np.ndarray
     ends: np.ndarray
     seeds: np.ndarray
+    numbers: np.ndarray
     by: Choices
     logprobs: np.bool_
 
@@ -68,8 +71,14 @@ _Carry = tuple[jax.Array, Cache, jax.Array, jax.Array, Decoded]
 @partial(jax.jit, static_argnames=("definition", "rows", "capacity"))
 def empty_slots(definition: nnx.GraphDef[Decoder], params: nnx.State, *, rows: int, capacity: int) -> Slots:
     """Returns slots for `rows` requests of up to `capacity` tokens each."""
-    decoder = nnx.merge(definition, params)
-    return Slots(decoder.new_cache(rows, capacity), jnp.zeros((rows, decoder.config.vocab_size), jnp.float32))
+    return _empty(nnx.merge(definition, params), rows, capacity)
+
+
+@partial(jax.jit, static_argnames=("definition", "capacity"))
+def begin(definition: nnx.GraphDef[Decoder], params: nnx.State, tokens: IntBT, counts: IntB, *, capacity: int) -> Slots:
+    """Returns slots of B rows of up to `capacity` tokens, which begin with the first `counts` of the tokens [B T]."""
+    decoder, zero = nnx.merge(definition, params), jnp.int32(0)
+    return _prefill(decoder, _empty(decoder, len(tokens), capacity), tokens, counts, zero, zero)
 
 
 @partial(jax.jit, static_argnames="definition", donate_argnames="slots")
@@ -78,17 +87,15 @@ def prefill(
     params: nnx.State,
     slots: Slots,
     tokens: IntBT,
-    count: jax.Array,
+    counts: IntB,
     start: jax.Array,
-    row: jax.Array,
+    first: jax.Array,
 ) -> Slots:
-    """Puts `count` of the tokens [1 T] of a prompt behind the first `start` tokens that a row has."""
-    decoder = nnx.merge(definition, params)
-    cache = slots.cache._replace(lengths=slots.cache.lengths.at[row].set(start))
-    hidden, cache = decoder.decode(tokens, cache, count[None], row)
-    last = jax.lax.dynamic_slice_in_dim(hidden, count - 1, 1, axis=1)
-    logits = decoder.logits(last)[:, 0].astype(jnp.float32)
-    return Slots(cache, jax.lax.dynamic_update_slice_in_dim(slots.logits, logits, row, axis=0))
+    """Puts parts of prompts, the first `counts` of the tokens [b T], behind the first `start` tokens of their rows.
+
+    The rows are b neighbours from `first` on; one whose count is 0 stays as it is.
+    """
+    return _prefill(nnx.merge(definition, params), slots, tokens, counts, start, first)
 
 
 @partial(jax.jit, donate_argnames="slots")
@@ -116,11 +123,14 @@ def decode(
 ) -> tuple[Slots, Decoded]:
     """Decodes up to `steps` tokens of each active row among b rows from `first` on.
 
+    A token depends on the row's seed, its number and its length, not on the other rows or on `steps`.
+
     vocab_size: pieces of the tokenizer, of which the model's vocabulary may have more.
     """
     decoder = nnx.merge(definition, params)
     batch = len(how.active)
-    keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 0))(how.seeds)
+    first = _first_of(slots, batch, first)
+    keys = jax.vmap(lambda seed, number: jax.random.fold_in(jax.random.key(seed), number))(how.seeds, how.numbers)
     empty = jnp.zeros((batch, steps, MOST_LOGPROBS), jnp.float32)
     blank = Decoded(jnp.full((batch, steps), NO_TOKEN, jnp.int32), empty[..., 0], empty.astype(jnp.int32), empty)
 
@@ -144,6 +154,27 @@ def decode(
         (jnp.int32(0), slots.cache, logits, jnp.asarray(how.active), blank),
     )
     return Slots(cache, jax.lax.dynamic_update_slice_in_dim(slots.logits, logits, first, axis=0)), out
+
+
+def _empty(decoder: Decoder, rows: int, capacity: int) -> Slots:
+    return Slots(decoder.new_cache(rows, capacity), jnp.zeros((rows, decoder.config.vocab_size), jnp.float32))
+
+
+def _prefill(decoder: Decoder, slots: Slots, tokens: IntBT, counts: IntB, start: jax.Array, first: jax.Array) -> Slots:
+    first = _first_of(slots, len(tokens), first)
+    before = jax.lax.dynamic_slice_in_dim(slots.cache.lengths, first, len(tokens))
+    lengths = jnp.where(counts > 0, start, before)
+    lengths = jax.lax.dynamic_update_slice_in_dim(slots.cache.lengths, lengths, first, axis=0)
+    hidden, cache = decoder.decode(tokens, slots.cache._replace(lengths=lengths), counts, first)
+    last = jnp.take_along_axis(hidden, jnp.maximum(counts - 1, 0)[:, None, None], axis=1)
+    old = jax.lax.dynamic_slice_in_dim(slots.logits, first, len(tokens))
+    logits = jnp.where(counts[:, None] > 0, decoder.logits(last)[:, 0].astype(jnp.float32), old)
+    return Slots(cache, jax.lax.dynamic_update_slice_in_dim(slots.logits, logits, first, axis=0))
+
+
+def _first_of(slots: Slots, batch: int, first: jax.Array) -> jax.Array:
+    """Returns `first`, as a constant where the rows are all there are: a mesh may split rows that nothing slices."""
+    return jnp.int32(0) if batch == len(slots.logits) else first
 
 
 def _logprobs(logits: jax.Array, token: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

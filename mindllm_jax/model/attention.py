@@ -12,13 +12,14 @@ from jax.sharding import PartitionSpec
 from mindllm_jax.kernels.block_ranges import BlockRanges
 from mindllm_jax.kernels.flash_attention import flash_attention
 from mindllm_jax.model.cache import LayerCache, Rows
+from mindllm_jax.model.cached_attention import attend_to_cached
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import bias, matrix
 from mindllm_jax.model.linear import GradientSums, add_bias, matmul
 from mindllm_jax.model.positions import Angles, rotate
 from mindllm_jax.model.prefix import PrefixMask, merge
 from mindllm_jax.model.residual import residual_scheme
-from mindllm_jax.shapes import FloatBTD, FloatBTKH, FloatBTNH, IntBT
+from mindllm_jax.shapes import FloatBSKH, FloatBTD, FloatBTKH, FloatBTNH, IntBS, IntBT
 
 
 class Attention(nnx.Module):
@@ -95,30 +96,38 @@ class Attention(nnx.Module):
         Also returns the cache with them. layer: the index of this layer in the cache.
         """
         query, key, value = self._project(x, angles)
-        new_cache, slots = cache.append(layer, rows, key, value), cache.slots
-        new = (jnp.arange(x.shape[1]) < rows.counts[:, None]).astype(jnp.int32)
-        offset = jnp.max(jnp.where(rows.counts > 0, rows.lengths, 0))
-        if window is not None and x.shape[1] > 1:  # the first of them see tokens that the last ones replace in the ring
+        new_cache, slots = cache.append(layer, rows, key, value, window), cache.slots
+        if x.shape[1] == 1:
+            return self._project_out(attend_to_cached(query, new_cache, layer, rows, scale=self.scale)), new_cache
+        new, offset = (jnp.arange(x.shape[1]) < rows.counts[:, None]).astype(jnp.int32), rows.start
+
+        def attend(keys: FloatBSKH, values: FloatBSKH, filled: IntBS, offset: jax.Array) -> FloatBTNH:
+            out = flash_attention(
+                query,
+                keys,
+                values,
+                segment_ids=(new, filled),
+                q_offset=offset,
+                window=window,
+                scale=self.scale,
+                partition=self.partition,
+                implementation=self.implementation,
+            )
+            assert isinstance(out, jax.Array)
+            return out
+
+        if window is not None:  # the first tokens see some that the last ones replace in the ring
             before = (jnp.roll(ring, -offset, axis=1) for ring in cache.read(layer, rows))
             keys, values = (jnp.concatenate(pair, axis=1) for pair in zip(before, (key, value), strict=True))
             filled = jnp.broadcast_to(jnp.arange(slots) >= slots - offset, (len(x), slots)).astype(jnp.int32)
-            filled, offset = jnp.concatenate([filled, new], axis=1), jnp.int32(slots)
-        else:  # a single token sees all that is in a ring, whose order means nothing
-            keys, values = new_cache.read(layer, rows)
+            out = attend(keys, values, jnp.concatenate([filled, new], axis=1), jnp.int32(slots))
+        else:  # the first tokens of a row see each other alone, and the cache is not read
             filled = (jnp.arange(slots) < (rows.lengths + rows.counts)[:, None]).astype(jnp.int32)
-            offset, window = jnp.minimum(offset, slots - 1), None
-        out = flash_attention(
-            query,
-            keys,
-            values,
-            segment_ids=(new, filled),
-            q_offset=offset,
-            window=window,
-            scale=self.scale,
-            partition=self.partition,
-            implementation=self.implementation,
-        )
-        assert isinstance(out, jax.Array)
+            out = jax.lax.cond(
+                offset == 0,
+                lambda: attend(key, value, new, offset),
+                lambda: attend(*new_cache.read(layer, rows), filled, offset),
+            )
         return self._project_out(out), new_cache
 
     def _project(self, x: FloatBTD, angles: Angles | None) -> tuple[FloatBTNH, FloatBTKH, FloatBTKH]:

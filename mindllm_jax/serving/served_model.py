@@ -51,14 +51,16 @@ class ServedModel:
         return cls(run.resolve().name, written, f"fp_{digest[:12]}", tokenizer, capacity, sampling)
 
     @property
-    def card(self) -> dict[str, str | int]:
-        """The entry of /v1/models; `max_model_len` is an extension, as vLLM has it."""
+    def card(self) -> dict[str, Any]:
+        """The entry of /v1/models; `max_model_len` (as of vLLM) and `sampling` (for the page) are extensions."""
+        sampling = {name: getattr(self.sampling, name) for name in ("temperature", "top_p", "max_tokens")}
         return {
             "id": self.name,
             "object": "model",
             "created": self.created,
             "owned_by": "mindllm-jax",
             "max_model_len": self.capacity,
+            "sampling": sampling | {"top_k": self.sampling.top_k or 0},
         }
 
     def check_name(self, name: str) -> None:

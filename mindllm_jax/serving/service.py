@@ -82,7 +82,11 @@ class Service:
         self._open.discard(submission)
 
     async def _content(self, request: HttpRequest) -> bytes:
-        """Reads a body. Raises ApiError (413) as soon as it is too large."""
+        """Reads a body. Raises ApiError (413) as soon as it is too large, and (415) for one that is compressed."""
+        if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+            raise ApiError(
+                415, f"the body has Content-Encoding: {encoding}; send it as it is", code="unsupported_media"
+            )
         parts, size = [], int(request.headers.get("content-length", 0))
         if size <= self._max_body_bytes:
             size = 0

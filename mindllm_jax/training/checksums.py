@@ -76,7 +76,7 @@ def _listed(folder: Path) -> dict[str, str]:
 
 
 def _damaged(folder: Path, reason: str) -> ValueError:
-    return ValueError(f"{reason}: the checkpoint is damaged. Remove {folder} to resume from an older one")
+    return ValueError(f"{reason}: the checkpoint is damaged. Remove {folder} to use an older one")
 
 
 def _files(folder: Path, items: Collection[str]) -> list[str]:

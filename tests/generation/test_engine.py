@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.generation import engine
+from mindllm_jax.generation import slots
 from mindllm_jax.generation.engine import STREAM_CHUNK, Completion, generate, stream
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.model.decoder import Decoder
@@ -172,7 +172,7 @@ def test_no_prompts_no_completions(decoder: Decoder, tokenizer: Tokenizer) -> No
 
 
 def test_few_programs_are_compiled(decoder: Decoder, tokenizer: Tokenizer) -> None:
-    programs: list[Any] = [engine._prefill, engine._decode]
+    programs: list[Any] = [slots.begin, slots.decode]
     sizes = []
     for length in (1, 17, 32):
         generate(decoder, tokenizer, prompts(tokenizer, [length]), replace(DRAWN, temperature=length))

@@ -13,6 +13,7 @@ import pytest
 from mindllm_jax.generation import slots
 from mindllm_jax.generation.engine import generate
 from mindllm_jax.generation.requests import Piece, Request
+from mindllm_jax.generation.rows import Parts
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.generation.scheduler import Batching, QueueFull, Scheduler
 from mindllm_jax.model.decoder import Decoder
@@ -104,13 +105,13 @@ def test_a_shared_beginning_is_computed_once(
 ) -> None:
     beginning, *ends = random_prompts(tokenizer, [50, 9, 3, 12], seed=4)
     computed: list[int] = []
-    compute = scheduler._prefill_tokens
+    compute = scheduler._compute
 
-    def count(tokens: np.ndarray, **how: int) -> None:
-        computed.append(len(tokens))
-        compute(tokens, **how)
+    def count(parts: Parts) -> None:
+        computed.extend(map(len, parts.tokens))
+        compute(parts)
 
-    monkeypatch.setattr(scheduler, "_prefill_tokens", count)
+    monkeypatch.setattr(scheduler, "_compute", count)
     prompts = [beginning + end for end in ends]
     first = answers(scheduler, [Request(prompt, GREEDY, ()) for prompt in prompts])
     assert sum(computed) == 50 + 9 + 3 + 12
@@ -119,6 +120,21 @@ def test_a_shared_beginning_is_computed_once(
     (turn,) = answers(scheduler, [Request(longer, GREEDY, ())])
     assert sum(computed) == 50 + 9 + 3 + 12 + 12
     for answer, prompt in zip([*first, turn], [*prompts, longer], strict=True):
+        assert answer.tokens == generate(decoder, tokenizer, [prompt], GREEDY, stop_ids=())[0].tokens
+
+
+def test_prompts_that_arrive_together_are_computed_together(
+    scheduler: Scheduler, decoder: Decoder, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[list[int]] = []
+    compute = scheduler._compute
+    monkeypatch.setattr(
+        scheduler, "_compute", lambda parts: (computed.append([*map(len, parts.tokens)]), compute(parts))
+    )
+    prompts = random_prompts(tokenizer, [30, 4, 17, 40], seed=8)
+    together = answers(scheduler, [Request(prompt, GREEDY, ()) for prompt in prompts])
+    assert [sorted(parts) for parts in computed] == [[4, 17, 30, 32], [8]]
+    for answer, prompt in zip(together, prompts, strict=True):
         assert answer.tokens == generate(decoder, tokenizer, [prompt], GREEDY, stop_ids=())[0].tokens
 
 

@@ -61,15 +61,15 @@ def test_parts_of_rows_give_the_logits_of_whole_rows(positions, windows: tuple[i
 
 def test_a_layer_with_a_window_keeps_no_more_than_the_window() -> None:
     cache = Decoder(dataclasses.replace(TINY, windows=(None, 3, 50)), rngs=nnx.Rngs(0)).new_cache(2, 40)
-    assert [layer.keys.shape for layer in cache.layers] == [(1, 2, slots, 2, 8) for slots in (40, 3, 40)]
+    assert [layer.keys.shape for layer in cache.layers] == [(1, 2, 2, slots, 8) for slots in (40, 3, 40)]
 
 
 @pytest.mark.parametrize("slots", [1, 3, 8])
 def test_a_ring_holds_the_newest_tokens_of_each_row(slots: int) -> None:
     """Random calls against lists: one token or several, counts from 0, the first row or another, many rounds."""
     layers, rows, draw = 2, 4, np.random.default_rng(slots)
-    append = jax.jit(LayerCache.append)
-    empty = jnp.zeros((layers, rows, slots, 1, 1))
+    append = jax.jit(LayerCache.append, static_argnames="window")
+    empty = jnp.zeros((layers, rows, 1, slots, 1))
     ring = LayerCache(empty, empty)
     tokens: dict[tuple[int, int], list[float]] = {(layer, row): [] for layer in range(layers) for row in range(rows)}
     for _ in range(60):
@@ -80,13 +80,13 @@ def test_a_ring_holds_the_newest_tokens_of_each_row(slots: int) -> None:
         counts = draw.integers(0, width + 1, batch)
         new = draw.normal(size=(batch, width, 1, 1)).astype(np.float32)
         where = Rows(jnp.int32(first), jnp.asarray(lengths, jnp.int32), jnp.asarray(counts, jnp.int32))
-        ring = append(ring, jnp.int32(layer), where, jnp.asarray(new), jnp.asarray(-new))
+        ring = append(ring, jnp.int32(layer), where, jnp.asarray(new), jnp.asarray(-new), window=slots)
         for row in range(batch):
             tokens[layer, first + row] += new[row, : counts[row], 0, 0].tolist()
         expected = np.zeros((layers, rows, slots), np.float32)
         for place, values in tokens.items():
             for position, value in enumerate(values):
                 expected[place][position % slots] = value
-        np.testing.assert_array_equal(ring.keys[..., 0, 0], expected)
-        np.testing.assert_array_equal(ring.values[..., 0, 0], -expected)
+        np.testing.assert_array_equal(ring.keys[:, :, 0, :, 0], expected)
+        np.testing.assert_array_equal(ring.values[:, :, 0, :, 0], -expected)
     assert max(map(len, tokens.values())) > 2 * slots

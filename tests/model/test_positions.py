@@ -63,5 +63,5 @@ def test_cached_keys_far_into_a_row_are_turned_as_exactly() -> None:
         cache = cache._replace(lengths=jnp.full(len(tokens), position))
         return decoder.decode(tokens, cache)[1].layers[0].keys
 
-    near, far = (np.asarray(keys(decoder, jnp.int32(at))[0, :, at % 8], np.float64) for at in (0, LAST))
+    near, far = (np.asarray(keys(decoder, jnp.int32(at))[0, :, :, at % 8], np.float64) for at in (0, LAST))
     assert relative_error(far, turned(near, LAST, config.rope_theta)) < 0.5 * HALF_ULP

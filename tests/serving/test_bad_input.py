@@ -1,5 +1,6 @@
 """Bad requests: each is refused with OpenAI's error body, and the server answers the next one."""
 
+import gzip
 import json
 from typing import Any
 
@@ -41,6 +42,12 @@ def error(
 def test_a_body_that_is_not_a_json_object(server: Running, body: bytes, message: str) -> None:
     found = error(server, CHAT, body, 400)
     assert message in found["message"] and found["code"] == "invalid_json"
+
+
+def test_a_compressed_body(server: Running) -> None:
+    body = gzip.compress(json.dumps({"model": "small", **MESSAGES}).encode())
+    found = error(server, CHAT, body, 415, content_encoding="gzip")
+    assert "Content-Encoding: gzip" in found["message"]
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,7 @@ def test_a_chat_without_a_limit_fills_the_context(client: Any, run: LoadedRun) -
 def test_models(client: Any) -> None:
     (model,) = client.models.list().data
     assert model.id == "small" and client.models.retrieve("small") == model
+    assert model.model_dump()["sampling"] == {"temperature": 0.8, "top_p": 1.0, "top_k": 40, "max_tokens": None}
     with pytest.raises(openai.NotFoundError, match="there is no model 'large'; this server has 'small'"):
         client.models.retrieve("large")
 

@@ -326,6 +326,20 @@ def test_text_is_continued(page: Any, server: MockServer) -> None:
     expect(page.locator(".turn")).to_have_count(0)
 
 
+def test_settings_begin_with_those_of_the_server(open_page: Opener, server: MockServer) -> None:
+    server.sampling = {"temperature": 0.123, "top_p": 0.9, "top_k": 0, "max_tokens": None}
+    page = open_page()
+    expect(page.locator("[name=temperature]")).to_have_value("0.123")
+    page.fill("[name=top_p]", "0.5")
+    ask(page, "What is a glacier?")
+    (request,) = server.requests
+    assert [request[name] for name in ("temperature", "top_p", "top_k")] == [0.123, 0.5, 0]
+    assert "max_tokens" not in request
+    page.reload()
+    expect(page.locator("#model")).not_to_have_text("")
+    assert page.input_value("[name=top_p]") == "0.5", "what was entered stays"
+
+
 def test_conversation_is_kept_in_the_tab(page: Any) -> None:
     page.fill("[name=temperature]", "0.3")
     ask(page, "What is a glacier?")

@@ -60,6 +60,19 @@ def read_events(running: Running, started: threading.Event, events: list[bytes])
     connection.close()
 
 
+def start_readers(running: Running) -> tuple[list[threading.Thread], list[bytes], list[Any]]:
+    """Asks for an answer as a stream and for one as a whole; returns when the stream has begun."""
+    started, events, replies = threading.Event(), list[bytes](), list[Any]()
+    readers = [
+        threading.Thread(target=read_events, args=(running, started, events)),
+        threading.Thread(target=lambda: replies.append(running.ask(CHAT, BODY))),
+    ]
+    for reader in readers:
+        reader.start()
+    assert started.wait(10)
+    return readers, events, replies
+
+
 @pytest.mark.parametrize("failing", [False, True], ids=["stopped", "scheduler fails"])
 def test_running_answers_end_by_an_error(
     run: LoadedRun,
@@ -72,14 +85,7 @@ def test_running_answers_end_by_an_error(
     raised: list[BaseException | None] = []
     monkeypatch.setattr(threading, "excepthook", lambda arguments: raised.append(arguments.exc_value))
     server, running, thread = start_server(scheduler)
-    started, events, replies = threading.Event(), list[bytes](), list[Any]()
-    readers = [
-        threading.Thread(target=read_events, args=(running, started, events)),
-        threading.Thread(target=lambda: replies.append(running.ask(CHAT, BODY))),
-    ]
-    for reader in readers:
-        reader.start()
-    assert started.wait(10)
+    readers, events, replies = start_readers(running)
     time.sleep(0.1)
     if failing:
         scheduler.failing.set()
@@ -106,14 +112,7 @@ def test_a_second_signal_ends_running_answers_at_once(
 ) -> None:
     monkeypatch.setattr(service, "GRACE", 30)
     server, running, thread = start_server(Stuck(run))
-    started, events, replies = threading.Event(), list[bytes](), list[Any]()
-    readers = [
-        threading.Thread(target=read_events, args=(running, started, events)),
-        threading.Thread(target=lambda: replies.append(running.ask(CHAT, BODY))),
-    ]
-    for reader in readers:
-        reader.start()
-    assert started.wait(10)
+    readers, events, replies = start_readers(running)
     for _ in range(2):
         time.sleep(0.2)
         server._http.handle_exit(signal.SIGTERM, None)
@@ -127,7 +126,7 @@ def test_a_failure_of_the_scheduler_is_the_reason_of_its_answers(
     run: LoadedRun, start_server: Callable[[Scheduler], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scheduler = Scheduler(run.decoder, run.tokenizer, BATCHING)
-    monkeypatch.setattr(scheduler, "_prefill_tokens", lambda *_arguments, **_named: 1 / 0)
+    monkeypatch.setattr(scheduler, "_compute", lambda _parts: 1 / 0)
     monkeypatch.setattr(threading, "excepthook", lambda _arguments: None)
     _, running, thread = start_server(scheduler)
     reply = running.ask(CHAT, BODY)

@@ -1,4 +1,4 @@
-// The server's OpenAI-compatible API: the model's name, and an answer as a stream of parts.
+// The server's OpenAI-compatible API: the model, and an answer as a stream of parts.
 
 // An answer that did not come: `word` is its entry of words.js, `values` fill that in.
 export class Refusal extends Error {
@@ -24,9 +24,10 @@ async function request(path, key, options = {}) {
   throw new Refusal("refused", { status, message: body.error?.message ?? response.statusText });
 }
 
-export async function modelName(key) {
+// {id, sampling}: the model's name, and the sampling of requests that leave it out.
+export async function servedModel(key) {
   const models = await (await request("v1/models", key)).json();
-  return models.data?.[0]?.id ?? "";
+  return { id: "", sampling: {}, ...models.data?.[0] };
 }
 
 const encoder = new TextEncoder();

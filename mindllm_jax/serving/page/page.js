@@ -1,5 +1,5 @@
 // The chat page: what was asked and answered, the buttons, and one answer at a time.
-import { modelName } from "./api.js";
+import { servedModel } from "./api.js";
 import * as asking from "./asking.js";
 import * as settings from "./settings.js";
 import { hideAlternatives, make, showAlternatives, turnView } from "./view.js";
@@ -238,7 +238,9 @@ addEventListener("pagehide", save);
 
 async function nameModel() {
   try {
-    $("model").textContent = model = await modelName(asking.key());
+    const { id, sampling } = await servedModel(asking.key());
+    $("model").textContent = model = id;
+    settings.begin(sampling);
   } catch (error) {
     if (error.word !== "denied" || !(await asking.askForKey())) throw error;
     await nameModel();

@@ -26,6 +26,15 @@ const property = (field) => (field.type === "checkbox" ? "checked" : "value");
 
 export const values = () => Object.fromEntries([...form.elements].map((field) => [field.name, field[property(field)]]));
 
+// Starts from the server's sampling; values that were entered or restored stay.
+export function begin(sampling) {
+  for (const name of NUMBERS.filter((name) => sampling[name] != null)) {
+    const field = form.elements[name];
+    field.defaultValue = sampling[name];
+    if (field.validity.stepMismatch) field.step = "any";
+  }
+}
+
 export function restore(stored) {
   for (const field of form.elements) if (field.name in stored) field[property(field)] = stored[field.name];
 }
