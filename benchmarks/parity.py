@@ -2,9 +2,10 @@
 
 A model is scored twice, by our decoder and by PyTorch on the CPU, both in float32, on the same items of MMLU, CMMLU,
 GSM8K, HellaSwag and Flores, drawn with a seed from those whose continuations are shorter than the model's positions.
-Continuations are the choices, or the reference of a set that is generated. Columns: the largest difference of a continuation's log-likelihood in nats; items whose answer (the likeliest
-choice) and continuations whose `greedy` differ; greedy generations that equal those of `hf`, those that leave them at a
-near-tie (its two best logits differ by less than 1e-4), and all others.
+Continuations are the choices, or the reference of a set that is generated. Columns: the largest difference of a
+continuation's log-likelihood in nats; items whose answer (the likeliest choice) and continuations whose `greedy`
+differ; greedy generations that equal those of `hf`, those that leave them at a near-tie (its two best logits differ
+by less than 1e-4), and all others.
 
     python benchmarks/parity.py --eval EVAL --model demo=runs/demo/pretrain --results FILE.json --markdown FILE.md
 
@@ -29,6 +30,13 @@ from mindllm_jax.files import read_json, write_text
 from mindllm_jax.reporting.tables import Table
 
 SEED, NEAR_TIE = 0, 1e-4
+INTRODUCTION = """# The same scores as lm-evaluation-harness's class `hf`
+
+Rebuilt by `python benchmarks/parity.py`, which documents the columns; the figures of each model and set come from one
+call and stand in parity.json, with the seconds of both sides. Two CPU cores that other programs used as well, so the
+seconds compare nothing. lm-eval 0.4.13.
+
+"""
 
 
 def main() -> None:

@@ -29,6 +29,11 @@ from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 DIFFERENT = 1e-3
 SETS = {"cmmlu": "CMMLU", "ceval": "C-Eval val"}
+INTRODUCTION = """# The seam between context and continuation
+
+Rebuilt by `python benchmarks/seam.py`, which documents the forms; all items.
+
+"""
 FORMS = {"letters": read_items, "texts": answer_texts, "halves": halves}
 
 
@@ -62,7 +67,7 @@ def main() -> None:
     text = "\n".join(table.markdown() for table in tables)
     print(text)
     if arguments.markdown:
-        write_text(arguments.markdown, f"# The seam between context and continuation\n\n{text}")
+        write_text(arguments.markdown, f"{INTRODUCTION}{text}")
 
 
 def differences(tokenizer: Tokenizer, run: Path | None, items: list[Item]) -> list[Any]:
