@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from benchmark_items import SETS, Item, read_items
 
-from mindllm_jax.files import read_json, write_text
+from mindllm_jax.files import read_json, write_bytes, write_text
 from mindllm_jax.reporting.tables import Table
 
 SEED, NEAR_TIE = 0, 1e-4
@@ -100,8 +100,8 @@ def random_gpt_neo(folder: Path, tokenizer_file: Path) -> Path:
     import torch
     from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
+    from mindllm_jax.interop.hugging_face_folder import OUR_TOKENIZER
     from mindllm_jax.interop.import_run import import_run
-    from mindllm_jax.interop.tokenizer import hugging_face_files
     from mindllm_jax.tokenization.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(tokenizer_file)
@@ -113,8 +113,7 @@ def random_gpt_neo(folder: Path, tokenizer_file: Path) -> Path:
     )  # fmt: skip
     GPTNeoForCausalLM(config).save_pretrained(folder / "hf")
     (folder / "hf/generation_config.json").unlink()  # ids of another tokenizer
-    for name, content in hugging_face_files(tokenizer).items():
-        write_text(folder / "hf" / name, content)
+    write_bytes(folder / "hf" / OUR_TOKENIZER, tokenizer.model)
     import_run(folder / "hf", folder / "run", {})
     return folder / "run"
 
