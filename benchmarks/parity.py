@@ -2,9 +2,10 @@
 
 A model is scored twice, by our decoder and by PyTorch on the CPU, both in float32, on the same items of MMLU, CMMLU,
 GSM8K, HellaSwag and Flores, drawn with a seed from those whose continuations are shorter than the model's positions.
-Continuations are the choices, or the reference of a set that is generated. Columns: the largest difference of a continuation's log-likelihood in nats; items whose answer (the likeliest
-choice) and continuations whose `greedy` differ; greedy generations that equal those of `hf`, those that leave them at a
-near-tie (its two best logits differ by less than 1e-4), and all others.
+Continuations are the choices, or the reference of a set that is generated. Columns: the largest difference of a
+continuation's log-likelihood in nats; items whose answer (the likeliest choice) and continuations whose `greedy`
+differ; greedy generations that equal those of `hf`, those that leave them at a near-tie (its two best logits differ
+by less than 1e-4), and all others.
 
     python benchmarks/parity.py --eval EVAL --model demo=runs/demo/pretrain --results FILE.json --markdown FILE.md
 
@@ -25,10 +26,17 @@ from typing import Any
 import numpy as np
 from benchmark_items import SETS, Item, read_items
 
-from mindllm_jax.files import read_json, write_text
+from mindllm_jax.files import read_json, write_bytes, write_text
 from mindllm_jax.reporting.tables import Table
 
 SEED, NEAR_TIE = 0, 1e-4
+INTRODUCTION = """# The same scores as lm-evaluation-harness's class `hf`
+
+Rebuilt by `python benchmarks/parity.py`, which documents the columns; the figures of each model and set come from one
+call and stand in parity.json, with the seconds of both sides. Two CPU cores that other programs used as well, so the
+seconds compare nothing. lm-eval 0.4.13.
+
+"""
 
 
 def main() -> None:
@@ -92,8 +100,8 @@ def random_gpt_neo(folder: Path, tokenizer_file: Path) -> Path:
     import torch
     from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
+    from mindllm_jax.interop.hugging_face_folder import OUR_TOKENIZER
     from mindllm_jax.interop.import_run import import_run
-    from mindllm_jax.interop.tokenizer import hugging_face_files
     from mindllm_jax.tokenization.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(tokenizer_file)
@@ -105,8 +113,7 @@ def random_gpt_neo(folder: Path, tokenizer_file: Path) -> Path:
     )  # fmt: skip
     GPTNeoForCausalLM(config).save_pretrained(folder / "hf")
     (folder / "hf/generation_config.json").unlink()  # ids of another tokenizer
-    for name, content in hugging_face_files(tokenizer).items():
-        write_text(folder / "hf" / name, content)
+    write_bytes(folder / "hf" / OUR_TOKENIZER, tokenizer.model)
     import_run(folder / "hf", folder / "run", {})
     return folder / "run"
 

@@ -3,17 +3,20 @@
 Items of CMMLU and C-Eval (val), zero-shot, in three forms: `letters`, with lm-evaluation-harness's prompts; `texts`,
 the answers' texts directly behind question and 答案：; `halves`, the second half of the question behind the first, as
 in tasks that continue a text. An item differs in tokens where a continuation encoded with its context and cut off
-(`together`) has others than alone (`apart`). With a model those are scored: of all items, the share with a
-log-likelihood that differs by more than 1e-3 nats, and with another answer. A second table has the letters' tokens.
+(`together`) has others than alone (`apart`). With a model those that have choices are scored: of all items, the share
+with a log-likelihood that differs by more than 1e-3 nats, and with another answer. A second table has the letters'
+tokens.
 
-    python benchmarks/seam.py --eval EVAL --tokenizer NAME=FILE --run NAME=RUN --markdown FILE
+    python benchmarks/seam.py --eval EVAL --tokenizer NAME=FILE --run NAME=RUN --results FILE.json --markdown FILE.md
 
-Needs the extras `eval` and `hf`.
+`--results` keeps the rows of each tokenizer, so that the page can be made in several calls. Needs the extras `eval` and
+`hf`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,12 +26,17 @@ from benchmark_items import LETTERS, Item, answer_texts, halves, read_items
 
 from mindllm_jax.evaluation.encoding import Encoder, Pair
 from mindllm_jax.evaluation.protocol import Protocol
-from mindllm_jax.files import write_text
+from mindllm_jax.files import read_json, write_text
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 DIFFERENT = 1e-3
 SETS = {"cmmlu": "CMMLU", "ceval": "C-Eval val"}
+INTRODUCTION = """# The seam between context and continuation
+
+Rebuilt by `python benchmarks/seam.py`, which documents the forms; all items.
+
+"""
 FORMS = {"letters": read_items, "texts": answer_texts, "halves": halves}
 
 
@@ -38,31 +46,37 @@ def main() -> None:
     parser.add_argument("--eval", type=Path, required=True, help="folder of benchmarks' raw files")
     parser.add_argument("--tokenizer", action="append", default=[], metavar="NAME=FILE", help="tokens alone")
     parser.add_argument("--run", action="append", default=[], metavar="NAME=RUN", help="a run; its tokenizer and model")
+    parser.add_argument("--results", type=Path, help="JSON with the rows so far, which are kept")
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
-    rows: list[list[Any]] = []
-    letters: list[list[Any]] = []
+    results = read_json(arguments.results) if arguments.results and arguments.results.exists() else {}
     named = [(*text.partition("=")[::2], kind) for kind in ("tokenizer", "run") for text in getattr(arguments, kind)]
     for name, path, kind in named:
         tokenizer = Tokenizer.load(path if kind == "tokenizer" else f"{path}/tokenizer.model")
-        letters += letter_rows(name, tokenizer)
+        rows = []
         for chosen, title in SETS.items():
             for form, items_of in FORMS.items():
                 row = differences(tokenizer, Path(path) if kind == "run" else None, items_of(arguments.eval, chosen))
                 rows.append([name, title, form, *row])
                 print(rows[-1], flush=True)
+        results[name] = {"differences": rows, "letters": letter_rows(name, tokenizer)}
+        if arguments.results:
+            write_text(arguments.results, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    differing, letters = (
+        [row for rows in results.values() for row in rows[part]] for part in ("differences", "letters")
+    )
     columns = (
         "tokenizer", "set", "form", "items", "items with other tokens", "continuations swallowed", "other likelihoods",
         "other answer",
     )  # fmt: skip
     tables = [
-        Table(columns, rows, "Items that the seams `together` and `apart` treat differently."),
+        Table(columns, differing, "Items that the seams `together` and `apart` treat differently."),
         Table(("tokenizer", "text", *LETTERS), letters, "Tokens of the letters, alone and behind a prompt."),
     ]
     text = "\n".join(table.markdown() for table in tables)
     print(text)
     if arguments.markdown:
-        write_text(arguments.markdown, f"# The seam between context and continuation\n\n{text}")
+        write_text(arguments.markdown, f"{INTRODUCTION}{text}")
 
 
 def differences(tokenizer: Tokenizer, run: Path | None, items: list[Item]) -> list[Any]:
@@ -74,14 +88,14 @@ def differences(tokenizer: Tokenizer, run: Path | None, items: list[Item]) -> li
     different = [span for span in spans if any(pair.seam_differs for pair in pairs[0][span])]
     swallowed = sum(pair.swallowed for pair in pairs[0])
     shares = [f"{len(different) / len(items):.1%}", f"{swallowed / len(texts):.1%}"]
-    if run is None:
+    if run is None or len(items[0].choices) == 1:
         return [len(items), *shares, None, None]
     # Equal tokens have equal likelihoods.
     together, apart = (scores(run, [part[span] for span in different]) for part in pairs)
     both = list(zip(together, apart, strict=True))
     likelihood = sum(np.abs(one - other).max() > DIFFERENT for one, other in both) / len(items)
     answer = sum(one.argmax() != other.argmax() for one, other in both) / len(items)
-    return [len(items), *shares, f"{likelihood:.1%}", f"{answer:.1%}" if len(items[0].choices) > 1 else None]
+    return [len(items), *shares, f"{likelihood:.1%}", f"{answer:.1%}"]
 
 
 def scores(run: Path, items: list[list[Pair]]) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ TOKENIZERS = "tokenizer"
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the texts of a request become tokens. The defaults are those of lm-evaluation-harness's class `hf`."""
+    """Settings that turn the texts of a request into tokens; the defaults are what class `hf` of the harness does."""
 
     seam: Literal["together", "apart"] = "together"  # a continuation is encoded with its context and cut off, or alone
     first_token: str | None = TOKENIZERS  # symbol before a text; 'tokenizer': as the exported tokenizer; None: none
