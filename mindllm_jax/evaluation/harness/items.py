@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,14 +42,22 @@ def _problem(task: ConfigurableTask, doc: dict[str, Any]) -> str:
     context = task.doc_to_text(doc) if task.multiple_input or _is_cheap(task, task.config.doc_to_text) else ""
     if not isinstance(context, int if task.multiple_input else str):
         return f"`{task.config.doc_to_text}` is {context!r}, not a text"
-    choices = task.doc_to_choice(doc)
+    choices = _list(doc, task.config.doc_to_choice) or task.doc_to_choice(doc)
     if not isinstance(choices, list) or not choices or not all(isinstance(text, str) and text for text in choices):
         return f"the choices are not a list of texts: {choices!r}"
-    answer = context if task.multiple_input else task.doc_to_target(doc)
+    target = _list(doc, task.config.doc_to_target) or task.doc_to_target(doc)
+    answer = context if task.multiple_input else target
     for one in answer if isinstance(answer, list) and answer else [answer]:
         if one not in (choices if isinstance(one, str) else range(len(choices))) or isinstance(one, bool):
             return f"the answer {one!r} is none of the {len(choices)} choices, which are counted from 0"
     return ""
+
+
+def _list(doc: dict[str, Any], template: Any) -> list[Any] | None:
+    """Returns the list of a template `{{FIELD}}`, which the harness would write out and read again; else None."""
+    plain = re.fullmatch(r"\{\{\s*(\w+)\s*\}\}", template) if isinstance(template, str) else None
+    value = doc.get(plain[1]) if plain else None
+    return value if isinstance(value, list) else None
 
 
 def _fields(task: ConfigurableTask) -> list[str]:
