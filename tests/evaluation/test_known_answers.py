@@ -102,7 +102,7 @@ def test_the_prompts_of_financeiq_are_those_of_opencompass(tmp_path: Path) -> No
         for split, items in (("dev", exam("A")), ("test", exam("B"))):
             write_json_lines(tmp_path / path / f"{split}.jsonl", map(dict, items))
         (task,) = tasks_of(load_tasks([f"financeiq_{name}"], data=str(tmp_path))[f"financeiq_{name}"])
-        (item,) = task.eval_docs
+        item: Any = next(iter(task.eval_docs))
         template = (asked + "\\n" + answered).replace("{_ch_name}", subject).replace("{answer}", "B")
         expected = template.replace("\\n", "\n").replace("{{", "{").replace("}}", "}")
         expected = expected.format(question=item["Question"], **{letter: item[letter] for letter in "ABCD"})
