@@ -168,13 +168,15 @@ def test_an_empty_reference_is_reported(generating: str, tmp_path: Path) -> None
         load_tasks([generating], data=str(tmp_path))
 
 
-def test_labels_outside_the_choices_of_a_template_are_reported(tmp_path: Path) -> None:
-    """CMMLU's answer is a letter that a template looks up."""
+@pytest.mark.parametrize("split", ["test", "dev"])
+def test_labels_outside_the_choices_of_a_template_are_reported(split: str, tmp_path: Path) -> None:
+    """CMMLU's answer is a letter that a template looks up; an example with a wrong one would stand in every prompt."""
     row = {"Question": "1 + 1?", "A": "1", "B": "2", "C": "3", "D": "4", "Answer": "B"}
-    for split, rows in (("dev", [row]), ("test", [row, row | {"Answer": "E"}])):
-        write(tmp_path / f"haonan-li/cmmlu/agronomy/{split}.jsonl", rows)
-    with pytest.raises(ValueError, match=r"agronomy/test.jsonl, line 2: it does not fit the task \(ValueError: 'E'"):
-        load_tasks(["cmmlu_agronomy"], data=str(tmp_path))
+    for one in ("dev", "test"):
+        rows = [row, row | {"Answer": "E"}] if one == split else [row, row]
+        write(tmp_path / f"haonan-li/cmmlu/agronomy/{one}.jsonl", rows)
+    with pytest.raises(ValueError, match=rf"{split}.jsonl, line 2: it does not fit the task \(ValueError: 'E'"):
+        load_tasks(["cmmlu_agronomy"], data=str(tmp_path), shots={"cmmlu_agronomy": 2})
 
 
 def test_generation_is_held_against_the_positions(

@@ -1,5 +1,7 @@
 """A model with planted preferences gets exactly the expected score for each type of task."""
 
+import importlib.util
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,29 @@ def test_the_prompt_of_financeiq_is_that_of_opencompass(tmp_path: Path) -> None:
     head = "以下是关于经济师的单项选择题，请直接给出正确答案的选项。\n题目："
     shots = [f"{head}{n}+1？\nA. 一\nB. 二\nC. 三\nD. 四\n答案是: {answer}" for n, answer in enumerate("DCBAD")]
     assert prompts[0] == "\n".join([*shots, f"{head}0+1？\nA. 一\nB. 二\nC. 三\nD. 四\n答案是: A"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("opencompass") is None, reason="opencompass is not installed")
+def test_the_prompts_of_financeiq_are_those_of_opencompass(tmp_path: Path) -> None:
+    """All ten subjects, as the text of its configuration has them; it scores the likelihoods of the same letters."""
+    spec = importlib.util.find_spec("opencompass")
+    assert spec is not None and spec.submodule_search_locations is not None
+    folder = Path(spec.submodule_search_locations[0], "configs/datasets/FinanceIQ")
+    text = (folder / "FinanceIQ_ppl_42b9bd.py").read_text("utf-8")
+    asked, answered = re.findall(r"prompt=f'(.+)'", text)
+    subjects = dict(re.findall(r"'([a-z_]+)': '(.+)',", text))
+    assert len(subjects) == 10
+    for name, subject in subjects.items():
+        path = f"mindllm/financeiq/{subject}"
+        for split, items in (("dev", exam("A")), ("test", exam("B"))):
+            write_json_lines(tmp_path / path / f"{split}.jsonl", map(dict, items))
+        (task,) = tasks_of(load_tasks([f"financeiq_{name}"], data=str(tmp_path))[f"financeiq_{name}"])
+        item: Any = next(iter(task.eval_docs))
+        template = (asked + "\\n" + answered).replace("{_ch_name}", subject).replace("{answer}", "B")
+        expected = template.replace("\\n", "\n").replace("{{", "{").replace("}}", "}")
+        expected = expected.format(question=item["Question"], **{letter: item[letter] for letter in "ABCD"})
+        assert f"{task.doc_to_text(item)} B" == expected
 
 
 def test_answers_in_words_and_their_norm(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,7 @@ def leaves(name: str, index: Mapping[str, Entry]) -> Iterator[str]:
         yield from leaves(member if isinstance(member, str) else member.get("task") or member["group"], index)
 
 
+@cache
 def _folders() -> dict[str, set[Path]]:
     """Returns the folders of each task, group and tag of the harness, without parsing its files."""
     spec = find_spec("lm_eval")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,16 +12,24 @@ if TYPE_CHECKING:
 
 
 def check_items(task: Any) -> None:
-    """Checks the scored items of a task with local files, as the task itself renders them.
+    """Checks the scored items and the few-shot examples of a task with local files, as the task itself renders them.
 
     Choices have to be texts that are not empty, the answer one or several of them, a reference text not empty. Raises
     ValueError with file, line and problem.
     """
-    split = task.config.test_split or task.config.validation_split
-    docs: Any = task.eval_docs
-    path, numbers = task.local_files[split], task.lines[split]
+    config = task.config
+    scored = config.test_split or config.validation_split
+    docs = {scored: task.eval_docs}
+    examples = task.fewshot_cfg.split or config.training_split or config.validation_split or scored
+    if config.num_fewshot and examples in task.local_files:
+        docs.setdefault(examples, task.fewshot_docs())
+    for split in docs:
+        _check(task, docs[split], task.local_files[split], task.lines[split])
+
+
+def _check(task: ConfigurableTask, docs: Any, path: Path, lines: Sequence[int]) -> None:
     # A task may drop or split items when it processes them; then an item has no line.
-    place, numbers = ("line", numbers) if len(docs) == len(numbers) else ("item", range(1, len(docs) + 1))
+    place, numbers = ("line", lines) if len(docs) == len(lines) else ("item", range(1, len(docs) + 1))
     fields = _fields(task)
     problems: dict[tuple[str, ...], str] = {}  # a template takes half a millisecond, and few answers are possible
     for number, doc in zip(numbers, docs, strict=True):
@@ -35,20 +46,28 @@ def check_items(task: Any) -> None:
 def _problem(task: ConfigurableTask, doc: dict[str, Any]) -> str:
     """Returns why an item cannot be scored, "" where it can."""
     if task.OUTPUT_TYPE != "multiple_choice":
-        references = task.doc_to_target(doc)
+        references = _plain(doc, task.config.doc_to_target, str) or task.doc_to_target(doc)
         texts = references if isinstance(references, list) else [references]
         return "" if texts and all(str(text).strip() for text in texts) else "the answer is empty"
     context = task.doc_to_text(doc) if task.multiple_input or _is_cheap(task, task.config.doc_to_text) else ""
     if not isinstance(context, int if task.multiple_input else str):
         return f"`{task.config.doc_to_text}` is {context!r}, not a text"
-    choices = task.doc_to_choice(doc)
+    choices = _plain(doc, task.config.doc_to_choice, list) or task.doc_to_choice(doc)
     if not isinstance(choices, list) or not choices or not all(isinstance(text, str) and text for text in choices):
         return f"the choices are not a list of texts: {choices!r}"
-    answer = context if task.multiple_input else task.doc_to_target(doc)
+    target = _plain(doc, task.config.doc_to_target, list) or task.doc_to_target(doc)
+    answer = context if task.multiple_input else target
     for one in answer if isinstance(answer, list) and answer else [answer]:
         if one not in (choices if isinstance(one, str) else range(len(choices))) or isinstance(one, bool):
             return f"the answer {one!r} is none of the {len(choices)} choices, which are counted from 0"
     return ""
+
+
+def _plain(doc: dict[str, Any], template: Any, kind: type) -> Any:
+    """Returns what a template `{{FIELD}}` stands for without rendering it, None where it is no value of a kind."""
+    plain = re.fullmatch(r"\{\{\s*(\w+)\s*\}\}", template) if isinstance(template, str) else None
+    value = doc.get(plain[1]) if plain else None
+    return value if isinstance(value, kind) else None
 
 
 def _fields(task: ConfigurableTask) -> list[str]:
