@@ -80,6 +80,8 @@ def likelihoods(
         shareable = [len(sequence.tokens) - sequence.asked for sequence in sequences]
         levels = shared_levels(tokens, shareable, length, far=count > 1)
     batches = rows_of(tokens, levels, length, count)
+    if len(batches) == 1:  # a few items of a large model should not cost a whole batch
+        count = min(count, placement.even_rows(power_of_two(len(batches[0]))))
     empty = _empty(batches, sequences, levels, count, length)
     answers = [Likelihood(0.0, True, 0)] * len(queries)
     definition, params = nnx.split(decoder)

@@ -120,6 +120,20 @@ def test_one_program_serves_all_subjects(decoder: Decoder) -> None:
     before = likelihood._score._cache_size()  # pyright: ignore
     for _ in range(3):
         examples = ids(30, 20)
-        contexts = [[*examples, *ids(20)] for _ in range(random.integers(10, 30))]
+        contexts = [[*examples, *ids(20)] for _ in range(random.integers(25, 40))]
         likelihoods(decoder, [Query(context, [letter]) for context in contexts for letter in (5, 6)], batch_size=3)
     assert likelihood._score._cache_size() - before == 1  # pyright: ignore
+
+
+def test_few_queries_are_a_small_batch(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def stop(definition: object, params: object, batch: likelihood._Batch[np.ndarray]) -> None:
+        shapes.append(batch.tokens.shape)
+        raise InterruptedError
+
+    monkeypatch.setattr(likelihood, "_score", stop)
+    for rows in (1, 3, 9):
+        with pytest.raises(InterruptedError):
+            likelihoods(decoder, [Query([n] * 40, [1]) for n in range(rows)], batch_size=6)
+    assert shapes == [(1, 64), (4, 64), (6, 64)]
