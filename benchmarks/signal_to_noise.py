@@ -45,13 +45,11 @@ def main() -> None:
     counts = {label: len(next(iter(scores.values()))) for label, scores in runs.items()}
     freedom = sum(counts.values()) - len(counts)
     caption = (
-        f"Checkpoints per run: {', '.join(f'{label} {count}' for label, count in counts.items())}. The noise has {freedom}"
-        f" degrees of freedom, a relative error of about {100 / math.sqrt(2 * freedom):.0f} %; the error of a score over"
+        f"Checkpoints per run: {', '.join(f'{label} {count}' for label, count in counts.items())}. The noise has"
+        f" {freedom} degrees of freedom, a relative error of about {100 / math.sqrt(2 * freedom):.0f} %; the error of a score over"
         " its items is in neither."
     )
     table = Table(("score", *runs, "signal, %", "noise, %", "ratio"), rows, caption).markdown()
-        ("score", *runs, "signal, %", "noise, %", "ratio"), rows, f"Checkpoints per run: {counts}."
-    ).markdown()
     print(table)
     if arguments.markdown:
         command = f"python benchmarks/signal_to_noise.py {' '.join(arguments.runs)} --markdown FILE"

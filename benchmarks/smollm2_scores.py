@@ -152,8 +152,8 @@ def score_table(benchmarks: Mapping[str, Benchmark], answers: Answers) -> Table:
             rows.append((name, group, variant, len(values), acc, norm, chance, published))
     caption = (
         "Zero-shot accuracy in per cent (95 % interval). Published: acc_norm of the unquantized weights by the harness,"
-        " zero-shot, on the whole validation splits. Of HellaSwag 689 items are at hand, which another project chose:"
-        " a selection, with more of WikiHow, and without the activity label that the harness puts before a context."
+        " zero-shot, on the whole validation splits. Of HellaSwag 689 items are at hand, which another project chose"
+        " (523 of WikiHow, labels unevenly), without the activity label that the harness puts before a context."
     )
     columns = ("benchmark", "items of", "variant", "items", "acc", "acc_norm", "chance", "published")
     return Table(columns, rows, caption)
