@@ -46,8 +46,8 @@ def main() -> None:
     freedom = sum(counts.values()) - len(counts)
     caption = (
         f"Checkpoints per run: {', '.join(f'{label} {count}' for label, count in counts.items())}. The noise has"
-        f" {freedom} degrees of freedom, a relative error of about {100 / math.sqrt(2 * freedom):.0f} %; the error of a score over"
-        " its items is in neither."
+        f" {freedom} degrees of freedom, a relative error of about {100 / math.sqrt(2 * freedom):.0f} %; the error of"
+        " a score over its items is in neither."
     )
     table = Table(("score", *runs, "signal, %", "noise, %", "ratio"), rows, caption).markdown()
     print(table)
