@@ -62,7 +62,10 @@ def main() -> None:
         "over wrong",
         "too long",
     )
-    caption = f"{len(pairs)} sentences of Flores-200 devtest; chance of retrieval {100 / len(pairs):.2f} %."
+    caption = (
+        f"{len(pairs)} sentences of Flores-200 devtest; chance of retrieval {100 / len(pairs):.2f} %; digits and names"
+        " written alike find the translations under `pieces` without a model."
+    )
     table = Table(columns, rows, caption).markdown()
     print(table)
     if arguments.markdown:

@@ -12,6 +12,7 @@ larger than what the choice of the checkpoint changes.
 from __future__ import annotations
 
 import argparse
+import math
 from datetime import date
 from pathlib import Path
 
@@ -41,10 +42,14 @@ def main() -> None:
         )
         for name, of in sorted(found.items(), key=lambda item: -item[1].ratio)
     ]
-    counts = ", ".join(f"{label}: {len(next(iter(scores.values())))}" for label, scores in runs.items())
-    table = Table(
-        ("score", *runs, "signal, %", "noise, %", "ratio"), rows, f"Checkpoints per run: {counts}."
-    ).markdown()
+    counts = {label: len(next(iter(scores.values()))) for label, scores in runs.items()}
+    freedom = sum(counts.values()) - len(counts)
+    caption = (
+        f"Checkpoints per run: {', '.join(f'{label} {count}' for label, count in counts.items())}. The noise has"
+        f" {freedom} degrees of freedom, a relative error of about {100 / math.sqrt(2 * freedom):.0f} %; the error of"
+        " a score over its items is in neither."
+    )
+    table = Table(("score", *runs, "signal, %", "noise, %", "ratio"), rows, caption).markdown()
     print(table)
     if arguments.markdown:
         command = f"python benchmarks/signal_to_noise.py {' '.join(arguments.runs)} --markdown FILE"

