@@ -107,6 +107,14 @@ def test_a_group_of_letters(subjects: Any) -> None:
     assert result.summary()["acc"] == result.metrics["acc"] and result.summary()["chance"] == 0.25
 
 
+def test_a_group_of_single_items_has_a_standard_error(subjects: Any) -> None:
+    """Two items, of which the harness's pooled error is undefined."""
+    samples = {"cmmlu_agronomy": [0], "cmmlu_anatomy": [1]}
+    result = run_task("subjects", subjects, planted(prefers_b), samples=samples)
+    assert result.metrics["acc"] == 0.5 and result.metrics["acc_stderr"] == pytest.approx(0.5)
+    assert result.harness["results"]["subjects"]["acc_stderr,none"] == "N/A"
+
+
 def test_samples_are_the_same_items_in_every_run(subjects: Any) -> None:
     tasks = with_cloze_forms({"subjects": subjects})
     samples = draw_samples(tasks, 5, 1)

@@ -182,8 +182,7 @@ def _metrics(values: Mapping[str, Any], scored: Sequence[measures.ScoredItem]) -
         label = metric.removesuffix("_stderr") + ("" if filter_name == "none" else f",{filter_name}")
         found[f"{label}_stderr" if error else label] = float(value)
     for label, (value, error) in measures.measures(scored).items():
-        if label not in found:
-            found[label] = value
-            if not math.isnan(error):
-                found[f"{label}_stderr"] = error
+        # A group has no error where a member has a single item, although there is one over all items.
+        if math.isclose(found.setdefault(label, value), value) and not math.isnan(error):
+            found.setdefault(f"{label}_stderr", error)
     return found
