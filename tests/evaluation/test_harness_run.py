@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mindllm_jax.evaluation.protocol import Protocol
 
 from mindllm_jax.evaluation.harness.cloze import with_cloze_forms
 from mindllm_jax.evaluation.harness.results import HarnessResults, sample_lines
 from mindllm_jax.evaluation.harness.run import draw_samples, item_count, members, run_task
 from mindllm_jax.evaluation.harness.tasks import load_tasks
+from mindllm_jax.evaluation.protocol import Protocol
 
 pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not installed")
 from lm_eval.api.model import LM
