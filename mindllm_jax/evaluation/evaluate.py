@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
-    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.api.task import Task
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class _Work(NamedTuple):
 
     record: RunRecord
     held_out: HeldOut | None
-    tasks: dict[str, ConfigurableTask | Group]
+    tasks: dict[str, Task | Group]
     samples: dict[str, list[int]]  # numbers of the items, by task
 
 
@@ -164,7 +164,7 @@ def _check(config: Evaluate) -> _Work:
     elif not config.tasks:
         raise ValueError("Evaluate.bits_per_byte = False and no Evaluate.tasks: there is nothing to evaluate")
     config.protocol.first_ids(record.tokenizer)
-    tasks: dict[str, ConfigurableTask | Group] = {}
+    tasks: dict[str, Task | Group] = {}
     if config.tasks:
         tasks = load_tasks(config.tasks, data=config.data, shots=config.shots, download=config.download)
         fit_generation(tasks, record.model.max_seq_len, config.max_gen_toks)
@@ -174,7 +174,7 @@ def _check(config: Evaluate) -> _Work:
     return _Work(record, held_out, tasks, draw_samples(tasks, config.samples, config.seed))
 
 
-def _data_notes(data: Path, tasks: Mapping[str, ConfigurableTask | Group]) -> dict[str, Any]:
+def _data_notes(data: Path, tasks: Mapping[str, Task | Group]) -> dict[str, Any]:
     """Returns what the manifest of a data folder says of the tasks' data sets, by data set."""
     datasets = {str(leaf.DATASET_PATH) for task in tasks.values() for leaf in members(task).values()}
     return {name: found for name in sorted(datasets) if (found := notes(data, name))}

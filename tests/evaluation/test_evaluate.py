@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import pytest
 from flax import nnx
-from mindllm_jax.evaluation.protocol import Protocol
 
 from mindllm_jax.configuration import command_line, load
 from mindllm_jax.evaluation import held_out
@@ -17,6 +16,7 @@ from mindllm_jax.evaluation.bits_per_byte import split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
 from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, require_all_tasks
 from mindllm_jax.evaluation.harness.model import HarnessRequests
+from mindllm_jax.evaluation.protocol import Protocol
 from mindllm_jax.evaluation.report import read_result
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mindllm_jax.evaluation.protocol import Protocol
 
 from mindllm_jax.evaluation.harness.cloze import with_cloze_forms
 from mindllm_jax.evaluation.harness.results import HarnessResults, sample_lines
 from mindllm_jax.evaluation.harness.run import draw_samples, item_count, members, run_task
 from mindllm_jax.evaluation.harness.tasks import load_tasks
+from mindllm_jax.evaluation.protocol import Protocol
 
 pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not installed")
 from lm_eval.api.model import LM
@@ -105,6 +105,14 @@ def test_a_group_of_letters(subjects: Any) -> None:
     assert result.harness["n-samples"]["cmmlu_anatomy"] == {"original": 4, "effective": 4}
     assert result.samples["cmmlu_anatomy"][1]["right"] == [1]
     assert result.summary()["acc"] == result.metrics["acc"] and result.summary()["chance"] == 0.25
+
+
+def test_a_group_of_single_items_has_a_standard_error(subjects: Any) -> None:
+    """Two items, of which the harness's pooled error is undefined."""
+    samples = {"cmmlu_agronomy": [0], "cmmlu_anatomy": [1]}
+    result = run_task("subjects", subjects, planted(prefers_b), samples=samples)
+    assert result.metrics["acc"] == 0.5 and result.metrics["acc_stderr"] == pytest.approx(0.5)
+    assert result.harness["results"]["subjects"]["acc_stderr,none"] == "N/A"
 
 
 def test_samples_are_the_same_items_in_every_run(subjects: Any) -> None:

@@ -4,11 +4,11 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from mindllm_jax.evaluation.encoding import Encoder
-from mindllm_jax.evaluation.protocol import Protocol
 
+from mindllm_jax.evaluation.encoding import Encoder
 from mindllm_jax.evaluation.harness.run import TaskResult
 from mindllm_jax.evaluation.page import PromptPage
+from mindllm_jax.evaluation.protocol import Protocol
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not installed")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mindllm_jax.reporting.page import Figure, Paragraph
 from mindllm_jax.reporting.run import curves, read_metrics, run_report
 
 
@@ -66,10 +67,11 @@ def test_benchmark_tasks_have_a_figure_per_metric():
     tasks, last = curves(metrics)
     assert tasks.title == "Benchmark tasks" and last.title == "Last values"
     _, acc, probability = tasks.parts
+    assert isinstance(acc, Figure) and isinstance(probability, Figure)
     assert (acc.caption, probability.caption) == ("acc by task.", "probability by task.")
     assert "cmmlu" in acc.svg and "piqa" in acc.svg and "cmmlu" not in probability.svg
     many = curves([{"step": 1} | {f"tasks/t{n}/acc": 0.5 for n in range(9)}])
-    assert "9 tasks are too many for a figure" in many[0].parts[1].text
+    assert many[0].parts[1] == Paragraph("acc: 9 tasks are too many for a figure; their last values are below.")
 
 
 def test_incomplete_last_line_is_ignored(workdir):

@@ -17,7 +17,7 @@ from mindllm_jax.evaluation.measures import ScoredItem, item_measures
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
-    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.api.task import ConfigurableTask, Task
 
 CLOZE = "_cloze"
 """Ends the name of a cloze form."""
@@ -53,9 +53,9 @@ _FORMS = (
 )
 
 
-def with_cloze_forms(tasks: Mapping[str, ConfigurableTask | Group]) -> dict[str, ConfigurableTask | Group]:
+def with_cloze_forms(tasks: Mapping[str, Task | Group]) -> dict[str, Task | Group]:
     """Returns the tasks by name, each that has a cloze form followed by it, as `NAME_cloze`."""
-    every: dict[str, ConfigurableTask | Group] = {}
+    every: dict[str, Task | Group] = {}
     for name, task in tasks.items():
         every[name] = task
         if cloze := _cloze(task):
@@ -63,22 +63,26 @@ def with_cloze_forms(tasks: Mapping[str, ConfigurableTask | Group]) -> dict[str,
     return every
 
 
-def _cloze(task: ConfigurableTask | Group) -> ConfigurableTask | Group | None:
+def _cloze(task: Task | Group) -> Task | Group | None:
     """Returns the cloze form of a task, or a group of those of a group's members; None where there are none."""
     from lm_eval.api.group import Group
+    from lm_eval.api.task import ConfigurableTask
 
-    if not isinstance(task, Group):
+    if isinstance(task, ConfigurableTask):
         form = next((form for form in _FORMS if form.fields <= set(task.features)), None)
         if form is None or task.OUTPUT_TYPE != "multiple_choice":
             return None
         prompt = str(task.doc_to_text(task.eval_docs[0]))
         # Otherwise it is one already, as HellaSwag.
         return _task(task, form, prompt) if re.search(form.lists, prompt) else None
+    if not isinstance(task, Group):
+        return None
     first = (task.aggregate_metric_list or [None])[0]
     aggregated = first and [dataclasses.replace(first, metric=metric["metric"]) for metric in _METRICS]
     group = Group(task.name + CLOZE, aggregate_metric_list=aggregated, metadata=task.metadata)
-    for cloze in filter(None, map(_cloze, task)):
-        group.add(cloze)
+    for member in task:
+        if cloze := _cloze(member):
+            group.add(cloze)
     return group if len(group) else None
 
 

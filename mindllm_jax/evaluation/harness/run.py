@@ -21,7 +21,7 @@ from mindllm_jax.hashing import hash64
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
-    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.api.task import Task
 
 BOOTSTRAP_ITERS = 1000  # resamples behind the standard error of F1, perplexity and the like; the harness's: 100,000
 
@@ -64,12 +64,12 @@ class TaskResult:
         return self.metrics | counts | ({} if self.chance is None else {"chance": self.chance})
 
 
-def members(task: ConfigurableTask | Group) -> dict[str, ConfigurableTask]:
+def members(task: Task | Group) -> dict[str, Task]:
     """Returns the tasks of a group by name, those of its subgroups included, or the task alone."""
     return {leaf.task_name: leaf for leaf in tasks_of(task)}
 
 
-def draw_samples(tasks: Mapping[str, ConfigurableTask | Group], count: int | None, seed: int) -> dict[str, list[int]]:
+def draw_samples(tasks: Mapping[str, Task | Group], count: int | None, seed: int) -> dict[str, list[int]]:
     """Draws `count` items of each task, of a group from each member, all where there are no more; None: of all tasks.
 
     Returns the sorted numbers of the items by task. A task's cloze form gets the same items.
@@ -85,14 +85,14 @@ def draw_samples(tasks: Mapping[str, ConfigurableTask | Group], count: int | Non
     return chosen
 
 
-def item_count(task: ConfigurableTask | Group, samples: Mapping[str, Sequence[int]]) -> int:
+def item_count(task: Task | Group, samples: Mapping[str, Sequence[int]]) -> int:
     """Returns how many items of a task or group are to be scored."""
     return sum(len(samples[name]) for name in members(task))
 
 
 def run_task(
     name: str,
-    task: ConfigurableTask | Group,
+    task: Task | Group,
     model: HarnessRequests,
     *,
     samples: Mapping[str, Sequence[int]],
@@ -153,7 +153,7 @@ def _first_filter(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [record for record in records if record["filter"] == records[0]["filter"]]
 
 
-def _choices(task: ConfigurableTask, record: Mapping[str, Any]) -> dict[str, Any]:
+def _choices(task: Any, record: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the texts of the choices and the numbers of the right ones. Raises ValueError without a right one."""
     choices = [str(choice) for choice in task.doc_to_choice(record["doc"])]
     # With several inputs (WinoGrande) the choices are contexts, and the target is what continues all of them.
@@ -182,8 +182,7 @@ def _metrics(values: Mapping[str, Any], scored: Sequence[measures.ScoredItem]) -
         label = metric.removesuffix("_stderr") + ("" if filter_name == "none" else f",{filter_name}")
         found[f"{label}_stderr" if error else label] = float(value)
     for label, (value, error) in measures.measures(scored).items():
-        if label not in found:
-            found[label] = value
-            if not math.isnan(error):
-                found[f"{label}_stderr"] = error
+        # A group has no error where a member has a single item, although there is one over all items.
+        if math.isclose(found.setdefault(label, value), value) and not math.isnan(error):
+            found.setdefault(f"{label}_stderr", error)
     return found
