@@ -16,7 +16,7 @@ from flax import nnx
 from mindllm_jax.batching.buckets import power_of_two
 from mindllm_jax.generation.continuation import Continuation, Finish, check_prompt
 from mindllm_jax.generation.sampling import Sampling, choices
-from mindllm_jax.generation.slots import NO_TOKEN, Steps, begin, decode
+from mindllm_jax.generation.slots import NO_TOKEN, Steps, begin, decode, decoding_layers
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
@@ -139,13 +139,14 @@ def _decode_rows(
     ends = np.tile(np.array(rows[0].continuation.stop_ids, np.int32), (count, 1))
     seeds, by = np.full(count, sampling.seed, np.int32), choices([sampling] * count)
     slots = begin(*program, tokens, lengths, capacity=capacity)
+    layers = decoding_layers(decoder)
     for decoded in range(0, new_tokens, chunk):
         active = np.array([row.continuation.finish is None for row in rows] + [False] * (count - len(rows)))
         if not active.any():
             return
         remaining = np.full(count, new_tokens - decoded, np.int32)
         how = Steps(active, remaining, ends, seeds, numbers, by, np.bool_(False))
-        slots, new = decode(*program, slots, how, jnp.int32(0), steps=chunk, vocab_size=tokenizer.vocab_size)
+        slots, new = decode(*program, layers, slots, how, jnp.int32(0), steps=chunk, vocab_size=tokenizer.vocab_size)
         added = [[int(id) for id in ids if id != NO_TOKEN] for ids in np.asarray(new.tokens)]
         yield [row.continuation.add(ids) for row, ids in zip(rows, added, strict=False)]
 

@@ -22,7 +22,16 @@ from mindllm_jax.generation.continuation import Continuation, check_prompt
 from mindllm_jax.generation.requests import MOST_STOP_IDS, Piece, Request, Ticket, TokenLogprob
 from mindllm_jax.generation.rows import Parts, Row, choose_row, next_parts, waits_for_a_pending
 from mindllm_jax.generation.sampling import Sampling, choices
-from mindllm_jax.generation.slots import NO_TOKEN, Decoded, Steps, copy_row, decode, empty_slots, prefill
+from mindllm_jax.generation.slots import (
+    NO_TOKEN,
+    Decoded,
+    Steps,
+    copy_row,
+    decode,
+    decoding_layers,
+    empty_slots,
+    prefill,
+)
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
@@ -66,7 +75,7 @@ class Scheduler:
         chunk = min(config.prefill_chunk, self.capacity)
         self._prefill_sizes = sorted({min(SHORT_PREFILL, chunk), chunk})
         self._tokenizer, self._config, self._windows = tokenizer, config, decoder.config.windows
-        self._program = nnx.split(decoder)
+        self._program, self._layers = nnx.split(decoder), decoding_layers(decoder)
         self._slots = empty_slots(*self._program, rows=config.slots, capacity=self.capacity)
         self._rows = [Row() for _ in range(config.slots)]
         self._waiting: deque[Ticket] = deque()
@@ -220,7 +229,7 @@ class Scheduler:
         how = Steps(active, remaining, ends, seeds, numbers, choices(samplings), np.bool_(reports))
         steps, vocab_size = self._config.decode_chunk, self._tokenizer.vocab_size
         self._slots, decoded = decode(
-            *self._program, self._slots, how, jnp.int32(first), steps=steps, vocab_size=vocab_size
+            *self._program, self._layers, self._slots, how, jnp.int32(first), steps=steps, vocab_size=vocab_size
         )
         return decoded, reports
 

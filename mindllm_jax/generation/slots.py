@@ -6,6 +6,7 @@ decode with `decode`. Every program has fixed shapes, so that all can be compile
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from flax import nnx
 
 from mindllm_jax.generation.requests import MOST_LOGPROBS
 from mindllm_jax.generation.sampling import Choices, sample
+from mindllm_jax.kernels.target import target
 from mindllm_jax.model.cache import Cache, LayerCache
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.shapes import FloatBV, IntB, IntBT
@@ -68,6 +70,11 @@ class Decoded(NamedTuple):
 _Carry = tuple[jax.Array, Cache, jax.Array, jax.Array, Decoded]
 
 
+def decoding_layers(decoder: Decoder) -> tuple[nnx.State, ...]:
+    """Returns the layers for `decode`: on a CPU those of `Decoder.layers`, a copy; elsewhere none is needed."""
+    return decoder.layers() if target().platform == "cpu" else ()
+
+
 @partial(jax.jit, static_argnames=("definition", "rows", "capacity"))
 def empty_slots(definition: nnx.GraphDef[Decoder], params: nnx.State, *, rows: int, capacity: int) -> Slots:
     """Returns slots for `rows` requests of up to `capacity` tokens each."""
@@ -114,6 +121,7 @@ def copy_row(slots: Slots, source: jax.Array, target: jax.Array) -> Slots:
 def decode(
     definition: nnx.GraphDef[Decoder],
     params: nnx.State,
+    layers: Sequence[nnx.State],
     slots: Slots,
     how: Steps,
     first: jax.Array,
@@ -125,7 +133,7 @@ def decode(
 
     A token depends on the row's seed, its number and its length, not on the other rows or on `steps`.
 
-    vocab_size: pieces of the tokenizer, of which the model's vocabulary may have more.
+    layers: of `decoding_layers`. vocab_size: pieces of the tokenizer, of which the model's vocabulary may have more.
     """
     decoder = nnx.merge(definition, params)
     batch = len(how.active)
@@ -142,7 +150,7 @@ def decode(
         probabilities = jax.lax.cond(how.logprobs, _logprobs, _no_logprobs, known, token)
         new = (jnp.where(active, token, NO_TOKEN), *probabilities)
         out = Decoded(*(all.at[:, index].set(column) for all, column in zip(out, new, strict=True)))
-        hidden, cache = decoder.decode(token[:, None], cache, active.astype(jnp.int32), first)
+        hidden, cache = decoder.decode(token[:, None], cache, active.astype(jnp.int32), first, layers)
         logits = jnp.where(active[:, None], decoder.logits(hidden)[:, 0].astype(jnp.float32), logits)
         ended = jnp.any(token[:, None] == how.ends, axis=1) | (index + 1 >= how.remaining)
         return index + 1, cache, logits, active & ~ended, out

@@ -171,8 +171,18 @@ class Decoder(nnx.Module):
         wide = jnp.promote_types(hidden.dtype, jnp.float32)
         return jnp.einsum("btd,dv->btv", hidden, self.head.astype(hidden.dtype), preferred_element_type=wide)
 
+    def layers(self) -> tuple[nnx.State, ...]:
+        """Returns a copy of the parameters of the blocks, each as arrays of its own, for `decode`."""
+        _, stacked = nnx.split(self.blocks)
+        return jax.jit(lambda stacked: tuple(_at(stacked, index) for index in range(self.config.layers)))(stacked)
+
     def decode(
-        self, tokens: IntBT, cache: Cache, counts: IntB | None = None, first: int | jax.Array = 0
+        self,
+        tokens: IntBT,
+        cache: Cache,
+        counts: IntB | None = None,
+        first: int | jax.Array = 0,
+        layers: Sequence[nnx.State] = (),
     ) -> tuple[FloatBTD, Cache]:
         """Returns the hidden states [b T D] of new tokens behind those in b rows of the cache, and the cache with them.
 
@@ -182,6 +192,8 @@ class Decoder(nnx.Module):
             counts: int32 [b], the new tokens of each row, the first of T; None: all T. The hidden states of the others
                 mean nothing.
             first: index of the first of the rows in the cache.
+            layers: of `layers()`. A CPU reads their weights in place, and copies those of a scan out of the stack for
+                every call: most of the time of a few tokens. A program has every block then. Empty: a scan.
         """
         batch, length = tokens.shape
         counts = jnp.full(batch, length, jnp.int32) if counts is None else counts
@@ -201,11 +213,19 @@ class Decoder(nnx.Module):
             return (x, tuple(layers)), None
 
         with self.layout.active():
-            repetitions = jnp.arange(self.config.layers // len(windows), dtype=jnp.int32)
-            (x, layers), _ = jax.lax.scan(apply_pattern, (x, cache.layers), repetitions)
+            if layers:
+                caches = list(cache.layers)
+                for number, parameters in enumerate(layers):
+                    repetition, index = divmod(number, len(windows))
+                    block, layer = nnx.merge(definition, parameters), jnp.int32(repetition)
+                    x, caches[index] = block.decode(x, caches[index], layer, rows, angles, windows[index])
+                new_caches = tuple(caches)
+            else:
+                repetitions = jnp.arange(self.config.layers // len(windows), dtype=jnp.int32)
+                (x, new_caches), _ = jax.lax.scan(apply_pattern, (x, cache.layers), repetitions)
         x = x if self.final_norm is None else self.final_norm(x)
         lengths = jax.lax.dynamic_update_slice_in_dim(cache.lengths, rows.lengths + counts, first, axis=0)
-        return x, Cache(layers, lengths)
+        return x, Cache(new_caches, lengths)
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
         """Returns an empty cache for `batch` rows of up to `capacity` tokens.
