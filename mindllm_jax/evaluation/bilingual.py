@@ -40,7 +40,7 @@ CONDITIONS = ("none", "wrong", "source")  # what stands before the target
 class Bilingual:
     """Settings of the bilingual measure."""
 
-    files: tuple[str, str]  # one sentence per line, aligned by line
+    files: tuple[str, str] | None = None  # one sentence per line, aligned by line; None: nothing is measured
     languages: tuple[str, str] = ("en", "zh")  # their names in the result
     sentences: int | None = None  # from the beginning; None: all
     seed: int = 0  # draws the wrong source of each sentence
@@ -54,11 +54,13 @@ class Bilingual:
 
 
 def read_pairs(settings: Bilingual) -> list[tuple[str, str]]:
-    """Reads the aligned sentences.
+    """Reads the aligned sentences, none where there are no files.
 
     Raises ValueError, with file and line, for an empty sentence and for text that is not UTF-8; where the files differ
     in length; and where there are fewer than two sentences. Raises OSError for a file that cannot be read.
     """
+    if settings.files is None:
+        return []
     first, second = (_sentences(Path(file)) for file in settings.files)
     if len(first) != len(second):
         raise ValueError(

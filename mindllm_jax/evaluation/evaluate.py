@@ -14,6 +14,7 @@ from flax import nnx
 
 from mindllm_jax.checks import require_at_least, require_local, require_seed
 from mindllm_jax.evaluation.benchmarks.convert import notes
+from mindllm_jax.evaluation.bilingual import Bilingual, bilingual, read_pairs
 from mindllm_jax.evaluation.comparison import compare, require_samples
 from mindllm_jax.evaluation.folder import EvaluationFolder
 from mindllm_jax.evaluation.harness.cloze import with_cloze_forms
@@ -51,6 +52,9 @@ class Evaluate:
     sequence_length: int | None = None  # T of the rows; None: that of pre-training, or else Model.max_seq_len
     baselines: bool = True  # xz and a byte-level 5-gram on the same bytes
     baseline_bytes: int = 100_000_000  # maximum training text per language in which n-grams are counted
+    bilingual: Bilingual = field(
+        default_factory=Bilingual
+    )  # retrieval of translations, gain from a source
     tasks: tuple[str, ...] = ()  # benchmark tasks and groups, ours and those of lm-evaluation-harness, by name
     data: str | None = None  # folder that prepare_benchmarks.py wrote; None: the cache of Hugging Face
     download: bool = False  # without a folder: data that the cache lacks may be fetched
@@ -79,6 +83,7 @@ class _Work(NamedTuple):
 
     record: RunRecord
     held_out: HeldOut | None
+    pairs: list[tuple[str, str]]  # sentences and their translations
     tasks: dict[str, Task | Group]
     samples: dict[str, list[int]]  # numbers of the items, by task
 
@@ -125,6 +130,10 @@ def evaluate(
         for language in held_out.sources if config.baselines else ():
             beside = baselines(held_out, language, config.baseline_bytes)
             report({"baselines": result.get("baselines", {}) | {language: beside}})
+    if work.pairs:
+        of = config.bilingual
+        how = {"languages": of.languages, "seed": of.seed, "batch_size": config.batch_size}
+        report({"bilingual": bilingual(loaded.decoder, loaded.tokenizer, work.pairs, **how)})
     if config.against is not None:
         result["against"] = config.against
     if config.data is not None and (data := _data_notes(Path(config.data), work.tasks)):
@@ -136,7 +145,7 @@ def evaluate(
 
 def preview(config: Evaluate) -> Table:
     """Tabulates the work of `evaluate`, without loading parameters or computing anything."""
-    record, held_out, tasks, samples = _check(config)
+    record, held_out, pairs, tasks, samples = _check(config)
     abstract = abstract_model(record.model, Sharding(config.mesh.build())).params
     parameters = sum(math.prod(leaf.shape) for leaf in nnx.to_flat_state(abstract).leaves)
     rows = [
@@ -151,6 +160,7 @@ def preview(config: Evaluate) -> Table:
             ("held-out tokens", f"{tokens:,} of {', '.join(sources)}, in rows of {length}"),
             ("FLOPs for them", f"{tokens * flops_per_token(record.model, length) / 3:.3e}"),  # forward only
         ]
+    rows += [("pairs of sentences", f"{len(pairs):,}")] if pairs else []
     rows += [(f"items of {name}", f"{item_count(task, samples):,}") for name, task in tasks.items()]
     return Table(("", ""), rows, "Evaluation")
 
@@ -161,8 +171,11 @@ def _check(config: Evaluate) -> _Work:
     held_out = None
     if config.bits_per_byte:
         held_out = find_held_out(record, config.run, config.store, config.sequence_length)
-    elif not config.tasks:
-        raise ValueError("Evaluate.bits_per_byte = False and no Evaluate.tasks: there is nothing to evaluate")
+    elif not config.tasks and config.bilingual.files is None:
+        raise ValueError(
+            "Evaluate.bits_per_byte = False, no Evaluate.tasks and no Bilingual.files: there is nothing to evaluate"
+        )
+    pairs = read_pairs(config.bilingual)
     config.protocol.first_ids(record.tokenizer)
     tasks: dict[str, Task | Group] = {}
     if config.tasks:
@@ -171,7 +184,7 @@ def _check(config: Evaluate) -> _Work:
         tasks = with_cloze_forms(tasks) if config.cloze else tasks
     if config.against is not None:
         require_samples(Path(config.against), (leaf for task in tasks.values() for leaf in members(task)))
-    return _Work(record, held_out, tasks, draw_samples(tasks, config.samples, config.seed))
+    return _Work(record, held_out, pairs, tasks, draw_samples(tasks, config.samples, config.seed))
 
 
 def _data_notes(data: Path, tasks: Mapping[str, Task | Group]) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mindllm_jax.evaluation.bits_per_byte import Bits, held_out_sources, split_bits
+from mindllm_jax.evaluation.bits_per_byte import Bits, by_position, held_out_sources, split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.store.store import TokenStore
@@ -53,8 +53,8 @@ def find_held_out(record: RunRecord, run: str, store: str | None, sequence_lengt
     return HeldOut(opened, sources, length)
 
 
-def held_out_results(decoder: Decoder, held_out: HeldOut) -> dict[str, dict[str, float]]:
-    """Returns `held_out_bytes` and `bits_per_byte` by language, and `bits_per_byte_of_sources`."""
+def held_out_results(decoder: Decoder, held_out: HeldOut) -> dict[str, dict[str, Any]]:
+    """Returns `held_out_bytes` and `bits_per_byte` by language, the latter also by source and by position."""
     store, by_language, length = held_out
     of_sources = {
         source: split_bits(decoder, store, source, length, title=f"bits per byte of {source}")
@@ -68,6 +68,7 @@ def held_out_results(decoder: Decoder, held_out: HeldOut) -> dict[str, dict[str,
         "held_out_bytes": {language: bits.bytes for language, bits in of_languages.items()},
         "bits_per_byte": {language: bits.per_byte for language, bits in of_languages.items()},
         "bits_per_byte_of_sources": {source: bits.per_byte for source, bits in of_sources.items()},
+        "bits_per_byte_by_position": {language: by_position(bits) for language, bits in of_languages.items()},
     }
 
 

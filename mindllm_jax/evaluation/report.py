@@ -74,6 +74,9 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
     bits = {key: value for key, value in result.items() if key not in ("tasks", "failed_tasks")}
     if "bits_per_byte" in bits:
         yield f"## Held-out text\n\n{results_table({'this run': bits}).markdown()}"
+        yield _position_table(bits["bits_per_byte_by_position"]).markdown()
+    if "bilingual" in bits:
+        yield f"## Translations\n\n{_bilingual_table(bits['bilingual']).markdown()}"
     if choice := {name: task for name, task in tasks.items() if "probability" in task}:
         yield f"## Multiple choice\n\n{_choice_table(choice).markdown()}"
     if other := {name: task for name, task in tasks.items() if name not in choice}:
@@ -97,6 +100,42 @@ def _scale(result: Mapping[str, Any]) -> str:
 def _protocol(protocol: Mapping[str, Any]) -> str:
     values = {name: "none" if value is None else str(value) for name, value in protocol.items()}
     return ", ".join(f"{name} {value[:12] if name.endswith('sha256') else value}" for name, value in values.items())
+
+
+def _position_table(languages: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> Table:
+    columns = [(language, place) for language in languages for place in ("row", "document")]
+    values = {
+        (language, place, part["tokens_before"]): part["bits_per_byte"]
+        for language, place in columns
+        for part in languages[language][place]
+    }
+    ranges = sorted({before for _, _, before in values}, key=lambda before: int(before.split("-")[0]))
+    rows = [(before, *(_format(values.get((*column, before))) for column in columns)) for before in ranges]
+    caption = "Bits per byte by the number of tokens before a token, in its row and in its document within the row."
+    return Table(("tokens before", *(f"{language}, {place}" for language, place in columns)), rows, caption)
+
+
+def _bilingual_table(result: Mapping[str, Any]) -> Table:
+    directions = {name: values for name, values in result.items() if isinstance(values, Mapping)}
+    rows: list[tuple[str | None, ...]] = [
+        (
+            name,
+            _percent(values, "retrieval"),
+            f"{100 * values['pieces']:.1f}",
+            *(_format(bits) for bits in values["bits_per_byte"].values()),
+            _number(values, "gain_over_none"),
+            _number(values, "gain_over_wrong"),
+        )
+        for name, values in directions.items()
+    ]
+    conditions = next(iter(directions.values()))["bits_per_byte"]
+    columns = ("", "retrieval", "pieces", *conditions, "gain over none", "gain over wrong")
+    caption = (
+        f"{result['sentences']:,} sentences, ± one standard error. retrieval: the translation is nearest by the mean"
+        f" hidden state, in percent; chance {100 * result['chance']:.2g}; pieces: nearest by shared pieces, without a"
+        " model. The others are bits per byte of the translation behind each source, and the gain from the right one."
+    )
+    return Table(columns, rows, caption)
 
 
 def _choice_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:

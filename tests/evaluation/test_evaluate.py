@@ -12,12 +12,13 @@ from flax import nnx
 
 from mindllm_jax.configuration import command_line, load
 from mindllm_jax.evaluation import held_out
+from mindllm_jax.evaluation.bilingual import Bilingual
 from mindllm_jax.evaluation.bits_per_byte import split_bits
 from mindllm_jax.evaluation.compression import NGram, xz_bits
 from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, require_all_tasks
 from mindllm_jax.evaluation.harness.model import HarnessRequests
 from mindllm_jax.evaluation.protocol import Protocol
-from mindllm_jax.evaluation.report import read_result
+from mindllm_jax.evaluation.report import read_result, report_markdown
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.store.store import TokenStore
@@ -66,6 +67,24 @@ def test_compressors_see_the_same_bytes(store: TokenStore, trained: dict) -> Non
     assert beside["xz -9"] == pytest.approx(xz_bits(held_out) / size)
     assert beside["byte 5-gram"] == pytest.approx(five_gram.bits(held_out) / size)
     assert beside["counted_bytes"] == store.split("wiki", "train").bytes
+
+
+def test_bits_per_byte_by_position_add_up(trained: dict) -> None:
+    for language, places in trained["bits_per_byte_by_position"].items():
+        for parts in places.values():
+            total = sum(part["bits"] for part in parts) / sum(part["bytes"] for part in parts)
+            assert total == pytest.approx(trained["bits_per_byte"][language], rel=1e-6)
+    assert "| tokens before |" in report_markdown(trained).replace("  ", " ")
+
+
+def test_translations_are_measured_where_there_are_files(run: Path, tmp_path: Path) -> None:
+    for language, words in (("en", "mill river miles"), ("zh", "天下 公民 财产")):
+        (tmp_path / language).write_text("".join(f"{word}\n" for word in words.split()), encoding="utf-8")
+    config = Evaluate(str(run), bits_per_byte=False, bilingual=Bilingual((str(tmp_path / "en"), str(tmp_path / "zh"))))
+    assert "pairs of sentences" in preview(config).markdown()
+    result = evaluate(config, tmp_path / "out")
+    assert result["bilingual"]["sentences"] == 3 and {"en-zh", "zh-en"} < result["bilingual"].keys()
+    assert "retrieval" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
 def test_before_training_and_another_step(run: Path, trained: dict) -> None:
