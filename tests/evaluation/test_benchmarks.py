@@ -249,7 +249,7 @@ def test_the_manifest_keeps_what_it_says_of_others(tmp_path: Path) -> None:
         write(convert(PrepareBenchmarks(str(source), (name,))), data)
     assert (data / "openai/gsm8k/main/test.jsonl").read_text() == lines(row)
     (entry,) = notes(data, "openai/gsm8k")["files"].values()
-    assert entry["items"] == 1 and len(entry["sources"]["test.jsonl"]) == 64
+    assert entry["items"] == 1 and len(entry["sources"]["gsm8k/test.jsonl"]) == 64
     assert notes(data, "cais/mmlu") and notes(data, "cai") == notes(tmp_path, "cais/mmlu") == {}
 
 

@@ -140,4 +140,5 @@ def _described(split: Split) -> dict[str, Any]:
 
 def _hashes(split: Split) -> Iterator[tuple[str, str]]:
     for path in split.sources:
-        yield path.name, sha256(path)
+        # Files of one name lie in a folder per task.
+        yield f"{path.parent.name}/{path.name}", sha256(path)
