@@ -25,6 +25,9 @@ def test_bytes_of_one_character_are_joined(tokenizer: Tokenizer) -> None:
     broken = list(shown(tokenizer, [*ids[:2], tokenizer.doc_id, *ids[2:]]))
     assert [piece.kind for piece in broken] == ["bytes", "bytes", "symbol", "bytes", "bytes"]
     assert broken[2].text == "<doc>"
+    three = tokenizer.encode("鼍").tolist()
+    assert len(three) == 3  # a symbol between them has no bytes, and still they are no character
+    assert len(list(shown(tokenizer, [three[0], tokenizer.doc_id, *three[1:]]))) == 4
 
 
 def test_a_symbol_is_told_from_its_name_in_a_text(tokenizer: Tokenizer) -> None:

@@ -102,11 +102,6 @@ def _task(task: ConfigurableTask, form: _Form, prompt: str) -> ConfigurableTask:
             found = item_measures(ScoredItem(logs[: len(sizes)], logs[len(sizes) :], sizes, numbers))
             return {metric["metric"]: found[metric["metric"]] for metric in _METRICS}
 
-    def answer(doc: dict[str, Any]) -> Any:
-        """Returns the number of the right choice, where the task says its letter, or what the task says."""
-        target, letters = task.doc_to_target(doc), task.doc_to_choice(doc)
-        return letters.index(target) if isinstance(target, str) and target in letters else target
-
     chinese = any("一" <= character <= "鿿" for character in prompt)
     config: dict[str, Any] = {field.name: getattr(task.config, field.name) for field in dataclasses.fields(task.config)}
     config |= {
@@ -114,7 +109,6 @@ def _task(task: ConfigurableTask, form: _Form, prompt: str) -> ConfigurableTask:
         "task_alias": None,
         "doc_to_text": f"问题：{form.question}\n答案：" if chinese else f"Question: {form.question}\nAnswer:",
         "doc_to_choice": form.choices,
-        "doc_to_target": answer,
         "target_delimiter": "" if chinese else " ",
         "process_results": None,
         "metric_list": _METRICS,
