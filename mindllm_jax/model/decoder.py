@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -173,8 +174,7 @@ class Decoder(nnx.Module):
 
     def layers(self) -> tuple[nnx.State, ...]:
         """Returns a copy of the parameters of the blocks, each as arrays of its own, for `decode`."""
-        _, stacked = nnx.split(self.blocks)
-        return jax.jit(lambda stacked: tuple(_at(stacked, index) for index in range(self.config.layers)))(stacked)
+        return _apart(nnx.split(self.blocks)[1], self.config.layers)
 
     def decode(
         self,
@@ -250,6 +250,11 @@ class Decoder(nnx.Module):
                 f"rows of {length} tokens are longer than Model.max_seq_len = {self.config.max_seq_len}: "
                 "shorten the rows (Mixture.sequence_length) or set a larger Model.max_seq_len"
             )
+
+
+@partial(jax.jit, static_argnums=1)
+def _apart(blocks: nnx.State, count: int) -> tuple[nnx.State, ...]:
+    return tuple(_at(blocks, index) for index in range(count))
 
 
 def _at(blocks: nnx.State, index: int | jax.Array) -> nnx.State:

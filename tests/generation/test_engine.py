@@ -11,6 +11,7 @@ from flax import nnx
 from mindllm_jax.generation import slots
 from mindllm_jax.generation.engine import STREAM_CHUNK, Completion, generate, stream
 from mindllm_jax.generation.sampling import Sampling
+from mindllm_jax.model import decoder as model_decoder
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
@@ -172,7 +173,7 @@ def test_no_prompts_no_completions(decoder: Decoder, tokenizer: Tokenizer) -> No
 
 
 def test_few_programs_are_compiled(decoder: Decoder, tokenizer: Tokenizer) -> None:
-    programs: list[Any] = [slots.begin, slots.decode]
+    programs: list[Any] = [slots.begin, slots.decode, model_decoder._apart]
     sizes = []
     for length in (1, 17, 32):
         generate(decoder, tokenizer, prompts(tokenizer, [length]), replace(DRAWN, temperature=length))
