@@ -34,7 +34,10 @@ INTRODUCTION = """# The same scores as lm-evaluation-harness's class `hf`
 
 Rebuilt by `python benchmarks/parity.py`, which documents the columns; the figures of each model and set come from one
 call and stand in parity.json, with the seconds of both sides. Two CPU cores that other programs used as well, so the
-seconds compare nothing. lm-eval 0.4.13.
+seconds compare nothing. lm-eval 0.4.13. Rows that are missing were not run.
+
+The unequal generation of the demo has the same tokens: the library tokenizers decodes bytes that end inside a character
+to marks, whole characters before them included, where ours decodes the whole ones.
 
 """
 
