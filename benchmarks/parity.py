@@ -82,9 +82,7 @@ def main() -> None:
     table = table_of(results)
     print(table.markdown())
     if arguments.markdown:
-        write_text(
-            arguments.markdown, f"# The same scores as lm-evaluation-harness's class `hf`\n\n{table.markdown()}\n"
-        )
+        write_text(arguments.markdown, f"{INTRODUCTION}{table.markdown()}\n")
 
 
 def fits(ours: Any, item: Item) -> bool:

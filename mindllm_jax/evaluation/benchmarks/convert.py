@@ -82,7 +82,8 @@ def convert(config: PrepareBenchmarks) -> Converted:
     source = Path(config.source)
     if not source.is_dir():
         raise FileNotFoundError(f"PrepareBenchmarks.source = {source}: there is no such folder")
-    folders = {name: Path(config.folders.get(name, source / name)) for name in config.benchmarks or BENCHMARKS}
+    folders = {name: source / name for name in config.benchmarks or BENCHMARKS}
+    folders |= {name: Path(folder) for name, folder in config.folders.items() if name in folders}
     found = {name: path for name, path in folders.items() if path.is_dir() or BENCHMARKS[name].generated}
     missing = tuple(name for name in folders if name not in found)
     for name in missing:

@@ -36,8 +36,9 @@ def load_tasks(
     Raises ValueError for an unknown task or wrong items, FileNotFoundError where data are missing, ImportError where
     lm-eval is.
     """
-    # The library reads both once, at its first import, and has no arguments for them.
+    # The libraries read these once, at their first import, and have no arguments for them.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # ours is the one progress that is shown
     if not download:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     require_harness()
