@@ -52,9 +52,7 @@ class Evaluate:
     sequence_length: int | None = None  # T of the rows; None: that of pre-training, or else Model.max_seq_len
     baselines: bool = True  # xz and a byte-level 5-gram on the same bytes
     baseline_bytes: int = 100_000_000  # maximum training text per language in which n-grams are counted
-    bilingual: Bilingual = field(
-        default_factory=Bilingual
-    )  # retrieval of translations, gain from a source
+    bilingual: Bilingual = field(default_factory=Bilingual)  # retrieval of translations, gain from a source
     tasks: tuple[str, ...] = ()  # benchmark tasks and groups, ours and those of lm-evaluation-harness, by name
     data: str | None = None  # folder that prepare_benchmarks.py wrote; None: the cache of Hugging Face
     download: bool = False  # without a folder: data that the cache lacks may be fetched
