@@ -4,8 +4,9 @@ A model is scored twice, by our decoder and by PyTorch on the CPU, both in float
 GSM8K, HellaSwag and Flores, drawn with a seed from those whose continuations are shorter than the model's positions.
 Continuations are the choices, or the reference of a set that is generated. Columns: the largest difference of a
 continuation's log-likelihood in nats; items whose answer (the likeliest choice) and continuations whose `greedy`
-differ; greedy generations that equal those of `hf`, those that leave them at a near-tie (its two best logits differ
-by less than 1e-4), and all others.
+differ; greedy generations whose text equals that of `hf`, those whose tokens are all the best ones over there and whose
+text is another, because the library tokenizers decodes bytes that are no character otherwise, those that leave `hf` at
+a near-tie (its two best logits differ by less than 1e-4), and all others.
 
     python benchmarks/parity.py --eval EVAL --model demo=runs/demo/pretrain --results FILE.json --markdown FILE.md
 
@@ -35,9 +36,6 @@ INTRODUCTION = """# The same scores as lm-evaluation-harness's class `hf`
 Rebuilt by `python benchmarks/parity.py`, which documents the columns; the figures of each model and set come from one
 call and stand in parity.json, with the seconds of both sides. Two CPU cores that other programs used as well, so the
 seconds compare nothing. lm-eval 0.4.13. Rows that are missing were not run.
-
-The unequal generation of the demo has the same tokens: the library tokenizers decodes bytes that end inside a character
-to marks, whole characters before them included, where ours decodes the whole ones.
 
 """
 
@@ -179,15 +177,21 @@ def generations(ours: Any, theirs: Any, items: list[Item], new_tokens: int) -> d
     # tokenizers decodes each byte that is no character to a mark of its own.
     mine, other = ([re.sub("\ufffd+", "\ufffd", text) for text in texts] for texts in (mine, other))
     different = [item.prompt for item, text, peer in zip(items, mine, other, strict=True) if text != peer]
-    ties = sum(gap_where_they_part(ours, theirs, prompt, new_tokens) < NEAR_TIE for prompt in different)
-    equal = len(items) - len(different)
-    return {"generations": len(items), "equal": equal, "near_ties": ties, "unequal": len(different) - ties}
+    gaps = [gap_where_they_part(ours, theirs, prompt, new_tokens) for prompt in different]
+    ties = sum(gap is not None and gap < NEAR_TIE for gap in gaps)
+    return {
+        "generations": len(items),
+        "equal": len(items) - len(different),
+        "decoded_otherwise": gaps.count(None),
+        "near_ties": ties,
+        "unequal": len(different) - gaps.count(None) - ties,
+    }
 
 
-def gap_where_they_part(ours: Any, theirs: Any, prompt: str, new_tokens: int) -> float:
+def gap_where_they_part(ours: Any, theirs: Any, prompt: str, new_tokens: int) -> float | None:
     """Returns the difference of `hf`'s two best logits at our first token that is not the best one over there.
 
-    Where all are, in a forward pass over prompt and generation, that is the smallest difference of all tokens.
+    None where all are, in a forward pass over prompt and generation: the same tokens, of which the text is another.
     """
     import torch
 
@@ -201,9 +205,8 @@ def gap_where_they_part(ours: Any, theirs: Any, prompt: str, new_tokens: int) ->
     with torch.inference_mode():
         logits = theirs.model(torch.tensor([[*ids[completion.cut :], *completion.tokens]])).logits[0]
     best = logits[-len(tokens) - 1 : -1].topk(2)
-    gaps = best.values[:, 0] - best.values[:, 1]
     parted = torch.nonzero(best.indices[:, 0] != tokens)
-    return float(gaps[parted[0, 0]] if len(parted) else gaps.min())
+    return float(best.values[parted[0, 0]].diff().abs()) if len(parted) else None
 
 
 def requests(kind: Any, arguments: list[Any]) -> list[Any]:
@@ -224,17 +227,15 @@ def table_of(results: dict[str, Any]) -> Table:
     """Tabulates results by model and set."""
     columns = (
         "model", "set", "shots", "items", "prompts cut", "seams differ", "largest difference, nats", "answers differ",
-        "greedy differ", "accuracy, ours / hf", "generations equal", "near-ties", "unequal",
+        "greedy differ", "accuracy, ours / hf", "generations equal", "decoded otherwise",
+        "near-ties", "unequal",
     )  # fmt: skip
     rows: list[list[Any]] = []
     for name, sets in results.items():
         for chosen, result in sets.items():
             accuracy = f"{result['accuracy']:.3f} / {result['accuracy_hf']:.3f}" if "accuracy" in result else None
-            generated = (
-                [f"{result['equal']} of {result['generations']}", result["near_ties"], result["unequal"]]
-                if ("generations" in result)
-                else [None] * 3
-            )
+            counts = [result.get(name) for name in ("decoded_otherwise", "near_ties", "unequal")]
+            generated = [f"{result['equal']} of {result['generations']}" if "generations" in result else None, *counts]
             rows.append([
                 name, chosen, result["shots"], result["items"], f"{result['cut'] / result['continuations']:.0%}",
                 f"{result['seam_differs'] / result['continuations']:.0%}", f"{result['largest_difference']:.1e}",
