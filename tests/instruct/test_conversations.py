@@ -1,7 +1,6 @@
 """Instruction files in the shapes that published sets come in, and bad lines in them."""
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any

@@ -68,9 +68,8 @@ def from_bilingual_pair(row: dict[str, Any]) -> list[Turns]:
 
 def from_legal_consultation(row: dict[str, Any]) -> list[Turns]:
     """Returns the conversation of a lawyer-llama record; the statutes it cites are metadata, `laws`."""
-    laws = row["laws"]
+    laws, history = row["laws"], row.get("history")
     if not isinstance(laws, list) or not all(isinstance(law, str) for law in laws):
         raise BadLine("laws not texts", "`laws` must be a list of texts")
-    history = row.get("history")
-    messages = from_consultation(history) if is_consultation(history) else from_instruction(row)
+    messages = from_consultation(history) if history and is_consultation(history) else from_instruction(row)
     return [Turns(messages, metadata={"laws": laws})]
