@@ -1,12 +1,13 @@
 """Measures the scoring of instruction data beside a bare forward pass over the same packed rows.
 
-python benchmarks/instruction_scores.py --run RUN --instructions FILE... [--conversations 2000] [--batch_tokens 4096] [--repeats 5]
+python benchmarks/instruction_scores.py --run RUN --instructions FILE... [--conversations 200] [--repeats 15]
+    [--batch_tokens 4096]
 
 `bare forward` is the loss of training (`loss_sums`) under jit, on rows that are packed and on the device beforehand.
 `losses and entropies` is `token_scores`, which packs and reads back; `all columns` is `score_conversations`: reading,
-the chat format, three contexts, zlib and the parquet files as well. All score the same tokens. The kinds alternate, each
-after a first pass that compiles; figures are medians, the share that of the medians. Prints a table and JSON, with the
-load of the machine at the beginning.
+the chat format, three contexts, zlib and the parquet files as well. All score the same tokens. The kinds alternate,
+each after a first pass that compiles. The share is the median, over the rounds, of the bare forward's seconds by those
+of the kind in the same round, with its quartiles. Prints a table and JSON, with the machine's load.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--instructions", type=Path, nargs="+", required=True)
-    parser.add_argument("--conversations", type=int, default=2000)
+    parser.add_argument("--conversations", type=int, default=200)
     parser.add_argument("--batch_tokens", type=int, default=4096)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=15)
     arguments = parser.parse_args()
 
     import jax
@@ -40,7 +41,7 @@ def main() -> None:
     from mindllm_jax.instruct.conversations import read_conversations
     from mindllm_jax.instruct.scoring.forward import packed_batches, token_scores
     from mindllm_jax.instruct.scoring.quantities import contexts, response_header
-    from mindllm_jax.instruct.scoring.score import Inputs, score_conversations, score_key, survey
+    from mindllm_jax.instruct.scoring.score import Inputs, score_conversations, survey
     from mindllm_jax.instruct.scoring.shards import ScoreShards
     from mindllm_jax.reporting.tables import Table
     from mindllm_jax.rows import Batch
@@ -97,22 +98,32 @@ def main() -> None:
                 call()
                 if repeat:
                     seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    columns = ("what", "seconds", "lowest", "highest", "tokens/s", "share of the bare forward's rate")
-    rows = [
-        (
-            name,
-            round(median, 3),
-            round(min(seconds[name]), 3),
-            round(max(seconds[name]), 3),
-            round(tokens / median),
-            round(medians["bare forward"] / median, 3),
+    columns = (
+        "what",
+        "median seconds",
+        "lowest",
+        "tokens/s by the lowest",
+        "share of the bare forward's rate",
+        "quartiles",
+    )
+    rows = []
+    for name, values in seconds.items():
+        shares = [base / value for base, value in zip(seconds["bare forward"], values, strict=True)]
+        low, middle, high = statistics.quantiles(shares, n=4)
+        lowest = min(values)
+        rows.append(
+            (
+                name,
+                round(statistics.median(values), 3),
+                round(lowest, 3),
+                round(tokens / lowest),
+                round(middle, 3),
+                f"{low:.3f} to {high:.3f}",
+            )
         )
-        for name, median in medians.items()
-    ]
     caption = (
         f"{len(some):,} conversations, {tokens:,} tokens in three contexts; {jax.devices()[0].device_kind},"
-        f" {loaded.model.dtype.name}, load {load:.1f}"
+        f" {loaded.model.dtype.name}, {arguments.repeats} rounds, load {load:.1f}"
     )
     print(Table(columns, rows, caption).markdown())
     print(json.dumps({"lines": [dict(zip(columns, row, strict=True)) for row in rows], "tokens": tokens}))

@@ -31,8 +31,7 @@ def main() -> None:
     with run_folder(config, arguments) as (workdir, accept):
         scored = score(config, workdir, accept, resolve_dtype)
         if jax.process_index() == 0:
-            for table in select(config, workdir, scored):
-                rich.print(table.terminal())
+            rich.print(select(config, workdir, scored).terminal())
             print(f"selection: {workdir / 'selection.jsonl'}; page: {workdir / 'selection.html'}")
 
 

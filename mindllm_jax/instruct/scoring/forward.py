@@ -85,7 +85,7 @@ def token_scores(
 def packed_batches(
     decoder: Decoder, texts: Sequence[np.ndarray], batch_tokens: int
 ) -> Iterator[tuple[list[list[int]], tuple[np.ndarray, ...]]]:
-    """Yields, per batch, the numbers of the texts in each row, and tokens, targets, segment ids, positions: int32 [B T].
+    """Yields, per batch, the texts of each row, by number, and tokens, targets, segment ids, positions: int32 [B T].
 
     Texts of similar length share rows, which are packed as in training; the last batch of a length is filled up with
     padding.

@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from mindllm_jax.batching.chat_format import EncodedConversation, encode_conversations
 from mindllm_jax.files import sha256
+from mindllm_jax.hashing import hash64, permute
 from mindllm_jax.instruct.conversations import Conversation, Refused, read_conversations
 from mindllm_jax.instruct.scoring.forward import token_scores
 from mindllm_jax.instruct.scoring.quantities import (
@@ -49,11 +49,15 @@ class Inputs(NamedTuple):
         files: in the order in which they are read.
         on_bad: whether a malformed record raises, or is skipped and listed.
         on_long: whether a conversation longer than Model.max_seq_len loses its end or is not scored.
+        sample: number of conversations that are drawn at random from all; None: all.
+        seed: of the sample.
     """
 
     files: Sequence[Path]
     on_bad: Literal["error", "skip"]
     on_long: Literal["cut", "drop"]
+    sample: int | None = None
+    seed: int = 0
 
 
 class Extent(NamedTuple):
@@ -92,6 +96,7 @@ def score_key(inputs: Inputs, runs: Sequence[RunRecord], compute_dtype: str) -> 
         "files": [[file.name, sha256(file)] for file in inputs.files],
         "on_bad": inputs.on_bad,
         "on_long": inputs.on_long,
+        "sample": [inputs.sample, inputs.seed],
         "tokenizer_sha256": runs[0].tokenizer.sha256,
         "checkpoints": [
             [int(run.folder.name), hashlib.sha256((run.folder / CHECKSUMS).read_bytes()).hexdigest()] for run in runs
@@ -101,7 +106,12 @@ def score_key(inputs: Inputs, runs: Sequence[RunRecord], compute_dtype: str) -> 
 
 
 def score_conversations(
-    inputs: Inputs, extent: Extent, runs: Sequence[LoadedRun], shards: ScoreShards, key: dict[str, Any], batch_tokens: int
+    inputs: Inputs,
+    extent: Extent,
+    runs: Sequence[LoadedRun],
+    shards: ScoreShards,
+    key: dict[str, Any],
+    batch_tokens: int,
 ) -> None:
     """Scores all conversations under the first run, and their answers given the prompt under a second one if any.
 
@@ -122,13 +132,10 @@ def score_conversations(
         min(run.model.max_seq_len for run in runs),
         batch_tokens,
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"),
-               TimeRemainingColumn())  # fmt: skip
     count, characters = 0, 0
-    with Progress(*columns, console=Console(stderr=True, quiet=not leader), transient=True) as progress:
+    with _progress(quiet=not leader) as progress:
         bar = progress.add_task("scoring", total=extent.characters)
-        for number, some in enumerate(_windows(inputs)):
-            size = sum(_characters(conversation) for conversation, _ in some)
+        for number, (some, size) in enumerate(_windows(inputs, extent.conversations)):
             if number >= done:
                 rows, texts = _rows(models, inputs.on_long, count, some)
                 _score(models, texts, lambda share, begin=characters, size=size: progress.update(
@@ -218,21 +225,40 @@ def _columns(number: int, conversation: Conversation) -> dict[str, Any]:
     }
 
 
-def _windows(inputs: Inputs) -> Iterator[list[tuple[Conversation, bool]]]:
-    """Yields conversations, a shard at a time, each with whether its messages were not there before."""
-    seen = SeenIds()
+def _progress(*, quiet: bool) -> Progress:
+    """Returns a bar with the time left."""
+    title, left = TextColumn("{task.description}"), TextColumn("left")
+    return Progress(
+        title,
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        left,
+        TimeRemainingColumn(),
+        console=Console(stderr=True, quiet=quiet),
+        transient=True,
+    )
 
-    def every() -> Iterator[tuple[Conversation, bool]]:
-        for file in inputs.files:
-            for conversation in read_conversations(file, on_bad=inputs.on_bad):
-                yield conversation, seen.add("", json.dumps(conversation.messages))
 
-    conversations = every()
-    while some := list(islice(conversations, SHARD)):
-        yield some
+def _windows(inputs: Inputs, count: int) -> Iterator[tuple[list[tuple[Conversation, bool]], int]]:
+    """Yields the conversations of a shard, and the characters that were read for it.
+
+    Each is with whether its messages were not there before. `count` conversations are in the files.
+    """
+    seen, key = SeenIds(), hash64(inputs.seed, "sample")
+    some, characters = list[tuple[Conversation, bool]](), 0
+    every = (one for file in inputs.files for one in read_conversations(file, on_bad=inputs.on_bad))
+    for number, conversation in enumerate(every):
+        characters += _characters(conversation)
+        if inputs.sample is not None and permute(number, count, key) >= inputs.sample:
+            continue
+        some.append((conversation, seen.add("", json.dumps(conversation.messages))))
+        if len(some) == SHARD:
+            yield some, characters
+            some, characters = [], 0
+    if some:
+        yield some, characters
 
 
 def _characters(conversation: Conversation) -> int:
     return sum(len(message.content) for message in conversation.messages)
-
-

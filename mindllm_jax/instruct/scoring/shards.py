@@ -105,7 +105,9 @@ class ScoreShards:
             try:
                 yield parquet.read_table(path, columns=list(names), schema=_schema())
             except (arrow.ArrowException, OSError) as error:
-                raise ValueError(f"{path} is damaged ({error}); remove it and those after it, and score again") from None
+                raise ValueError(
+                    f"{path} is damaged ({error}); remove it and those after it, and score again"
+                ) from None
 
 
 def _schema() -> pyarrow.Schema:

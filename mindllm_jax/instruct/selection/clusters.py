@@ -66,7 +66,6 @@ def _numbers(values: np.ndarray, config: Buckets) -> np.ndarray:
     if config.method == "edges":
         return np.searchsorted(config.edges, values, "right")
     if config.method == "quantiles":
-        # By rank of distinct values, so that equal values share a bucket.
         return np.searchsorted(np.quantile(values, np.arange(1, config.count) / config.count), values, "right")
     count = min(config.count, len(np.unique(values)))
     labels = _exact(values, count) if config.method == "exact" else _kmeans(values, count, config.seed)
@@ -86,7 +85,8 @@ def _kmeans(values: np.ndarray, count: int, seed: int) -> np.ndarray:
         from sklearn.cluster import KMeans
     except ImportError as error:
         raise ImportError("Buckets.method = 'kmeans' needs scikit-learn: pip install 'mindllm-jax[select]'") from error
-    return KMeans(count, n_init=10, random_state=seed).fit_predict(values[:, None])
+    means = KMeans(count, n_init=10, random_state=seed)  # pyright: ignore[reportArgumentType]  a number is documented
+    return means.fit_predict(values[:, None])
 
 
 def _ordered(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:

@@ -60,30 +60,37 @@ def example_rows(buckets: np.ndarray, score: np.ndarray) -> list[int]:
     return found
 
 
-def bucket_table(selected: Selected, score: str) -> Table:
-    """Tabulates the buckets: rows, tokens, sets, languages, examples."""
+def summary_table(selected: Selected, score: str) -> Table:
+    """Tabulates the buckets in numbers: range, rows, tokens, selected rows."""
     rows: list[list[Cell]] = []
     chosen = np.zeros(len(selected.buckets), np.bool_)
     chosen[selected.rows] = True
     tokens, answers = selected.columns["row_tokens"], selected.columns["answer_tokens"]
     for bucket, (low, high) in enumerate(bucket_ranges(selected.columns[score], selected.buckets)):
-        members = np.flatnonzero(selected.buckets == bucket)
-        shown = [selected.examples[row] for row in members.tolist() if row in selected.examples]
+        members = selected.buckets == bucket
+        mean = float(answers[members].mean()) if members.any() else None
+        span = f"{low:.3f} to {high:.3f}" if members.any() else None
+        rows.append([bucket, span, int(members.sum()), int(tokens[members].sum()), mean, int(chosen[members].sum())])
+    return Table(("bucket", score, "rows", "tokens", "mean answer tokens", "selected"), rows, f"Buckets by {score}")
+
+
+def bucket_table(selected: Selected, score: str) -> Table:
+    """Tabulates the buckets: as `summary_table`, with sets, languages and examples."""
+    numbers = summary_table(selected, score)
+    rows: list[list[Cell]] = []
+    for row in numbers.rows:
+        members = np.flatnonzero(selected.buckets == row[0]).tolist()
+        shown = [selected.examples[member] for member in members if member in selected.examples]
         rows.append(
             [
-                bucket,
-                f"{low:.3f} to {high:.3f}",
-                len(members),
-                int(np.nansum(tokens[members])),
-                float(answers[members].mean()) if len(members) else None,
-                int(chosen[members].sum()),
-                _most([selected.datasets[row] for row in members]),
-                _most([selected.langs[row] for row in members]),
+                *row,
+                _most([selected.datasets[member] for member in members]),
+                _most([selected.langs[member] for member in members]),
                 "; ".join(f"{_short(question)} → {_short(answer)}" for question, answer in shown),
             ]
         )
-    columns = ("bucket", score, "rows", "tokens", "mean answer tokens", "selected", "sets", "languages", "examples")
-    return Table(columns, rows, f"Buckets by {score}: {COLUMNS[score]}")
+    columns = (*numbers.columns, "sets", "languages", "examples")
+    return Table(columns, rows, f"{numbers.caption}: {COLUMNS[score]}")
 
 
 def dataset_table(selected: Selected, score: str) -> Table:
@@ -110,7 +117,9 @@ def correlation_table(selected: Selected, seed: int) -> Table | None:
             partial = None if np.isnan(one.partial) else _with_interval(one.partial, one.partial_interval)
             rows.append([lang, name, one.rows, _with_interval(one.raw, one.raw_interval), partial])
     columns = ("language", "score", "rows", "rank correlation", "without answer tokens")
-    caption = "Spearman's rank correlation with the records' own score, and with answer tokens partialled out; 95 % intervals"
+    caption = (
+        "Spearman's rank correlation with the records' own score, and with answer tokens partialled out; 95 % intervals"
+    )
     return Table(columns, rows, caption) if rows else None
 
 
@@ -139,7 +148,8 @@ def _figure(values: np.ndarray, members: Mapping[str, np.ndarray], names: Sequen
     finite = values[np.isfinite(values)]
     if not len(finite):
         return None
-    edges = np.linspace(*np.quantile(finite, (0.001, 0.999)), _BINS + 1)
+    low, high = np.quantile(finite, (0.001, 0.999)).tolist()
+    edges = np.linspace(low, high, _BINS + 1)
     if not edges[0] < edges[-1]:
         return None
     lines: dict[str, Line] = {}

@@ -25,6 +25,7 @@ from mindllm_jax.instruct.selection.report import (
     dataset_table,
     example_rows,
     selection_page,
+    summary_table,
 )
 from mindllm_jax.instruct.selection.rules import admitted
 from mindllm_jax.instruct.selection.settings import SelectInstructions, Selection
@@ -72,10 +73,10 @@ def score(
     return Scored(shards, extent)
 
 
-def select(config: SelectInstructions, workdir: Path, scored: Scored) -> list[Table]:
+def select(config: SelectInstructions, workdir: Path, scored: Scored) -> Table:
     """Selects and writes selection.jsonl, refused.jsonl, tables.md and selection.html into the workdir.
 
-    Returns the tables. Raises ValueError where the rule admits no conversation; then nothing is written.
+    Returns what the terminal shows. Raises ValueError where the rule admits no conversation; then nothing is written.
     """
     selection, shards = config.selection, scored.shards
     table = shards.columns()
@@ -85,7 +86,8 @@ def select(config: SelectInstructions, workdir: Path, scored: Scored) -> list[Ta
     taken = _taken(selection, of_rows, names, shards)
     if not len(taken.rows):
         raise ValueError(
-            f"Selection.rule = {selection.rule!r} selects none of {len(table):,} conversations: widen its limits or budget"
+            f"Selection.rule = {selection.rule!r} selects none of {len(table):,} conversations:"
+            " widen its limits or budget"
         )
     buckets = bucket_numbers(of_rows[selection.score], selection.buckets)
     examples = set(example_rows(buckets, of_rows[selection.score]))
@@ -108,7 +110,7 @@ def select(config: SelectInstructions, workdir: Path, scored: Scored) -> list[Ta
     write_json_lines(workdir / "selection.jsonl", _lines(taken, of_rows[selection.score], names, buckets, shards))
     write_text(workdir / "tables.md", "\n".join(table.markdown() for table in tables))
     write_page(workdir / "selection.html", selection_page(selected, selection, tables, config.run))
-    return tables
+    return summary_table(selected, selection.score)
 
 
 def preview(config: SelectInstructions) -> Table:
@@ -136,7 +138,8 @@ def _checked(config: SelectInstructions) -> tuple[Inputs, list[RunRecord]]:
     records = [read_run(Path(config.run), config.step)]
     if config.tuned:
         records.append(read_run(Path(config.tuned), config.tuned_step))
-    return Inputs(instruction_files(config.inputs), config.on_bad, config.on_long), records
+    inputs = Inputs(instruction_files(config.inputs), config.on_bad, config.on_long, config.sample, config.sample_seed)
+    return inputs, records
 
 
 def _taken(

@@ -37,7 +37,17 @@ class Selection:
     """
 
     rule: Literal[
-        "random", "bucket", "range", "highest", "lowest", "longest", "ifd_loss", "ifd_ppl", "zlib", "zip", "instruct_diff"
+        "random",
+        "bucket",
+        "range",
+        "highest",
+        "lowest",
+        "longest",
+        "ifd_loss",
+        "ifd_ppl",
+        "zlib",
+        "zip",
+        "instruct_diff",
     ] = "range"
     score: str = "answer_loss"
     buckets: Buckets = field(default_factory=Buckets)
@@ -82,6 +92,8 @@ class SelectInstructions:
         tuned_step: step of its checkpoint; None: the latest.
         on_bad: "error" raises on a malformed record, "skip" lists it in refused.jsonl.
         on_long: a conversation longer than Model.max_seq_len: "cut" its end, or "drop" it.
+        sample: conversations that are drawn at random and scored; None: all.
+        sample_seed: of that draw.
         batch_tokens: tokens of a batch, over all devices.
         scores: folder of the scores, where several selections share them; "" for WORKDIR/scores.
         selection: which conversations are selected.
@@ -95,13 +107,16 @@ class SelectInstructions:
     tuned_step: int | None = None
     on_bad: Literal["error", "skip"] = "skip"
     on_long: Literal["cut", "drop"] = "cut"
+    sample: int | None = None
+    sample_seed: int = 0
     batch_tokens: int = 16_384
     scores: str = ""
     selection: Selection = field(default_factory=Selection)
     mesh: MeshAxes = field(default_factory=MeshAxes)
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "batch_tokens")
+        require_at_least(self, 1, "sample", "batch_tokens")
+        require_seed(self, "sample_seed")
         require_at_least(self, 0, "step", "tuned_step")
         require_local(self, "run", "inputs", "tuned", "scores")
         needs_tuned = ("d_nll", "d_entropy")

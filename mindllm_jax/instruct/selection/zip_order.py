@@ -1,10 +1,10 @@
 """ZIP's greedy order (arXiv 2407.06645): texts that keep the compression ratio of the selection low.
 
 A round has three stages: of all texts, the `_FIRST` with the lowest ratio known so far have it computed anew, together
-with what is selected; the `_SECOND` lowest of these are compared among each other, and `_THIRD` of them are selected one
-by one, each the one with which those of this round compress least. Ratios are bytes over those of zlib at level 9. The
-texts here are the messages, joined by line breaks; the published code takes the text of a Python list of records. There,
-a text that loses in the third stage does not come back; here it does.
+with what is selected; the `_SECOND` lowest of these are compared among each other, and `_THIRD` of them are selected
+one by one, each the one with which those of this round compress least. Ratios are bytes over those of zlib at level 9.
+The texts here are the messages, joined by line breaks; the published code takes the text of a Python list of records.
+There, a text that loses in the third stage does not come back; here it does.
 """
 
 from __future__ import annotations
