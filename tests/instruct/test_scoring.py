@@ -79,10 +79,10 @@ def test_quantities_of_conversations(base: Path) -> None:
         is_answer = mask & ~is_end
         assert ids[is_answer].tolist() == np.concatenate(answers).tolist()
         assert is_end.sum() == len(answers)
-        assert one.answer_tokens == sum(map(len, answers)) and one.row_tokens == len(ids) - 1
+        assert one.answer_tokens == sum(map(len, answers)) and one.whole_tokens == len(ids) - 1
         assert one.answer_bytes == sum(len(message.content.encode()) for message in talk if message.role == "assistant")
         expected = {
-            "row_nll": whole.loss.sum(),
+            "whole_nll": whole.loss.sum(),
             "answer_nll": whole.loss[is_answer[1:]].sum(),
             "answer_entropy": whole.entropy[is_answer[1:]].sum(),
             "end_nll": whole.loss[is_end[1:]].sum(),
@@ -167,7 +167,7 @@ def test_what_is_not_scored_is_listed(scored) -> None:
     shards = scored(*rows, name="cut")
     problems = [row["problem"] for row in table_of(shards)]
     assert problems == [None, None, "duplicate", "prompt too long", None]
-    assert table_of(shards)[1]["cut_tokens"] > 0 and table_of(shards)[1]["row_tokens"] == 96
+    assert table_of(shards)[1]["cut_tokens"] > 0 and table_of(shards)[1]["whole_tokens"] == 96
     assert table_of(shards)[2]["answer_nll"] is None
     assert '"empty text": 1' in (shards.folder / "summary.json").read_text()
     shards = scored(*rows, name="drop", on_long="drop")

@@ -33,9 +33,9 @@ def launch(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 RAW = {
-    "row_tokens": [10, 20, 0], "row_bytes": [30, 50, 0], "answer_tokens": [4, 1, 0], "answer_bytes": [8, 3, 0],
+    "whole_tokens": [10, 20, 0], "whole_bytes": [30, 50, 0], "answer_tokens": [4, 1, 0], "answer_bytes": [8, 3, 0],
     "alone_tokens": [3, 0, 0], "turns": [1, 1, 1], "text_bytes": [40, 60, 9], "zlib_bytes": [20, 60, 9],
-    "row_nll": [20.0, 30.0, np.nan], "answer_nll": [6.0, 2.0, np.nan], "answer_entropy": [8.0, 1.0, np.nan],
+    "whole_nll": [20.0, 30.0, np.nan], "answer_nll": [6.0, 2.0, np.nan], "answer_entropy": [8.0, 1.0, np.nan],
     "end_nll": [0.5, 0.25, np.nan], "header_nll": [12.0, 4.0, np.nan], "alone_nll": [6.0, 0.0, np.nan],
     "tuned_nll": [4.0, 2.0, np.nan], "tuned_entropy": [6.0, 1.5, np.nan],
 }  # fmt: skip
@@ -47,24 +47,24 @@ def test_columns_by_their_definitions() -> None:
     expected = {
         "answer_loss": [1.5, 2.0],
         "answer_entropy": [2.0, 1.0],
-        "row_loss": [2.0, 1.5],
+        "whole_loss": [2.0, 1.5],
         "header_loss": [3.0, 4.0],
         "alone_loss": [2.0, math.nan],
         "end_loss": [0.5, 0.25],
         "answer_bits_per_byte": [6 / math.log(2) / 8, 2 / math.log(2) / 3],
-        "row_bits_per_byte": [20 / math.log(2) / 30, 30 / math.log(2) / 50],
+        "whole_bits_per_byte": [20 / math.log(2) / 30, 30 / math.log(2) / 50],
         "entropy_bits_per_byte": [1 / math.log(2), 1 / math.log(2) / 3],
         "ifd_loss_ratio": [0.5, 0.5],
         "ifd_ppl_ratio": [math.exp(-0.5), math.nan],
         "answer_tokens": [4, 1],
-        "row_tokens": [10, 20],
+        "whole_tokens": [10, 20],
         "zlib_ratio": [2.0, 1.0],
         "d_nll": [0.5, 0.0],
         "d_entropy": [0.5, -0.5],
     }
     for name, values in expected.items():
         np.testing.assert_allclose(found[name][:2], values, err_msg=name)
-        if name not in ("answer_tokens", "row_tokens", "zlib_ratio"):
+        if name not in ("answer_tokens", "whole_tokens", "zlib_ratio"):
             assert math.isnan(found[name][2]), name
 
 
@@ -140,7 +140,7 @@ def test_wrong_buckets(settings: dict[str, Any], message: str) -> None:
         ({"min_similarity": 0.0}, "must be above 0 and at most 1"),
         ({"end_share": 0.5}, "below 0.5"),
         ({"rule": "zip", "balance": ("lang",)}, "has its own order"),
-        ({"rows": 0}, r"Selection\.rows = 0"),
+        ({"conversations": 0}, r"Selection\.conversations = 0"),
     ],
 )
 def test_wrong_selections(settings: dict[str, Any], message: str) -> None:
@@ -195,20 +195,20 @@ def test_random_rules() -> None:
 def test_budgets() -> None:
     tokens, one = np.array([10, 20, 30, 40, 5]), ["a"] * 5
     order = [3, 0, 1, 2, 4]
-    assert take(order, tokens, one, max_rows=2, max_tokens=None).rows.tolist() == [3, 0]
-    assert take(order, tokens, one, max_rows=None, max_tokens=75).rows.tolist() == [3, 0, 1]
-    assert take(order, tokens, one, max_rows=None, max_tokens=None).rows.tolist() == order
-    new = take(order, tokens, one, max_rows=3, max_tokens=None, is_new=lambda row: row != 0)
-    assert new.rows.tolist() == [3, 1, 2] and new.near_duplicates == 1
+    assert take(order, tokens, one, max_conversations=2, max_tokens=None).chosen.tolist() == [3, 0]
+    assert take(order, tokens, one, max_conversations=None, max_tokens=75).chosen.tolist() == [3, 0, 1]
+    assert take(order, tokens, one, max_conversations=None, max_tokens=None).chosen.tolist() == order
+    new = take(order, tokens, one, max_conversations=3, max_tokens=None, is_new=lambda row: row != 0)
+    assert new.chosen.tolist() == [3, 1, 2] and new.near_duplicates == 1
 
 
 def test_balance() -> None:
     groups = ["a"] * 8 + ["b"] * 3 + ["c"]
-    rows = take(range(12), np.full(12, 10), groups, max_rows=8, max_tokens=None).rows
+    rows = take(range(12), np.full(12, 10), groups, max_conversations=8, max_tokens=None).chosen
     counts = [[groups[row] for row in rows].count(name) for name in "abc"]
     assert counts == [4, 3, 1], "what a small group lacks goes to the others"
     tokens = np.array([40, 40, 40, 10, 10, 10, 10, 10, 10, 10, 10, 10])
-    rows = take(range(12), tokens, ["a"] * 3 + ["b"] * 9, max_rows=None, max_tokens=160).rows
+    rows = take(range(12), tokens, ["a"] * 3 + ["b"] * 9, max_conversations=None, max_tokens=160).chosen
     assert tokens[rows[rows < 3]].sum() == 80 and tokens[rows[rows >= 3]].sum() == 80
 
 
@@ -254,7 +254,7 @@ def test_rank_correlations() -> None:
     one = rank_correlations({"x": score, "few": np.where(np.arange(400) < 20, score, np.nan)}, quality, length)
     assert one.keys() == {"x"}
     x = one["x"]
-    assert x.rows == 395 and x.raw == pytest.approx(stats.spearmanr(score[5:], quality[5:]).statistic)
+    assert x.conversations == 395 and x.raw == pytest.approx(stats.spearmanr(score[5:], quality[5:]).statistic)
     assert x.raw_interval[0] < x.raw < x.raw_interval[1] and x.raw_interval[1] - x.raw_interval[0] < 0.2
     assert x.partial_interval[0] < 0 < x.partial_interval[1], "length tells all that the score does"
     assert math.isnan(rank_correlations({"length": length}, quality, length)["length"].partial)
@@ -277,7 +277,7 @@ def test_the_command(base: Path, write, tmp_path: Path) -> None:
         "SelectInstructions.batch_tokens": "960",
         "Selection.minimum": "None",
         "Selection.maximum": "None",
-        "Selection.rows": "10",
+        "Selection.conversations": "10",
         "Selection.balance": "('lang',)",
         "Buckets.method": "'exact'",
         "Buckets.edges": "()",

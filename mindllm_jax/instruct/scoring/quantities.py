@@ -30,10 +30,10 @@ class Quantities(NamedTuple):
     """Sums and counts of one conversation; losses and entropies in nats.
 
     Attributes:
-        row_tokens, row_bytes: predicted ids of the whole conversation, and the UTF-8 bytes that they stand for.
+        whole_tokens, whole_bytes: predicted ids of the whole conversation, and the UTF-8 bytes that they stand for.
         answer_tokens, answer_bytes: the same of its answers.
         alone_tokens: the answers' ids but the first of each.
-        row_nll: loss of the whole conversation.
+        whole_nll: loss of the whole conversation.
         answer_nll, answer_entropy: loss of the answers given the prompt, and predictive entropy at their places.
         end_nll: loss of the symbols that end the answers.
         header_nll: loss of the answers after the bare response header.
@@ -41,12 +41,12 @@ class Quantities(NamedTuple):
         tuned_nll, tuned_entropy: as `answer_nll` and `answer_entropy` under the second model; None without one.
     """
 
-    row_tokens: int
-    row_bytes: int
+    whole_tokens: int
+    whole_bytes: int
     answer_tokens: int
     answer_bytes: int
     alone_tokens: int
-    row_nll: float
+    whole_nll: float
     answer_nll: float
     answer_entropy: float
     end_nll: float
@@ -123,12 +123,12 @@ def quantities(
         size = tokenizer.token_bytes[one.given_prompt]
         results.append(
             Quantities(
-                row_tokens=len(one.given_prompt) - 1,
-                row_bytes=int(size[1:].sum()),
+                whole_tokens=len(one.given_prompt) - 1,
+                whole_bytes=int(size[1:].sum()),
                 answer_tokens=int(one.is_answer.sum()),
                 answer_bytes=int(size[one.is_answer].sum()),
                 alone_tokens=sum(len(text) - 1 for text in one.alone),
-                row_nll=_sum(of_base.loss),
+                whole_nll=_sum(of_base.loss),
                 answer_nll=_sum(of_base.loss[is_answer]),
                 answer_entropy=_sum(of_base.entropy[is_answer]),
                 end_nll=_sum(of_base.loss[is_end]),

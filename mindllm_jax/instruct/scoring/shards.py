@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 TEXTS = ("where", "id", "dataset", "task", "lang", "problem")
 """Columns of text; `problem` is why a conversation was not scored, null for those that were."""
 
-_COUNTS = ("number", "turns", "cut_tokens", "text_bytes", "zlib_bytes", "row_tokens", "row_bytes", "answer_tokens",
+_COUNTS = ("number", "turns", "cut_tokens", "text_bytes", "zlib_bytes", "whole_tokens", "whole_bytes", "answer_tokens",
            "answer_bytes", "alone_tokens")  # fmt: skip
-_SUMS = ("quality", "row_nll", "answer_nll", "answer_entropy", "end_nll", "header_nll", "alone_nll", "tuned_nll",
+_SUMS = ("quality", "whole_nll", "answer_nll", "answer_entropy", "end_nll", "header_nll", "alone_nll", "tuned_nll",
          "tuned_entropy")  # fmt: skip
 NUMBERS = (*_COUNTS, *_SUMS)
 """Columns of numbers: `number` in the order of the inputs, counts, sums in nats, and `quality`, the record's score."""

@@ -14,11 +14,11 @@ class Taken(NamedTuple):
     """The selected conversations.
 
     Attributes:
-        rows: int64, in the order in which they were taken.
+        chosen: int64, in the order in which they were taken.
         near_duplicates: number of conversations that were passed over as such.
     """
 
-    rows: np.ndarray
+    chosen: np.ndarray
     near_duplicates: int
 
 
@@ -27,7 +27,7 @@ def take(
     tokens: np.ndarray,
     groups: Sequence[Hashable],
     *,
-    max_rows: int | None,
+    max_conversations: int | None,
     max_tokens: int | None,
     is_new: Callable[[int], bool] = lambda row: True,
 ) -> Taken:
@@ -40,7 +40,7 @@ def take(
         order: the conversations that may be taken, the first first.
         tokens: int64 [n], tokens of every conversation.
         groups: [n], the group of every conversation.
-        max_rows, max_tokens: the budget; None: no limit.
+        max_conversations, max_tokens: the budget; None: no limit.
         is_new: whether a conversation is no near-duplicate of those taken; asked once, right before it is taken.
     """
     waiting: dict[Hashable, deque[int]] = {}
@@ -49,19 +49,19 @@ def take(
     # Groups with equal parts are served in the order of their first conversations.
     least = [(0, place, group) for place, group in enumerate(waiting)]
     heapq.heapify(least)
-    rows, spent, near_duplicates = list[int](), 0, 0
-    while least and (max_rows is None or len(rows) < max_rows):
+    chosen, spent, near_duplicates = list[int](), 0, 0
+    while least and (max_conversations is None or len(chosen) < max_conversations):
         part, place, group = heapq.heappop(least)
         row = waiting[group].popleft()
         size = int(tokens[row])
         if max_tokens is not None and spent + size > max_tokens:
             break
         if is_new(row):
-            rows.append(row)
+            chosen.append(row)
             spent += size
             part += 1 if max_tokens is None else size
         else:
             near_duplicates += 1
         if waiting[group]:
             heapq.heappush(least, (part, place, group))
-    return Taken(np.array(rows, np.int64), near_duplicates)
+    return Taken(np.array(chosen, np.int64), near_duplicates)

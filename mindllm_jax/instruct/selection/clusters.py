@@ -18,7 +18,7 @@ class Buckets:
     Attributes:
         method: "exact" minimises the squared distance to the means of `count` buckets (Ckmeans.1d.dp; dynamic
             programming, Wang and Song 2011), "kmeans" is scikit-learn's K-means, which may end in a local optimum;
-            "quantiles" have equal numbers of rows; "edges" are given.
+            "quantiles" have equally many conversations; "edges" are given.
         count: number of buckets; of "edges" it is one more than there are edges, whatever this says.
         edges: borders between buckets, increasing; a value on a border is in the bucket above it.
         seed: of K-means.
@@ -41,7 +41,7 @@ class Buckets:
 def bucket_numbers(values: np.ndarray, config: Buckets) -> np.ndarray:
     """Returns the bucket of each value, int64 [n], 0 for the lowest; -1 for values that are not finite.
 
-    There may be fewer buckets than asked for where there are few distinct values.
+    There may be fewer buckets than set where there are few distinct values.
 
     Raises ImportError where the method needs a package that is not installed.
     """

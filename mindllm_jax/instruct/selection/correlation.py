@@ -8,21 +8,21 @@ from typing import NamedTuple
 import numpy as np
 
 _RESAMPLES = 1000
-_LEAST = 30  # rows, below which an interval means little
+_LEAST = 30  # conversations, below which an interval means little
 
 
 class Correlation(NamedTuple):
     """Spearman's rank correlation of a score with the quality, and its 95 % bootstrap intervals.
 
     Attributes:
-        rows: rows with a score and a quality.
+        conversations: number with a score and a quality.
         raw: the correlation.
         raw_interval: its interval.
         partial: with the ranks of the answer's length partialled out of both.
         partial_interval: its interval.
     """
 
-    rows: int
+    conversations: int
     raw: float
     raw_interval: tuple[float, float]
     partial: float
@@ -38,9 +38,9 @@ def ranks(values: np.ndarray) -> np.ndarray:
 def rank_correlations(
     columns: Mapping[str, np.ndarray], quality: np.ndarray, length: np.ndarray, seed: int = 0
 ) -> dict[str, Correlation]:
-    """Returns the correlation of each column with the quality; columns with less than 30 common rows are left out.
+    """Returns the correlation of each column with the quality; a column needs 30 values beside a quality.
 
-    Intervals are percentiles of 1,000 bootstrap samples of rows, whose ranks are those of all rows.
+    Intervals are percentiles of 1,000 bootstrap samples of conversations, whose ranks are those of all of them.
     """
     found = {}
     for name, values in columns.items():

@@ -28,7 +28,7 @@ class Selected(NamedTuple):
     Attributes:
         columns: see `columns.columns`.
         buckets: int64, bucket of each conversation.
-        rows: int64, the selected ones in their order.
+        chosen: int64, the selected ones in their order.
         datasets, langs: of each conversation.
         quality: the records' own score; NaN where there is none.
         examples: question and answer of some conversations, by their number.
@@ -39,7 +39,7 @@ class Selected(NamedTuple):
 
     columns: Mapping[str, np.ndarray]
     buckets: np.ndarray
-    rows: np.ndarray
+    chosen: np.ndarray
     datasets: Sequence[str]
     langs: Sequence[str]
     quality: np.ndarray
@@ -61,17 +61,19 @@ def example_rows(buckets: np.ndarray, score: np.ndarray) -> list[int]:
 
 
 def summary_table(selected: Selected, score: str) -> Table:
-    """Tabulates the buckets in numbers: range, rows, tokens, selected rows."""
+    """Tabulates the buckets in numbers: range, conversations, tokens, selected ones."""
     rows: list[list[Cell]] = []
     chosen = np.zeros(len(selected.buckets), np.bool_)
-    chosen[selected.rows] = True
-    tokens, answers = selected.columns["row_tokens"], selected.columns["answer_tokens"]
+    chosen[selected.chosen] = True
+    tokens, answers = selected.columns["whole_tokens"], selected.columns["answer_tokens"]
     for bucket, (low, high) in enumerate(bucket_ranges(selected.columns[score], selected.buckets)):
         members = selected.buckets == bucket
         mean = float(answers[members].mean()) if members.any() else None
         span = f"{low:.3f} to {high:.3f}" if members.any() else None
         rows.append([bucket, span, int(members.sum()), int(tokens[members].sum()), mean, int(chosen[members].sum())])
-    return Table(("bucket", score, "rows", "tokens", "mean answer tokens", "selected"), rows, f"Buckets by {score}")
+    return Table(
+        ("bucket", score, "conversations", "tokens", "mean answer tokens", "selected"), rows, f"Buckets by {score}"
+    )
 
 
 def bucket_table(selected: Selected, score: str) -> Table:
@@ -96,7 +98,7 @@ def bucket_table(selected: Selected, score: str) -> Table:
 def dataset_table(selected: Selected, score: str) -> Table:
     """Tabulates the distribution of a score by set."""
     rows: list[list[Cell]] = []
-    chosen, values = Counter(selected.datasets[row] for row in selected.rows), selected.columns[score]
+    chosen, values = Counter(selected.datasets[row] for row in selected.chosen), selected.columns[score]
     for name, members in _members(selected.datasets).items():
         some = values[members]
         some = some[np.isfinite(some)]
@@ -115,8 +117,8 @@ def correlation_table(selected: Selected, seed: int) -> Table | None:
         found = rank_correlations(columns, selected.quality[members], columns["answer_tokens"], seed)
         for name, one in found.items():
             partial = None if np.isnan(one.partial) else _with_interval(one.partial, one.partial_interval)
-            rows.append([lang, name, one.rows, _with_interval(one.raw, one.raw_interval), partial])
-    columns = ("language", "score", "rows", "rank correlation", "without answer tokens")
+            rows.append([lang, name, one.conversations, _with_interval(one.raw, one.raw_interval), partial])
+    columns = ("language", "score", "conversations", "rank correlation", "without answer tokens")
     caption = (
         "Spearman's rank correlation with the records' own score, and with answer tokens partialled out; 95 % intervals"
     )
@@ -131,8 +133,8 @@ def selection_page(selected: Selected, config: Selection, tables: Sequence[Table
     names = sorted(by_set, key=lambda name: -len(by_set[name]))
     figures = [_figure(values, by_lang, list(by_lang), score)]
     figures += [_figure(values, by_set, names[i : i + _PER_FIGURE], score) for i in range(0, len(names), _PER_FIGURE)]
-    tokens = int(np.nansum(selected.columns["row_tokens"][selected.rows]))
-    lead = f"{len(selected.rows):,} of {len(values):,} conversations, {tokens:,} tokens, by the rule {config.rule!r}"
+    tokens = int(np.nansum(selected.columns["whole_tokens"][selected.chosen]))
+    lead = f"{len(selected.chosen):,} of {len(values):,} conversations, {tokens:,} tokens, by the rule {config.rule!r}"
     counts = [f"{count:,} {reason}" for reason, count in (*selected.not_scored.items(), *selected.skipped.items())]
     left_out = f"Not scored or skipped: {', '.join(counts) or 'none'}. Near-duplicates: {selected.near_duplicates:,}."
     meanings = Table(("score", "meaning"), [(name, meaning) for name, meaning in COLUMNS.items()], "Scores")

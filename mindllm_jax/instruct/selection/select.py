@@ -84,7 +84,7 @@ def select(config: SelectInstructions, workdir: Path, scored: Scored) -> Table:
     names = {name: table[name].to_pylist() for name in ("dataset", "lang", "task", "id", "where", "problem")}
     of_rows = columns(raw)
     taken = _taken(selection, of_rows, names, shards)
-    if not len(taken.rows):
+    if not len(taken.chosen):
         raise ValueError(
             f"Selection.rule = {selection.rule!r} selects none of {len(table):,} conversations:"
             " widen its limits or budget"
@@ -95,7 +95,7 @@ def select(config: SelectInstructions, workdir: Path, scored: Scored) -> Table:
     selected = Selected(
         of_rows,
         buckets,
-        taken.rows,
+        taken.chosen,
         names["dataset"],
         names["lang"],
         raw["quality"],
@@ -146,7 +146,7 @@ def _taken(
     selection: Selection, of_rows: dict[str, np.ndarray], names: dict[str, list[Any]], shards: ScoreShards
 ) -> Taken:
     order = admitted(of_rows, selection)
-    tokens = np.nan_to_num(of_rows["row_tokens"]).astype(np.int64)
+    tokens = np.nan_to_num(of_rows["whole_tokens"]).astype(np.int64)
     is_new: Callable[[int], bool] = lambda row: True  # noqa: E731
     if selection.rule == "zip" or selection.min_similarity is not None:
         asked = set(order.tolist())
@@ -163,7 +163,9 @@ def _taken(
             signatures = near.signatures([texts[row] for row in order.tolist()])
             is_new = lambda row: near.add(signatures[place[row]])  # noqa: E731
     groups = list(zip(*(names[name] for name in selection.balance), strict=True)) or [()] * len(tokens)
-    return take(order, tokens, groups, max_rows=selection.rows, max_tokens=selection.tokens, is_new=is_new)
+    return take(
+        order, tokens, groups, max_conversations=selection.conversations, max_tokens=selection.tokens, is_new=is_new
+    )
 
 
 def _within(order: Iterator[int], tokens: np.ndarray, selection: Selection) -> Iterator[int]:
@@ -174,7 +176,7 @@ def _within(order: Iterator[int], tokens: np.ndarray, selection: Selection) -> I
         nonlocal spent
         index, row = index_and_row
         spent += int(tokens[row])
-        return (selection.rows is None or index < selection.rows) and (
+        return (selection.conversations is None or index < selection.conversations) and (
             selection.tokens is None or spent <= selection.tokens
         )
 
@@ -185,7 +187,7 @@ def _lines(
     taken: Taken, score: np.ndarray, names: dict[str, list[Any]], buckets: np.ndarray, shards: ScoreShards
 ) -> Iterator[dict[str, Any]]:
     """Yields the selected conversations in the order of the inputs."""
-    wanted = set(taken.rows.tolist())
+    wanted = set(taken.chosen.tolist())
     for row, messages in shards.messages():
         if row in wanted:
             about = {name: names[name][row] for name in ("id", "dataset", "task", "lang", "where")}

@@ -27,7 +27,7 @@ class Selection:
         chosen_buckets: numbers of the buckets of the rule "bucket", from 0 for the lowest.
         minimum: conversations with a lower `score` are not admitted, whatever the rule.
         maximum: nor are those with a higher one.
-        rows: maximum conversations; None: no limit.
+        conversations: maximum number; None: no limit.
         tokens: maximum tokens of the conversations in the chat format; None: no limit.
         balance: the budget is shared evenly by these, as far as there are conversations.
         min_similarity: a conversation that shares this part of its n-grams with one selected before it is left out
@@ -54,7 +54,7 @@ class Selection:
     chosen_buckets: tuple[int, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
-    rows: int | None = None
+    conversations: int | None = None
     tokens: int | None = None
     balance: tuple[Literal["dataset", "lang", "task"], ...] = ()
     min_similarity: float | None = None
@@ -76,7 +76,7 @@ class Selection:
             raise ValueError(f"Selection.end_share = {self.end_share}: must be at least 0 and below 0.5")
         if None not in (self.minimum, self.maximum) and not self.minimum <= self.maximum:  # pyright: ignore
             raise ValueError(f"Selection.minimum = {self.minimum} is more than Selection.maximum = {self.maximum}")
-        require_at_least(self, 1, "rows", "tokens")
+        require_at_least(self, 1, "conversations", "tokens")
         require_seed(self, "seed")
 
 
