@@ -61,7 +61,7 @@ class Inputs(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """What reading the files once found: conversations, their characters, and skipped records."""
+    """Counts of what the files hold: conversations, their characters, and skipped records."""
 
     conversations: int
     characters: int

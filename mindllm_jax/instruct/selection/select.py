@@ -40,7 +40,7 @@ from mindllm_jax.training.load_run import RunRecord, load_decoder, read_run
 
 
 class Scored(NamedTuple):
-    """Where the scores are, and the records that were skipped."""
+    """The folder of the scores, and the records that were skipped."""
 
     shards: ScoreShards
     extent: Extent
