@@ -50,7 +50,8 @@ def rank_correlations(
         x, y, z = (ranks(some[common]) for some in (values, quality, length))
         rng = np.random.default_rng(seed)
         drawn = np.array([_of_ranks(*(some[rows] for some in (x, y, z))) for rows in _samples(rng, len(x))])
-        low, high = np.nanpercentile(drawn, (2.5, 97.5), axis=0)
+        # A column that is the length itself has no partial correlation.
+        low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
         raw, partial = _of_ranks(x, y, z)
         found[name] = Correlation(
             len(x), raw, (float(low[0]), float(high[0])), partial, (float(low[1]), float(high[1]))
