@@ -19,7 +19,7 @@ from mindllm_jax.model.decoder import Decoder
 ROW_LENGTH = 512
 """T of the shortest rows; longer texts go to rows of a power of two, at most Model.max_seq_len."""
 
-_HEAD_CHUNK = 64  # tokens per row whose logits exist at the same time
+_HEAD_TOKENS = 1024  # tokens per device whose logits exist at the same time
 _IN_FLIGHT = 2  # batches on the devices, so that they compute while the host packs and adds up
 
 
@@ -144,7 +144,7 @@ def _scores(
         return log_total - chosen, log_total - jnp.sum(weights * shifted, axis=-1) / total
 
     # The logits [B T V] of all places could be larger than the model.
-    size = _HEAD_CHUNK if targets.shape[1] % _HEAD_CHUNK == 0 else targets.shape[1]
+    size = _chunk(targets.shape[1], targets.shape[0] // decoder.layout.placement.shards("batch"))
 
     def split(x: jax.Array) -> jax.Array:
         return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
@@ -155,3 +155,9 @@ def _scores(
 
     loss, entropy = jax.lax.map(of_chunk, (split(hidden), split(targets)))
     return join(loss), join(entropy)
+
+
+def _chunk(length: int, rows: int) -> int:
+    """Returns how many places of each row have logits at the same time: a divisor of the rows' length."""
+    most = max(1, min(length, _HEAD_TOKENS // rows))
+    return next(size for size in range(most, 0, -1) if length % size == 0)
