@@ -19,7 +19,7 @@ from mindllm_jax.model.decoder import Decoder
 ROW_LENGTH = 512
 """T of the shortest rows; longer texts go to rows of a power of two, at most Model.max_seq_len."""
 
-_HEAD_TOKENS = 1024  # tokens per device whose logits exist at the same time
+_LEAST_CHUNK = 256  # tokens per device whose logits exist at the same time, or as many as the model is wide
 _IN_FLIGHT = 2  # batches on the devices, so that they compute while the host packs and adds up
 
 
@@ -144,7 +144,8 @@ def _scores(
         return log_total - chosen, log_total - jnp.sum(weights * shifted, axis=-1) / total
 
     # The logits [B T V] of all places could be larger than the model.
-    size = _chunk(targets.shape[1], targets.shape[0] // decoder.layout.placement.shards("batch"))
+    rows = targets.shape[0] // decoder.layout.placement.shards("batch")
+    size = _chunk(targets.shape[1], max(_LEAST_CHUNK, decoder.config.width) // rows)
 
     def split(x: jax.Array) -> jax.Array:
         return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
@@ -157,7 +158,6 @@ def _scores(
     return join(loss), join(entropy)
 
 
-def _chunk(length: int, rows: int) -> int:
+def _chunk(length: int, most: int) -> int:
     """Returns how many places of each row have logits at the same time: a divisor of the rows' length."""
-    most = max(1, min(length, _HEAD_TOKENS // rows))
-    return next(size for size in range(most, 0, -1) if length % size == 0)
+    return next(size for size in range(max(1, min(length, most)), 0, -1) if length % size == 0)
