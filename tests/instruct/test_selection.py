@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from mindllm_jax.instruct.conversations import read_conversations
+from mindllm_jax.instruct.scoring.shards import ScoreShards
 from mindllm_jax.instruct.selection.budget import take
 from mindllm_jax.instruct.selection.clusters import Buckets, bucket_numbers, bucket_ranges
 from mindllm_jax.instruct.selection.columns import COLUMNS, columns
@@ -312,3 +313,26 @@ def test_the_command(base: Path, write, tmp_path: Path) -> None:
         len((tmp_path / "zip/selection.jsonl").read_text().splitlines()) == 10
         and not (tmp_path / "zip/scores").exists()
     )
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one(base: Path, write, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    rows = [{"instruction": f"Q{n}", "output": f"答案 {n}" * (n % 5 + 1)} for n in range(30)]
+    settings = {
+        "SelectInstructions.run": str(base),
+        "SelectInstructions.inputs": f"('{write(*rows)}',)",
+        "SelectInstructions.batch_tokens": "400",
+        "Selection.minimum": "None",
+        "Selection.maximum": "None",
+    }
+    words = ["--gin", "configs/instruct/select.gin", *(f"--gin.{name}={value}" for name, value in settings.items())]
+    command = [sys.executable, str(ROOT / "launch/select_instructions.py"), *words, "--workdir"]
+    several = launch("local_cluster.py", "--processes", "2", "--devices", "2", "--", *command, str(tmp_path / "two"))
+    alone = launch("select_instructions.py", *words, "--workdir", str(tmp_path / "one"))
+    assert several.returncode == 0 and alone.returncode == 0, several.stderr + alone.stderr
+    two, one = (ScoreShards(tmp_path / name / "scores").columns().to_pylist() for name in ("two", "one"))
+    assert len(two) == len(one) == 30
+    for a, b in zip(two, one, strict=True):
+        assert a["answer_nll"] == pytest.approx(b["answer_nll"], rel=1e-4)
+        assert a["answer_entropy"] == pytest.approx(b["answer_entropy"], rel=1e-4)
