@@ -21,6 +21,7 @@ from mindllm_jax.instruct.selection.clusters import Buckets, bucket_numbers, buc
 from mindllm_jax.instruct.selection.columns import COLUMNS, columns
 from mindllm_jax.instruct.selection.correlation import rank_correlations, ranks
 from mindllm_jax.instruct.selection.rules import admitted
+from mindllm_jax.instruct.selection.select import score
 from mindllm_jax.instruct.selection.settings import SelectInstructions, Selection
 from mindllm_jax.instruct.selection.zip_order import zip_order
 
@@ -191,6 +192,14 @@ def test_random_rules() -> None:
         assert {frozenset(order) for order in orders} == {frozenset(rows)}
         assert len(orders) > 1
         assert len({tuple(admitted(table(), Selection(**settings, seed=3)).tolist()) for _ in range(3)}) == 1
+
+
+def test_a_missing_package_is_reported_before_scoring(monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ckwrap" else True)
+    with pytest.raises(ImportError, match=r"needs ckwrap.*mindllm-jax\[select\]"):
+        score(SelectInstructions("run", ("a",)), Path("nowhere"))
+    with pytest.raises(FileNotFoundError):
+        score(SelectInstructions("run", ("a",), selection=Selection(buckets=Buckets("quantiles"))), Path("nowhere"))
 
 
 def test_budgets() -> None:

@@ -90,6 +90,10 @@ class ScoreShards:
         for table in self._tables(("number", "messages")):
             yield from zip(table["number"].to_pylist(), table["messages"].to_pylist(), strict=True)
 
+    def is_finished(self) -> bool:
+        """Whether all is scored."""
+        return (self.folder / "summary.json").exists()
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Writes the summary, which says that all is scored."""
         write_text(self.folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import takewhile
@@ -32,7 +33,7 @@ from mindllm_jax.instruct.selection.settings import SelectInstructions, Selectio
 from mindllm_jax.instruct.selection.zip_order import zip_order
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.parallel.together import together
+from mindllm_jax.parallel.together import from_first, together
 from mindllm_jax.reporting.page import write_page
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.text.documents import write_json_lines
@@ -57,9 +58,9 @@ def score(
     Raises:
         OSError: a run or an input is missing.
         ValueError: an input is malformed, the tokenizers differ, or the folder has other scores.
-        ImportError: pyarrow is not installed.
+        ImportError: a package of the selection is not installed.
     """
-    require_arrow()
+    together(lambda: require_packages(config.selection))
     inputs, records = together(lambda: _checked(config))
     shards = ScoreShards(Path(config.scores) if config.scores else workdir / "scores")
     dtype = resolve_model(records[0].model).dtype.name
@@ -67,6 +68,8 @@ def score(
     together(lambda: shards.open(key))
     extent = together(lambda: survey(inputs))
     accept(dtype)
+    if from_first(str(shards.is_finished())) == str(True):
+        return Scored(shards, extent)
     sharding = Sharding(config.mesh.build())
     runs = [load_decoder(record, sharding=sharding, resolve_model=resolve_model) for record in records]
     score_conversations(inputs, extent, runs, shards, key, config.batch_tokens)
@@ -126,12 +129,15 @@ def preview(config: SelectInstructions) -> Table:
     return Table(("", ""), rows, "Scoring instruction data")
 
 
-def require_arrow() -> None:
-    """Raises ImportError that names the extra where pyarrow is not installed."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise ImportError("scores are parquet files: pip install 'mindllm-jax[select]'") from error
+def require_packages(selection: Selection) -> None:
+    """Raises ImportError, before hours of scoring, that names the extra of a package that the selection will need."""
+    needed = {"pyarrow": "select"}
+    needed |= {"ckwrap": "select"} if selection.buckets.method == "exact" else {}
+    needed |= {"sklearn": "select"} if selection.buckets.method == "kmeans" else {}
+    needed |= {} if selection.min_similarity is None else {"datatrove": "data", "opencc": "data"}
+    for package, extra in needed.items():
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(f"the selection needs {package}, which is missing: pip install 'mindllm-jax[{extra}]'")
 
 
 def _checked(config: SelectInstructions) -> tuple[Inputs, list[RunRecord]]:
