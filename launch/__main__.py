@@ -9,8 +9,8 @@ from mindllm_jax.checks import suggestion
 
 # In the order of their use. The others need a clone: its configs, or its benchmarks.
 COMMANDS = (
-    "doctor", "clean_corpus", "train_tokenizer", "prepare_data", "train", "sft", "prepare_benchmarks", "eval",
-    "chat", "serve", "convert", "plan",
+    "doctor", "clean_corpus", "train_tokenizer", "prepare_data", "train", "select_instructions", "sft",
+    "prepare_benchmarks", "eval", "chat", "serve", "convert", "plan",
 )  # fmt: skip
 
 
@@ -19,7 +19,7 @@ def usage() -> str:
     lines = ["usage: mindllm COMMAND [--help] [--gin FILE] [--gin.NAME=VALUE] …", ""]
     for name in COMMANDS:
         text = ast.get_docstring(ast.parse(Path(__file__).with_name(f"{name}.py").read_text("utf-8"))) or ""
-        lines.append(f"  {name:<16} {text.splitlines()[0]}")
+        lines.append(f"  {name:<20} {text.splitlines()[0]}")
     return "\n".join(lines)
 
 

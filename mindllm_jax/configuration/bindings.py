@@ -19,6 +19,7 @@ ROOTS = (
     "mindllm_jax.planning.planner:Planner",
     "mindllm_jax.instruct.tune:Tune",
     "mindllm_jax.evaluation.benchmarks.convert:PrepareBenchmarks",
+    "mindllm_jax.instruct.selection.settings:SelectInstructions",
     "mindllm_jax.evaluation.evaluate:Evaluate",
     "mindllm_jax.generation.chat:Chat",
     "mindllm_jax.serving.server:Serve",

@@ -27,6 +27,7 @@ ENTRY_POINTS = {
     "clean_corpus.py": "CleanCorpus",
     "prepare_data.py": "PrepareData",
     "train.py": "Pretrain",
+    "select_instructions.py": "SelectInstructions",
     "sft.py": "Tune",
     "eval.py": "Evaluate",
     "convert.py": "Convert",

@@ -1,0 +1,1 @@
+"""Losses and entropies of instruction data under a pre-trained model, kept as raw quantities per conversation."""

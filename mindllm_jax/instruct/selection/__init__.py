@@ -1,0 +1,1 @@
+"""Selection of instruction data by its scores: columns, clusters, rules, budgets, near-duplicates, reports."""
