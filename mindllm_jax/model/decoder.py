@@ -13,6 +13,7 @@ from mindllm_jax.model.attention import Attention
 from mindllm_jax.model.cache import Cache, LayerCache, Rows, empty_cache
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import EMBEDDING_STDDEV, normal
+from mindllm_jax.model.lora import Lora
 from mindllm_jax.model.mlp import MLP
 from mindllm_jax.model.norms import NORMS
 from mindllm_jax.model.positions import Angles, rope_angles
@@ -36,9 +37,9 @@ Branch = Callable[[FloatBTD], FloatBTD]
 class Block(nnx.Module):
     """Attention and feed-forward from [B T D] to [B T D], each added to the residual stream by the scheme."""
 
-    def __init__(self, config: Model, *, rngs: nnx.Rngs, layout: Layout):
-        self.attention = Attention(config, rngs=rngs, partition=layout.attention_partition())
-        self.mlp = MLP(config, rngs=rngs)
+    def __init__(self, config: Model, *, rngs: nnx.Rngs, layout: Layout, lora: Lora | None = None):
+        self.attention = Attention(config, rngs=rngs, partition=layout.attention_partition(), lora=lora)
+        self.mlp = MLP(config, rngs=rngs, lora=lora)
         self.attention_norm = NORMS[config.norm](config)
         self.mlp_norm = NORMS[config.norm](config)
         self.scheme = residual_scheme(config)
@@ -80,16 +81,16 @@ class Decoder(nnx.Module):
     """Decoder-only language model.
 
     The blocks' parameters are stacked on a leading axis L, so that a compiled step holds one block at any depth.
-    `sharding` places parameters and activations on a mesh; None: one device.
+    `sharding` places parameters and activations on a mesh; None: one device. `lora` adds adapters to the blocks.
     """
 
-    def __init__(self, config: Model, *, rngs: nnx.Rngs, sharding: Sharding | None = None):
+    def __init__(self, config: Model, *, rngs: nnx.Rngs, sharding: Sharding | None = None, lora: Lora | None = None):
         layout = Layout(sharding)
 
         @nnx.split_rngs(splits=config.layers)
         @nnx.vmap(in_axes=0, out_axes=0)
         def stack(rngs: nnx.Rngs) -> Block:
-            return Block(config, rngs=rngs, layout=layout)
+            return Block(config, rngs=rngs, layout=layout, lora=lora)
 
         def table(rows: str, size: int) -> nnx.Param[jax.Array]:
             return normal(config, rngs, (rows, "width"), (size, config.width), stddev=EMBEDDING_STDDEV)
@@ -110,17 +111,27 @@ class Decoder(nnx.Module):
         """The loss head's matrix [D V] in the parameters' dtype."""
         return self.embedding[...].T if self.head_kernel is None else self.head_kernel[...]
 
-    def __call__(self, tokens: IntBT, *, segment_ids: IntBT | None = None, positions: IntBT | None = None) -> FloatBTD:
+    def __call__(
+        self,
+        tokens: IntBT,
+        *,
+        segment_ids: IntBT | None = None,
+        positions: IntBT | None = None,
+        noise: FloatBTD | None = None,
+    ) -> FloatBTD:
         """Returns the hidden states [B T D] after the last norm.
 
         segment_ids: tokens with equal ids see each other, 0 is padding; None: one document per row. positions: within
-        the document; None: 0, 1, 2, …. Raises ValueError for rows longer than max_seq_len.
+        the document; None: 0, 1, 2, …. noise: added to the embeddings, whatever the order of its tokens. Raises
+        ValueError for rows longer than max_seq_len.
         """
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
         ranges = None if segment_ids is None else block_ranges(segment_ids)
         layout = self.layout
         x, angles = self._embed(layout.to_attention_order(tokens), layout.to_attention_order(positions))
+        if noise is not None:
+            x = layout.constrain(x + noise.astype(x.dtype))
         segment_ids = None if segment_ids is None else layout.to_attention_order(segment_ids)
         definition, stacked = nnx.split(self.blocks)
 

@@ -71,6 +71,13 @@ def curves(metrics: list[dict[str, float]]) -> list[Section]:
     held_out = sorted({key for row in metrics for key in row if key.startswith("bits_per_byte/")})
     if held_out:
         sections.append(Section("Held-out text", list(_bits_per_byte(metrics, held_out))))
+    answers = sorted({key for row in metrics for key in row if key.partition("/")[0] == "answer_loss"})
+    if answers:
+        names = {key: key.partition("/")[2] or "all" for key in answers[: _MAX_LINES + 1]}
+        figure = _figure(metrics, names, "answer loss (nats per token)", "Held-out answers.")
+        sections.append(Section("Answers", [figure]))
+    if forgetting := _forgetting(metrics, held_out):
+        sections.append(Section("Forgetting", forgetting))
     if any("tokens_per_second" in row for row in metrics):
         caption = "Training tokens per second."
         figure = _figure(metrics, {"tokens_per_second": "throughput"}, "tokens per second", caption, y_min=0)
@@ -95,6 +102,23 @@ def _bits_per_byte(metrics: list[dict[str, float]], keys: list[str]) -> Iterator
         yield Paragraph(f"The {len(sources)} sources are too many for a figure; their last values are below.")
     elif sources:
         yield _figure(metrics, sources, "bits per byte", "Held-out text by source.")
+
+
+def _forgetting(metrics: list[dict[str, float]], keys: list[str]) -> list[Part]:
+    """Returns the change of each bits per byte since before the first step; nothing where it was not measured then."""
+    rows: list[tuple[str | float, ...]] = []
+    for key in keys:
+        values = [(int(row["step"]), row[key]) for row in metrics if key in row]
+        (first, before), (last, after) = values[0], values[-1]
+        if first == 0 < last:
+            rows.append((key.split("/", 1)[1], before, after, after - before, f"{after / before - 1:+.2%}", last))
+    if not rows:
+        return []
+    text = (
+        "Bits per byte of held-out pre-training text before the first step and at the last evaluation: a rise is what"
+    )
+    columns = ("", "before", "after", "difference", "relative", "at step")
+    return [Paragraph(f"{text} tuning made the model forget."), Table(columns, rows)]
 
 
 def _figure(
