@@ -25,7 +25,9 @@ def main() -> None:
     left_out = Counter[str]()
     records = list(asked_records(config.domain, left_out))
     if arguments.dry_run:
-        print(f"{len(records)} records, {config.rationales.concurrency} requests at a time, to {config.domain.rationales}")
+        print(
+            f"{len(records)} records, {config.rationales.concurrency} requests at a time, to {config.domain.rationales}"
+        )
         return
     counts = write_rationales(config.rationales, Path(config.domain.rationales), records)
     rich.print(rationales_table(counts, left_out).terminal())

@@ -158,7 +158,9 @@ def _peft_logits(folder: Path, base: Path, tokens: np.ndarray, *, trust: bool) -
         from peft import PeftModel
         from transformers import AutoModelForCausalLM
     except ImportError:
-        raise ImportError("the proof of adapters needs torch, transformers and peft; install mindllm-jax[peft]") from None
+        raise ImportError(
+            "the proof of adapters needs torch, transformers and peft; install mindllm-jax[peft]"
+        ) from None
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=trust)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -62,8 +62,8 @@ class Convert:
             )
         if bool(self.adapters) != bool(self.base):
             raise ValueError(
-                "Convert.adapters needs Convert.base, the exported folder of their base, and nothing else takes it: export "
-                "the base by Convert.run first"
+                "Convert.adapters needs Convert.base, the exported folder of their base, and nothing else takes it: "
+                "export the base by Convert.run first"
             )
         is_written = given[0] in ("run", "adapters", "tokenizer")
         if is_written and not self.output:

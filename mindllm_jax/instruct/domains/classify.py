@@ -125,7 +125,8 @@ def scores_of(
     true, predicted = np.array(truth, object), np.array(predictions, object)
 
     def both(rows: np.ndarray) -> tuple[float, float]:
-        weighted = f1_score(true[rows], predicted[rows], labels=list(labels), average="weighted", zero_division=0)
+        settings: Any = {"labels": list(labels), "average": "weighted", "zero_division": 0}
+        weighted = f1_score(true[rows], predicted[rows], **settings)
         return float(accuracy_score(true[rows], predicted[rows])), float(weighted)
 
     draw = np.random.default_rng(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
@@ -28,7 +29,7 @@ class PrepareInstructions:
     """Settings by which records of a domain become a dataset of conversations.
 
     Templates are texts with fields of the record in braces, as {question}; the fields of an array are {0}, {1}, …. The
-    last three also know {asked}, {answered} and {rationale}: the filled `question`, `answer`, and the record's rationale.
+    last three know {asked}, {answered} and {rationale}: the filled `question`, `answer`, and the record's rationale.
 
     Attributes:
         inputs: files of JSON lines, plain or gzip, or folders of them.
@@ -149,7 +150,9 @@ def prepare_instructions(config: PrepareInstructions) -> Table:
     for name, rows in datasets.items():
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_bytes(Path(config.output) / f"{name}.jsonl.gz", gzip.compress(content.encode(), mtime=0))
-    table = [(name, len(rows), len({row["label"] for row in rows})) for name, rows in datasets.items()]
+    table = [
+        (name, len(rows), len({row["messages"][-1]["content"] for row in rows})) for name, rows in datasets.items()
+    ]
     return Table(("dataset", "conversations", "different answers"), table, reasons)
 
 
@@ -158,14 +161,13 @@ def _asked(config: PrepareInstructions, record: Record) -> Asked:
     if config.labels and answer not in config.labels:
         raise BadLine("unknown label", f"the answer {answer!r} is none of {', '.join(config.labels)}")
     if config.context:
-        try:
+        with contextlib.suppress(BadLine):  # as a question without statutes
             question = f"{filled(config.context, record.fields)}\n\n{question}"
-        except BadLine:  # as a question without statutes
-            pass
     return Asked(record.id, question, config.labels.get(answer, answer))
 
 
 def _row(config: PrepareInstructions, record: Asked, question: str, answer: str) -> dict[str, Any]:
     system = [{"role": "system", "content": config.system}] if config.system else []
     messages = [*system, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return {"id": record.id, "label": record.answer, "messages": messages}
+    label = {"label": record.answer} if config.labels else {}
+    return {"id": record.id, **label, "messages": messages}

@@ -86,8 +86,8 @@ def write_rationales(
     The same command resumes: a kept rationale is not asked for again while model and prompt are the same. A record
     without a usable reply has no line, so that the next start asks again; nothing is put in its place.
 
-    Raises OSError when the file cannot be written, ValueError when a line of it is damaged, or when the endpoint refuses
-    the key or does not know the model.
+    Raises OSError when the file cannot be written, ValueError when a line of it is damaged, or when the endpoint
+    refuses the key or does not know the model.
     """
     counts = Counter[str]()
     origin = RULE if config.by == "rule" else config.model
@@ -190,7 +190,9 @@ def _reply(config: Rationales, prompt: str) -> Any:
             return json.loads(response.read())
     except urllib.error.HTTPError as error:
         if error.code in (401, 403, 404):
-            raise ValueError(f"{url} answers {error.code} {error.reason}: check Rationales.url, model and key") from None
+            raise ValueError(
+                f"{url} answers {error.code} {error.reason}: check Rationales.url, model and key"
+            ) from None
         if error.code == 429:
             raise Refused("refused for the rate", _seconds(error.headers.get("Retry-After"))) from None
         raise Refused(f"error {error.code}", 0.0 if error.code >= 500 else None) from None
