@@ -68,7 +68,7 @@ def test_a_chain_of_thought_ends_with_the_label(config: PrepareInstructions) -> 
 
 def test_auxiliary_is_two_datasets_of_the_same_records(config: PrepareInstructions) -> None:
     config = with_rationales(config, "auxiliary")
-    assert prepare_instructions(config).rows == [("sentiment", 4, 3), ("sentiment_rationale", 4, 3)]
+    assert prepare_instructions(config).rows == [("sentiment", 4, 3), ("sentiment_rationale", 4, 4)]
     labels, rationales = written(config), written(config, "sentiment_rationale")
     assert [answer for _, answer in labels] == ["消极", "中性", "积极", "积极"]
     assert rationales[0] == ["情绪？补仓补的心力憔悴\n请只说明理由，不给出答案。", "补仓补的心力憔悴"]
