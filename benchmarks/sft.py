@@ -5,7 +5,7 @@ python benchmarks/sft.py --instructions FILE.jsonl.gz [--tokenizer FILE] [--roun
 All train the same Llama-shaped model on the same conversations in float32 without rematerialisation, with AdamW, and
 take turns: --rounds times each takes --steps steps. Padding is not counted as tokens. TRL, with its own packing (best
 fit, one padding-free row) and padded, is left out where it is not installed; a private copy is enough:
-pip install --target DIR --no-deps trl accelerate peft, and DIR in PYTHONPATH. Prints a table and JSON, with the load.
+pip install --target DIR --no-deps trl accelerate, and DIR in PYTHONPATH. Prints a table and JSON, with the load.
 """
 
 from __future__ import annotations
