@@ -1,4 +1,4 @@
-"""What a tuned model makes of held-out prompts: the loss on their answers, and how much it repeats itself."""
+"""Measurements on held-out conversations: the loss of the answers, and the repetition of greedy ones."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def base_of_adapters(record: RunRecord) -> RunRecord:
     Raises FileNotFoundError where it is missing, ValueError where it is another one.
     """
     reference = AdaptedBase.from_json(record.identity["adapters"])
-    run = record.folder.parents[1]
+    run = record.folder.parents[1].resolve()
     try:
         base = read_run(Path(os.path.normpath(run / reference.run)), reference.step)
     except FileNotFoundError as error:

@@ -84,7 +84,9 @@ class PrepareInstructions:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"PrepareInstructions.remove: {pattern!r} is no regular expression: {error}") from None
+                raise ValueError(
+                    f"PrepareInstructions.remove: {pattern!r} is not a regular expression: {error}"
+                ) from None
 
 
 class Asked(NamedTuple):

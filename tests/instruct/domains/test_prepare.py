@@ -136,7 +136,7 @@ def test_nan_fields_are_empty(write, config: PrepareInstructions) -> None:
         ({"answer": "{a"}, r"PrepareInstructions\.answer"),
         ({"answer": "{a} {a.b}"}, r"\{a\.b\} is no field"),
         ({"name": "a/b"}, r"PrepareInstructions\.name = 'a/b'"),
-        ({"remove": ("(",)}, r"PrepareInstructions\.remove: '\(' is no regular expression"),
+        ({"remove": ("(",)}, r"PrepareInstructions\.remove: '\(' is not a regular expression"),
         ({"setup": "auxiliary", "rationales": ""}, r"needs PrepareInstructions\.rationales"),
     ],
 )
