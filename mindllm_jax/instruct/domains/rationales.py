@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -109,10 +109,13 @@ def write_rationales(
         return _asked(config, prompt, sleep)
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        _cut_incomplete(path)
     with path.open("a", encoding="utf-8") as file, ThreadPoolExecutor(config.concurrency) as pool:
-        replies = pool.map(ask, missing)
+        asked = {pool.submit(ask, item): item for item in missing}
         try:
-            for (record, _, key), (rationale, happened) in zip(missing, replies, strict=True):
+            for reply in as_completed(asked):
+                (record, _, key), (rationale, happened) = asked[reply], reply.result()
                 counts.update(happened)
                 if rationale is not None:
                     row = {"id": record.id, "key": key, "from": origin, "rationale": rationale}
@@ -142,15 +145,15 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
                 raise BadLine("no rationale", "not an object with the texts `id` and `rationale`")
         except BadLine as bad:
             if number == content[-1][0] and not line.endswith(b"\n"):
-                _cut_last(path, len(line))
                 return
             raise ValueError(f"{path}, line {number}: {bad}; remove the line") from None
         yield {"key": "", **row}
 
 
-def _cut_last(path: Path, size: int) -> None:
+def _cut_incomplete(path: Path) -> None:
+    """Removes the last line where it has no end, so that the next one begins on a line of its own."""
     with path.open("r+b") as file:
-        file.truncate(path.stat().st_size - size)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _asked(config: Rationales, prompt: str, sleep: Callable[[float], None]) -> tuple[str | None, Counter[str]]:

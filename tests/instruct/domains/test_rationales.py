@@ -108,7 +108,8 @@ def test_every_kind_of_reply_is_counted_and_a_rerun_asks_for_what_is_missing(
 def test_a_line_cut_by_a_killed_process_is_asked_for_again(endpoint: Endpoint, tmp_path: Path) -> None:
     path = tmp_path / "rationales.jsonl"
     write_rationales(settings(endpoint), path, RECORDS[:2])
-    path.write_text(path.read_text()[:-10])
+    path.write_text(cut := path.read_text()[:-10])
+    assert len(read_rationales(path)) == 1 and path.read_text() == cut, "reading changes nothing"
     assert write_rationales(settings(endpoint), path, RECORDS[:2]) == {"kept from before": 1, "answered": 1}
     assert len(read_rationales(path)) == 2 and path.read_text().count("\n") == 2
 
