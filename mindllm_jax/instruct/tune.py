@@ -113,7 +113,7 @@ def tune(
         replayed = MixtureRows(text.mixture, text.store, steps=loop.steps, global_batch_size=loop.global_batch_size)
     # The base's records stay: the tuned run is measured on the store of its pre-training.
     identity = {
-        **base.identity,
+        **{key: value for key, value in base.identity.items() if key != "adapters"},  # they are merged
         **resolved(config),
         "seed": config.loop.seed,
         "data": data,

@@ -138,6 +138,7 @@ def test_batches_meshes_and_remat_change_rounding_alone(
     assert metrics_of(tmp_path / "run", "loss") == pytest.approx(metrics_of(tuned.run, "loss"), rel=1e-3)
 
 
+@pytest.mark.long
 def test_adapters_on_a_tuned_run(config: Tune, tuned: Tuned) -> None:
     second = tuned.run.with_name("second")
     tune(replace(config, base=str(tuned.run), loop=replace(config.loop, steps=1)), second)
@@ -145,6 +146,16 @@ def test_adapters_on_a_tuned_run(config: Tune, tuned: Tuned) -> None:
     assert base_of_adapters(read_run(second)).folder == latest_checkpoint(tuned.run)
 
 
+@pytest.mark.long
+def test_all_parameters_of_a_run_of_adapters_can_be_tuned(config: Tune, tuned: Tuned) -> None:
+    third = tuned.run.with_name("third")
+    tune(replace(config, base=str(tuned.run), lora=Lora(), loop=replace(config.loop, steps=1)), third)
+    assert "adapters" not in read_run(third).identity
+    before, after = params_of(tuned.run), params_of(third)
+    assert before.keys() == after.keys() and all(np.abs(after[name] - before[name]).max() < 0.05 for name in before)
+
+
+@pytest.mark.long
 def test_the_base_is_held_in_the_compute_dtype_and_merged_in_float32(config: Tune, tmp_path: Path) -> None:
     narrow: Callable[[Model], Model] = lambda model: replace(model, compute_dtype="bfloat16")  # noqa: E731
     state = tune(replace(config, loop=replace(config.loop, steps=1)), tmp_path, resolve_model=narrow)
@@ -153,6 +164,7 @@ def test_the_base_is_held_in_the_compute_dtype_and_merged_in_float32(config: Tun
     assert {value.dtype.name for value in params_of(tmp_path).values()} == {"float32"}
 
 
+@pytest.mark.long
 def test_a_missing_or_other_base_is_named(config: Tune, base: Path, tmp_path: Path) -> None:
     copy, run = tmp_path / "base", tmp_path / "lora"
     shutil.copytree(base, copy)

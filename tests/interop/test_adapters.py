@@ -14,6 +14,7 @@ from mindllm_jax.interop import adapters
 from mindllm_jax.interop.adapters import CONFIG, WEIGHTS, export_adapters, write_adapters
 from mindllm_jax.interop.architecture import flat
 from mindllm_jax.interop.architectures import native_architecture
+from mindllm_jax.interop.convert import Convert
 from mindllm_jax.interop.import_run import _write_checkpoint
 from mindllm_jax.interop.write_weights import export_run
 from mindllm_jax.model.config import Model
@@ -116,3 +117,11 @@ def test_a_run_without_adapters(tmp_path: Path) -> None:
     base = a_run(tmp_path / "base", DESIGNS["llama"])
     with pytest.raises(ValueError, match=r"base has no adapters: Convert\.run exports its parameters"):
         export_adapters(base, tmp_path / "peft", tmp_path / "hf")
+
+
+def test_adapters_and_their_base_are_set_together() -> None:
+    for settings in ({"adapters": "lora"}, {"run": "run", "base": "hf"}):
+        with pytest.raises(ValueError, match=r"Convert\.adapters needs Convert\.base"):
+            Convert(**settings, output="out")
+    with pytest.raises(ValueError, match=r"Convert\.adapters is written to Convert\.output, which is missing"):
+        Convert(adapters="lora", base="hf")
