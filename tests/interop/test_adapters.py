@@ -120,8 +120,9 @@ def test_a_run_without_adapters(tmp_path: Path) -> None:
 
 
 def test_adapters_and_their_base_are_set_together() -> None:
-    for settings in ({"adapters": "lora"}, {"run": "run", "base": "hf"}):
-        with pytest.raises(ValueError, match=r"Convert\.adapters needs Convert\.base"):
-            Convert(**settings, output="out")
+    with pytest.raises(ValueError, match=r"Convert\.adapters needs Convert\.base"):
+        Convert(adapters="lora", output="out")
+    with pytest.raises(ValueError, match=r"Convert\.adapters needs Convert\.base"):
+        Convert(run="run", base="hf", output="out")
     with pytest.raises(ValueError, match=r"Convert\.adapters is written to Convert\.output, which is missing"):
         Convert(adapters="lora", base="hf")

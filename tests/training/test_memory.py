@@ -111,7 +111,7 @@ def test_a_window_of_the_whole_row_is_none() -> None:
 def test_frozen_weights_get_no_gradients() -> None:
     weights = 32 * (4 * 2560 * 2560 + 3 * 2560 * 6912) + 2560 * 125952
     assert flops_per_token(MODEL, 2048) - flops_per_token(MODEL, 2048, frozen=True) == 2 * weights
-    sizes = dict.fromkeys(("slices", "data", "fsdp", "context", "tensor"), 1)
+    sizes: dict[str, int] = dict.fromkeys(("slices", "data", "fsdp", "context", "tensor"), 1)
     parts = memory_parts(MODEL, sizes, rows=1, length=64, grad_accum_steps=1, params=8.0, opt_state=16.0, frozen=100.0)
     assert parts["frozen parameters"] == 100.0 and parts["gradients (float32)"] == 8.0
     shown = dataclasses.replace(COST, parameters=1100, frozen=1000).table().markdown()
