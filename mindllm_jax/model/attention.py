@@ -15,7 +15,8 @@ from mindllm_jax.model.cache import LayerCache, Rows
 from mindllm_jax.model.cached_attention import attend_to_cached
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import bias, matrix
-from mindllm_jax.model.linear import GradientSums, add_bias, matmul
+from mindllm_jax.model.linear import GradientSums, add_bias
+from mindllm_jax.model.lora import Lora, adapted_matmul, adapter
 from mindllm_jax.model.positions import Angles, rotate
 from mindllm_jax.model.prefix import PrefixMask, merge
 from mindllm_jax.model.residual import residual_scheme
@@ -28,7 +29,9 @@ class Attention(nnx.Module):
     `window`, an argument of both methods, is the number of tokens that a query sees, itself included; None: all.
     """
 
-    def __init__(self, config: Model, *, rngs: nnx.Rngs, partition: PartitionSpec | None = None):
+    def __init__(
+        self, config: Model, *, rngs: nnx.Rngs, partition: PartitionSpec | None = None, lora: Lora | None = None
+    ):
         width, heads, kv_heads, head_dim = config.width, config.heads, config.key_heads, config.head_dim
         gain = residual_scheme(config).beta
         shape, kv_shape = (width, heads, head_dim), (width, kv_heads, head_dim)
@@ -41,6 +44,10 @@ class Attention(nnx.Module):
         self.key_bias = bias(config, kind, kv_axes, kv_shape[1:])
         self.value_bias = bias(config, kind, kv_axes, kv_shape[1:])
         self.out_bias = bias(config, "attention_out", ("features",), (width,))
+        self.query_adapter = adapter(config, lora, "query", self.query, inputs=1, rngs=rngs)
+        self.key_adapter = adapter(config, lora, "key", self.key, inputs=1, rngs=rngs)
+        self.value_adapter = adapter(config, lora, "value", self.value, inputs=1, rngs=rngs)
+        self.out_adapter = adapter(config, lora, "out", self.out, inputs=2, rngs=rngs)
         self.scale = config.attention_scale
         self.implementation = config.attention
         self.gradient_sums: GradientSums = config.gradient_sums
@@ -131,12 +138,18 @@ class Attention(nnx.Module):
         return self._project_out(out), new_cache
 
     def _project(self, x: FloatBTD, angles: Angles | None) -> tuple[FloatBTNH, FloatBTKH, FloatBTKH]:
-        query = add_bias(matmul(x, self.query[...], gradient_sums=self.gradient_sums), self.query_bias)
-        key = add_bias(matmul(x, self.key[...], gradient_sums=self.gradient_sums), self.key_bias)
-        value = add_bias(matmul(x, self.value[...], gradient_sums=self.gradient_sums), self.value_bias)
+        sums = self.gradient_sums
+        query = adapted_matmul(x, self.query[...], self.query_adapter, gradient_sums=sums)
+        key = adapted_matmul(x, self.key[...], self.key_adapter, gradient_sums=sums)
+        value = adapted_matmul(x, self.value[...], self.value_adapter, gradient_sums=sums)
+        query, key, value = (
+            add_bias(part, bias)
+            for part, bias in ((query, self.query_bias), (key, self.key_bias), (value, self.value_bias))
+        )
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
         return query, key, value
 
     def _project_out(self, out: FloatBTNH) -> FloatBTD:
-        return add_bias(matmul(out, self.out[...], 2, gradient_sums=self.gradient_sums), self.out_bias)
+        product = adapted_matmul(out, self.out[...], self.out_adapter, 2, gradient_sums=self.gradient_sums)
+        return add_bias(product, self.out_bias)

@@ -14,6 +14,7 @@ from mindllm_jax.model.attention import Attention
 from mindllm_jax.model.cache import Cache, LayerCache, Rows, empty_cache
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.initialisation import EMBEDDING_STDDEV, normal
+from mindllm_jax.model.lora import Lora
 from mindllm_jax.model.mlp import MLP
 from mindllm_jax.model.norms import NORMS
 from mindllm_jax.model.positions import Angles, rope_angles
@@ -38,9 +39,9 @@ Branch = Callable[[FloatBTD], FloatBTD]
 class Block(nnx.Module):
     """Attention and feed-forward from [B T D] to [B T D], each added to the residual stream by the scheme."""
 
-    def __init__(self, config: Model, *, rngs: nnx.Rngs, layout: Layout):
-        self.attention = Attention(config, rngs=rngs, partition=layout.attention_partition())
-        self.mlp = MLP(config, rngs=rngs)
+    def __init__(self, config: Model, *, rngs: nnx.Rngs, layout: Layout, lora: Lora | None = None):
+        self.attention = Attention(config, rngs=rngs, partition=layout.attention_partition(), lora=lora)
+        self.mlp = MLP(config, rngs=rngs, lora=lora)
         self.attention_norm = NORMS[config.norm](config)
         self.mlp_norm = NORMS[config.norm](config)
         self.scheme = residual_scheme(config)
@@ -83,16 +84,16 @@ class Decoder(nnx.Module):
     """Decoder-only language model.
 
     The blocks' parameters are stacked on a leading axis L, so that a compiled step holds one block at any depth.
-    `sharding` places parameters and activations on a mesh; None: one device.
+    `sharding` places parameters and activations on a mesh; None: one device. `lora` adds adapters to the blocks.
     """
 
-    def __init__(self, config: Model, *, rngs: nnx.Rngs, sharding: Sharding | None = None):
+    def __init__(self, config: Model, *, rngs: nnx.Rngs, sharding: Sharding | None = None, lora: Lora | None = None):
         layout = Layout(sharding)
 
         @nnx.split_rngs(splits=config.layers)
         @nnx.vmap(in_axes=0, out_axes=0)
         def stack(rngs: nnx.Rngs) -> Block:
-            return Block(config, rngs=rngs, layout=layout)
+            return Block(config, rngs=rngs, layout=layout, lora=lora)
 
         def table(rows: str, size: int) -> nnx.Param[jax.Array]:
             return normal(config, rngs, (rows, "width"), (size, config.width), stddev=EMBEDDING_STDDEV)
@@ -120,6 +121,7 @@ class Decoder(nnx.Module):
         segment_ids: IntBT | None = None,
         positions: IntBT | None = None,
         prefixes: Sequence[Prefix] = (),
+        noise: FloatBTD | None = None,
     ) -> FloatBTD:
         """Returns the hidden states [B T D] after the last norm.
 
@@ -128,6 +130,7 @@ class Decoder(nnx.Module):
             segment_ids: tokens with equal ids see each other, 0 is padding; None: one document per row.
             positions: within the document, int32 [B T]; None: 0, 1, 2, ….
             prefixes: documents of the batch that tokens continue; they need segment_ids and positions.
+            noise: added to the embeddings, whatever the order of its tokens.
 
         Raises ValueError for rows longer than max_seq_len, and for prefixes without segment_ids and positions or on a
         mesh that splits rows.
@@ -145,6 +148,8 @@ class Decoder(nnx.Module):
         ranges = None if segment_ids is None else block_ranges(segment_ids)
         layout = self.layout
         x, angles = self._embed(layout.to_attention_order(tokens), layout.to_attention_order(positions))
+        if noise is not None:
+            x = layout.constrain(x + noise.astype(x.dtype))
         segment_ids = None if segment_ids is None else layout.to_attention_order(segment_ids)
         definition, stacked = nnx.split(self.blocks)
 

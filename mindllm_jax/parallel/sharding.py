@@ -31,6 +31,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "head_dim": (),
     "norm": (),
     "positions": (),
+    "rank": (),
     "layers": (),
 }
 """Mesh axes over which each logical axis is split; () replicates it on every device."""

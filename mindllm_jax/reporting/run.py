@@ -74,6 +74,13 @@ def curves(metrics: list[dict[str, float]]) -> list[Section]:
         sections.append(Section("Held-out text", list(_bits_per_byte(metrics, held_out))))
     if any(key.startswith(_TASKS) for row in metrics for key in row):
         sections.append(Section("Benchmark tasks", list(_tasks(metrics))))
+    answers = sorted({key for row in metrics for key in row if key.partition("/")[0] == "answer_loss"})
+    if answers:
+        names = {key: key.partition("/")[2] or "all" for key in answers[: _MAX_LINES + 1]}
+        figure = _figure(metrics, names, "answer loss (nats per token)", "Held-out answers.")
+        sections.append(Section("Answers", [figure]))
+    if forgetting := _forgetting(metrics, held_out):
+        sections.append(Section("Forgetting", forgetting))
     if any("tokens_per_second" in row for row in metrics):
         caption = "Training tokens per second."
         figure = _figure(metrics, {"tokens_per_second": "throughput"}, "tokens per second", caption, y_min=0)
@@ -112,6 +119,23 @@ def _tasks(metrics: list[dict[str, float]]) -> Iterator[Part]:
             yield Paragraph(f"{metric}: {len(names)} tasks are too many for a figure; their last values are below.")
         else:
             yield _figure(metrics, names, metric, f"{metric} by task.")
+
+
+def _forgetting(metrics: list[dict[str, float]], keys: list[str]) -> list[Part]:
+    """Returns the change of each bits per byte since before the first step; nothing where it was not measured then."""
+    rows: list[tuple[str | float, ...]] = []
+    for key in keys:
+        values = [(int(row["step"]), row[key]) for row in metrics if key in row]
+        (first, before), (last, after) = values[0], values[-1]
+        if first == 0 < last:
+            rows.append((key.split("/", 1)[1], before, after, after - before, f"{after / before - 1:+.2%}", last))
+    if not rows:
+        return []
+    text = (
+        "Bits per byte of held-out pre-training text before the first step and at the last evaluation: a rise is what"
+    )
+    columns = ("", "before", "after", "difference", "relative", "at step")
+    return [Paragraph(f"{text} tuning made the model forget."), Table(columns, rows)]
 
 
 def _figure(

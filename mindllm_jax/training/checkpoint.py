@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 SAVED = "latest_checkpoint.json"
 """Holds the step of the latest checkpoint, so that a run whose checkpoints were deleted does not start over."""
 
-_SAME = ("tokenizer_sha256", "data", "seed", "base")  # of a run's identity: must not change on resume
+_SAME = ("tokenizer_sha256", "data", "seed", "base", "adapters")  # of a run's identity: must not change on resume
 _SHOWN = 8  # differences that a message lists
 
 
@@ -46,7 +46,7 @@ class Checkpointing:
 class Restored(NamedTuple):
     """The contents of the checkpoint from which a run resumes."""
 
-    state: TrainState
+    state: TrainState  # without frozen parameters, which a checkpoint does not hold
     position: Position
     identity: dict[str, Any]  # as `read_identity` returns it
     folder: Path
@@ -103,7 +103,9 @@ class Checkpoints:
             )
         params = restore_params(folder, abstract.params)
         rest = _restore(folder / "training", _without_params(abstract))
-        return Restored(TrainState(params=params, **rest), Position(**identity["position"]), identity, folder)
+        return Restored(
+            TrainState(params=params, frozen={}, **rest), Position(**identity["position"]), identity, folder
+        )
 
     def start(self) -> None:
         """Opens Orbax's manager and removes temporary folders of interrupted saves."""
@@ -242,7 +244,7 @@ def restore_params(folder: Path, abstract: Params) -> Params:
 
 
 def _without_params(state: TrainState) -> dict[str, Any]:
-    return {name: value for name, value in state._asdict().items() if name != "params"}
+    return {name: value for name, value in state._asdict().items() if name not in ("params", "frozen")}
 
 
 def _restore(folder: Path, abstract: Any) -> Any:

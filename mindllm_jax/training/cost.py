@@ -22,15 +22,16 @@ FLOPS_FORMULA = (
 )
 
 
-def flops_per_token(model: Model, length: int) -> float:
+def flops_per_token(model: Model, length: int, *, frozen: bool = False) -> float:
     """Returns the training FLOPs per token of rows of `length` tokens: forward, and twice that backward.
 
     Recomputation is not counted, packing not discounted. Products with weights cost 2 FLOPs per weight. Attention's two
-    products cost 4 N H S per token over S visible keys, whose mean is `memory.visible_keys`.
+    products cost 4 N H S per token over S visible keys, whose mean is `memory.visible_keys`. frozen: weights get no
+    gradients, as in LoRA, whose adapters' own products are not counted.
     """
     weights = model.layers * block_weights(model) + model.width * model.vocab_size
     attention = 4 * model.layers * model.heads * model.head_dim * visible_keys(model, length)
-    return 3 * (2 * weights + attention)
+    return (2 if frozen else 3) * 2 * weights + 3 * attention
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Cost:
     compute_dtype: str
     devices: int
     runtime_memory: float | None = None  # bytes of a device that a step may take, where the runtime reports them
+    frozen: int = 0  # of the parameters, those that are not trained
 
     @property
     def tokens(self) -> int:
@@ -87,6 +89,7 @@ class Cost:
         known, capacity = chip(self.device_kind), self.capacity()
         rows = [
             ("parameters", f"{self.parameters:,} ({_short(self.parameters)})"),
+            *([("trained parameters", f"{self.parameters - self.frozen:,}")] if self.frozen else []),
             ("tokens/step", f"{self.tokens_per_step:,}"),
             ("micro-batches/step", f"{self.grad_accum_steps}"),
             ("steps", f"{self.steps:,}"),
@@ -96,7 +99,7 @@ class Cost:
             ),
             ("FLOPs/token", f"{self.flops_per_token:.3e}"),
             ("FLOPs of the run", f"{self.flops:.3e}"),
-            ("formula", FLOPS_FORMULA),
+            ("formula", FLOPS_FORMULA.replace("2 x weights", "4/3 x weights") if self.frozen else FLOPS_FORMULA),
             ("devices", f"{self.devices} x {self.device_kind}"),
             ("compute dtype", self.compute_dtype),
             ("peak", f"{known.flops / 1e12:.0f} TFLOP/s dense bfloat16 per device" if known else "not known: no MFU"),
@@ -117,6 +120,7 @@ def run_cost(
     model: Model,
     params: Any,
     opt_state: Any,
+    frozen: Any,
     *,
     rows: int,
     length: int,
@@ -126,7 +130,7 @@ def run_cost(
 ) -> Cost:
     """Returns the cost of `steps` steps of `rows` x `length` tokens.
 
-    params and opt_state: trees of arrays or ShapeDtypeStructs with shardings.
+    params, opt_state and frozen (see `TrainState`): trees of arrays or ShapeDtypeStructs with shardings.
     """
     sizes: Mapping[str, int] = mesh.shape
     memory = memory_parts(
@@ -137,21 +141,23 @@ def run_cost(
         grad_accum_steps=grad_accum_steps,
         params=_bytes_on_device(params),
         opt_state=_bytes_on_device(opt_state),
+        frozen=_bytes_on_device(frozen),
     )
     tokens = rows * length // (grad_accum_steps * token_shards(sizes))
-    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    trained, fixed = (sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part)) for part in (params, frozen))
     return Cost(
-        count,
+        trained + fixed,
         rows * length,
         grad_accum_steps,
         steps,
-        flops_per_token(model, length),
+        flops_per_token(model, length, frozen=fixed > 0),
         memory,
         remat_choices(model, tokens, length, sizes),
         mesh.devices.flat[0].device_kind,
         model.dtype.name,
         mesh.size,
         runtime_memory(mesh.devices.flat),
+        fixed,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from flax import nnx
+import jax.numpy as jnp
 
 from mindllm_jax import configuration
 from mindllm_jax.files import write_bytes
@@ -16,9 +17,10 @@ from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.tokenization.tokenizer import Tokenizer
+from mindllm_jax.training.adapters import AdaptedBase, merge_adapters
 from mindllm_jax.training.checkpoint import latest_checkpoint, read_identity, restore_params, steps_of
 from mindllm_jax.training.checksums import PARAMETERS, compare, verify
-from mindllm_jax.training.state import AbstractModel, Params, abstract_model, initial_params
+from mindllm_jax.training.state import Params, abstract_model, initial_params, placed
 
 TOKENIZER = "tokenizer.model"
 
@@ -84,16 +86,65 @@ def load_decoder(
 
     Raises as `read_run` does, and ValueError when the checkpoint is damaged.
     """
-    folder, recorded, tokenizer, identity = run if isinstance(run, RunRecord) else read_run(run, step)
+    record = run if isinstance(run, RunRecord) else read_run(run, step)
+    folder, recorded, tokenizer, identity = record
     model = resolve_model(recorded)
     abstract = abstract_model(model, sharding or Sharding(MeshAxes().build(jax.local_devices()[:1])))
     if untrained:
         return LoadedRun(
             abstract.decoder(initial_params(model, abstract, identity["seed"])), model, tokenizer, 0, identity
         )
-    verify(folder, PARAMETERS)
-    params = restore_params(folder, _placed(abstract))
+    params = restore_run_params(record, placed(abstract.params, abstract.shardings))
     return LoadedRun(abstract.decoder(params), model, tokenizer, int(folder.name), identity)
+
+
+def restore_run_params(record: RunRecord, requested: Params) -> Params:
+    """Returns the parameters of a run's checkpoint in the requested shapes, dtypes and shardings.
+
+    Adapters are added to the base's parameters, in float32.
+
+    Raises FileNotFoundError where the base of adapters is missing, ValueError where a checkpoint is damaged, of another
+    model, or not the one that the adapters were trained on.
+    """
+    verify(record.folder, PARAMETERS)
+    if "adapters" not in record.identity:
+        return restore_params(record.folder, requested)
+    base = base_of_adapters(record)
+    lora = AdaptedBase.from_json(record.identity["adapters"]).lora
+    wide = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32), sharding=leaf.sharding
+        ),
+        requested,
+    )
+    sharding = Sharding(jax.tree.leaves(requested)[0].sharding.mesh)
+    adapters = abstract_model(record.model, sharding, lora)
+    trained = restore_params(record.folder, placed(adapters.params, adapters.shardings))
+
+    def merge(params: Params, trained: Params) -> Params:
+        total = merge_adapters(params, trained, lora)
+        return jax.tree.map(lambda value, leaf: value.astype(leaf.dtype), total, requested)
+
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, requested)
+    return jax.jit(merge, out_shardings=shardings, donate_argnums=0)(restore_run_params(base, wide), trained)
+
+
+def base_of_adapters(record: RunRecord) -> RunRecord:
+    """Reads the metadata of the checkpoint that a run's adapters were trained on.
+
+    Raises FileNotFoundError where it is missing, ValueError where it is another one.
+    """
+    reference = AdaptedBase.from_json(record.identity["adapters"])
+    run = record.folder.parents[1].resolve()
+    try:
+        base = read_run(Path(os.path.normpath(run / reference.run)), reference.step)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{run} holds adapters of a base run, step {reference.step} of {run / reference.run}: {error}; put the base"
+            " back, with this checkpoint"
+        ) from None
+    reference.require_unchanged(base.folder, record.folder)
+    return base
 
 
 def _checkpoint_of(run: Path, step: int) -> Path:
@@ -101,12 +152,3 @@ def _checkpoint_of(run: Path, step: int) -> Path:
     if step not in steps:
         raise FileNotFoundError(f"{run} holds no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
     return latest.with_name(str(step))
-
-
-def _placed(abstract: AbstractModel) -> Params:
-    """Returns shapes, dtypes and shardings of the parameters."""
-    return jax.tree.map(
-        lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
-        nnx.to_pure_dict(abstract.params),
-        abstract.shardings,
-    )

@@ -31,10 +31,11 @@ class Periodic(NamedTuple):
 
     steps: int
     measure: Callable[[Decoder], Mapping[str, float]]
+    before: bool = False  # also before the first step
 
     def is_due(self, step: int, last: int) -> bool:
-        """Returns whether it measures after this step of a run that ends with the step `last`."""
-        return step % self.steps == 0 or step == last
+        """Returns whether it measures after this step of a run that ends with the step `last`; step 0 is its start."""
+        return self.before if step == 0 else step % self.steps == 0 or step == last
 
 
 def train(
@@ -47,6 +48,7 @@ def train(
     loader: Loader,
     periodic: Iterable[Periodic] = (),
     start: Callable[[], Params] | None = None,
+    frozen: Callable[[], Params] | None = None,
     accept: Callable[[], None] = lambda: None,
 ) -> TrainState:
     """Trains until the last step, from the latest checkpoint in `workdir` if there is one.
@@ -60,6 +62,7 @@ def train(
         loader: how batches are read ahead.
         periodic: measurements between steps.
         start: returns the parameters of a new run; fresh ones by default.
+        frozen: returns the frozen parameters of a run that trains adapters.
         accept: called after the checks against the workdir, before anything is written to it.
 
     Returns the last state. Raises KeyboardInterrupt after a requested stop, with everything saved; OSError when metrics
@@ -88,9 +91,10 @@ def train(
         else:
             params = start() if start else initial_params(spec.model, model, loop.seed)
             state, position = initial_state(params, model, spec.transformation()), Position()
+        state = state._replace(frozen=frozen() if frozen else {})
         step = int(state.step)
         done = together(lambda: evaluated_steps(workdir) if leader else set[int]())
-        owed = bool(step) and from_first(str(step not in done)) == "True"  # the run ended before it was evaluated
+        owed = from_first(str(step not in done)) == "True"  # a new run, or one that ended before it was evaluated
         measuring = [event for event in periodic if owed and event.is_due(step, loop.steps)]
         if step == loop.steps and not measuring:
             log(f"all {loop.steps} steps are done; nothing to do")
@@ -113,7 +117,7 @@ def train(
 
             def evaluate(events: list[Periodic]) -> None:
                 for event in events:
-                    results = event.measure(model.decoder(state.params))
+                    results = event.measure(model.decoder(state.params, state.frozen))
                     log(f"step {step:>6}  " + "  ".join(f"{name} {value:.4f}" for name, value in results.items()))
                     writer.write(step, results)
 

@@ -22,16 +22,18 @@ def memory_parts(
     grad_accum_steps: int,
     params: float,
     opt_state: float,
+    frozen: float = 0.0,
 ) -> dict[str, float]:
     """Returns the bytes of the fullest device by part.
 
-    rows: of a step, over all devices; length: tokens of a row. params and opt_state: their bytes on a device, which are
-    exact.
+    rows: of a step, over all devices; length: tokens of a row. params (the trained ones), opt_state and frozen
+    parameters: their bytes on a device, which are exact.
     """
     micro_rows = math.ceil(rows / grad_accum_steps / shard_count("batch", mesh))
     length = math.ceil(length / shard_count("length", mesh))
     return {
         "parameters (float32)": params,
+        **({"frozen parameters": frozen} if frozen else {}),
         "optimizer": opt_state,
         "gradients (float32)": params * (1 if grad_accum_steps == 1 else 2),
         f"activations (estimate, remat {model.remat})": activation_bytes(model, micro_rows * length, mesh),

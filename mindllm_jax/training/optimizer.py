@@ -103,5 +103,5 @@ def _muon_dimensions(role: Role) -> optax.contrib.MuonDimensionNumbers | optax.M
     """Splits the axes of a block's matrix into those of its input and those of its output."""
     if _group(role) != "muon":
         return optax.MaskedNode()
-    split = 2 if role.axes[1] == "width" else len(role.axes) - 1
+    split = 2 if role.axes[1] in ("width", "rank") else len(role.axes) - 1
     return optax.contrib.MuonDimensionNumbers(tuple(range(1, split)), tuple(range(split, len(role.axes))))

@@ -20,8 +20,8 @@ from mindllm_jax.rows import TrainingRows
 from mindllm_jax.run_records import differences
 
 _SAMPLED = 256  # number of rows whose places are compared
-_OF_READING = re.compile(r"\w+\.(data|instructions)\.")
-_OF_READING_AND_LENGTH = re.compile(r"\w+\.(data|instructions|loop\.steps|loop\.global_batch_size)\b")
+_OF_READING = re.compile(r"\w+\.(data|instructions|replay)\.")
+_OF_READING_AND_LENGTH = re.compile(r"\w+\.(data|instructions|replay|loop\.steps|loop\.global_batch_size)\b")
 
 
 class Position(NamedTuple):

@@ -13,6 +13,7 @@ from flax import nnx
 
 from mindllm_jax.checks import require_at_least, require_seed
 from mindllm_jax.model.config import Model
+from mindllm_jax.model.lora import Lora
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import RULES, Sharding, mesh_settings
 from mindllm_jax.rows import Batch
@@ -63,6 +64,7 @@ class RunSpec(NamedTuple):
     abstract_model: AbstractModel
     abstract_state: TrainState
     cost: Cost
+    embedding_noise: float = 0.0  # see `make_step`
 
     def transformation(self) -> optax.GradientTransformation:
         """Builds the optimizer for this run."""
@@ -75,6 +77,8 @@ class RunSpec(NamedTuple):
             self.transformation(),
             grad_accum_steps=self.loop.grad_accum_steps,
             z_loss=self.loop.z_loss,
+            embedding_noise=self.embedding_noise,
+            noise_seed=self.loop.seed,
             compiler_options=self.loop.compiler_options,
         )
         rows, shape = self.abstract_model.sharding.named("batch", "length"), (self.loop.global_batch_size, self.length)
@@ -90,10 +94,14 @@ def run_spec(
     mesh: MeshAxes,
     length: int,
     devices: Sequence[Any] | None = None,
+    *,
+    lora: Lora | None = None,
+    embedding_noise: float = 0.0,
 ) -> RunSpec:
     """Builds the run on abstract shapes for rows of `length` tokens; allocates and compiles nothing.
 
-    devices: by default those of all processes; or those of a topology, for AOT compilation.
+    devices: by default those of all processes; or those of a topology, for AOT compilation. lora: the adapters, where
+    they alone are trained. embedding_noise: as in `make_step`.
 
     Raises ValueError where model, rows, batch and mesh do not fit together.
     """
@@ -115,19 +123,21 @@ def run_spec(
         raise ValueError(
             f"rows of {length} tokens are longer than Model.max_seq_len = {model.max_seq_len}: raise one of them"
         )
-    abstract = abstract_model(model, sharding)
+    abstract = abstract_model(model, sharding, lora)
     transformation = optimizer.build(loop.steps, abstract.roles)
     shardings = state_shardings(abstract, transformation)
-    shapes = jax.eval_shape(lambda p: initial_state(p, abstract, transformation), nnx.to_pure_dict(abstract.params))
+    params, frozen = nnx.to_pure_dict(abstract.params), nnx.to_pure_dict(abstract.frozen)
+    shapes = jax.eval_shape(lambda p, f: initial_state(p, abstract, transformation, f), params, frozen)
     state = jax.tree.map(lambda s, at: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=at), shapes, shardings)
     cost = run_cost(
         model,
         state.params,
         state.opt_state,
+        state.frozen,
         rows=loop.global_batch_size,
         length=length,
         grad_accum_steps=loop.grad_accum_steps,
         steps=loop.steps,
         mesh=sharding.mesh,
     )
-    return RunSpec(model, loop, optimizer, length, abstract, state, cost)
+    return RunSpec(model, loop, optimizer, length, abstract, state, cost, embedding_noise)

@@ -11,6 +11,7 @@ from flax import nnx
 
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.model.lora import AdapterParam, Lora
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.optimizer import roles_of
 
@@ -18,36 +19,69 @@ Params = dict[str, Any]
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes and a checkpoint holds. Parameters and moments are float32."""
+    """The arrays of a run. A checkpoint holds all but the frozen parameters. Trained ones and moments are float32."""
 
     step: jax.Array  # steps taken, skipped ones included
     skipped: jax.Array  # steps whose loss or gradient was not finite, and that changed nothing
     skipped_in_a_row: jax.Array  # of them, those since the last step that changed something
-    params: Params
+    params: Params  # those that a step changes
     opt_state: optax.OptState
+    frozen: Params  # those that it only reads: the base of LoRA, and none otherwise
 
 
 class AbstractModel(NamedTuple):
     """The model without its values: how to build it, and the shardings of its parameters."""
 
     definition: nnx.GraphDef[Decoder]
-    params: nnx.State  # parameters as ShapeDtypeStructs
-    shardings: Params  # NamedSharding of each parameter
-    roles: Any  # `optimizer.Role` of each parameter
+    params: nnx.State  # trained parameters as ShapeDtypeStructs
+    shardings: Params  # NamedSharding of each
+    roles: Any  # `optimizer.Role` of each
     sharding: Sharding
+    width: int  # D
+    lora: Lora | None  # the adapters' settings where they alone are trained
+    frozen: nnx.State  # the other parameters, as ShapeDtypeStructs
+    frozen_shardings: Params
 
-    def decoder(self, params: Params) -> Decoder:
-        """Returns the decoder with these parameters."""
-        return nnx.merge(self.definition, params)
+    def decoder(self, params: Params, frozen: Params | None = None) -> Decoder:
+        """Returns the decoder with these trained parameters and, for LoRA, the frozen ones."""
+        return nnx.merge(self.definition, params, frozen or {})
+
+    def placed_frozen(self) -> Params:
+        """Returns shapes, dtypes and shardings of the frozen parameters."""
+        return placed(self.frozen, self.frozen_shardings)
 
 
-def abstract_model(model: Model, sharding: Sharding) -> AbstractModel:
-    """Describes the decoder on the mesh without allocating it. Raises ValueError for a size that the mesh cannot
-    split."""
-    decoder = nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0), sharding=sharding))
-    definition, params = nnx.split(decoder, nnx.Param)
-    shardings = nnx.to_pure_dict(sharding.of_variables(params))
-    return AbstractModel(definition, params, shardings, roles_of(params), sharding)
+def abstract_model(model: Model, sharding: Sharding, lora: Lora | None = None) -> AbstractModel:
+    """Describes the decoder on the mesh without allocating it.
+
+    lora: the adapters, which then are the trained parameters. The matrices of the base are frozen in the compute dtype,
+    the one in which they are multiplied anyway; its vectors stay float32.
+
+    Raises ValueError for a size that the mesh cannot split.
+    """
+    decoder = nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0), sharding=sharding, lora=lora))
+    definition, params, frozen = nnx.split(decoder, AdapterParam if lora else nnx.Param, ...)
+    frozen = jax.tree.map(
+        lambda variable: variable.replace(_frozen(variable, model)),
+        frozen,
+        is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
+    )
+    shardings, frozen_shardings = (nnx.to_pure_dict(sharding.of_variables(part)) for part in (params, frozen))
+    return AbstractModel(
+        definition, params, shardings, roles_of(params), sharding, model.width, lora, frozen, frozen_shardings
+    )
+
+
+def placed(params: nnx.State, shardings: Params) -> Params:
+    """Returns shapes, dtypes and shardings of parameters."""
+    return jax.tree.map(
+        lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), nnx.to_pure_dict(params), shardings
+    )
+
+
+def _frozen(variable: nnx.Variable[jax.Array], model: Model) -> jax.ShapeDtypeStruct:
+    is_matrix = len(variable.get_metadata()["axes"]) > 1 and variable.get_metadata().get("decay", True)
+    return jax.ShapeDtypeStruct(variable.shape, model.dtype if is_matrix else variable.dtype)
 
 
 def state_shardings(abstract: AbstractModel, optimizer: optax.GradientTransformation) -> TrainState:
@@ -65,7 +99,7 @@ def state_shardings(abstract: AbstractModel, optimizer: optax.GradientTransforma
         return next((by_name[ending] for ending in endings if ending in by_name), replicated)
 
     opt_state = jax.tree_util.tree_map_with_path(place, jax.eval_shape(optimizer.init, params))
-    return TrainState(replicated, replicated, replicated, abstract.shardings, opt_state)
+    return TrainState(replicated, replicated, replicated, abstract.shardings, opt_state, abstract.frozen_shardings)
 
 
 def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
@@ -73,19 +107,24 @@ def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def initial_params(model: Model, abstract: AbstractModel, seed: int) -> Params:
-    """Returns fresh parameters, created in their shards: no host ever holds all of them."""
+    """Returns fresh trained parameters, created in their shards: no host ever holds all of them."""
 
     def create() -> Params:
-        decoder = Decoder(model, rngs=nnx.Rngs(seed), sharding=abstract.sharding)
-        return nnx.to_pure_dict(nnx.state(decoder, nnx.Param))
+        decoder = Decoder(model, rngs=nnx.Rngs(seed), sharding=abstract.sharding, lora=abstract.lora)
+        return nnx.to_pure_dict(nnx.state(decoder, AdapterParam if abstract.lora else nnx.Param))
 
     return jax.jit(create, out_shardings=abstract.shardings)()
 
 
-def initial_state(params: Params, abstract: AbstractModel, optimizer: optax.GradientTransformation) -> TrainState:
-    """Returns the state of step 0 with the given parameters."""
+def initial_state(
+    params: Params,
+    abstract: AbstractModel,
+    optimizer: optax.GradientTransformation,
+    frozen: Params | None = None,
+) -> TrainState:
+    """Returns the state of step 0 with the given trained parameters and, for LoRA, the frozen ones."""
     shardings = state_shardings(abstract, optimizer)
     # One buffer each, because a step donates them.
     step, skipped, in_a_row = (jax.device_put(jnp.zeros((), jnp.int32), shardings.step) for _ in range(3))
     opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
-    return TrainState(step, skipped, in_a_row, params, opt_state)
+    return TrainState(step, skipped, in_a_row, params, opt_state, frozen or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -27,10 +28,13 @@ class Metrics(NamedTuple):
     skipped_in_a_row: jax.Array  # of them, those since the last step that changed something
 
 
-def loss_sums(decoder: Decoder, batch: Batch, z_loss: float = 0.0) -> LossSums:
-    """Returns the weighted sum of the losses [B T], the sum of weights and the weighted count of correct targets."""
+def loss_sums(decoder: Decoder, batch: Batch, z_loss: float = 0.0, noise: jax.Array | None = None) -> LossSums:
+    """Returns the weighted sum of the losses [B T], the sum of weights and the weighted count of correct targets.
+
+    noise: [B T D], added to the embeddings.
+    """
     tokens, targets, weights, segment_ids, positions = map(jnp.asarray, batch)
-    hidden = decoder(tokens, segment_ids=segment_ids, positions=positions)
+    hidden = decoder(tokens, segment_ids=segment_ids, positions=positions, noise=noise)
     sharding, partition = decoder.layout.sharding, None
     if sharding and sharding.mesh.size > 1:
         partition = (sharding.spec("batch", "length", "features"), sharding.spec("width", "vocab"))
@@ -44,6 +48,8 @@ def make_step(
     *,
     grad_accum_steps: int = 1,
     z_loss: float = 0.0,
+    embedding_noise: float = 0.0,
+    noise_seed: int = 0,
     compiler_options: dict[str, bool | int | str] | None = None,
 ) -> Any:
     """Returns the training step under jit: (TrainState, Batch) to (TrainState, Metrics), donating the old state.
@@ -53,21 +59,34 @@ def make_step(
     divided by the weights of the global batch, so accumulation and padding change only the order of summation. A step
     whose loss or gradient norm is not finite changes neither parameters nor opt_state, and is counted.
 
+    embedding_noise: NEFTune's alpha (Jain et al. 2023, arXiv 2310.05914): the embeddings of a row get noise that is
+    uniform within alpha / sqrt(T D), drawn by `noise_seed` and the step.
+
     Raises ValueError that names a compiler option which the mesh's compiler does not accept.
     """
     check_compiler_options(compiler_options or {}, abstract.sharding.mesh)
+    width = abstract.width
 
-    def gradients(params: Params, batch: Batch) -> tuple[LossSums, Params]:
+    def noise_of(key: jax.Array | None, batch: Batch) -> jax.Array | None:
+        if key is None:
+            return None
+        shape = (*batch.tokens.shape, width)
+        bound = embedding_noise / math.sqrt(shape[1] * width)
+        return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+    def gradients(params: Params, frozen: Params, batch: Batch, key: jax.Array | None) -> tuple[LossSums, Params]:
         def loss(params: Params) -> tuple[jax.Array, LossSums]:
-            sums = loss_sums(abstract.decoder(params), batch, z_loss)
+            sums = loss_sums(abstract.decoder(params, frozen), batch, z_loss, noise_of(key, batch))
             return sums.loss, sums
 
         grads, sums = jax.grad(loss, has_aux=True)(params)
         return sums, grads
 
-    def accumulate_gradients(params: Params, batch: Batch) -> tuple[LossSums, Params]:
+    def accumulate_gradients(
+        params: Params, frozen: Params, batch: Batch, key: jax.Array | None
+    ) -> tuple[LossSums, Params]:
         if grad_accum_steps == 1:
-            return gradients(params, batch)
+            return gradients(params, frozen, batch, key)
 
         def split(x: jax.Array) -> jax.Array:
             # Rows stay on their device: each micro-batch takes every grad_accum_steps-th row.
@@ -76,15 +95,20 @@ def make_step(
 
         micro_batch = jax.P(None, *abstract.sharding.spec("batch", "length"))
 
-        def add(total: tuple[LossSums, Params], rows: Batch) -> tuple[tuple[LossSums, Params], None]:
-            return jax.tree.map(jnp.add, total, gradients(params, rows)), None
+        def add(
+            total: tuple[LossSums, Params], part: tuple[Batch, jax.Array | None]
+        ) -> tuple[tuple[LossSums, Params], None]:
+            return jax.tree.map(jnp.add, total, gradients(params, frozen, *part)), None
 
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(gradients, params, batch))
-        return jax.lax.scan(add, zeros, jax.tree.map(split, batch))[0]
+        shapes = jax.eval_shape(gradients, params, frozen, batch, key)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        keys = None if key is None else jax.random.split(key, grad_accum_steps)
+        return jax.lax.scan(add, zeros, (jax.tree.map(split, batch), keys))[0]
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         with abstract.sharding.active():  # the backward pass of a kernel is traced in this block
-            sums, grads = accumulate_gradients(state.params, batch)
+            key = jax.random.fold_in(jax.random.key(noise_seed), state.step) if embedding_noise else None
+            sums, grads = accumulate_gradients(state.params, state.frozen, batch, key)
         weight = jnp.maximum(sums.weight, 1.0)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
         norm = optax.global_norm(grads)
@@ -103,6 +127,7 @@ def make_step(
             in_a_row,
             jax.tree.map(keep, params, state.params),
             jax.tree.map(keep, opt_state, state.opt_state),
+            state.frozen,
         )
         return new, Metrics(sums.loss / weight, sums.correct / weight, norm, sums.weight, skipped, in_a_row)
 

@@ -31,6 +31,9 @@ ENTRY_POINTS = {
     "sft.py": "Tune",
     "eval.py": "Evaluate",
     "convert.py": "Convert",
+    "prepare_instructions.py": "PrepareInstructions",
+    "rationales.py": "AskRationales",
+    "classify.py": "Classify",
 }
 STAND_INS = {"STORE": "somewhere/store", "DIR": "somewhere", "RUN": "somewhere/run", "STEPS": "100"}
 

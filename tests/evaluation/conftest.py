@@ -166,6 +166,6 @@ def run(
         for step in (3, 5):
             params = jax.tree.map(lambda x, step=step: x * (1 + step / 10), fresh)
             counter = jax.numpy.int32(step)
-            checkpoints.save(TrainState(counter, counter, counter, params, (counter,)), Position(), "")
+            checkpoints.save(TrainState(counter, counter, counter, params, (counter,), {}), Position(), "")
             checkpoints.wait()
     return folder

@@ -22,7 +22,7 @@ ROWS = [{"id": f"n{i}", "instruction": f"Count to {i}.", "output": f"{i} is 你�
 
 def answers(packed: PackedInstructions, tokenizer: Tokenizer, side: str = "train") -> list[str]:
     """Everything that is said on one side, sorted."""
-    rows = getattr(packed, side)
+    (rows,) = getattr(packed, side).values()
     loss_mask = rows.ids[rows.loss_mask]
     return sorted(map(tokenizer.decode, np.split(loss_mask, np.flatnonzero(loss_mask == tokenizer.doc_id) + 1)[:-1]))
 
@@ -60,8 +60,9 @@ def test_long_conversations_are_cut_or_dropped(write, tokenizer: Tokenizer, stor
     config = Instructions((str(write(ROWS[0], long, hopeless)),), sequence_length=64, held_out=0.0)
     cut = pack_instructions(config, tokenizer, store)
     assert cut.counts == {"conversations cut": 1, "conversations left out (too long)": 1}
-    assert len(cut.train) == 2
-    (whole,) = (ids for ids in np.split(cut.train.ids, cut.train.conversations[1:-1]) if len(ids) == 65)
+    rows = cut.train["some"]
+    assert len(rows) == 2
+    (whole,) = (ids for ids in np.split(rows.ids, rows.conversations[1:-1]) if len(ids) == 65)
     assert text.startswith(tokenizer.decode(whole).split("\n")[-1].rstrip("\ufffd"))
     dropped = pack_instructions(replace(config, on_long="drop"), tokenizer, store)
     assert dropped.counts == {"conversations left out (too long)": 2}
@@ -75,7 +76,26 @@ def test_bad_lines_are_counted(write, tokenizer: Tokenizer, store: Path) -> None
     assert packed.counts == {"lines left out (empty text)": 1, "lines left out (wrong JSON)": 1}
     table = instructions_table(packed, global_batch_size=2)
     assert "1 lines left out (wrong JSON)" in table.caption and "an epoch is" in table.caption
-    assert [row[1] for row in table.rows] == [5, 0]
+    assert [row[:3] for row in table.rows] == [["train", "some", 5]]
+
+
+def test_datasets_are_apart_and_kept_by_their_lengths(write, tokenizer: Tokenizer, store: Path) -> None:
+    legal = [row | {"output": "是" * (1 + i % 9)} for i, row in enumerate(ROWS[:40])]
+    general, law = write(*ROWS, name="general.jsonl"), write(*legal, name="law.jsonl.gz")
+    config = Instructions((str(general), str(law)), sequence_length=64, held_out=0.0)
+    whole = pack_instructions(config, tokenizer, store)
+    assert list(whole.train) == ["general", "law"] and not whole.held_out
+    sizes = np.diff(whole.train["law"].conversations)
+    most = int(np.median(sizes))
+    some = pack_instructions(replace(config, lengths={"law": (0, most)}), tokenizer, store)
+    assert np.diff(some.train["law"].conversations).max() <= most
+    assert np.array_equal(some.train["general"].ids, whole.train["general"].ids)
+    left_out = int((sizes > most).sum())
+    assert left_out and some.counts == {"conversations left out (outside Instructions.lengths)": left_out}
+    with pytest.raises(ValueError, match=r"Instructions\.weights names 'lwa', which is no dataset of the inputs.*law"):
+        pack_instructions(replace(config, weights={"lwa": 2.0}), tokenizer, store)
+    with pytest.raises(ValueError, match="no conversation to train on: all are held out"):
+        pack_instructions(replace(config, weights={"law": 0.0, "general": 0.0}), tokenizer, store)
 
 
 def test_rows_are_packed_once(config: Instructions, tokenizer: Tokenizer, store: Path) -> None:
@@ -88,7 +108,7 @@ def test_rows_are_packed_once(config: Instructions, tokenizer: Tokenizer, store:
     assert store.stat().st_mtime_ns == written
     assert (again.key, again.counts) == (first.key, first.counts)
     for side in ("train", "held_out"):
-        before, after = (getattr(packed, side).read(np.arange(3)) for packed in (first, again))
+        before, after = (getattr(packed, side)["rows"].read(np.arange(3)) for packed in (first, again))
         for one, other in zip(before, after, strict=True):
             assert np.array_equal(one, other) and one.dtype == other.dtype
 
@@ -98,6 +118,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "length": {"sequence_length": 65},
     "split": {"held_out": 0.1},
     "too long": {"on_long": "drop"},
+    "lengths": {"lengths": {"rows": (0, 1000)}},
+    "weights": {"weights": {"rows": 2.0}},
 }
 
 
@@ -144,6 +166,8 @@ def test_nothing_to_train_on(write, tokenizer: Tokenizer, store: Path) -> None:
     [
         ({"held_out": 1.0}, r"Instructions\.held_out must be"),
         ({"sequence_length": 1}, r"Instructions\.sequence_length"),
+        ({"lengths": {"law": (300, 200)}}, r"Instructions\.lengths\['law'\] = \(300, 200\)"),
+        ({"weights": {"law": -1.0}}, r"Instructions\.weights\['law'\] = -1\.0"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:

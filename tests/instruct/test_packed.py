@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numerics import assert_same
 
 from mindllm_jax.batching.chat_format import EncodedConversation
-from mindllm_jax.instruct.packed import EpochRows, PackedRows
+from mindllm_jax.instruct.packed import PackedRows
+from mindllm_jax.instruct.tuning_rows import EpochRows
 from mindllm_jax.rows import Batch
 from mindllm_jax.training.load_run import load_decoder
 

@@ -17,8 +17,8 @@ from mindllm_jax.generation.chat import Chat, Session
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.instruct.answers import answer_loss
 from mindllm_jax.instruct.instructions import Instructions, PackedInstructions, pack_instructions
-from mindllm_jax.instruct.packed import EpochRows
 from mindllm_jax.instruct.tune import Tune, tune
+from mindllm_jax.instruct.tuning_rows import TuningRows
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
@@ -63,7 +63,7 @@ def packed(config: Tune, tuned: Path, tokenizer: Tokenizer) -> PackedInstruction
 def test_it_is_tuned_in_the_dtype_that_is_decided_on(config: Tune, tmp_path: Path) -> None:
     told: list[str] = []
     short = replace(config, loop=Loop(steps=2, global_batch_size=8))
-    tune(short, tmp_path, told.append, lambda model: replace(model, compute_dtype="bfloat16"))
+    tune(short, tmp_path, (), told.append, lambda model: replace(model, compute_dtype="bfloat16"))
     identity = read_run(tmp_path).identity
     assert told == [identity["compute_dtype"]] == ["bfloat16"] and identity["model"]["compute_dtype"] == "float32"
 
@@ -93,23 +93,24 @@ def reference_loss(decoder: Decoder, batch: Batch) -> tuple[float, float]:
 
 
 def test_it_starts_from_the_base(tuned: Path, base: Path, packed: PackedInstructions) -> None:
-    batch = EpochRows(packed.train, seed=0).read(np.arange(8))
+    batch = TuningRows(packed.train, {}, seed=0).read(np.arange(8))
     loss, accuracy = reference_loss(load_decoder(base).decoder, batch)
     assert metrics_of(tuned, "loss")[0] == pytest.approx(loss, rel=1e-5)
     assert metrics_of(tuned, "accuracy")[0] == pytest.approx(accuracy, rel=1e-5)
 
 
 def test_the_answer_loss_is_that_of_the_answers(tuned: Path, packed: PackedInstructions) -> None:
-    decoder, rows = load_decoder(tuned).decoder, packed.held_out
+    decoder, rows = load_decoder(tuned).decoder, packed.held_out["rows"]
     loss, accuracy = reference_loss(decoder, rows.read(np.arange(len(rows))))
     expected = {"answer_loss": pytest.approx(loss, rel=1e-5), "answer_accuracy": pytest.approx(accuracy)}
-    assert answer_loss(rows)(decoder) == expected
-    (in_the_loop,) = metrics_of(tuned, "answer_loss")
-    assert in_the_loop == pytest.approx(loss, rel=1e-5)
+    assert answer_loss(packed.held_out)(decoder) == expected
+    before, after = metrics_of(tuned, "answer_loss")
+    assert after == pytest.approx(loss, rel=1e-5) and before > after
+    assert len(metrics_of(tuned, "repetition")) == 1
 
 
 def test_the_answer_loss_of_a_sample_is_the_same_on_any_devices(tuned: Path, packed: PackedInstructions) -> None:
-    rows = packed.train
+    rows = packed.train["rows"]
     assert len(rows) > 5
     drawn = SampledRows(rows, 5, seed=0).read(np.arange(5))
     assert np.any(drawn.tokens != rows.read(np.arange(5)).tokens), "not the first rows"
@@ -117,7 +118,7 @@ def test_the_answer_loss_of_a_sample_is_the_same_on_any_devices(tuned: Path, pac
     loss, accuracy = reference_loss(decoder, drawn)
     everywhere = load_decoder(tuned, sharding=Sharding(MeshAxes().build(jax.devices()))).decoder
     for one in (decoder, everywhere):
-        found = answer_loss(rows, count=5)(one)
+        found = answer_loss({"rows": rows}, count=5)(one)
         assert found == {"answer_loss": pytest.approx(loss, rel=1e-5), "answer_accuracy": pytest.approx(accuracy)}
 
 

@@ -46,7 +46,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -
         checkpoints.start()
         counter = jax.numpy.int32(3)
         params = jax.tree.map(lambda x: 8 * x, initial_params(model, abstract, seed=0))
-        checkpoints.save(TrainState(counter, counter, counter, params, (counter,)), Position(), "")
+        checkpoints.save(TrainState(counter, counter, counter, params, (counter,), {}), Position(), "")
         checkpoints.wait()
     return folder
 

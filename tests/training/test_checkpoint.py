@@ -25,7 +25,7 @@ def state(step: int) -> TrainState:
     def count() -> jax.Array:
         return jnp.int32(step)
 
-    return TrainState(count(), count(), count(), {"w": jnp.arange(6.0) * step}, {"moment": jnp.ones(3)})  # pyright: ignore[reportArgumentType]
+    return TrainState(count(), count(), count(), {"w": jnp.arange(6.0) * step}, {"moment": jnp.ones(3)}, {})  # pyright: ignore[reportArgumentType]
 
 
 def save(workdir: Path, *steps: int) -> None:

@@ -38,7 +38,7 @@ def kept(fresh: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
         checkpoints.start()
         for step in (3, 12):
             counter = jax.numpy.int32(step)
-            checkpoints.save(TrainState(counter, counter, counter, times(fresh, step), (counter,)), Position(), "")
+            checkpoints.save(TrainState(counter, counter, counter, times(fresh, step), (counter,), {}), Position(), "")
             checkpoints.wait()
     return folder
 

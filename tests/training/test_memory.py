@@ -106,3 +106,14 @@ def test_a_window_of_the_whole_row_is_none() -> None:
     assert flops_per_token(MODEL, 2048) == 3 * (2 * weights + 4 * 32 * 20 * 128 * 2049 / 2)
     half = dataclasses.replace(MODEL, windows=(1024,))
     assert flops_per_token(half, 2048) == 3 * (2 * weights + 4 * 32 * 20 * 128 * (1024 - 1024 * 1023 / 4096))
+
+
+def test_frozen_weights_get_no_gradients() -> None:
+    weights = 32 * (4 * 2560 * 2560 + 3 * 2560 * 6912) + 2560 * 125952
+    assert flops_per_token(MODEL, 2048) - flops_per_token(MODEL, 2048, frozen=True) == 2 * weights
+    sizes: dict[str, int] = dict.fromkeys(("slices", "data", "fsdp", "context", "tensor"), 1)
+    parts = memory_parts(MODEL, sizes, rows=1, length=64, grad_accum_steps=1, params=8.0, opt_state=16.0, frozen=100.0)
+    assert parts["frozen parameters"] == 100.0 and parts["gradients (float32)"] == 8.0
+    shown = dataclasses.replace(COST, parameters=1100, frozen=1000).table().markdown()
+    assert "| trained parameters | 100 |" in shown and "3 x (4/3 x weights" in shown
+    assert "trained parameters" not in COST.table().markdown()

@@ -1,0 +1,37 @@
+"""Scores a tuned run on labelled conversations: accuracy and weighted F1 of its greedy answers.
+
+python launch/classify.py --gin.Classify.run=runs/finance_sft --gin.Classify.inputs="('runs/data/finance_eval',)" \\
+    --workdir runs/finance_sft/labels
+"""
+
+from mindllm_jax import configuration
+
+
+def main() -> None:
+    """Answers, prints the scores and writes scores.json, or prints the number of rows with --dry_run."""
+    arguments = configuration.command_line(__doc__)
+    from pathlib import Path
+
+    import rich
+
+    from mindllm_jax.instruct.domains.classify import Classify, classify, read_labelled, scores_table, write_result
+    from mindllm_jax.parallel.startup import start
+    from mindllm_jax.run_records import check_records, write_records
+    from mindllm_jax.training.load_run import load_decoder
+
+    config = configuration.load(Classify, arguments)
+    start()
+    rows = read_labelled(config)
+    if arguments.dry_run:
+        print(f"{len(rows)} rows of {len({row.label for row in rows})} labels for {config.run}")
+        return
+    workdir = check_records(config, arguments)
+    loaded = load_decoder(Path(config.run))
+    result = classify(config, loaded, rows)
+    write_records(config, workdir, loaded.model.dtype.name)
+    rich.print(scores_table(result).terminal())
+    print(f"scores: {write_result(result, workdir)}")
+
+
+if __name__ == "__main__":
+    configuration.run(main)

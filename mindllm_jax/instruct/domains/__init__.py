@@ -1,0 +1,1 @@
+"""Instruction sets of a domain: records to conversations by templates, rationales, and scores of labels."""

@@ -1,0 +1,175 @@
+"""Conversations of a domain from its records: one recipe, of which law, finance and medicine are settings."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from mindllm_jax.checks import require_local
+from mindllm_jax.files import write_bytes
+from mindllm_jax.instruct.domains.rationales import read_rationales
+from mindllm_jax.instruct.domains.records import Record, filled, read_records, require_template
+from mindllm_jax.reporting.tables import Table
+from mindllm_jax.text.input_files import input_files
+from mindllm_jax.text.json_lines import BadLine
+
+RATIONALE = "_rationale"
+"""Ends the name of the dataset of rationales, which the auxiliary set-up has beside that of labels."""
+
+
+@dataclass(frozen=True)
+class PrepareInstructions:
+    """Settings by which records of a domain become a dataset of conversations.
+
+    Templates are texts with fields of the record in braces, as {question}; the fields of an array are {0}, {1}, …. The
+    last three know {asked}, {answered} and {rationale}: the filled `question`, `answer`, and the record's rationale.
+
+    Attributes:
+        inputs: files of JSON lines, plain or gzip, or folders of them.
+        output: the folder to write; it gets `name`.jsonl.gz.
+        name: of the dataset.
+        question: template of the user's message.
+        answer: template of the assistant's message.
+        context: template in front of the question, as of statutes; left out for a record that lacks one of its fields.
+        system: the system message, without fields; "" for none.
+        labels: the answers that there are, and how each is spelt; a record with another answer is a bad one. Empty:
+            any answer.
+        remove: regular expressions of what is deleted from every field, as residue of another chat format.
+        setup: "label" answers with `answer`; "chain_of_thought" with the rationale and the answer; "auxiliary" writes
+            the dataset of "label" and one of rationales, `name`_rationale, for `Instructions.weights` to mix.
+        rationales: the file of `launch/rationales.py`, for the last two; a record without one is left out and counted.
+        thought_question: template of the user's message of "chain_of_thought".
+        thought_answer: template of its answer, which ends with the label.
+        rationale_question: template of the user's message of the auxiliary task, whose answer is the rationale.
+        on_bad: "error" raises on a bad record, "skip" skips and counts it.
+    """
+
+    inputs: tuple[str, ...]
+    output: str
+    name: str
+    question: str = "{instruction}"
+    answer: str = "{output}"
+    context: str = ""
+    system: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    setup: Literal["label", "chain_of_thought", "auxiliary"] = "label"
+    rationales: str = ""
+    thought_question: str = "{asked}\n请先说明理由，再给出答案。"
+    thought_answer: str = "{rationale}\n答案：{answered}"
+    rationale_question: str = "{asked}\n请只说明理由，不给出答案。"
+    on_bad: Literal["error", "skip"] = "error"
+
+    def __post_init__(self) -> None:
+        require_local(self, "inputs", "output", "rationales")
+        if not re.fullmatch(r"[\w-]+", self.name):
+            raise ValueError(f"PrepareInstructions.name = {self.name!r}: letters, digits, _ and - alone")
+        for name in ("question", "answer", "thought_question", "thought_answer", "rationale_question"):
+            require_template(f"PrepareInstructions.{name}", getattr(self, name))
+        if self.context:
+            require_template("PrepareInstructions.context", self.context)
+        if self.setup != "label" and not self.rationales:
+            raise ValueError(
+                f"PrepareInstructions.setup = {self.setup!r} needs PrepareInstructions.rationales: write the file by "
+                "launch/rationales.py"
+            )
+        for pattern in self.remove:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"PrepareInstructions.remove: {pattern!r} is not a regular expression: {error}"
+                ) from None
+
+
+class Asked(NamedTuple):
+    """A record as a question and its answer."""
+
+    id: str
+    question: str
+    answer: str
+
+
+def asked_records(config: PrepareInstructions, counts: Counter[str]) -> Iterator[Asked]:
+    """Yields every record once as a question and its answer; adds to `counts` what is left out.
+
+    Raises OSError or ValueError as `read_records` does.
+    """
+    seen: set[str] = set()
+    for file in input_files(config.inputs):
+        skipped = Counter[str]()
+        for record in read_records(file, config.remove, on_bad=config.on_bad, skipped=skipped):
+            if record.id in seen:
+                counts["duplicate"] += 1
+                continue
+            seen.add(record.id)
+            try:
+                yield _asked(config, record)
+            except BadLine as bad:
+                if config.on_bad == "error":
+                    shown = json.dumps(record.fields, ensure_ascii=False)[:120]
+                    raise ValueError(f"{file}: {bad} (or skip such records with on_bad = 'skip'): {shown}") from None
+                skipped[bad.kind] += 1
+        counts.update(skipped)
+
+
+def prepare_instructions(config: PrepareInstructions) -> Table:
+    """Writes the datasets of the set-up, and returns the numbers of their conversations.
+
+    Raises OSError or ValueError for an input that is missing, malformed or leaves nothing to write.
+    """
+    counts, rationales = Counter[str](), {}
+    if config.setup != "label":
+        rationales = read_rationales(Path(config.rationales))
+    datasets: dict[str, list[dict[str, Any]]] = {}
+    for record in asked_records(config, counts):
+        fields = {"asked": record.question, "answered": record.answer}
+        if config.setup == "label":
+            datasets.setdefault(config.name, []).append(_row(config, record, record.question, record.answer))
+            continue
+        if record.id not in rationales:
+            counts["no rationale"] += 1
+            continue
+        fields["rationale"] = rationales[record.id]
+        if config.setup == "chain_of_thought":
+            question, answer = filled(config.thought_question, fields), filled(config.thought_answer, fields)
+            datasets.setdefault(config.name, []).append(_row(config, record, question, answer))
+            continue
+        datasets.setdefault(config.name, []).append(_row(config, record, record.question, record.answer))
+        question = filled(config.rationale_question, fields)
+        row = _row(config, record, question, fields["rationale"])
+        datasets.setdefault(f"{config.name}{RATIONALE}", []).append(row)
+    reasons = "; ".join(f"{count} left out: {reason}" for reason, count in sorted(counts.items()))
+    if not datasets:
+        raise ValueError(f"PrepareInstructions.inputs leave no conversation: {reasons or 'they are empty'}")
+    for name, rows in datasets.items():
+        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_bytes(Path(config.output) / f"{name}.jsonl.gz", gzip.compress(content.encode(), mtime=0))
+    table = [
+        (name, len(rows), len({row["messages"][-1]["content"] for row in rows})) for name, rows in datasets.items()
+    ]
+    return Table(("dataset", "conversations", "different answers"), table, reasons)
+
+
+def _asked(config: PrepareInstructions, record: Record) -> Asked:
+    question, answer = filled(config.question, record.fields), filled(config.answer, record.fields)
+    if config.labels and answer not in config.labels:
+        raise BadLine("unknown label", f"the answer {answer!r} is none of {', '.join(config.labels)}")
+    if config.context:
+        with contextlib.suppress(BadLine):  # as a question without statutes
+            question = f"{filled(config.context, record.fields)}\n\n{question}"
+    return Asked(record.id, question, config.labels.get(answer, answer))
+
+
+def _row(config: PrepareInstructions, record: Asked, question: str, answer: str) -> dict[str, Any]:
+    system = [{"role": "system", "content": config.system}] if config.system else []
+    messages = [*system, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    label = {"label": record.answer} if config.labels else {}
+    return {"id": record.id, **label, "messages": messages}

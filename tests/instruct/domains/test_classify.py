@@ -1,0 +1,86 @@
+"""Scores by labels: which label an answer gives, and the figures against scikit-learn and by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindllm_jax.instruct.domains.classify import (
+    NO_LABEL,
+    Classify,
+    classify,
+    label_of,
+    read_labelled,
+    scores_of,
+    scores_table,
+    write_result,
+)
+from mindllm_jax.instruct.domains.prepare import PrepareInstructions, prepare_instructions
+from mindllm_jax.training.load_run import load_decoder
+
+metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn (the extra `labels`) is not installed")
+LABELS = ["中性", "消极", "积极", "非常积极"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("积极", "积极"),
+        ("消极。不是积极", "消极"),
+        ("可能积极，因为……\n答案：消极", "消极"),
+        ("答案：积极\n答案：中性", "中性"),
+        ("非常积极", "非常积极"),
+        ("答案：不知道，积极", "积极"),
+        ("", NO_LABEL),
+        ("good", NO_LABEL),
+    ],
+)
+def test_the_label_of_an_answer(answer: str, label: str) -> None:
+    assert label_of(answer, LABELS, "答案：") == label
+
+
+def test_scores_by_hand() -> None:
+    truth, predicted = ["a", "a", "a", "b"], ["a", "a", NO_LABEL, "a"]
+    scores = scores_of(truth, predicted, ["a", "b"], resamples=200, seed=0)
+    assert scores["accuracy"] == 0.5 and scores["without_label"] == 0.25
+    # a: precision 2/3, recall 2/3; b: nothing was found.
+    assert scores["weighted_f1"] == pytest.approx(3 / 4 * 2 / 3)
+    low, high = scores["accuracy_interval"]
+    assert 0 <= low < 0.5 < high <= 1
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    draw = np.random.default_rng(0)
+    covered = 0
+    for trial in range(60):
+        right = draw.random(80) < 0.7
+        truth = ["a"] * 80
+        scores = scores_of(truth, np.where(right, "a", "b").tolist(), ["a", "b"], resamples=60, seed=trial)
+        low, high = scores["accuracy_interval"]
+        covered += low <= 0.7 <= high
+    assert covered >= 48
+
+
+@pytest.mark.long
+def test_a_run_is_scored(base: Path, write, tmp_path: Path) -> None:
+    rows = [[f"{i}?", i % 2] for i in range(6)]
+    prepared = PrepareInstructions(
+        (str(write(*rows)),),
+        str(tmp_path / "data"),
+        "odd",
+        question="{0}",
+        answer="{1}",
+        labels={"0": "no", "1": "yes"},
+    )
+    prepare_instructions(prepared)
+    config = Classify(str(base), (str(tmp_path / "data"),), max_tokens=4, limit=5, resamples=10)
+    result = classify(config, load_decoder(base), read_labelled(config))
+    assert result["rows"] == 5 and {row["label"] for row in result["predictions"]} == {"no", "yes"}
+    assert scores_table(result).rows[0][0] == "accuracy"
+    assert write_result(result, tmp_path).read_text().startswith("{")
+
+
+def test_a_file_of_another_kind(write, tmp_path: Path) -> None:
+    config = Classify("run", (str(write({"input": "Q", "output": "A"})),))
+    with pytest.raises(ValueError, match=r"line 1: not an object with `id`, `label` and `messages`"):
+        read_labelled(config)

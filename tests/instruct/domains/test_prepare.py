@@ -1,0 +1,174 @@
+"""Records of a domain as conversations: templates, labels, statutes, the three set-ups, and bad records."""
+
+import gzip
+import json
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mindllm_jax import configuration
+from mindllm_jax.instruct.conversations import read_conversations
+from mindllm_jax.instruct.domains.ask import AskRationales
+from mindllm_jax.instruct.domains.prepare import PrepareInstructions, asked_records, prepare_instructions
+from mindllm_jax.instruct.domains.rationales import RULE, Rationales, write_rationales
+from mindllm_jax.instruct.domains.records import filled
+
+ROOT = Path(__file__).parents[3]
+DATA = Path(os.environ.get("MINDLLM_RESEARCH_DATA", ROOT.parent / "shared/data")) / "sft"
+SENTIMENTS = [
+    ["补仓补的心力憔悴", 0],
+    ["钼已成粥", 1],
+    ["封板了，可以下周一再出", 2],
+    ["今天入住，第一次拥抱抱团股", 2],
+]
+
+
+@pytest.fixture
+def config(write, tmp_path: Path) -> PrepareInstructions:
+    return PrepareInstructions(
+        inputs=(str(write(*SENTIMENTS, name="finfe.jsonl")),),
+        output=str(tmp_path / "out"),
+        name="sentiment",
+        question="情绪？{0}",
+        answer="{1}",
+        labels={"0": "消极", "1": "中性", "2": "积极"},
+        rationales=str(tmp_path / "rationales.jsonl"),
+    )
+
+
+def with_rationales(config: PrepareInstructions, setup: Any) -> PrepareInstructions:
+    counts = write_rationales(Rationales(by="rule"), Path(config.rationales), asked_records(config, Counter()))
+    assert counts == {"by the rule": len(SENTIMENTS)}
+    return replace(config, setup=setup)
+
+
+def written(config: PrepareInstructions, name: str = "sentiment") -> list[list[str]]:
+    """The texts of the messages, as tuning reads them."""
+    path = Path(config.output) / f"{name}.jsonl.gz"
+    return [[message.content for message in one.messages] for one in read_conversations(path)]
+
+
+def test_labels_alone(config: PrepareInstructions) -> None:
+    table = prepare_instructions(config)
+    assert table.rows == [("sentiment", 4, 3)]
+    assert written(config)[:2] == [["情绪？补仓补的心力憔悴", "消极"], ["情绪？钼已成粥", "中性"]]
+
+
+def test_a_chain_of_thought_ends_with_the_label(config: PrepareInstructions) -> None:
+    config = with_rationales(config, "chain_of_thought")
+    prepare_instructions(config)
+    question, answer = written(config)[2]
+    assert question == "情绪？封板了，可以下周一再出\n请先说明理由，再给出答案。"
+    assert answer == "可以下周一再出\n答案：积极"
+
+
+def test_auxiliary_is_two_datasets_of_the_same_records(config: PrepareInstructions) -> None:
+    config = with_rationales(config, "auxiliary")
+    assert prepare_instructions(config).rows == [("sentiment", 4, 3), ("sentiment_rationale", 4, 4)]
+    labels, rationales = written(config), written(config, "sentiment_rationale")
+    assert [answer for _, answer in labels] == ["消极", "中性", "积极", "积极"]
+    assert rationales[0] == ["情绪？补仓补的心力憔悴\n请只说明理由，不给出答案。", "补仓补的心力憔悴"]
+
+
+def test_a_record_without_a_rationale_is_left_out_and_counted(config: PrepareInstructions) -> None:
+    config = with_rationales(config, "chain_of_thought")
+    path = Path(config.rationales)
+    kept = path.read_text("utf-8").splitlines(keepends=True)
+    assert all(json.loads(line)["from"] == RULE for line in kept)
+    path.write_text("".join(kept[1:]), "utf-8")
+    assert prepare_instructions(config).caption == "1 left out: no rationale"
+    assert len(written(config)) == 3
+    path.write_text("".join([*kept, "{\n", *kept]), "utf-8")
+    with pytest.raises(ValueError, match=r"rationales\.jsonl, line 5: wrong JSON .*; remove the line"):
+        prepare_instructions(config)
+
+
+def test_statutes_stand_in_front_of_the_question_where_there_are_some(write, config: PrepareInstructions) -> None:
+    rows = [
+        {"query": "能离婚吗", "laws": ["第一条：可以。", "第二条：需要。"], "response": "可以。"},
+        {"query": "能上诉吗", "laws": [], "response": "能。"},
+    ]
+    law = replace(
+        config, inputs=(str(write(*rows)),), question="{query}", answer="{response}", labels={},
+        context="相关法条：\n{laws}", system="你是律师。",
+    )  # fmt: skip
+    prepare_instructions(law)
+    assert written(law) == [
+        ["你是律师。", "相关法条：\n第一条：可以。\n第二条：需要。\n\n能离婚吗", "可以。"],
+        ["你是律师。", "能上诉吗", "能。"],
+    ]
+
+
+BAD = {
+    "unknown label": (["文", 7], "the answer '7' is none of 0, 1, 2"),
+    "field empty": (["", 1], "the field `0` is empty"),
+    "field missing": (["文"], r"there is no field `1`; it has 0"),
+    "not a record": ("7", "a JSON int where an object or an array was expected"),
+    "wrong JSON": ("[", "wrong JSON"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_records(write, config: PrepareInstructions, kind: str) -> None:
+    row, message = BAD[kind]
+    bad = replace(config, inputs=(str(write(SENTIMENTS[0], row, SENTIMENTS[0])),))
+    with pytest.raises(ValueError, match=message):
+        prepare_instructions(bad)
+    assert not Path(bad.output).exists()
+    caption = prepare_instructions(replace(bad, on_bad="skip")).caption
+    assert caption == "; ".join(sorted([f"1 left out: {kind}", "1 left out: duplicate"], key=lambda text: text[12:]))
+
+
+def test_nan_fields_are_empty(write, config: PrepareInstructions) -> None:
+    rows = ['["文", NaN]\n', ["字", "NaN"], SENTIMENTS[0]]
+    bad = replace(config, inputs=(str(write(*rows)),), on_bad="skip")
+    assert prepare_instructions(bad).caption == "2 left out: field empty"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"question": "no field"}, r"PrepareInstructions\.question = 'no field' has no field"),
+        ({"answer": "{a"}, r"PrepareInstructions\.answer"),
+        ({"answer": "{a} {a.b}"}, r"\{a\.b\} is no field"),
+        ({"name": "a/b"}, r"PrepareInstructions\.name = 'a/b'"),
+        ({"remove": ("(",)}, r"PrepareInstructions\.remove: '\(' is not a regular expression"),
+        ({"setup": "auxiliary", "rationales": ""}, r"needs PrepareInstructions\.rationales"),
+    ],
+)
+def test_settings_that_are_refused(config: PrepareInstructions, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(config, **changes)
+    with pytest.raises(ValueError, match=r"PrepareInstructions\.rationales is empty"):
+        AskRationales(replace(config, rationales=""), Rationales(by="rule"))
+
+
+def test_braces_of_a_text_are_no_fields() -> None:
+    assert filled("{a}!", {"a": "{b} {", "b": "x"}) == "{b} {!"
+
+
+RESEARCH = {
+    "medicine": (("medical_tigerbot_zh.jsonl.gz",), 1900),
+    "law": (("law_lawyer_llama_counsel_with_article_v2.jsonl.gz", "law_lawyer_llama_zixun_gpt4.jsonl.gz"), 1900),
+    "finance": (("fin_cuge_finfe_train.jsonl.gz",), 4600),
+}
+
+
+@pytest.mark.parametrize("name", RESEARCH)
+def test_research_data_by_the_gin_file_of_its_domain(name: str, tmp_path: Path) -> None:
+    files, least = RESEARCH[name]
+    paths = tuple(str(DATA / file) for file in files)
+    if not all(map(os.path.exists, paths)):
+        pytest.skip(f"{DATA} (MINDLLM_RESEARCH_DATA) does not hold {', '.join(files)}")
+    words = ["--gin", f"configs/sft/{name}.gin", f"--gin.PrepareInstructions.inputs={paths!r}"]
+    words += [f"--gin.PrepareInstructions.output={tmp_path}"]
+    config = configuration.load(PrepareInstructions, configuration.command_line("", words))
+    ((_, conversations, _),) = prepare_instructions(config).rows
+    assert conversations >= least
+    text = gzip.decompress((tmp_path / f"{config.name}.jsonl.gz").read_bytes()).decode()
+    assert "### Response" not in text and "### Instruction" not in text
+    assert ("相关法条" in text) == (name == "law")

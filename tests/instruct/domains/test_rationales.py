@@ -1,0 +1,142 @@
+"""Rationales from an endpoint that times out, limits the rate, fails, and answers nonsense: resumed, counted, told."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mindllm_jax.instruct.domains.prepare import Asked
+from mindllm_jax.instruct.domains.rationales import Rationales, read_rationales, write_rationales
+
+RECORDS = [Asked(f"id{i}", f"question {i}", "yes") for i in range(6)]
+
+
+class Endpoint(ThreadingHTTPServer):
+    """Gives the replies of `script` for a question in turn, and a good one when they are used up."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script: dict[str, list[Any]] = {}
+        self.asked: list[dict[str, Any]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Writes nothing: a client that gave up is expected."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Writes nothing."""
+
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Endpoint)
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(body | {"key": self.headers.get("Authorization")})
+        text = body["messages"][0]["content"]
+        which = next(record.id for record in RECORDS if f"{record.question}\n" in text)
+        replies = self.server.script.get(which, [])
+        reply = replies.pop(0) if replies else f"because of {which}"
+        if reply == "sleep":
+            time.sleep(1.0)
+            reply = "late"
+        if isinstance(reply, int):
+            self.send_response(reply)
+            self.send_header("Retry-After", "3")
+            self.end_headers()
+            return
+        content = (
+            reply if isinstance(reply, bytes) else json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
+        )
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    with Endpoint() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+
+
+def settings(endpoint: Endpoint, **changes: Any) -> Rationales:
+    return Rationales(**{"url": endpoint.url, "model": "m", "timeout": 0.4, "attempts": 3, "longest": 40} | changes)
+
+
+def test_every_kind_of_reply_is_counted_and_a_rerun_asks_for_what_is_missing(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    endpoint.script = {
+        "id0": ["sleep"],
+        "id1": [429, 429],
+        "id2": [500],
+        "id3": ["", b"<html>", {"no": "text"}],
+        "id4": ["x" * 41] * 3,
+    }
+    waits: list[float] = []
+    path = tmp_path / "deep/rationales.jsonl"
+    counts = write_rationales(settings(endpoint), path, RECORDS, waits.append)
+    assert counts == {
+        "answered": 4,
+        "timed out": 1,
+        "refused for the rate": 2,
+        "error 500": 1,
+        "nonsense": 6,
+        "without a rationale": 2,
+    }
+    assert waits.count(3.0) == 2, "as Retry-After asks"
+    assert read_rationales(path) == {f"id{i}": f"because of id{i}" for i in (0, 1, 2, 5)}
+    asked = len(endpoint.asked)
+    again = write_rationales(settings(endpoint), path, RECORDS, waits.append)
+    assert again == {"kept from before": 4, "answered": 2} and len(endpoint.asked) == asked + 2
+    assert len(read_rationales(path)) == 6
+    other = write_rationales(settings(endpoint, model="other", limit=1), path, RECORDS, waits.append)
+    assert other == {"answered": 1}, "another model's rationales are others"
+
+
+def test_a_line_cut_by_a_killed_process_is_asked_for_again(endpoint: Endpoint, tmp_path: Path) -> None:
+    path = tmp_path / "rationales.jsonl"
+    write_rationales(settings(endpoint), path, RECORDS[:2])
+    path.write_text(cut := path.read_text()[:-10])
+    assert len(read_rationales(path)) == 1 and path.read_text() == cut, "reading changes nothing"
+    assert write_rationales(settings(endpoint), path, RECORDS[:2]) == {"kept from before": 1, "answered": 1}
+    assert len(read_rationales(path)) == 2 and path.read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize("code", [401, 404])
+def test_a_wrong_key_or_model_stops_at_once(endpoint: Endpoint, tmp_path: Path, code: int) -> None:
+    endpoint.script = {"id0": [code] * 3}
+    with pytest.raises(
+        ValueError, match=rf"/v1/chat/completions answers {code} .*check Rationales\.url, model and key"
+    ):
+        write_rationales(settings(endpoint), tmp_path / "r.jsonl", RECORDS[:1])
+
+
+def test_an_endpoint_that_is_not_there(tmp_path: Path) -> None:
+    config = Rationales(url="http://127.0.0.1:9/v1", model="m", attempts=2)
+    counts = write_rationales(config, tmp_path / "r.jsonl", RECORDS[:2], lambda seconds: None)
+    assert counts == {"no connection": 4, "without a rationale": 2}
+
+
+def test_the_key_comes_from_the_environment(
+    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "secret")
+    write_rationales(settings(endpoint, key_variable="SOME_KEY"), tmp_path / "r.jsonl", RECORDS[:1])
+    assert endpoint.asked[0]["key"] == "Bearer secret" and "secret" not in (tmp_path / "r.jsonl").read_text()
+
+
+def test_an_endpoint_needs_a_model() -> None:
+    with pytest.raises(ValueError, match=r"Rationales\.model is empty"):
+        Rationales()
