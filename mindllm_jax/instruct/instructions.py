@@ -7,7 +7,7 @@ import json
 import math
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,11 +20,11 @@ from rich.progress import track
 from mindllm_jax.batching.chat_format import EncodedConversation, encode_conversations
 from mindllm_jax.checks import require_at_least, require_local, require_seed, suggestion
 from mindllm_jax.files import sha256, write_bytes
-from mindllm_jax.instruct.conversations import read_conversations
+from mindllm_jax.instruct.conversations import Conversation, read_conversations
 from mindllm_jax.instruct.packed import PackedRows
+from mindllm_jax.instruct.reading.records import instruction_files
 from mindllm_jax.reporting.tables import Cell, Table
 from mindllm_jax.text.documents import held_out
-from mindllm_jax.text.input_files import input_files
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 # Incremented when the same files and settings give other rows, so that stored rows are packed again.
@@ -40,8 +40,7 @@ class Instructions:
     """Settings of the conversations that a run is tuned on.
 
     Attributes:
-        inputs: files of conversations in the shapes that `instruct.conversations` reads, or folders of .jsonl and
-            .jsonl.gz files.
+        inputs: files of conversations in the shapes that `instruct.conversations` reads, or folders of them.
         held_out_inputs: files of held-out conversations.
         held_out: without `held_out_inputs`, the held-out fraction of `inputs`, by the hash of their ids.
         sequence_length: T, the tokens of a row.
@@ -104,8 +103,8 @@ def pack_instructions(config: Instructions, tokenizer: Tokenizer, store: Path) -
         OSError: an input is missing.
         ValueError: an input is malformed, or nothing is left to train on.
     """
-    sides = {"train": input_files(config.inputs)}
-    sides["held_out"] = input_files(config.held_out_inputs) if config.held_out_inputs else []
+    sides = {"train": instruction_files(config.inputs)}
+    sides["held_out"] = instruction_files(config.held_out_inputs) if config.held_out_inputs else []
     key = _key(config, tokenizer, sides)
     return _load(store, key, tokenizer.pad_id) or _pack(config, tokenizer, sides, key)
 
@@ -148,13 +147,13 @@ def _pack(
 ) -> PackedInstructions:
     split: dict[str, dict[str, list[EncodedConversation]]] = {"train": {}, "held_out": {}}
     counts = Counter[str]()
-    _require_known(config, {_dataset(file) for files in sides.values() for file in files})
-    for side, files in sides.items():
-        for file in files:
-            dataset = _dataset(file)
-            for id, conversation in _encoded(file, config, tokenizer, counts):
-                is_held_out = not sides["held_out"] and held_out(id, config.held_out)
-                split["held_out" if is_held_out else side].setdefault(dataset, []).append(conversation)
+    read = {side: {file: _read(file, config, counts) for file in files} for side, files in sides.items()}
+    _require_known(config, {one.dataset for files in read.values() for some in files.values() for one in some})
+    for side, files in read.items():
+        for file, some in files.items():
+            for one, encoded in _encoded(file, some, config, tokenizer, counts):
+                is_held_out = not sides["held_out"] and held_out(one.id, config.held_out)
+                split["held_out" if is_held_out else side].setdefault(one.dataset, []).append(encoded)
     if not any(config.weights.get(dataset, 1.0) for dataset in split["train"]):
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "all are held out"
         raise ValueError(f"Instructions.inputs leave no conversation to train on: {reasons}")
@@ -170,10 +169,6 @@ def _pack(
     return PackedInstructions(pack("train"), pack("held_out"), key, dict(counts))
 
 
-def _dataset(file: Path) -> str:
-    return file.name.split(".")[0]
-
-
 def _require_known(config: Instructions, datasets: Collection[str]) -> None:
     """Raises ValueError for a setting by dataset that names none of the inputs."""
     for setting, names in (("lengths", config.lengths), ("weights", config.weights)):
@@ -183,21 +178,26 @@ def _require_known(config: Instructions, datasets: Collection[str]) -> None:
                 raise ValueError(f"Instructions.{setting} names {name!r}, which is no dataset of the inputs{known}")
 
 
-def _encoded(
-    file: Path, config: Instructions, tokenizer: Tokenizer, counts: Counter[str]
-) -> Iterator[tuple[str, EncodedConversation]]:
-    """Yields the conversations of a file with their ids, none longer than a row; adds to `counts`."""
-    longest = config.sequence_length + 1  # a row of T tokens has T + 1 ids, the last of them only as a target
-    least, most = config.lengths.get(_dataset(file), (0, math.inf))
-    console = Console(stderr=True, quiet=jax.process_index() != 0)
+def _read(file: Path, config: Instructions, counts: Counter[str]) -> list[Conversation]:
+    """Returns the conversations of a file; adds to `counts` those left out."""
     skipped = Counter[str]()
     read = list(read_conversations(file, on_bad=config.on_bad, skipped=skipped))
     counts.update({f"lines left out ({reason})": count for reason, count in skipped.items()})
+    return read
+
+
+def _encoded(
+    file: Path, read: Sequence[Conversation], config: Instructions, tokenizer: Tokenizer, counts: Counter[str]
+) -> Iterator[tuple[Conversation, EncodedConversation]]:
+    """Yields the conversations of a file with their ids, none longer than a row; adds to `counts`."""
+    longest = config.sequence_length + 1  # a row of T tokens has T + 1 ids, the last of them only as a target
+    console = Console(stderr=True, quiet=jax.process_index() != 0)
     starts = range(0, len(read), _ENCODED_AT_ONCE)
     for start in track(starts, f"reading {file.name}", console=console, transient=True):
         some = read[start : start + _ENCODED_AT_ONCE]
         encoded = encode_conversations(tokenizer, [conversation.messages for conversation in some])
         for conversation, (ids, loss_mask) in zip(some, encoded, strict=True):
+            least, most = config.lengths.get(conversation.dataset, (0, math.inf))
             if not least <= len(ids) <= most:
                 counts["conversations left out (outside Instructions.lengths)"] += 1
                 continue
@@ -206,7 +206,7 @@ def _encoded(
                     counts["conversations left out (too long)"] += 1
                     continue
                 counts["conversations cut"] += 1
-            yield conversation.id, EncodedConversation(ids[:longest], loss_mask[:longest])
+            yield conversation, EncodedConversation(ids[:longest], loss_mask[:longest])
 
 
 def _key(config: Instructions, tokenizer: Tokenizer, sides: dict[str, list[Path]]) -> dict[str, Any]:
