@@ -82,8 +82,23 @@ def test_a_file_of_another_encoding_or_header_is_reported(tmp_path: Path) -> Non
     (tmp_path / "cmmlu/test/arts.csv").write_bytes(CMMLU_HEADER.encode() + "0,水利".encode("gb18030"))
     with pytest.raises(ValueError, match=r"arts.csv, line 2: not UTF-8; convert it"):
         convert(PrepareBenchmarks(str(tmp_path), ("cmmlu",)))
-    with pytest.raises(ValueError, match=r"arts.csv, line 1: the header is \['Question', 'A'\], expected"):
-        converted(tmp_path, "cmmlu", {"test/arts.csv": "Question,A\n"})
+    for header in ("Question,A", ",Question,A,B,C,D"):
+        with pytest.raises(ValueError, match=r"arts.csv, line 1: the header is \['.*'\], expected"):
+            converted(tmp_path, "cmmlu", {"test/arts.csv": f"{header}\n"})
+
+
+@pytest.mark.parametrize("value", [None, 7, " "])
+def test_a_field_without_a_text_is_reported_with_its_line(value: Any, tmp_path: Path) -> None:
+    row = {"question": "1 + 1?", "answer": "#### 2"}
+    message = rf"test\.jsonl, line 2: the field 'answer' is {json.dumps(value)}, expected a text"
+    with pytest.raises(ValueError, match=message):
+        converted(tmp_path, "gsm8k", {"test.jsonl": lines(row, row | {"answer": value})})
+
+
+def test_lines_may_end_as_on_windows(tmp_path: Path) -> None:
+    row = {"goal": "Wash", "sol1": "water", "sol2": "sand"}
+    found = converted(tmp_path, "piqa", {"valid.jsonl": lines(row, row), "valid-labels.lst": "0\r\n1\r\n"})
+    assert [item["label"] for items in found.values() for item in items] == [0, 1]
 
 
 def test_agieval_renders_the_prompts_of_the_hub() -> None:

@@ -207,6 +207,26 @@ def test_another_evaluation_is_compared_item_by_item(run: Path, data: str, tmp_p
     assert "bits_per_byte" not in later
 
 
+@pytest.mark.long
+def test_results_of_another_evaluation_do_not_stay_in_the_folder(
+    run: Path, generating: str, data: str, tmp_path: Path
+) -> None:
+    """The samples of a task that the later one does not run would else be compared as if they were its own."""
+    both = Evaluate(str(run), bits_per_byte=False, tasks=(generating, "continuation_zh"), data=data, max_gen_toks=4)
+    samples = tmp_path / "samples_gen_demo.jsonl"
+    evaluate(both, tmp_path)
+    one = dataclasses.replace(both, tasks=("continuation_zh",))
+    evaluate(one, tmp_path)
+    assert samples.exists()  # of the same weights and settings
+    for other in ({"samples": 2}, {"seed": 1}, {"step": 3}, {"protocol": Protocol(seam="apart")}, {"untrained": True}):
+        samples.touch()
+        evaluate(dataclasses.replace(one, **other), tmp_path)
+        assert not samples.exists(), other
+    assert (tmp_path / "samples_continuation_zh.jsonl").exists() and (tmp_path / "answers.jsonl").exists()
+    with pytest.raises(ValueError, match=r"Evaluate\.against = .* is the workdir; give the folder of another"):
+        evaluate(dataclasses.replace(one, against=str(tmp_path)), tmp_path)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/eval").glob("*.gin")), ids=lambda path: path.stem)
 def test_configs_parse(path: Path) -> None:
     config = load(Evaluate, command_line(None, ["--gin", str(path), "--gin.Evaluate.run=runs/x"]))
