@@ -27,6 +27,9 @@ RESULT: dict[str, Any] = {
     "training_tokens": 2048,
     "protocol": {"seam": "together", "system_prompt": None, "tokenizer_sha256": "0123456789abcdef"},
     "bits_per_byte": {"zh": 2.0},
+    "bits_per_byte_by_position": {
+        "zh": {place: [{"tokens_before": "0-31", "bits_per_byte": 2.0}] for place in ("row", "document")}
+    },
     "tasks": {"cmmlu": CHOICE, "gsm8k": COUNTS | {"exact_match,strict-match": 0.125}},
 }
 

@@ -90,7 +90,8 @@ def table(
 ) -> list[tuple[int, Item]]:
     """Reads the rows of a CSV file by column; each with the number of its last line.
 
-    header: whether the first row names the columns, which then have to be `columns`; the last `optional` may be missing.
+    header: whether the first row names the columns, which then have to be `columns`.
+    optional: how many of the last columns may be missing.
 
     Raises OSError, and ValueError for a row with another number of cells and for another header.
     """
