@@ -34,7 +34,8 @@ class EvaluationFolder:
         self._path = path if jax.process_index() == 0 else None
         self._header = json.loads(json.dumps(result))
         self._page = PromptPage(_title(result), Encoder(loaded.tokenizer, protocol), loaded.model.max_seq_len)
-        config = {"model_num_parameters": result["parameters"], "model_dtype": result["compute_dtype"]}
+        limit = result.get("task_settings", {}).get("samples")
+        config = {"model_num_parameters": result["parameters"], "model_dtype": result["compute_dtype"], "limit": limit}
         self._harness = HarnessResults(_title(result), result["protocol"], config)
 
     def begin(self) -> None:

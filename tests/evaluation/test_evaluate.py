@@ -223,6 +223,8 @@ def test_results_of_another_evaluation_do_not_stay_in_the_folder(
         evaluate(dataclasses.replace(one, **other), tmp_path)
         assert not samples.exists(), other
     assert (tmp_path / "samples_continuation_zh.jsonl").exists() and (tmp_path / "answers.jsonl").exists()
+    evaluate(dataclasses.replace(one, samples=2), tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["config"]["limit"] == 2
     with pytest.raises(ValueError, match=r"Evaluate\.against = .* is the workdir; give the folder of another"):
         evaluate(dataclasses.replace(one, against=str(tmp_path)), tmp_path)
 
