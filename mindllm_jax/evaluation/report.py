@@ -74,8 +74,11 @@ def report_markdown(result: Mapping[str, Any]) -> str:
 def _parts(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {result['run']}, step {result['step']}: {_scale(result)}\n"
     yield f"Protocol: {_protocol(result['protocol'])}.\n"
-    if count := result.get("task_settings", {}).get("samples"):
-        yield f"Items: at most {count} of each task, drawn with seed {result['task_settings']['seed']}.\n"
+    settings = result.get("task_settings", {})
+    if count := settings.get("samples"):
+        yield f"Items: at most {count} of each task, drawn with seed {settings['seed']}.\n"
+    if tokens := settings.get("max_gen_toks"):
+        yield f"Generated answers: at most {tokens} tokens (max_gen_toks).\n"
     tasks: dict[str, dict[str, Any]] = result.get("tasks", {})
     bits = {key: value for key, value in result.items() if key not in ("tasks", "failed_tasks")}
     if "bits_per_byte" in bits:

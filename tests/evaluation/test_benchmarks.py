@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -253,6 +254,12 @@ def test_arithmetic_is_right() -> None:
             problem = problem.replace(word, sign)
         assert item["completion"] == f" {eval(problem)}"
     assert items["2da"][0] == {"context": "Question: What is 62 plus 74?\nAnswer:", "completion": " 136"}
+
+
+def test_the_documentation_lists_the_files_of_each_benchmark() -> None:
+    rows = [line for line in (ROOT / "docs/evaluation.md").read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert set(BENCHMARKS) <= set(listed), set(BENCHMARKS) - set(listed)
 
 
 def test_the_manifest_keeps_what_it_says_of_others(tmp_path: Path) -> None:

@@ -74,7 +74,9 @@ def test_the_report_says_scale_and_protocol() -> None:
     assert "Failed" not in text and "Compared" not in text and "Items:" not in text
     drawn = report_markdown(RESULT | {"task_settings": {"samples": 20, "seed": 4}, "training_tokens": None})
     assert drawn.startswith("# runs/x, step 3: 3,000,000 parameters\n")
-    assert "\nItems: at most 20 of each task, drawn with seed 4.\n" in drawn
+    assert "\nItems: at most 20 of each task, drawn with seed 4.\n" in drawn and "max_gen_toks" not in drawn
+    shorter = report_markdown(RESULT | {"task_settings": {"samples": None, "seed": 4, "max_gen_toks": 40}})
+    assert "at most 40 tokens (max_gen_toks)" in shorter and "Items:" not in shorter
 
 
 def test_figures_of_cut_prompts_stand_in_brackets() -> None:
