@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from mindllm_jax.configuration import command_line, load
+from mindllm_jax.evaluation import evaluate as evaluation
 from mindllm_jax.evaluation import held_out
 from mindllm_jax.evaluation.bilingual import Bilingual
 from mindllm_jax.evaluation.bits_per_byte import split_bits
@@ -23,7 +24,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.store.store import TokenStore
 from mindllm_jax.store.texts import split_texts
-from mindllm_jax.training.load_run import load_decoder
+from mindllm_jax.training.load_run import load_decoder, read_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +94,16 @@ def test_before_training_and_another_step(run: Path, trained: dict) -> None:
     assert fresh["step"] == 0 and earlier["step"] == 3
     assert len({result["bits_per_byte"]["zh"] for result in (fresh, earlier, trained)}) == 3
     assert "baselines" not in fresh and "tasks" not in fresh
+
+
+def test_the_training_tokens_of_an_imported_model_are_unknown(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = read_run(run)
+    imported = record.identity | {"source": {"format": "GGUF"}, "position": {"rows": 0, "tokens": 0}}
+    monkeypatch.setattr(evaluation, "read_run", lambda *_: record._replace(identity=imported))
+    config = Evaluate(str(run), baselines=False)
+    results = [evaluate(config), evaluate(dataclasses.replace(config, untrained=True))]
+    assert [result["training_tokens"] for result in results] == [None, 0]
+    assert results[0]["weights"] != results[1]["weights"]
 
 
 def test_it_computes_in_the_dtype_that_is_decided_on_and_says_so(run: Path, trained: dict) -> None:
