@@ -13,6 +13,7 @@ import jax
 from flax import nnx
 
 from mindllm_jax.checks import require_at_least, require_local, require_seed
+from mindllm_jax.evaluation.answers import weights_identity
 from mindllm_jax.evaluation.benchmarks.convert import notes
 from mindllm_jax.evaluation.bilingual import Bilingual, bilingual, read_pairs
 from mindllm_jax.evaluation.comparison import compare, require_samples
@@ -104,7 +105,7 @@ def evaluate(
     A task that fails costs nothing else: its error is in the result under `failed_tasks`. Raises OSError or
     ValueError, before the long part begins, where run, store, tasks and their data do not fit together.
     """
-    work = together(lambda: _check(config))
+    work = together(lambda: _check(config, workdir))
     sharding = Sharding(config.mesh.build())
     loaded = load_decoder(work.record, untrained=config.untrained, sharding=sharding, resolve_model=resolve_model)
     together(lambda: accept(loaded.model.dtype.name))
@@ -112,11 +113,16 @@ def evaluate(
         "run": config.run,
         "step": loaded.step,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(nnx.state(loaded.decoder))),
-        "training_tokens": 0 if config.untrained else loaded.identity["position"]["tokens"],
+        "training_tokens": _training_tokens(work.record, untrained=config.untrained),
+        "weights": weights_identity(work.record, untrained=config.untrained),
         "compute_dtype": loaded.model.dtype.name,
         "protocol": config.protocol.record(loaded.tokenizer, loaded.model),
     }
+    if work.tasks:
+        names = ("data", "shots", "samples", "seed", "max_gen_toks")
+        result["task_settings"] = {name: getattr(config, name) for name in names}
     folder = EvaluationFolder(workdir, loaded, config.protocol, result)
+    together(folder.begin)
 
     def report(part: Mapping[str, Any]) -> None:
         result.update(part)
@@ -163,7 +169,7 @@ def preview(config: Evaluate) -> Table:
     return Table(("", ""), rows, "Evaluation")
 
 
-def _check(config: Evaluate) -> _Work:
+def _check(config: Evaluate, workdir: Path | None = None) -> _Work:
     """Reads everything but the parameters. Raises as `evaluate` does."""
     record = read_run(Path(config.run), config.step)
     held_out = None
@@ -181,8 +187,18 @@ def _check(config: Evaluate) -> _Work:
         fit_generation(tasks, record.model.max_seq_len, config.max_gen_toks)
         tasks = with_cloze_forms(tasks) if config.cloze else tasks
     if config.against is not None:
+        if workdir is not None and workdir.resolve() == Path(config.against).resolve():
+            raise ValueError(
+                f"Evaluate.against = {config.against} is the workdir; give the folder of another evaluation"
+            )
         require_samples(Path(config.against), (leaf for task in tasks.values() for leaf in members(task)))
     return _Work(record, held_out, pairs, tasks, draw_samples(tasks, config.samples, config.seed))
+
+
+def _training_tokens(record: RunRecord, *, untrained: bool) -> int | None:
+    """Returns the tokens that the parameters were trained on, None for an imported model, whose number is unknown."""
+    tokens = 0 if untrained else record.identity["position"]["tokens"]
+    return None if tokens == 0 and "source" in record.identity and not untrained else tokens
 
 
 def _data_notes(data: Path, tasks: Mapping[str, Task | Group]) -> dict[str, Any]:

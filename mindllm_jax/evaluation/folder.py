@@ -16,7 +16,7 @@ from mindllm_jax.evaluation.harness.run import TaskResult
 from mindllm_jax.evaluation.page import PromptPage
 from mindllm_jax.evaluation.protocol import Protocol
 from mindllm_jax.evaluation.report import report_markdown
-from mindllm_jax.files import replacing, write_text
+from mindllm_jax.files import read_json, replacing, write_text
 from mindllm_jax.training.load_run import LoadedRun, RunRecord
 
 
@@ -32,9 +32,22 @@ class EvaluationFolder:
         """result: the beginning of eval.json, which names the run and the protocol."""
         self._answers = path
         self._path = path if jax.process_index() == 0 else None
+        self._header = json.loads(json.dumps(result))
         self._page = PromptPage(_title(result), Encoder(loaded.tokenizer, protocol), loaded.model.max_seq_len)
-        config = {"model_num_parameters": result["parameters"], "model_dtype": result["compute_dtype"]}
+        limit = result.get("task_settings", {}).get("samples")
+        config = {"model_num_parameters": result["parameters"], "model_dtype": result["compute_dtype"], "limit": limit}
         self._harness = HarnessResults(_title(result), result["protocol"], config)
+
+    def begin(self) -> None:
+        """Removes the results of an evaluation of other weights or with other settings, which would mix with ours.
+
+        The answers stay: their keys tell evaluations apart.
+        """
+        if self._path is None or self._holds_ours(self._path / "eval.json"):
+            return
+        for name in ("eval.json", "report.md", "results.json", "prompts.html", "samples_*.jsonl"):
+            for path in self._path.glob(name):
+                path.unlink()
 
     def answers(self, record: RunRecord, *, untrained: bool) -> Answers | None:
         """Returns the cache of answers in the folder, in every process; None without a folder."""
@@ -59,6 +72,13 @@ class EvaluationFolder:
         write_text(self._path / "results.json", self._harness.json())
         self._page.add(result)
         write_text(self._path / "prompts.html", self._page.html())
+
+    def _holds_ours(self, path: Path) -> bool:
+        try:
+            before = read_json(path)
+        except (OSError, ValueError):  # none, or a damaged one
+            return False
+        return before.items() >= self._header.items()
 
 
 def _title(result: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,15 @@ from mindllm_jax.reporting.tables import Table
 _FILE = Path(__file__).with_name("published.json")
 
 
-def published_table(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[Table, list[str]] | None:
+def published_table(
+    tasks: Mapping[str, Mapping[str, Any]], show: Callable[[Mapping[str, Any], str], str | None]
+) -> tuple[Table, list[str]] | None:
     """Tabulates the scores of a run beside published ones, in percent; None where there are none for its tasks.
 
-    tasks: entries of eval.json by name. Every model of every source has its own column, named with the number of its
-    source; the sources, with their settings, are the list that is returned too.
+    tasks: entries of eval.json by name. show: returns the text of an entry's metric in percent, None where it has none.
+
+    Every model of every source has its own column, named with the number of its source; the sources, with their
+    settings, are the list that is returned too.
     """
     content = read_json(_FILE)
     figures = [figure for figure in content["figures"] if any(task in tasks for task in figure["values"])]
@@ -33,7 +37,7 @@ def published_table(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[Table, list
     rows = [
         (
             f"{task}, {metric}",
-            _percent(tasks[task], metric),
+            show(tasks[task], metric),
             *(None if (v := row.get(c)) is None else f"{v:.2f}" for c in columns),
         )
         for (task, metric), row in sorted(cells.items(), key=lambda cell: list(tasks).index(cell[0][0]))
@@ -44,10 +48,3 @@ def published_table(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[Table, list
         for number, source in enumerate(sources, start=1)
     ]
     return Table(("", "this run", *columns), rows, caption), notes
-
-
-def _percent(task: Mapping[str, Any], metric: str) -> str | None:
-    if metric not in task:
-        return None
-    error = task.get(f"{metric}_stderr")
-    return f"{100 * task[metric]:.2f}" + ("" if error is None else f" ± {100 * error:.2f}")

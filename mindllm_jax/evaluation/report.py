@@ -35,13 +35,17 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         of_models = [tasks.get(task, {}) for tasks in of_tasks]
         chance = next((values["chance"] for values in of_models if "chance" in values), None)
         for metric in dict.fromkeys(name for values in of_models for name in _metrics(values)):
-            shown = [_format(values.get(metric), values.get(f"{metric}_stderr")) for values in of_models]
+            shown = [
+                _bracketed(_format(values.get(metric), values.get(f"{metric}_stderr")), values) for values in of_models
+            ]
             rows.append(
                 (f"{metric}, {task}", *shown, None, None, None if metric == "bits_per_byte" else _format(chance))
             )
     columns = ("", *results, XZ, FIVE_GRAM, "chance")
     filled = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
     caption = "± is one standard error."
+    if any(_was_cut(values) for tasks in of_tasks for values in tasks.values()):
+        caption += f" In brackets: more than {CUT_SHARE:.0%} of the prompts lost their beginning."
     if baselines:
         caption += " xz reads nothing but the held-out documents; the 5-gram counts the training text."
     return Table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], caption)
@@ -70,6 +74,11 @@ def report_markdown(result: Mapping[str, Any]) -> str:
 def _parts(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {result['run']}, step {result['step']}: {_scale(result)}\n"
     yield f"Protocol: {_protocol(result['protocol'])}.\n"
+    settings = result.get("task_settings", {})
+    if count := settings.get("samples"):
+        yield f"Items: at most {count} of each task, drawn with seed {settings['seed']}.\n"
+    if tokens := settings.get("max_gen_toks"):
+        yield f"Generated answers: at most {tokens} tokens (max_gen_toks).\n"
     tasks: dict[str, dict[str, Any]] = result.get("tasks", {})
     bits = {key: value for key, value in result.items() if key not in ("tasks", "failed_tasks")}
     if "bits_per_byte" in bits:
@@ -81,7 +90,7 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"## Multiple choice\n\n{_choice_table(choice).markdown()}"
     if other := {name: task for name, task in tasks.items() if name not in choice}:
         yield f"## Other tasks\n\n{_other_table(other).markdown()}"
-    if published := published_table(tasks):
+    if published := published_table(tasks, lambda task, metric: _bracketed(_percent(task, metric, 2), task)):
         table, sources = published
         yield f"## Published figures\n\n{table.markdown()}\n" + "\n".join(f"- {source}" for source in sources) + "\n"
     if compared := {name: task["against"] for name, task in tasks.items() if "against" in task}:
@@ -94,7 +103,8 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _scale(result: Mapping[str, Any]) -> str:
-    return f"{result['parameters']:,} parameters, {result['training_tokens']:,} training tokens"
+    tokens = result["training_tokens"]
+    return f"{result['parameters']:,} parameters" + ("" if tokens is None else f", {tokens:,} training tokens")
 
 
 def _protocol(protocol: Mapping[str, Any]) -> str:
@@ -173,18 +183,23 @@ def _other_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
         for metric in _metrics(task)
     ]
     caption = (
-        "Metrics as the tasks define them, ± one standard error. cut: prompts that lost their beginning, in percent."
+        "Metrics as the tasks define them, ± one standard error. cut: prompts that lost their beginning, in percent;"
+        f" figures in brackets: more than {CUT_SHARE:.0%} of them."
     )
     return Table(("task", "shots", "items", "metric", "value", "cut"), rows, caption)
 
 
 def _difference_table(compared: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
     rows = [
-        (name, metric, int(of["items"]), f"{of['difference']:+.4f}", f"{of['low']:+.4f} to {of['high']:+.4f}")
+        (name, metric, int(of["items"]), f"{of['difference']:+z.4f}", f"{of['low']:+z.4f} to {of['high']:+z.4f}")
         for name, differences in compared.items()
         for metric, of in differences.items()
     ]
-    caption = "This run less the other, over the items of both; the 95 % interval is a bootstrap over items."
+    rows += [(name, "no item of both", 0, "–", "–") for name, differences in compared.items() if not differences]
+    caption = (
+        "This run less the other, over the items of both; the 95 % interval is a bootstrap over items. Metrics as in"
+        " eval.json, not in percent: 0.01 of an accuracy is one percentage point."
+    )
     return Table(("task", "metric", "items", "difference", "95 % interval"), rows, caption)
 
 
@@ -200,9 +215,9 @@ def _shares(task: Mapping[str, Any]) -> Sequence[str]:
     )
 
 
-def _percent(task: Mapping[str, Any], metric: str) -> str | None:
+def _percent(task: Mapping[str, Any], metric: str, places: int = 1) -> str | None:
     error = task.get(f"{metric}_stderr", math.nan)
-    return None if metric not in task else _with_error(100 * task[metric], 100 * error, 1)
+    return None if metric not in task else _with_error(100 * task[metric], 100 * error, places)
 
 
 def _number(task: Mapping[str, Any], metric: str) -> str | None:
@@ -214,7 +229,11 @@ def _with_error(value: float, error: float, places: int) -> str:
 
 
 def _bracketed(text: str | None, task: Mapping[str, Any]) -> str | None:
-    return f"({text})" if text and task["cut_requests"] > CUT_SHARE * task["requests"] else text
+    return f"({text})" if text and _was_cut(task) else text
+
+
+def _was_cut(task: Mapping[str, Any]) -> bool:
+    return task["cut_requests"] > CUT_SHARE * task["requests"]
 
 
 def _format(value: float | None, error: float | None = None) -> str | None:

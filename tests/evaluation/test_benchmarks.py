@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from mindllm_jax.evaluation.benchmarks.agieval import render
 from mindllm_jax.evaluation.benchmarks.convert import BENCHMARKS, PrepareBenchmarks, convert, notes, write
 from mindllm_jax.evaluation.benchmarks.splits import Item
 
-ROOT = Path(__file__).parents[2]
 MMLU_ROW = '"What, then?",one,"two, or more",three,four,B\n'
 CMMLU_HEADER = ",Question,A,B,C,D,Answer\n"
 
@@ -82,8 +79,23 @@ def test_a_file_of_another_encoding_or_header_is_reported(tmp_path: Path) -> Non
     (tmp_path / "cmmlu/test/arts.csv").write_bytes(CMMLU_HEADER.encode() + "0,水利".encode("gb18030"))
     with pytest.raises(ValueError, match=r"arts.csv, line 2: not UTF-8; convert it"):
         convert(PrepareBenchmarks(str(tmp_path), ("cmmlu",)))
-    with pytest.raises(ValueError, match=r"arts.csv, line 1: the header is \['Question', 'A'\], expected"):
-        converted(tmp_path, "cmmlu", {"test/arts.csv": "Question,A\n"})
+    for header in ("Question,A", ",Question,A,B,C,D"):
+        with pytest.raises(ValueError, match=r"arts.csv, line 1: the header is \['.*'\], expected"):
+            converted(tmp_path, "cmmlu", {"test/arts.csv": f"{header}\n"})
+
+
+@pytest.mark.parametrize("value", [None, 7, " "])
+def test_a_field_without_a_text_is_reported_with_its_line(value: Any, tmp_path: Path) -> None:
+    row = {"question": "1 + 1?", "answer": "#### 2"}
+    message = rf"test\.jsonl, line 2: the field 'answer' is {json.dumps(value)}, expected a text"
+    with pytest.raises(ValueError, match=message):
+        converted(tmp_path, "gsm8k", {"test.jsonl": lines(row, row | {"answer": value})})
+
+
+def test_lines_may_end_as_on_windows(tmp_path: Path) -> None:
+    row = {"goal": "Wash", "sol1": "water", "sol2": "sand"}
+    found = converted(tmp_path, "piqa", {"valid.jsonl": lines(row, row), "valid-labels.lst": "0\r\n1\r\n"})
+    assert [item["label"] for items in found.values() for item in items] == [0, 1]
 
 
 def test_agieval_renders_the_prompts_of_the_hub() -> None:
@@ -251,42 +263,3 @@ def test_the_manifest_keeps_what_it_says_of_others(tmp_path: Path) -> None:
     (entry,) = notes(data, "openai/gsm8k")["files"].values()
     assert entry["items"] == 1 and len(entry["sources"]["gsm8k/test.jsonl"]) == 64
     assert notes(data, "cais/mmlu") and notes(data, "cai") == notes(tmp_path, "cais/mmlu") == {}
-
-
-def test_missing_benchmarks(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"PrepareBenchmarks\.source = .*absent: there is no such folder"):
-        convert(PrepareBenchmarks(str(tmp_path / "absent")))
-    with pytest.raises(FileNotFoundError, match="it holds none of mmlu, ceval"):
-        convert(PrepareBenchmarks(str(tmp_path)))
-    with pytest.raises(FileNotFoundError, match=r"the benchmark 'mmlu' was asked for: there is no folder .*/mmlu"):
-        convert(PrepareBenchmarks(str(tmp_path), ("mmlu",)))
-    with pytest.raises(
-        ValueError, match=r"PrepareBenchmarks\.benchmarks: there is no benchmark 'mlu'; did you mean 'mm"
-    ):
-        PrepareBenchmarks(str(tmp_path), ("mlu",))
-    converted(tmp_path, "gsm8k", {"test.jsonl": lines({"question": "1 + 1?", "answer": "#### 2"})})
-    found = convert(PrepareBenchmarks(str(tmp_path)))
-    assert list(found.splits) == ["gsm8k", "arithmetic"] and "mmlu" in found.missing
-    assert ("mmlu", "no folder in the source", "", "") in found.table().rows
-
-
-def prepare(source: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Runs the entry point."""
-    command = [sys.executable, str(ROOT / "launch/prepare_benchmarks.py")]
-    settings = [f"--gin.PrepareBenchmarks.source={source}", *flags]
-    return subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
-
-
-def test_the_entry_point_writes_once_all_is_read(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    converted(tmp_path, "mmlu", {"test/anatomy_test.csv": MMLU_ROW})
-    with pytest.raises(ValueError, match="the answer has no '#### NUMBER'"):
-        converted(tmp_path, "gsm8k", {"test.jsonl": lines({"question": "1 + 1?", "answer": "2"})})
-    failed = prepare(tmp_path, f"--workdir={data}")
-    assert failed.returncode and "gsm8k/test.jsonl, line 1: the answer has no '#### NUMBER'" in failed.stderr
-    assert not data.exists()
-    flags = ("--gin.PrepareBenchmarks.benchmarks=('mmlu',)", f"--workdir={data}")
-    assert "cais/mmlu" in prepare(tmp_path, "--dry_run", *flags).stdout and not data.exists()
-    assert prepare(tmp_path, *flags).returncode == 0
-    written = {str(path.relative_to(data)) for path in data.rglob("*") if path.is_file()}
-    assert written >= {"cais/mmlu/anatomy/test.jsonl", "manifest.json", "config.gin"}

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from mindllm_jax.configuration import command_line, load
+from mindllm_jax.evaluation import evaluate as evaluation
 from mindllm_jax.evaluation import held_out
 from mindllm_jax.evaluation.bilingual import Bilingual
 from mindllm_jax.evaluation.bits_per_byte import split_bits
@@ -23,7 +24,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.store.store import TokenStore
 from mindllm_jax.store.texts import split_texts
-from mindllm_jax.training.load_run import load_decoder
+from mindllm_jax.training.load_run import load_decoder, read_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +94,16 @@ def test_before_training_and_another_step(run: Path, trained: dict) -> None:
     assert fresh["step"] == 0 and earlier["step"] == 3
     assert len({result["bits_per_byte"]["zh"] for result in (fresh, earlier, trained)}) == 3
     assert "baselines" not in fresh and "tasks" not in fresh
+
+
+def test_the_training_tokens_of_an_imported_model_are_unknown(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = read_run(run)
+    imported = record.identity | {"source": {"format": "GGUF"}, "position": {"rows": 0, "tokens": 0}}
+    monkeypatch.setattr(evaluation, "read_run", lambda *_: record._replace(identity=imported))
+    config = Evaluate(str(run), baselines=False)
+    results = [evaluate(config), evaluate(dataclasses.replace(config, untrained=True))]
+    assert [result["training_tokens"] for result in results] == [None, 0]
+    assert results[0]["weights"] != results[1]["weights"]
 
 
 def test_it_computes_in_the_dtype_that_is_decided_on_and_says_so(run: Path, trained: dict) -> None:
@@ -205,6 +216,28 @@ def test_another_evaluation_is_compared_item_by_item(run: Path, data: str, tmp_p
     assert task["against"]["bits_per_byte"]["difference"] == pytest.approx(expected) and expected != 0
     assert f"## Compared with {tmp_path / '3'}" in (tmp_path / "5/report.md").read_text()
     assert "bits_per_byte" not in later
+
+
+@pytest.mark.long
+def test_results_of_another_evaluation_do_not_stay_in_the_folder(
+    run: Path, generating: str, data: str, tmp_path: Path
+) -> None:
+    """The samples of a task that the later one does not run would else be compared as if they were its own."""
+    both = Evaluate(str(run), bits_per_byte=False, tasks=(generating, "continuation_zh"), data=data, max_gen_toks=4)
+    samples = tmp_path / "samples_gen_demo.jsonl"
+    evaluate(both, tmp_path)
+    one = dataclasses.replace(both, tasks=("continuation_zh",))
+    evaluate(one, tmp_path)
+    assert samples.exists()  # of the same weights and settings
+    for other in ({"samples": 2}, {"seed": 1}, {"step": 3}, {"protocol": Protocol(seam="apart")}, {"untrained": True}):
+        samples.touch()
+        evaluate(dataclasses.replace(one, **other), tmp_path)
+        assert not samples.exists(), other
+    assert (tmp_path / "samples_continuation_zh.jsonl").exists() and (tmp_path / "answers.jsonl").exists()
+    evaluate(dataclasses.replace(one, samples=2), tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["config"]["limit"] == 2
+    with pytest.raises(ValueError, match=r"Evaluate\.against = .* is the workdir; give the folder of another"):
+        evaluate(dataclasses.replace(one, against=str(tmp_path)), tmp_path)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/eval").glob("*.gin")), ids=lambda path: path.stem)

@@ -142,6 +142,7 @@ def test_the_cloze_form_scores_the_texts(subjects: Any) -> None:
     cloze = tasks["subjects_cloze"]
     result = run_task("subjects_cloze", cloze, planted(likelihood), samples=draw_samples(tasks, None, 0))
     assert result.metrics["acc"] == 0 and result.metrics["acc_bytes"] == result.metrics["acc_mutual_info"] == 14 / 16
+    assert result.requests == 64  # the choices without their prompt do not count
     assert result.shots == 1 and set(result.samples) == {"cmmlu_agronomy_cloze", "cmmlu_anatomy_cloze"}
     record = result.samples["cmmlu_agronomy_cloze"][3]
     assert record["choices"] == ["一", "二二", "三三三", "四"] and record["right"] == [1]

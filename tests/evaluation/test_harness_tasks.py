@@ -179,6 +179,17 @@ def test_labels_outside_the_choices_of_a_template_are_reported(split: str, tmp_p
         load_tasks(["cmmlu_agronomy"], data=str(tmp_path), shots={"cmmlu_agronomy": 2})
 
 
+def test_more_shots_than_examples_are_reported(tmp_path: Path) -> None:
+    row = {"Question": "1 + 1?", "A": "1", "B": "2", "C": "3", "D": "4", "Answer": "B"}
+    for split in ("dev", "test"):
+        write(tmp_path / f"haonan-li/cmmlu/agronomy/{split}.jsonl", [row, row])
+    load_tasks(["cmmlu_agronomy"], data=str(tmp_path), shots={"cmmlu_agronomy": 2})
+    with pytest.raises(
+        ValueError, match=r"dev\.jsonl: task 'cmmlu_agronomy' takes 3 few-shot examples, and there are 2;"
+    ):
+        load_tasks(["cmmlu_agronomy"], data=str(tmp_path), shots={"cmmlu_agronomy": 3})
+
+
 def test_generation_is_held_against_the_positions(
     generating: str, decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """The tables of an evaluation."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ RESULT: dict[str, Any] = {
     "training_tokens": 2048,
     "protocol": {"seam": "together", "system_prompt": None, "tokenizer_sha256": "0123456789abcdef"},
     "bits_per_byte": {"zh": 2.0},
+    "bits_per_byte_by_position": {
+        "zh": {place: [{"tokens_before": "0-31", "bits_per_byte": 2.0}] for place in ("row", "document")}
+    },
     "tasks": {"cmmlu": CHOICE, "gsm8k": COUNTS | {"exact_match,strict-match": 0.125}},
 }
 
@@ -67,7 +71,12 @@ def test_the_report_says_scale_and_protocol() -> None:
         *("cmmlu", "5", "9", "50.0 ± 2.5", "40.0", "30.0", "2.500 ± 0.125", "25.0", "0.0", "33.3")
     ]
     assert cells(text, "gsm8k") == ["gsm8k", "5", "9", "exact_match,strict-match", "0.125", "0.0"]
-    assert "Failed" not in text and "Compared" not in text
+    assert "Failed" not in text and "Compared" not in text and "Items:" not in text
+    drawn = report_markdown(RESULT | {"task_settings": {"samples": 20, "seed": 4}, "training_tokens": None})
+    assert drawn.startswith("# runs/x, step 3: 3,000,000 parameters\n")
+    assert "\nItems: at most 20 of each task, drawn with seed 4.\n" in drawn and "max_gen_toks" not in drawn
+    shorter = report_markdown(RESULT | {"task_settings": {"samples": None, "seed": 4, "max_gen_toks": 40}})
+    assert "at most 40 tokens (max_gen_toks)" in shorter and "Items:" not in shorter
 
 
 def test_figures_of_cut_prompts_stand_in_brackets() -> None:
@@ -77,19 +86,26 @@ def test_figures_of_cut_prompts_stand_in_brackets() -> None:
 
     assert cells(text(10), "cmmlu")[3] == "50.0 ± 2.5" and cells(text(11), "cmmlu")[3] == "(50.0 ± 2.5)"
     assert cells(text(11), "cmmlu")[8] == "11.0"
+    assert cells(text(10), "cmmlu, acc")[1] == "50.00 ± 2.50" and cells(text(11), "cmmlu, acc")[1] == "(50.00 ± 2.50)"
+    tables = [results_table({"x": {"tasks": {"cmmlu": CHOICE | {"cut_requests": cut}}}}) for cut in (0, 36)]
+    assert [table.rows[0][1] for table in tables] == ["0.500 ± 0.025", "(0.500 ± 0.025)"]
+    assert ["In brackets: more than 10%" in table.caption for table in tables] == [False, True]
 
 
 def test_published_figures_have_a_column_for_each_model_and_source() -> None:
-    found = published_table({"hellaswag": {"acc": 0.3}, "mmlu": {"acc": 0.25, "acc_stderr": 0.004}})
+    def show(task: Mapping[str, Any], metric: str) -> str | None:
+        return f"{100 * task[metric]:.0f}" if metric in task else None
+
+    found = published_table({"hellaswag": {"acc": 0.3}, "mmlu": {"acc": 0.25}}, show)
     assert found is not None
     table, sources = found
     assert table.columns[:2] == ("", "this run") and "MindLLM-1.3B [1]" in table.columns
     rows = {str(row[0]): dict(zip(table.columns, row, strict=True)) for row in table.rows}
-    assert rows["mmlu, acc"]["this run"] == "25.00 ± 0.40" and rows["mmlu, acc"]["MindLLM-3B [1]"] == "26.20"
+    assert rows["mmlu, acc"]["this run"] == "25" and rows["mmlu, acc"]["MindLLM-3B [1]"] == "26.20"
     assert rows["hellaswag, acc_norm"]["this run"] is None  # ours has another metric
     assert rows["hellaswag, acc_norm"]["MindLLM (upload) [2]"] == "34.11"
     assert [source[:3] for source in sources] == ["[1]", "[2]", "[3]"] and "2406.09900" in sources[0]
-    assert published_table({"gen_demo": {}}) is None
+    assert published_table({"gen_demo": {}}, show) is None
 
 
 def test_differences_and_failures_are_in_the_report() -> None:
@@ -98,6 +114,8 @@ def test_differences_and_failures_are_in_the_report() -> None:
     text = report_markdown(RESULT | {"tasks": tasks, "against": "runs/y", "failed_tasks": {"piqa": "KeyError: 'x'"}})
     assert "## Compared with runs/y" in text and "- piqa: KeyError: 'x'" in text
     assert "| cmmlu | acc | 9 | +0.0312 | -0.0625 to +0.1250 |" in text
+    none = report_markdown(RESULT | {"tasks": {"cmmlu": CHOICE | {"against": {}}}, "against": "runs/y"})
+    assert "| cmmlu | no item of both | 0 |" in none
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"step": 3}', '{"bits_per_byte": {"zh": "a"}}', '{"bits_per_byte": 1}'])

@@ -45,9 +45,9 @@ def render(row: Item, task: str) -> Item:
 def _read(folder: Path) -> Iterator[Split]:
     for path in sorted((folder / "v1").glob("*.jsonl")):
         task = path.stem
-        fields = ("passage", "question", "answer") if task in CLOZE else ("passage", "question", "options", "label")
+        others = ("passage", "answer") if task in CLOZE else ("passage", "options", "label")
         items, unlabelled = [], 0
-        for line, row in json_lines(path, fields):
+        for line, row in json_lines(path, ("question",), others):
             try:
                 item = render(row, task)
             except ValueError as problem:

@@ -11,10 +11,11 @@ from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, jso
 def _hellaswag(folder: Path) -> Iterator[Split]:
     path = folder / "val_subset.jsonl"
     items: list[Item] = []
-    for line, row in json_lines(path, ("ind", "ctx", "endings", "label")):
+    for line, row in json_lines(path, ("ctx",), ("ind", "endings", "label")):
         where = f"{path}, line {line}"
         endings, label = row["endings"], row["label"]
-        require(isinstance(endings, list) and len(endings) == 4 and all(endings), where, "not four endings")
+        is_text = isinstance(endings, list) and all(isinstance(ending, str) and ending.strip() for ending in endings)
+        require(is_text and len(endings) == 4, where, "not four endings that are texts")
         require(label in range(4), where, f"the label {label!r} is none of 0 to 3")
         first, second = _halves(row["ctx"])
         items.append(

@@ -28,7 +28,7 @@ def _ceval(folder: Path) -> Iterator[Split]:
     columns = ("id", "question", *LETTERS, "answer", "explanation")
     for split in ("dev", "val"):
         for path in _files(folder / split):
-            rows = table(path, columns)
+            rows = table(path, columns, optional=1)
             for line, row in rows:
                 _check(row, "question", "answer", f"{path}, line {line}")
             items = [row | {"explanation": row.get("explanation", "")} for _, row in rows]

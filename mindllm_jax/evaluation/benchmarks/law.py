@@ -27,7 +27,10 @@ def _lawbench(folder: Path) -> Iterator[Split]:
         left_out = 0
         for number, row in enumerate(json_value(path), 1):
             where = f"{path}, item {number}"
-            with_fields(row, ("instruction", "question", "answer"), where)
+            with_fields(row, where, ("instruction",), ("question", "answer"))
+            require(
+                isinstance(row["question"], str) and isinstance(row["answer"], str), where, "a field that is no text"
+            )
             # Nothing to extract is an answer of 2-6.
             require(bool(row["answer"].strip()) or path.stem == "2-6", where, "an empty answer")
             answer = row["answer"][7:-1] if path.stem == "2-2" else row["answer"]

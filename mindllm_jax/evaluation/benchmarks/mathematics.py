@@ -49,7 +49,7 @@ def _mathqa(folder: Path) -> Iterator[Split]:
     fields |= {"annotated_formula": "annotated_formula", "linear_formula": "linear_formula", "category": "type"}
     items: list[Item] = []
     unreadable = 0
-    for line, row in json_lines(path, tuple(fields.values())):
+    for line, row in json_lines(path, ("problem", "options", "correct"), tuple(fields.values())):
         require(
             row["correct"] in tuple("abcde"), f"{path}, line {line}", f"the answer {row['correct']!r} is none of a to e"
         )

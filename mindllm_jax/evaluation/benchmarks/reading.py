@@ -20,9 +20,8 @@ from mindllm_jax.evaluation.benchmarks.splits import (
 def _bbh(folder: Path) -> Iterator[Split]:
     for path in sorted((folder / "bbh").glob("*.json")):
         items: list[Item] = []
-        for number, example in enumerate(with_fields(json_value(path), ("examples",), str(path))["examples"], 1):
-            item = with_fields(example, ("input", "target"), f"{path}, example {number}")
-            require(bool(item["target"].strip()), f"{path}, example {number}", "an empty target")
+        for number, example in enumerate(with_fields(json_value(path), str(path), others=("examples",))["examples"], 1):
+            item = with_fields(example, f"{path}, example {number}", ("input", "target"))
             items.append({"input": item["input"], "target": item["target"]})
         yield Split("SaylorTwift/bbh", path.stem, "test", items, (path,))
 
@@ -72,12 +71,12 @@ def _by_letters(label: str, context: str, question: str, options: list[str]) -> 
 
 def _pubmedqa(folder: Path) -> Iterator[Split]:
     path, ids = folder / "ori_pqal.json", folder / "test_ground_truth.json"
-    questions = with_fields(json_value(path), (), str(path))
+    questions = with_fields(json_value(path), str(path))
     fields = ("QUESTION", "CONTEXTS", "LABELS", "MESHES", "YEAR", "reasoning_required_pred", "reasoning_free_pred")
     fields += ("final_decision", "LONG_ANSWER")
     items = []
-    for id in with_fields(json_value(ids), (), str(ids)):
-        row = with_fields(questions.get(id), fields, f"{path}, item {id}")
+    for id in with_fields(json_value(ids), str(ids)):
+        row = with_fields(questions.get(id), f"{path}, item {id}", fields[:1], fields[1:])
         require(row["final_decision"] in ("yes", "no", "maybe"), f"{path}, item {id}", "no decision yes, no or maybe")
         items.append({name: row[name] for name in fields})
     yield Split("bigbio/pubmed_qa", "pubmed_qa_labeled_fold0_source", "test", items, (path, ids))

@@ -56,10 +56,10 @@ class Benchmark:
     generated: bool = False
 
 
-def json_lines(path: Path, fields: Sequence[str]) -> list[tuple[int, Item]]:
+def json_lines(path: Path, texts: Sequence[str], others: Sequence[str] = ()) -> list[tuple[int, Item]]:
     """Reads objects from a file with one per line, plain or gzip; each with the number of its line.
 
-    Raises OSError, and ValueError for a line that is no object or lacks one of the fields.
+    Raises OSError, and ValueError for a line that is no object with these fields (see `with_fields`).
     """
     items = []
     for number, line in lines(path):
@@ -67,7 +67,7 @@ def json_lines(path: Path, fields: Sequence[str]) -> list[tuple[int, Item]]:
             item = parse(line)
         except BadLine as bad:
             raise ValueError(f"{path}, line {number}: {bad}") from None
-        items.append((number, with_fields(item, fields, f"{path}, line {number}")))
+        items.append((number, with_fields(item, f"{path}, line {number}", texts, others)))
     return items
 
 
@@ -82,13 +82,16 @@ def json_value(path: Path) -> Any:
 
 def text_lines(path: Path) -> list[str]:
     """Reads the lines of a UTF-8 file, without their ends. Raises OSError, and ValueError for other encodings."""
-    return _text(path).removesuffix("\n").split("\n")
+    return _text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
-def table(path: Path, columns: Sequence[str], *, header: bool = True, delimiter: str = ",") -> list[tuple[int, Item]]:
+def table(
+    path: Path, columns: Sequence[str], *, header: bool = True, delimiter: str = ",", optional: int = 0
+) -> list[tuple[int, Item]]:
     """Reads the rows of a CSV file by column; each with the number of its last line.
 
-    header: whether the first row names the columns, which then have to be `columns`, or the first of them.
+    header: whether the first row names the columns, which then have to be `columns`.
+    optional: how many of the last columns may be missing.
 
     Raises OSError, and ValueError for a row with another number of cells and for another header.
     """
@@ -96,7 +99,7 @@ def table(path: Path, columns: Sequence[str], *, header: bool = True, delimiter:
     names, rows = list(columns), []
     try:
         if header and (found := next(reader, [])) != names:
-            if found != names[: len(found)] or not found:
+            if found != names[: len(found)] or len(found) < len(names) - optional:
                 raise ValueError(f"{path}, line 1: the header is {found}, expected {names}")
             names = found
         for cells in reader:
@@ -108,12 +111,19 @@ def table(path: Path, columns: Sequence[str], *, header: bool = True, delimiter:
     return rows
 
 
-def with_fields(item: object, fields: Sequence[str], where: str) -> Item:
-    """Returns an object that has all fields. Raises ValueError, beginning with `where`, for anything else."""
+def with_fields(item: object, where: str, texts: Sequence[str] = (), others: Sequence[str] = ()) -> Item:
+    """Returns an object that has all fields. Raises ValueError, beginning with `where`, for anything else.
+
+    texts: fields that hold a text which is not blank. others: fields with any value.
+    """
     if not isinstance(item, dict):
         raise ValueError(f"{where}: a JSON {type(item).__name__} where an object was expected")
-    if missing := [field for field in fields if field not in item]:
+    if missing := [field for field in (*texts, *others) if field not in item]:
         raise ValueError(f"{where}: no field {', '.join(map(repr, missing))}; it has {', '.join(map(repr, item))}")
+    for name in texts:
+        value = item[name]
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"{where}: the field {name!r} is {json.dumps(value)}, expected a text that is not blank")
     return item
 
 

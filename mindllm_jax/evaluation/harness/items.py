@@ -23,6 +23,12 @@ def check_items(task: Any) -> None:
     examples = task.fewshot_cfg.split or config.training_split or config.validation_split or scored
     if config.num_fewshot and examples in task.local_files:
         docs.setdefault(examples, task.fewshot_docs())
+        available = len(docs[examples]) - (examples == scored)  # an item is no example of its own prompt
+        if config.num_fewshot > available and not task.fewshot_cfg.samples:
+            raise ValueError(
+                f"{task.local_files[examples]}: task {task.task_name!r} takes {config.num_fewshot} few-shot examples,"
+                f" and there are {available}; set Evaluate.shots"
+            )
     for split in docs:
         _check(task, docs[split], task.local_files[split], task.lines[split])
 

@@ -35,7 +35,7 @@ class TaskResult:
         metrics: the harness's by name (`acc`; `exact_match,strict-match` for a filter of that name), those of
             `measures` that it lacks, over all items, and their standard errors as `NAME_stderr`.
         items: how many were scored.
-        requests: what the model was asked: one per choice, or one per generation.
+        requests: what the model was asked with a prompt: one per choice, or one per generation.
         cut_requests: those that were too long and lost the beginning of their context.
         seam_differs: items whose tokens depend on `Protocol.seam`.
         chance: accuracy of choosing at random; None where not all is multiple choice.
@@ -137,7 +137,8 @@ def run_task(
         name=name,
         metrics=_metrics(harness["results"].get(name, {}), scored if len(scored) == len(first) else []),
         items=len(first),
-        requests=sum(len(record["arguments"]) for record in first),
+        # The choices without their prompt, for acc_mutual_info, have nothing that could be cut.
+        requests=sum(prompt != "" for record in first for prompt, *_ in record["arguments"]),
         cut_requests=model.cut - cut,
         seam_differs=model.seam_differs - differing,
         chance=measures.chance(scored) if len(scored) == len(first) else None,
