@@ -90,8 +90,8 @@ def from_gguf(metadata: Mapping[str, Any]) -> bytes:
     names = {"bos_token": ids["bos"], "eos_token": ids["eos"], "pad_token": ids["padding"]}
     special = {name: pieces[id] for name, id in names.items() if id is not None}
     ends = [id for name in ("eos", "eot", "eom") if (id := ids[name]) is not None]
-    if metadata.get("tokenizer.ggml.add_bos_token") and "bos_token" in special:
-        tokenizer["post_processor"] = _bos_before(special["bos_token"], ids["bos"])
+    if metadata.get("tokenizer.ggml.add_bos_token") and (bos := ids["bos"]) is not None:
+        tokenizer["post_processor"] = _bos_before(pieces[bos], bos)
     template = metadata.get("tokenizer.chat_template")
     return _imported(Path("the GGUF file's tokenizer"), tokenizer, special, ends, template)
 

@@ -104,7 +104,7 @@ class HarnessRequests:
                 yield self._scored(pairs[part], title)
 
         for number, request in enumerate(requests):
-            if not request.args[1]:
+            if not request.arguments[1]:
                 where = f"item {number if request.doc_id is None else request.doc_id} of task {request.task_name!r}"
                 raise ValueError(f"{where}: a choice is empty, so it has no likelihood")
         found = self._ask("loglikelihood", requests, compute)
@@ -280,7 +280,7 @@ def generation_settings(settings: Mapping[str, Any]) -> tuple[Sampling, tuple[st
     """
     from lm_eval.models.utils import normalize_gen_kwargs
 
-    known: dict[str, Any] = {**normalize_gen_kwargs(settings)}
+    known: dict[str, Any] = {**normalize_gen_kwargs(dict(settings))}
     until, greedy = tuple(known.pop("until")), not known.pop("do_sample")
     temperature, top_k = float(known.pop("temperature", 0.0)), known.pop("top_k", None)
     sampling = Sampling(temperature, top_k, max_tokens=known.pop("max_gen_toks"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -74,6 +75,9 @@ class Selection:
             raise ValueError(f"Selection.min_similarity = {self.min_similarity}: must be above 0 and at most 1")
         if not 0 <= self.end_share < 0.5:
             raise ValueError(f"Selection.end_share = {self.end_share}: must be at least 0 and below 0.5")
+        for name in ("minimum", "maximum"):
+            if (bound := getattr(self, name)) is not None and not math.isfinite(bound):
+                raise ValueError(f"Selection.{name} = {bound}: must be a finite number")
         if None not in (self.minimum, self.maximum) and not self.minimum <= self.maximum:  # pyright: ignore
             raise ValueError(f"Selection.minimum = {self.minimum} is more than Selection.maximum = {self.maximum}")
         require_at_least(self, 1, "conversations", "tokens")
