@@ -117,12 +117,11 @@ def test_it_resumes_from_a_checkpoint(config: Tune, tuned: Tuned) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"loop": {"grad_accum_steps": 2}, "mesh": MeshAxes(fsdp=2, tensor=4, data=1)},
-        {"mesh": MeshAxes(data=2, fsdp=2, tensor=2)},
-        {"mesh": MeshAxes(fsdp=2, context=2, tensor=2)},
-        {"remat": "full"},
+        pytest.param({"loop": {"grad_accum_steps": 2}, "mesh": MeshAxes(fsdp=2, tensor=4, data=1)}, id="accumulation"),
+        pytest.param({"mesh": MeshAxes(data=2, fsdp=2, tensor=2)}, id="data_fsdp_tensor", marks=pytest.mark.slow),
+        pytest.param({"mesh": MeshAxes(fsdp=2, context=2, tensor=2)}, id="context", marks=pytest.mark.slow),
+        pytest.param({"remat": "full"}, id="remat", marks=pytest.mark.slow),
     ],
-    ids=["accumulation", "data_fsdp_tensor", "context", "remat"],
 )
 @pytest.mark.long
 def test_batches_meshes_and_remat_change_rounding_alone(

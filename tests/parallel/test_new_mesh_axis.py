@@ -27,6 +27,7 @@ SAME_WORD = {
     ("training/checkpoint.py", "data"),  # a field of a checkpoint's identity
     ("training/pretrain.py", "data"),
     ("training/load_run.py", "data"),
+    ("training/task_suite.py", "data"),  # the folder of benchmarks
 }
 
 

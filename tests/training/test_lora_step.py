@@ -121,6 +121,7 @@ def noisy_loss(
     return float(metrics.loss)
 
 
+@pytest.mark.slow
 def test_noise_is_uniform_within_its_bound_and_drawn_by_seed_and_step(base: Params, sharding: Sharding) -> None:
     alpha = 5.0
     decoder = abstract_model(MODEL, sharding).decoder(base)
@@ -138,6 +139,7 @@ def test_noise_is_uniform_within_its_bound_and_drawn_by_seed_and_step(base: Para
     assert abs(noisy_loss(alpha, base, sharding, seed=8) - losses[0]) > 1e-4
 
 
+@pytest.mark.slow
 def test_micro_batches_have_noise_of_their_own(base: Params, sharding: Sharding) -> None:
     whole, parts = (noisy_loss(0.0, base, sharding, accumulate=count) for count in (1, 2))
     assert parts == pytest.approx(whole, rel=1e-5)
