@@ -97,6 +97,7 @@ def changes(params: Params, base: Params) -> np.ndarray:
     return np.concatenate([np.ravel(leaf) for leaf in leaves])
 
 
+@pytest.mark.long
 def test_full_rank_follows_full_tuning(base: Params, sharding: Sharding) -> None:
     full = changes(fully_tuned(base, sharding), base)
     size = np.linalg.norm(full)
