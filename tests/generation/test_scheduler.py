@@ -138,6 +138,7 @@ def test_prompts_that_arrive_together_are_computed_together(
         assert answer.tokens == generate(decoder, tokenizer, [prompt], GREEDY, stop_ids=())[0].tokens
 
 
+@pytest.mark.slow
 def test_layers_with_windows_share_what_they_still_have(make_decoder, tokenizer: Tokenizer) -> None:
     decoder = make_decoder(windows=(None, 20), positions="learned", attention="reference")
     scheduler = Scheduler(decoder, tokenizer, Batching(slots=2, prefill_chunk=32))
