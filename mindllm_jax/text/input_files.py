@@ -1,6 +1,6 @@
-"""Lists the document files that a setting names."""
+"""Lists the files that a setting names, itself or by their folder."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mindllm_jax.text.documents import document_files, is_document_file
@@ -16,13 +16,25 @@ def input_files(inputs: Iterable[str]) -> list[Path]:
         OSError: there is no such file or folder, or a corpus is not finished.
         ValueError: `inputs` is empty, a folder has no such file, or a file is named twice.
     """
+    return named_files(inputs, _folder_files, ".jsonl or .jsonl.gz files")
+
+
+def named_files(inputs: Iterable[str], of_folder: Callable[[Path], list[Path]], expected: str) -> list[Path]:
+    """Lists the files that `inputs` name: files, and those that `of_folder` finds in a folder.
+
+    expected: what they are, for a message.
+
+    Raises:
+        OSError: there is no such file or folder.
+        ValueError: `inputs` is empty, or a file is named twice.
+    """
     files: list[Path] = []
     for path in map(Path, inputs):
         if not path.exists():
             raise FileNotFoundError(f"there is no file or folder {path} (a relative path starts at {Path.cwd()})")
-        files += _folder_files(path) if path.is_dir() else [path]
+        files += of_folder(path) if path.is_dir() else [path]
     if not files:
-        raise ValueError("inputs is empty; name .jsonl or .jsonl.gz files, or folders of them")
+        raise ValueError(f"inputs is empty; name {expected}, or folders of them")
     seen: set[tuple[int, int]] = set()
     for file in files:
         place = file.stat()

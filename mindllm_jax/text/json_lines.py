@@ -92,6 +92,27 @@ def parse(line: bytes, encoding: str = "utf-8") -> Any:
         raise BadLine("wrong JSON", f"JSON that cannot be read ({error})") from None
 
 
+def values(
+    path: Path, content: Iterable[tuple[int, bytes]], is_array: Callable[[Any], bool]
+) -> Iterator[tuple[str, Any]]:
+    """Yields the place and the value of each of a file's lines, or the `BadLine` that is in its place.
+
+    content: numbered lines, as from `lines`. is_array: whether the value of a line is an array of values, which are
+    yielded one by one.
+    """
+    for number, line in content:
+        where = f"{path}, line {number}"
+        try:
+            value = parse(line)
+        except BadLine as bad:
+            yield where, bad
+            continue
+        if is_array(value):
+            yield from ((f"{where}, row {index}", part) for index, part in enumerate(value, start=1))
+        else:
+            yield where, value
+
+
 def parse_rows(
     path: Path,
     rows: Iterable[tuple[str, Row]],

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mindllm_jax.text.json_lines import BadLine, lines, parse, parse_rows
+from mindllm_jax.text.json_lines import BadLine, lines, parse_rows, values
 
 
 class Record(NamedTuple):
@@ -38,7 +38,7 @@ def read_records(
     """
     yield from parse_rows(
         path,
-        _values(path),
+        values(path, lines(path), _are_objects),
         lambda value: _record(value, remove),
         on_bad=on_bad,
         skipped=skipped,
@@ -77,18 +77,8 @@ def require_template(setting: str, template: str) -> None:
         raise ValueError(f"{setting}: {{{wrong[0]}}} is no field; write fields as {{name}}")
 
 
-def _values(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in lines(path):
-        where = f"{path}, line {number}"
-        try:
-            value = parse(line)
-        except BadLine as bad:
-            yield where, bad
-            continue
-        if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
-            yield from ((f"{where}, row {index}", part) for index, part in enumerate(value, start=1))
-        else:
-            yield where, value
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, dict) for part in value)
 
 
 def _record(value: Any, remove: tuple[str, ...]) -> Record:

@@ -8,10 +8,12 @@ import gzip
 import io
 import json
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from mindllm_jax.text.json_lines import BadLine, lines, parse
+from mindllm_jax.text.input_files import named_files
+from mindllm_jax.text.json_lines import BadLine, lines, values
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv", ".csv.gz")
 """Suffixes of the files that are read in a folder; `.txt` files have to be named one by one."""
@@ -26,21 +28,14 @@ def instruction_files(inputs: Iterable[str]) -> list[Path]:
         OSError: there is no such file or folder.
         ValueError: `inputs` is empty, a folder has no such file, or a file is named twice.
     """
-    files: list[Path] = []
-    for path in map(Path, inputs):
-        if not path.exists():
-            raise FileNotFoundError(f"there is no file or folder {path} (a relative path starts at {Path.cwd()})")
-        found = sorted(file for file in path.rglob("*") if file.name.endswith(SUFFIXES)) if path.is_dir() else [path]
+
+    def of_folder(folder: Path) -> list[Path]:
+        found = sorted(file for file in folder.rglob("*") if file.name.endswith(SUFFIXES))
         if not found:
-            raise ValueError(f"{path} holds no instruction file ({', '.join(SUFFIXES)})")
-        files += found
-    if not files:
-        raise ValueError("inputs is empty; name instruction files, or folders of them")
-    resolved = [file.resolve() for file in files]
-    for number, file in enumerate(resolved):
-        if file in resolved[:number]:
-            raise ValueError(f"inputs name {files[number]} more than once")
-    return files
+            raise ValueError(f"{folder} holds no instruction file ({', '.join(SUFFIXES)})")
+        return found
+
+    return named_files(inputs, of_folder, "instruction files")
 
 
 def records(path: Path) -> Iterator[tuple[str, Any]]:
@@ -69,22 +64,12 @@ def are_messages(value: list[Any]) -> bool:
 
 def _json_records(path: Path) -> Iterator[tuple[str, Any]]:
     content = lines(path)
-    for position, (number, line) in enumerate(content):
-        if position == 0 and _begins_array(line):
-            for index, row in enumerate(_array(path, [(number, line), *content]), start=1):
-                yield f"{path}, row {index}", row
-            return
-        where = f"{path}, line {number}"
-        try:
-            value = parse(line)
-        except BadLine as bad:
-            yield where, bad
-            continue
-        if _are_records(value):
-            for index, row in enumerate(value, start=1):
-                yield f"{where}, row {index}", row
-        else:
-            yield where, value
+    first = list(islice(content, 1))
+    if first and _begins_array(first[0][1]):
+        for index, row in enumerate(_array(path, [*first, *content]), start=1):
+            yield f"{path}, row {index}", row
+    else:
+        yield from values(path, chain(first, content), _are_records)
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
