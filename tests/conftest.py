@@ -53,7 +53,7 @@ hypothesis.settings.load_profile("repeatable")
 
 ROOT = Path(__file__).parent.parent
 
-pytest_plugins = ("store_fixtures",)
+pytest_plugins = ("store_fixtures", "process_fixtures")
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import cast
@@ -15,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from process_fixtures import InTwoProcesses
 
 from mindllm_jax.batching.global_batches import GlobalBatches, Loader
 from mindllm_jax.mixture.rows import MixtureRows
@@ -199,7 +197,8 @@ from mindllm_jax.store.store import TokenStore
 from mindllm_jax.parallel.startup import start
 
 start()
-rows = MixtureRows(Mixture("", sequence_length=12), TokenStore.open(sys.argv[1]), steps=100, global_batch_size=8)
+store = TokenStore.open(sys.argv[1] + "/counts")
+rows = MixtureRows(Mixture("", sequence_length=12), store, steps=100, global_batch_size=8)
 read, plain = [], rows.read
 rows.read = lambda indices: (read.append(indices.tolist()), plain(indices))[1]
 mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
@@ -212,26 +211,15 @@ with GlobalBatches(rows, 8, NamedSharding(mesh, PartitionSpec("data")), loader=l
             for shard in field.addressable_shards:
                 digest = hashlib.sha256(np.asarray(shard.data).tobytes()).hexdigest()
                 parts[f"{step} {name} {shard.index[0].start or 0}"] = digest
-Path(sys.argv[2], f"{jax.process_index()}.json").write_text(json.dumps({"read": read[:3], "parts": parts}))
+Path(sys.argv[1], f"{jax.process_index()}.json").write_text(json.dumps({"read": read[:3], "parts": parts}))
 """
 
 
 @pytest.mark.long
-def test_two_processes_hold_the_same_batches_and_read_only_their_own(rows: MixtureRows, tmp_path: Path) -> None:
-    command = [sys.executable, "launch/local_cluster.py", "--processes", "2", "--devices", "2", "--"]
-    script = tmp_path / "process.py"
-    script.write_text(PROCESS, encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, sys.executable, str(script), str(tmp_path / "counts"), str(tmp_path)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_two_processes_hold_the_same_batches_and_read_only_their_own(
+    rows: MixtureRows, in_two_processes: InTwoProcesses, tmp_path: Path
+) -> None:
+    in_two_processes(PROCESS, devices=2)
     outputs = [json.loads((tmp_path / f"{process}.json").read_text(encoding="utf-8")) for process in range(2)]
     assert [output["read"] for output in outputs] == [
         [[0, 1, 2, 3], [8, 9, 10, 11], [16, 17, 18, 19]],

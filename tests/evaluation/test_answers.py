@@ -1,11 +1,9 @@
 import json
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from process_fixtures import InTwoProcesses
 
 from mindllm_jax.evaluation.answers import NAME, TOKENS_AT_A_TIME, Answers, parts, request_key, weights_identity
 from mindllm_jax.training.load_run import read_run
@@ -118,22 +116,10 @@ found.append(answers.known(["b", "c"]))
 """
 
 
-def test_all_processes_know_the_first_one_s_answers(tmp_path: Path) -> None:
+def test_all_processes_know_the_first_one_s_answers(in_two_processes: InTwoProcesses, tmp_path: Path) -> None:
     Answers(tmp_path / "0", "w").add({"a": ONE})
     Answers(tmp_path / "1", "w").add({"b": ONE})
-    root = Path(__file__).parents[2]
-    (tmp_path / "process.py").write_text(PROCESS)
-    command = [sys.executable, "launch/local_cluster.py", "--processes", "2", "--devices", "1", "--", sys.executable]
-    done = subprocess.run(
-        [*command, str(tmp_path / "process.py"), str(tmp_path)],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    in_two_processes(PROCESS)
     first, second = (json.loads((tmp_path / f"said_{process}").read_text()) for process in range(2))
     assert first == second == [{"a": ONE}, {"b": {"text": "x" * 10_000}}]
     assert len((tmp_path / "0" / NAME).read_text().splitlines()) == 2

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from mindllm_jax.instruct.instructions import Instructions
+from mindllm_jax.instruct.tune import Tune
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.tokenization.tokenizer import Tokenizer
@@ -79,3 +81,23 @@ def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path
         checkpoints.wait()
     keep_tokenizer(tokenizer, workdir)
     return workdir
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[dict[str, str]]:
+    """Sixty short conversations."""
+    return [{"id": f"n{i}", "input": f"{i}?", "output": "yes 好" if i % 2 else "no"} for i in range(60)]
+
+
+@pytest.fixture(scope="session")
+def config(rows: list[dict[str, str]], base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tune:
+    """Eight steps of tuning `base` on `rows`, a fifth of which is held out."""
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Tune(
+        base=str(base),
+        instructions=Instructions((str(path),), sequence_length=64, held_out=0.2),
+        optimizer=Optimizer(peak_learning_rate=1e-2, warmup_steps=2),
+        loop=Loop(steps=8, global_batch_size=8, log_every=1, evaluate_every=8),
+        checkpointing=Checkpointing(every_steps=4),
+    )

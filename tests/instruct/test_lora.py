@@ -13,32 +13,19 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mindllm_jax.instruct.instructions import Instructions
 from mindllm_jax.instruct.tune import Tune, tune
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.lora import Lora
 from mindllm_jax.parallel.mesh import MeshAxes
-from mindllm_jax.training.checkpoint import Checkpointing, latest_checkpoint, restore_params
+from mindllm_jax.training.checkpoint import latest_checkpoint, restore_params
 from mindllm_jax.training.load_run import base_of_adapters, load_decoder, read_run, restore_run_params
-from mindllm_jax.training.optimizer import Optimizer
-from mindllm_jax.training.run_spec import Loop
 from mindllm_jax.training.state import TrainState
-
-ROWS = [{"id": f"n{i}", "input": f"{i}?", "output": "yes 好" if i % 2 else "no"} for i in range(60)]
 
 
 @pytest.fixture(scope="module")
-def config(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tune:
-    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return Tune(
-        base=str(base),
-        instructions=Instructions((str(path),), sequence_length=64, held_out=0.2),
-        optimizer=Optimizer(peak_learning_rate=2e-2, warmup_steps=2),
-        loop=Loop(steps=8, global_batch_size=8, log_every=1, evaluate_every=8),
-        lora=Lora(rank=4, alpha=8.0),
-        checkpointing=Checkpointing(every_steps=4),
-    )
+def config(config: Tune) -> Tune:
+    optimizer = replace(config.optimizer, peak_learning_rate=2e-2)
+    return replace(config, optimizer=optimizer, lora=Lora(rank=4, alpha=8.0))
 
 
 class Tuned:

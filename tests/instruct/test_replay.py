@@ -10,29 +10,22 @@ import pytest
 
 from mindllm_jax.evaluation.bits_per_byte import held_out_bits
 from mindllm_jax.evaluation.forgetting import base_ability
-from mindllm_jax.instruct.instructions import Instructions
 from mindllm_jax.instruct.replay import Replay, pretraining_text
 from mindllm_jax.instruct.tune import Tune, tune
 from mindllm_jax.model.lora import Lora
 from mindllm_jax.reporting.run import run_report
 from mindllm_jax.store.store import TokenStore
+from mindllm_jax.training.checkpoint import Checkpointing
 from mindllm_jax.training.load_run import load_decoder, read_run
 from mindllm_jax.training.loop import Periodic
-from mindllm_jax.training.optimizer import Optimizer
-from mindllm_jax.training.run_spec import Loop
-
-ROWS = [{"id": f"n{i}", "input": f"{i}?", "output": "yes 好" if i % 2 else "no"} for i in range(60)]
 
 
 @pytest.fixture
-def config(base: Path, tmp_path: Path, text_store: TokenStore) -> Tune:
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return Tune(
-        base=str(base),
-        instructions=Instructions((str(path),), sequence_length=64, held_out=0.2),
-        optimizer=Optimizer(peak_learning_rate=1e-2, warmup_steps=2),
-        loop=Loop(steps=2, global_batch_size=8, log_every=1, evaluate_every=2),
+def config(config: Tune, text_store: TokenStore) -> Tune:
+    return replace(
+        config,
+        loop=replace(config.loop, steps=2, evaluate_every=2),
+        checkpointing=Checkpointing(),
         lora=Lora(rank=2),
         replay=Replay(share=0.25, store=text_store.url),
         greedy_prompts=0,

@@ -16,7 +16,7 @@ from flax import nnx
 from mindllm_jax.generation.chat import Chat, Session
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.instruct.answers import answer_loss
-from mindllm_jax.instruct.instructions import Instructions, PackedInstructions, pack_instructions
+from mindllm_jax.instruct.instructions import PackedInstructions, pack_instructions
 from mindllm_jax.instruct.tune import Tune, tune
 from mindllm_jax.instruct.tuning_rows import TuningRows
 from mindllm_jax.model.decoder import Decoder
@@ -24,26 +24,10 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.rows import Batch, SampledRows
 from mindllm_jax.tokenization.tokenizer import Tokenizer
-from mindllm_jax.training.checkpoint import Checkpointing, latest_checkpoint
+from mindllm_jax.training.checkpoint import latest_checkpoint
 from mindllm_jax.training.checksums import write_checksums
 from mindllm_jax.training.load_run import load_decoder, read_run
-from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.run_spec import Loop
-
-ROWS = [{"id": f"n{i}", "input": f"{i}?", "output": "yes 好" if i % 2 else "no"} for i in range(60)]
-
-
-@pytest.fixture(scope="module")
-def config(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tune:
-    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return Tune(
-        base=str(base),
-        instructions=Instructions((str(path),), sequence_length=64, held_out=0.2),
-        optimizer=Optimizer(peak_learning_rate=1e-2, warmup_steps=2),
-        loop=Loop(steps=8, global_batch_size=8, log_every=1, evaluate_every=8),
-        checkpointing=Checkpointing(every_steps=4),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -180,27 +164,29 @@ def test_bases_that_cannot_be_tuned(config: Tune, base: Path, tmp_path: Path, ca
         tune(replace(config, base=str(copy)), tmp_path / "run")
 
 
-def test_data_that_cannot_be_tuned_on(config: Tune, write: Callable[..., Path], tmp_path: Path) -> None:
+def test_data_that_cannot_be_tuned_on(
+    config: Tune, rows: list[dict[str, str]], write: Callable[..., Path], tmp_path: Path
+) -> None:
     def tuned_on(path: Path, **changes: Any) -> None:
         tune(
             replace(config, instructions=replace(config.instructions, inputs=(str(path),), **changes)), tmp_path / "run"
         )
 
     with pytest.raises(ValueError, match=r"bad\.jsonl, line 2: wrong JSON at column 9"):
-        tuned_on(write(ROWS[0], '{"input"', name="bad.jsonl"))
+        tuned_on(write(rows[0], '{"input"', name="bad.jsonl"))
     with pytest.raises(ValueError, match=r"some\.jsonl, line 1: `messages` has no turn of the role 'assistant'"):
         tuned_on(write({"messages": [{"role": "user", "content": "Q"}]}))
     with pytest.raises(ValueError, match=r"some\.jsonl holds no conversation: the file is empty"):
         tuned_on(write())
     with pytest.raises(ValueError, match=r"sequence_length = 97 is more than the 96 positions .*: lower it"):
-        tuned_on(write(*ROWS), sequence_length=97)
+        tuned_on(write(*rows), sequence_length=97)
 
 
 def test_going_on_with_other_data_is_refused(
-    config: Tune, tuned: Path, write: Callable[..., Path], tmp_path: Path
+    config: Tune, rows: list[dict[str, str]], tuned: Path, write: Callable[..., Path], tmp_path: Path
 ) -> None:
     shutil.copytree(tuned, tmp_path / "run")
-    other = replace(config.instructions, inputs=(str(write(*ROWS[:30])),))
+    other = replace(config.instructions, inputs=(str(write(*rows[:30])),))
     with pytest.raises(
         ValueError,
         match=r"checkpoints/8: the checkpoint does not match this run:\n  data\.files\.train: was .*rows\.jsonl",

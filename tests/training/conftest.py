@@ -126,26 +126,3 @@ def train(store: Path) -> Train:
         return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
     return train
-
-
-@pytest.fixture
-def in_two_processes(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
-    """Runs the text of a script, with the test's folder as its argument, as two processes of one device that meet."""
-
-    def run(text: str) -> subprocess.CompletedProcess[str]:
-        script = tmp_path / "process.py"
-        script.write_text(text, encoding="utf-8")
-        command = [sys.executable, "launch/local_cluster.py", "--processes", "2", "--devices", "1", "--"]
-        done = subprocess.run(
-            [*command, sys.executable, str(script), str(tmp_path)],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done
-
-    return run

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import pytest
+from process_fixtures import InTwoProcesses
 
 from mindllm_jax.model.config import Model
 from mindllm_jax.training import compute_dtype, dtype_cache
@@ -221,7 +222,9 @@ for name in ("cached", "measured"):
 
 
 @pytest.mark.long
-def test_processes_that_find_different_answers_take_the_first_one_s(in_two_processes: Any, tmp_path: Path) -> None:
+def test_processes_that_find_different_answers_take_the_first_one_s(
+    in_two_processes: InTwoProcesses, tmp_path: Path
+) -> None:
     done = in_two_processes(PROCESS)
     assert {(tmp_path / f"answers {index}").read_text() for index in (0, 1)} == {"float32 bfloat16"}
     assert [path.name for path in tmp_path.glob("measured by *")] == ["measured by 0"]

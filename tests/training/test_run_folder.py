@@ -13,9 +13,9 @@ import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from process_fixtures import InTwoProcesses
 
 from mindllm_jax import configuration
 from mindllm_jax.run_records import write_records
@@ -191,7 +191,7 @@ attempt(lambda: require_same("the store", b"same"))
 """
 
 
-def test_processes_that_see_different_files_all_say_so(in_two_processes: Any, tmp_path: Path) -> None:
+def test_processes_that_see_different_files_all_say_so(in_two_processes: InTwoProcesses, tmp_path: Path) -> None:
     in_two_processes(PROCESS)
     first, second = (json.loads((tmp_path / f"{process}.json").read_text()) for process in range(2))
     assert "1 of 2 processes cannot start: 1 (" in first[0] and "a file system that all hosts share" in first[0]
