@@ -111,8 +111,8 @@ quick: $(VENV)/.triton $(VENV)/.tpu ## the tests without those marked long, whic
 test: $(VENV)/.triton $(VENV)/.tpu ## the tests, what they took, and what could not run here
 	@$(RUN_TESTS) -m "not slow" $(PYTEST)
 
-test-all: $(VENV)/.triton $(VENV)/.tpu $(VENV)/.browser ## the slow tests too
-	@$(RUN_TESTS) $(PYTEST)
+test-all: $(VENV)/.triton $(VENV)/.tpu $(VENV)/.browser ## the slow tests too, all compiled with LLVM's optimisation
+	@XLA_FLAGS="$(XLA_FLAGS)" $(RUN_TESTS) $(PYTEST)
 
 # A line is a Python and a constraints file. Each has an environment of its own.
 LINES ?= py311-jax0.10.2 py312-jax0.11.2 py312-jax0.12.0.1 py313-jax0.12.0.1

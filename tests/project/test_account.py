@@ -19,7 +19,7 @@ def test_budgets_are_12_minutes_of_two_cores(request: pytest.FixtureRequest) -> 
     assert sum(account.BUDGETS.get(room, account.DEFAULT_BUDGET) for room in rooms) <= 2 * 12 * 60
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_processes_give_one_account() -> None:
     command = [sys.executable, "-m", "pytest", "--numprocesses=2", "-m", "not slow and not long"]
     tests = ["tests/files", "tests/benchmarks/test_loss_head.py", "tests/planning/test_compiled_for_tpu.py"]

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_every_block_runs(folder: Path) -> None:
     blocks = BLOCK.findall((ROOT / "docs/tutorial.md").read_text("utf-8"))
     assert len(blocks) >= 10

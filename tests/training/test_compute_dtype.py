@@ -172,7 +172,7 @@ def test_a_given_dtype_is_neither_measured_nor_logged(kept, measured, monkeypatc
     assert capsys.readouterr() == ("", "") and len(measured) == 2 and not kept.exists()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_resumes_in_another_dtype_and_logs_it(run, tmp_path: Path) -> None:
     """As on another machine: its settings leave the dtype open, its records hold the one it used."""
     dtype_cache.add_to_cache(tmp_path / FILE, dtype_cache.key(), Measured(2.0, 1.0, TODAY))

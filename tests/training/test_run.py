@@ -88,6 +88,7 @@ def test_ten_steps_equal_five_and_a_new_process_and_five(run, straight, tmp_path
     assert steps_of(tmp_path / "run") == steps_of(straight) == list(range(1, 11))
 
 
+@pytest.mark.slow
 def test_worker_processes_read_the_same_rows(run, straight, tmp_path):
     done = run(tmp_path / "run", "--gin.Loader.worker_processes=1")
     assert done.returncode == 0, done.stderr

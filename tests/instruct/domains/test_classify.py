@@ -49,6 +49,7 @@ def test_scores_by_hand() -> None:
     assert 0 <= low < 0.5 < high <= 1
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     draw = np.random.default_rng(0)
     covered = 0
