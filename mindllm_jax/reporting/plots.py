@@ -3,8 +3,9 @@
 import io
 import math
 import re
+import types
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 # Distinguishable on light and dark pages, and with most kinds of colour blindness.
 _COLOURS = ("#3f83c8", "#dd7f32", "#2f9e7d", "#b06cc4", "#c2a01f", "#d4627a", "#7b8794")
@@ -16,10 +17,25 @@ _INK = "#010203"
 Line = tuple[Sequence[float], Sequence[float]]
 
 
-def line_plot(lines: Mapping[str, Line], *, x_label: str, y_label: str, y_min: float | None = None) -> str:
+class Band(NamedTuple):
+    """A shaded range around a line."""
+
+    x: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def line_plot(
+    lines: Mapping[str, Line],
+    *,
+    x_label: str,
+    y_label: str,
+    y_min: float | None = None,
+    bands: Mapping[str, Band] = types.MappingProxyType({}),
+) -> str:
     """Returns an SVG of (x, y) lines by name, with a legend if there are several. Non-finite values leave gaps.
 
-    y_min: where the y axis begins; None: at the smallest value.
+    y_min: where the y axis begins; None: at the smallest value. bands: by the name of their line.
 
     Raises:
         ValueError: there are no lines, or x and y of one differ in length.
@@ -45,9 +61,10 @@ def line_plot(lines: Mapping[str, Line], *, x_label: str, y_label: str, y_min: f
         for number, (name, (x, y)) in enumerate(lines.items()):
             xs, ys = _thinned(name, x, y)
             marker = "o" if len(xs) < 30 else None
-            axes.plot(
-                xs, ys, label=name, color=_COLOURS[number % len(_COLOURS)], linewidth=1.8, marker=marker, markersize=4
-            )
+            colour = _COLOURS[number % len(_COLOURS)]
+            axes.plot(xs, ys, label=name, color=colour, linewidth=1.8, marker=marker, markersize=4)
+            if band := bands.get(name):
+                axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.2, linewidth=0)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.set_ylim(bottom=y_min)
         for axis in (axes.xaxis, axes.yaxis):

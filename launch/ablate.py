@@ -1,0 +1,43 @@
+"""Runs an ablation suite: variants times seeds, then tables, plots, a page and the ledger of claims.
+
+python launch/ablate.py --gin configs/ablations/strategy.gin --workdir runs/ablations
+python launch/ablate.py --gin configs/ablations/strategy.gin --gin.Suite.scale=smoke --workdir runs/ablations
+python launch/ablate.py --gin configs/ablations/strategy.gin --dry_run
+
+A finished run leaves a record in docs/results/runs and is not run again; the same command resumes what was cut.
+"""
+
+from mindllm_jax import configuration
+
+TABLES = configuration.Flag("tables", "rebuild tables, plots and pages from the records, without training")
+
+
+def main() -> None:
+    """Prints the plan, trains what has no record, and writes the results."""
+    arguments = configuration.command_line(__doc__, flags=(TABLES,))
+
+    import rich
+
+    from mindllm_jax.ablations.command import plan_table, write_results
+    from mindllm_jax.ablations.plan import suite_runs
+    from mindllm_jax.ablations.runner import run_missing
+    from mindllm_jax.ablations.suite import Suite
+    from mindllm_jax.parallel.startup import start
+
+    suite = configuration.load(Suite, arguments)
+    start()
+    tables = "tables" in arguments.switches
+    runs = suite_runs(suite, data=not tables)
+    rich.print(plan_table(suite, runs))
+    if arguments.dry_run:
+        return
+    if not tables:
+        if arguments.workdir is None:
+            raise ValueError("give the folder of the runs as --workdir DIR")
+        run_missing(suite, runs, arguments.workdir, lambda line: print(line, flush=True))
+    name = arguments.files[-1].stem if arguments.files else "suite"
+    print(*write_results(suite, name, runs), sep="\n")
+
+
+if __name__ == "__main__":
+    configuration.run(main)

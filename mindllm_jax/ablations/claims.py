@@ -1,0 +1,71 @@
+"""The claim ledger: testable sentences of the paper, and what the suites say about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from mindllm_jax.files import write_text
+from mindllm_jax.reporting.tables import Cell, Table
+
+_CLAIMS = Path(__file__).with_name("claims.json")
+VERDICTS = "verdicts.json"
+"""File of the suites' verdicts in their folder of results."""
+
+_PREFACE = """# Claims of the paper
+
+Testable sentences of MindLLM (arXiv 2310.15777); `python launch/ablate.py --gin configs/ablations/NAME.gin` rebuilds
+this page. Certainty is that of our reading ([paper.md](paper.md)): the paper itself was not at hand; `stated` means that
+a source says so, `inferred` and `remembered` that none does. A verdict is that of the scale beside it, never the
+paper's.
+
+"""
+
+
+class Claim(NamedTuple):
+    """A sentence of the paper.
+
+    Attributes:
+        sentence: the claim.
+        certainty: of our reading: stated, inferred or remembered.
+        suite: the gin file of `configs/ablations` that tests it, without the ending; "" where none can.
+        note: what a small scale cannot say about it, or where it is tested instead.
+    """
+
+    sentence: str
+    certainty: str
+    suite: str
+    note: str
+
+
+def read_claims() -> dict[str, Claim]:
+    """Returns the claims by id."""
+    values = json.loads(_CLAIMS.read_text(encoding="utf-8"))
+    return {name: Claim(**fields) for name, fields in values.items()}
+
+
+def record_verdicts(results: Path, key: str, verdicts: Mapping[str, list[str]]) -> None:
+    """Records the verdicts of a suite at a scale, as lines by claim id, in place of its earlier ones."""
+    path = results / VERDICTS
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_text(path, json.dumps(known | {key: verdicts}, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def ledger(results: Path) -> str:
+    """Returns the ledger as Markdown: each claim with the verdicts that are recorded in `results`."""
+    path = results / VERDICTS
+    known: dict[str, dict[str, list[str]]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    rows: list[list[Cell]] = []
+    for name, claim in read_claims().items():
+        found = [f"{line} [{key}]" for key, verdicts in sorted(known.items()) for line in verdicts.get(name, [])]
+        rows.append([
+            claim.sentence,
+            claim.certainty,
+            f"`{claim.suite}`" if claim.suite else "none",
+            "; ".join(found) or ("not run" if claim.suite else "not tested"),
+            claim.note,
+        ])  # fmt: skip
+    columns = ("claim", "certainty", "suite", "verdict, difference [suite, scale]", "what it cannot say, or where else")
+    return _PREFACE + Table(columns, rows).markdown()

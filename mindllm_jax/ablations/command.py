@@ -1,0 +1,70 @@
+"""What the command tells before a suite runs, and what it writes afterwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Group
+
+from mindllm_jax.ablations.claims import ledger, read_claims, record_verdicts
+from mindllm_jax.ablations.plan import Run
+from mindllm_jax.ablations.report import write_report
+from mindllm_jax.ablations.results import Results, suite_results
+from mindllm_jax.ablations.suite import Suite
+from mindllm_jax.files import write_text
+from mindllm_jax.reporting.tables import Cell, Table
+
+LEDGER = "claims.md"
+
+
+def plan_table(suite: Suite, runs: Sequence[Run]) -> Group:
+    """Returns the suite's plan for the terminal: runs, tokens, FLOPs, what is done, and what can be detected."""
+    results = suite_results(suite, runs)
+    rows: list[list[Cell]] = []
+    for variant in suite.variants:
+        cost = next(run for run in runs if run.variant == variant).config.spec().cost
+        done = len(results.records[variant])
+        flops = cost.flops * suite.seeds
+        rows.append([variant, cost.parameters, cost.tokens, suite.seeds, done, f"{flops:.2e}"])
+    columns = ("variant", "parameters", "tokens a run", "seeds", "done", "FLOPs of all seeds")
+    notes = [
+        f"{count} records are of another version of data or code, {version}, and left out"
+        for version, count in results.others.items()
+    ]
+    return Group(Table(columns, rows, suite.title).terminal(), *_power(suite, results), *notes)
+
+
+def write_results(suite: Suite, name: str, runs: Sequence[Run]) -> list[Path]:
+    """Writes the report of a suite and the ledger of claims; returns the paths."""
+    results, claims = suite_results(suite, runs), read_claims()
+    verdicts: dict[str, list[str]] = {}
+    for test in results.tested:
+        if (claim := test.expectation.get("claim")) and test.difference:
+            value = test.difference.interval
+            against, measure = suite.against(test.expectation), test.expectation["measure"]
+            verdicts.setdefault(claim, []).append(
+                f"{test.verdict}: {test.expectation['variant']} against {against}, {measure} {value.mean:+.4f}"
+                f" ({value.low:+.4f} to {value.high:+.4f}, {value.seeds} seeds)"
+            )
+    folder = Path(suite.results)
+    paths = write_report(suite, name, results, claims)
+    record_verdicts(folder, f"{name}, {suite.scale}", verdicts)
+    path = folder.parent.parent / LEDGER
+    write_text(path, ledger(folder))
+    return [*paths, path]
+
+
+def _power(suite: Suite, results: Results) -> list[str]:
+    """Returns the detectable difference of each measure, with a warning where it exceeds a reported effect."""
+    lines = []
+    for measure, smallest in results.detectable.items():
+        if not math.isfinite(smallest):
+            lines.append(f"{measure}: the baseline needs two seeds or more before a detectable difference is known")
+            continue
+        lines.append(f"{measure}: {suite.seeds} seeds are expected to detect a difference of {smallest:.4f}")
+        effects = [x["effect"] for x in suite.expectations if x["measure"] == measure and "effect" in x]
+        if effects and min(effects) < smallest:
+            lines.append(f"warning: {measure}: the reported effect of {min(effects):.4f} is smaller than that")
+    return lines

@@ -1,0 +1,118 @@
+"""Records of finished runs: one small JSON file each, from which every table is rebuilt without training."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mindllm_jax.files import read_json, write_text
+
+POINTS = 200
+"""The most points of a curve in a record."""
+
+Curve = list[tuple[int, float]]  # step, value
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record of one run.
+
+    Attributes:
+        settings: as `plan.Run.settings`.
+        version: as `plan.Run.version`; records of two versions are never compared.
+        status: done, or failed: the run diverged.
+        reason: why it failed.
+        suite: title of the suite for which it was trained; other suites use it as well.
+        variant: its variant in that suite.
+        seed: of parameters and rows.
+        scale: smoke, cpu, gpu or paper.
+        commit: of the checkout.
+        command: the command that trains this run alone.
+        date: of its end, YYYY-MM-DD.
+        hardware: the processor or accelerator.
+        versions: of packages.
+        parameters: of the model.
+        tokens: that it was trained on.
+        flops: of training.
+        seconds: that training and its evaluations took.
+        curves: values by step of each measure and of the training loss.
+    """
+
+    settings: str
+    version: str
+    status: Literal["done", "failed"]
+    reason: str
+    suite: str
+    variant: str
+    seed: int
+    scale: str
+    commit: str
+    command: list[str]
+    date: str
+    hardware: str
+    versions: dict[str, str]
+    parameters: int
+    tokens: int
+    flops: float
+    seconds: float
+    curves: dict[str, Curve]
+
+    def measure(self, name: str, last: int) -> float:
+        """Returns the mean of the last evaluations of a measure; NaN for a failed run, or one that lacks it."""
+        curve = self.curves.get(name, [])
+        if self.status == "failed" or not curve:
+            return math.nan
+        values = [value for _, value in curve[-last:]]
+        return sum(values) / len(values)
+
+
+def read_records(folder: Path) -> dict[str, dict[str, Record]]:
+    """Returns the records in a folder by settings and version.
+
+    Raises ValueError, with the file and the field, where one is damaged.
+    """
+    found: dict[str, dict[str, Record]] = {}
+    fields = {field.name for field in dataclasses.fields(Record)}
+    for path in sorted(folder.glob("*.json")):
+        values = read_json(path)
+        if wrong := sorted(fields ^ values.keys()):
+            raise ValueError(f"{path}: damaged: {wrong[0]!r} is {'missing' if wrong[0] in fields else 'unknown'}")
+        values["curves"] = {
+            name: [(int(step), math.nan if value is None else float(value)) for step, value in curve]
+            for name, curve in values["curves"].items()
+        }
+        record = Record(**values)
+        found.setdefault(record.settings, {})[record.version] = record
+    return found
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Writes a record atomically, a point of a curve in a line."""
+    values: dict[str, Any] = dataclasses.asdict(record)
+    curves = values.pop("curves")
+    head = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)[:-2]
+    lines = [f"  {json.dumps(name)}: {json.dumps(_finite(curve), allow_nan=False)}" for name, curve in curves.items()]
+    write_text(
+        folder / f"{record.settings}-{record.version}.json",
+        head + ',\n "curves": {\n' + ",\n".join(lines) + "\n }\n}\n",
+    )
+
+
+def curves(metrics: Sequence[Mapping[str, float]], measures: Sequence[str]) -> dict[str, Curve]:
+    """Returns the curves of the measures and of the training loss, thinned to `POINTS`, from a run's metrics."""
+    found: dict[str, Curve] = {}
+    for name in ("loss", *measures):
+        points = [(int(row["step"]), row[name]) for row in metrics if name in row]
+        if points:
+            step = math.ceil(len(points) / POINTS)
+            found[name] = points[::-1][::step][::-1]  # keeps the last point
+    return found
+
+
+def _finite(curve: Curve) -> list[tuple[int, float | None]]:
+    return [(step, round(value, 6) if math.isfinite(value) else None) for step, value in curve]

@@ -1,0 +1,148 @@
+"""The table, plots and page of a suite."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from mindllm_jax.ablations.claims import Claim
+from mindllm_jax.ablations.records import Record
+from mindllm_jax.ablations.results import Results
+from mindllm_jax.ablations.statistics import LEAST_SEEDS, Interval
+from mindllm_jax.ablations.suite import Suite
+from mindllm_jax.files import write_text
+from mindllm_jax.reporting.page import Figure, Page, Paragraph, Part, Section, write_page
+from mindllm_jax.reporting.plots import Band, line_plot
+from mindllm_jax.reporting.tables import Cell, Table
+
+_UNITS = {"bits_per_byte": "bits per byte"}
+
+
+def write_report(suite: Suite, name: str, results: Results, claims: dict[str, Claim]) -> list[Path]:
+    """Writes NAME.SCALE.md, .csv and .html into `Suite.results`, and an SVG of each measure; returns their paths."""
+    stem = Path(suite.results) / f"{name}.{suite.scale}"
+    tables = [means_table(suite, results), tests_table(suite, results, claims)]
+    plots = {measure: _plot(results, measure) for measure in suite.measures}
+    paths = [stem.with_name(f"{stem.name}.{end}") for end in ("md", "csv", "html")]
+    pictures = {m: stem.with_name(f"{stem.name}.{m.replace('/', '_')}.svg") for m, svg in plots.items() if svg}
+    for measure, path in pictures.items():
+        write_text(path, plots[measure] or "")
+    images = "\n".join(f"![{_title(m)} by step]({path.name})\n" for m, path in pictures.items())
+    text = "\n\n".join(
+        [f"# {heading(suite, results)}", *_prose(suite, results), *(t.markdown() for t in tables), images]
+    )
+    write_text(paths[0], text.rstrip() + "\n")
+    write_text(paths[1], tables[0].csv() + "\n" + tables[1].csv())
+    figures: list[Part] = [Figure(svg, f"{_title(m)}: mean and range of the seeds.") for m, svg in plots.items() if svg]
+    sections = [Section("What was asked", [Paragraph(text) for text in prose])]
+    sections += [Section("Results", tables), Section("Curves", figures)]
+    write_page(paths[2], Page(heading(suite, results), "", sections))
+    return [*paths, *pictures.values()]
+
+
+def heading(suite: Suite, results: Results) -> str:
+    """Returns the title with the scale: parameters, tokens, tokens per parameter, seeds."""
+    records = [record for found in results.records.values() for record in found]
+    if not records:
+        return f"{suite.title} ({suite.scale}: not run)"
+    one = records[0]
+    size = f"{one.parameters / 1e6:.1f}M parameters, {one.tokens / 1e6:.2f}M tokens"
+    return f"{suite.title} ({suite.scale}: {size}, {one.tokens / one.parameters:.1f} tokens per parameter)"
+
+
+def means_table(suite: Suite, results: Results) -> Table:
+    """Returns the mean of each variant and measure, with its 95 % interval over seeds."""
+    rows: list[list[Cell]] = []
+    for variant, measures in results.means.items():
+        found = results.records[variant]
+        failed = sum(record.status == "failed" for record in found)
+        seeds = f"{len(found)}" + (f", {failed} failed" if failed else "")
+        rows.append([variant, seeds, *(_interval(measures[name]) for name in suite.measures)])
+    columns = ("variant", "seeds", *(_title(name) for name in suite.measures))
+    return Table(columns, rows, f"Mean over seeds of the last {suite.last} evaluations, with 95 % interval.")
+
+
+def tests_table(suite: Suite, results: Results, claims: dict[str, Claim]) -> Table:
+    """Returns the tested differences with verdicts, and what the paper claims."""
+    rows: list[list[Cell]] = []
+    for expectation, difference, p_value, verdict in results.tested:
+        against = suite.against(expectation)
+        claim = claims.get(expectation.get("claim", ""))
+        rows.append([
+            f"{expectation['variant']} {expectation['direction']} than {against}",
+            _title(expectation["measure"]),
+            _interval(difference.interval, sign=True) if difference else "not run",
+            _number(difference.detectable) if difference else "",
+            f"{p_value:.2g}" if p_value is not None else "",
+            verdict,
+            f"{claim.sentence} ({claim.certainty})" if claim else "ours",
+        ])  # fmt: skip
+    columns = ("expected", "measure", "difference", "detectable", "p", "verdict", "claim (certainty of our reading)")
+    caption = (
+        "Paired differences by seed with 95 % interval. Detectable: the smallest difference that these seeds see with a"
+        f" power of 80 %. p: paired t-test, corrected (Holm); none below {LEAST_SEEDS} seeds."
+    )
+    return Table(columns, rows, caption)
+
+
+def _prose(suite: Suite, results: Results) -> Iterator[str]:
+    yield suite.question
+    yield f"Expected, written before the runs: {suite.expected}"
+    if suite.limits:
+        yield f"What this scale cannot say: {suite.limits}"
+    records = [record for found in results.records.values() for record in found]
+    if results.missing:
+        yield f"{results.missing} runs of this suite are not run."
+    if failed := [record for record in records if record.status == "failed"]:
+        yield "Failed: " + "; ".join(f"{r.variant}, seed {r.seed}: {r.reason}" for r in failed)
+    if records:
+        hours = sum(record.seconds for record in records) / 3600
+        commits = ", ".join(sorted({record.commit[:12] for record in records}))
+        hardware = "; ".join(sorted({record.hardware for record in records}))
+        yield f"{len(records)} runs, {hours:.2f} hours on {hardware}; commit {commits}; version {results.version}."
+    for version, count in results.others.items():
+        yield f"{count} records of another version of data or code, {version}, are left out."
+
+
+def _plot(results: Results, measure: str) -> str | None:
+    """Returns the curves of a measure: the mean of each variant's seeds, and the range of them as a band."""
+    lines, bands = {}, {}
+    for variant, records in results.records.items():
+        by_step = _by_step(records, measure)
+        if by_step:
+            steps, values = list(by_step), list(by_step.values())
+            lines[variant] = steps, [sum(v) / len(v) for v in values]
+            bands[variant] = Band(steps, [min(v) for v in values], [max(v) for v in values])
+    return line_plot(lines, x_label="step", y_label=_title(measure), bands=bands) if lines else None
+
+
+def _by_step(records: list[Record], measure: str) -> dict[int, list[float]]:
+    """Returns the finite values of a measure by step, without the untrained model's, at steps that all seeds have."""
+    by_step: defaultdict[int, list[float]] = defaultdict(list)
+    done = [record for record in records if record.status == "done"]
+    for record in done:
+        for step, value in record.curves.get(measure, []):
+            if step and math.isfinite(value):
+                by_step[step].append(value)
+    return {step: values for step, values in sorted(by_step.items()) if len(values) == len(done)}
+
+
+def _title(measure: str) -> str:
+    group, _, name = measure.partition("/")
+    return f"{_UNITS.get(group, group)}, {name}" if name else group
+
+
+def _interval(value: Interval | None, *, sign: bool = False) -> str:
+    if value is None:
+        return "not run"
+    mean = f"{value.mean:+.4f}" if sign else f"{value.mean:.4f}"
+    if value.seeds < 2:
+        return f"{mean} (one seed)"
+    plus = "+" if sign else ""
+    return f"{mean} ({value.low:{plus}.4f} to {value.high:{plus}.4f})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "none"

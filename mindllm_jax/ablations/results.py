@@ -1,0 +1,108 @@
+"""The results of a suite, from the records of its runs: means, differences and verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mindllm_jax.ablations.plan import Run
+from mindllm_jax.ablations.records import Record, read_records
+from mindllm_jax.ablations.statistics import (
+    Interval,
+    PairedDifference,
+    Verdict,
+    baseline_detectable,
+    holm,
+    interval,
+    paired_difference,
+    verdict,
+)
+from mindllm_jax.ablations.suite import Expectation, Suite
+
+
+class Tested(NamedTuple):
+    """A tested difference.
+
+    Attributes:
+        expectation: what was expected.
+        difference: over the seeds that both variants have; None where no seed has both.
+        p_value: corrected for the number of tests of the suite (Holm); None below six seeds.
+        verdict: on the expectation.
+    """
+
+    expectation: Expectation
+    difference: PairedDifference | None
+    p_value: float | None
+    verdict: Verdict
+
+
+class Results(NamedTuple):
+    """What the records say about a suite.
+
+    Attributes:
+        version: the one version of data and code whose records are used.
+        others: how many records of the suite's runs are of each other version.
+        records: of the finished and failed runs, by variant, in the order of their seeds.
+        missing: runs without a record.
+        means: by variant and measure; None where a variant has no finished run.
+        tested: the expectations, in order.
+        detectable: by measure, the difference that the baseline's seeds let expect to be detectable.
+    """
+
+    version: str
+    others: Counter[str]
+    records: dict[str, list[Record]]
+    missing: int
+    means: dict[str, dict[str, Interval | None]]
+    tested: list[Tested]
+    detectable: dict[str, float]
+
+
+def suite_results(suite: Suite, runs: Sequence[Run]) -> Results:
+    """Reads the records of a suite's runs and compares its variants seed by seed.
+
+    Where the runs' own version has no record, or is not known, the version with the most records is used. Raises
+    ValueError where a record is damaged.
+    """
+    on_file = read_records(Path(suite.records))
+    others = Counter(version for run in runs for version in on_file.get(run.settings, {}))
+    current = next((run.version for run in runs), "")
+    version = current if current in others or not others else others.most_common(1)[0][0]
+    del others[version]
+    records: dict[str, list[Record]] = {variant: [] for variant in suite.variants}
+    for run in runs:
+        if record := on_file.get(run.settings, {}).get(version):
+            records[run.variant].append(record)
+    values = {
+        variant: {name: _by_seed(found, name, suite.last) for name in suite.measures}
+        for variant, found in records.items()
+    }
+    means = {
+        variant: {name: interval(list(seeds.values())) if seeds else None for name, seeds in measures.items()}
+        for variant, measures in values.items()
+    }
+    tested = []
+    for expectation in suite.expectations:
+        ours = values[expectation["variant"]][expectation["measure"]]
+        theirs = values[suite.against(expectation)][expectation["measure"]]
+        seeds = sorted(ours.keys() & theirs.keys())
+        difference = paired_difference([ours[s] for s in seeds], [theirs[s] for s in seeds]) if seeds else None
+        found = verdict(difference.interval, expectation["direction"]) if difference else "not run"
+        tested.append(Tested(expectation, difference, difference and difference.p_value, found))
+    detectable = {name: baseline_detectable(list(seeds.values())) for name, seeds in values[suite.baseline].items()}
+    missing = len(runs) - sum(map(len, records.values()))
+    return Results(version, others, records, missing, means, _corrected(tested), detectable)
+
+
+def _by_seed(records: Iterable[Record], measure: str, last: int) -> dict[int, float]:
+    values = {record.seed: record.measure(measure, last) for record in records}
+    return {seed: value for seed, value in values.items() if math.isfinite(value)}
+
+
+def _corrected(tested: list[Tested]) -> list[Tested]:
+    with_p = [index for index, test in enumerate(tested) if test.p_value is not None]
+    corrected = dict(zip(with_p, holm([tested[i].p_value or 0.0 for i in with_p]), strict=True))
+    return [test._replace(p_value=corrected.get(index)) for index, test in enumerate(tested)]

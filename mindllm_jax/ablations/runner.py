@@ -1,0 +1,101 @@
+"""Runs the runs of a suite that have no record, one after another; what was cut resumes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+
+from mindllm_jax import configuration
+from mindllm_jax.ablations.plan import Run, open_store
+from mindllm_jax.ablations.records import Record, curves, read_records, write_record
+from mindllm_jax.ablations.suite import Suite
+from mindllm_jax.evaluation.bits_per_byte import held_out_bits
+from mindllm_jax.mixture.settings import Mixture
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.reporting.run import read_metrics
+from mindllm_jax.run_records import git_sha, versions
+from mindllm_jax.store.store import TokenStore
+from mindllm_jax.training.dtype_cache import processor
+from mindllm_jax.training.loop import Periodic
+from mindllm_jax.training.pretrain import Pretrain, pretrain
+from mindllm_jax.training.run_folder import run_folder
+
+MEAN = "bits_per_byte/mean"
+"""The mean of the languages' bits per byte, each with the same weight."""
+
+
+def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str], None]) -> None:
+    """Trains the runs that have no record, each in a folder of `workdir`, and writes their records.
+
+    A run that diverges has a record that says so. Raises KeyboardInterrupt after a requested stop: the run that was cut
+    goes on with the same command.
+    """
+    folder = Path(suite.records)
+    records = read_records(folder)
+    missing = [run for run in runs if run.version not in records.get(run.settings, {})]
+    log(f"{len(runs)} runs, {len(runs) - len(missing)} of them done")
+    total, done, seconds = sum(_tokens(run) for run in missing), 0, 0.0
+    for number, run in enumerate(missing, start=1):
+        left = f", about {seconds * (total - done) / done / 60:.0f} min left" if done else ""
+        log(f"\n--- {number} of {len(missing)}: {run.variant}, seed {run.seed}{left}")
+        record = _train(suite, run, workdir / f"{run.settings}-{run.version}")
+        write_record(folder, record)
+        done, seconds = done + _tokens(run), seconds + record.seconds
+
+
+def same_text(sources: tuple[str, ...], length: int, store: TokenStore) -> Callable[[Decoder], Mapping[str, float]]:
+    """Returns a measurement of held-out bits per byte of all languages of the store, and of their mean.
+
+    All variants are measured on the same text, whatever they were trained on. sources: all of the store if empty;
+    length: T, the tokens of a row.
+    """
+    weights = dict.fromkeys(store.languages(), 1)
+    bits = held_out_bits(Mixture(store.url, weights, sources=sources, sequence_length=length), store)
+    names = [f"bits_per_byte/{language}" for language in store.languages()]
+
+    def measure(decoder: Decoder) -> dict[str, float]:
+        values = dict(bits(decoder))
+        return values | {MEAN: sum(values[name] for name in names) / len(names)}
+
+    return measure
+
+
+def _tokens(run: Run) -> int:
+    return run.config.loop.steps * run.config.loop.global_batch_size * run.config.data.sequence_length
+
+
+def _train(suite: Suite, run: Run, folder: Path) -> Record:
+    config = configuration.load(Pretrain, run.arguments)  # again: the folder records what was loaded last
+    store = open_store(config.data.store)
+    periodic = [Periodic(config.loop.evaluate_every, same_text(run.measured, config.data.sequence_length, store))]
+    started, reason = time.monotonic(), ""
+    with run_folder(config, run.arguments._replace(workdir=folder)) as (path, accept):
+        try:
+            pretrain(config, store, path, periodic=periodic, accept=accept)
+        except ValueError as error:  # the settings were checked when the suite was planned: the run diverged
+            reason = str(error)
+    metrics = read_metrics(folder)
+    cost = config.spec().cost
+    return Record(
+        settings=run.settings,
+        version=run.version,
+        status="failed" if reason else "done",
+        reason=reason,
+        suite=suite.title,
+        variant=run.variant,
+        seed=run.seed,
+        scale=suite.scale,
+        commit=git_sha(),
+        command=run.command,
+        date=time.strftime("%Y-%m-%d"),
+        hardware=processor() if jax.default_backend() == "cpu" else jax.devices()[0].device_kind,
+        versions=versions(),
+        parameters=cost.parameters,
+        tokens=cost.tokens,
+        flops=cost.flops,
+        seconds=round(time.monotonic() - started, 1),
+        curves=curves(metrics, suite.measures),
+    )

@@ -1,0 +1,110 @@
+"""Statistics over seeds: intervals, paired differences, corrected p-values, detectable differences, verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+CONFIDENCE = 0.95
+POWER = 0.8
+LEAST_SEEDS = 6
+"""Below so many pairs no p-value is given: a sign test on five pairs cannot reach 0.05 in two tails."""
+
+Verdict = Literal["yes", "no", "cannot tell at this scale", "not run"]
+
+
+class Interval(NamedTuple):
+    """A mean over seeds with its 95 % confidence interval by Student's t; unbounded for a single seed."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+class PairedDifference(NamedTuple):
+    """A mean difference by seed, variant minus baseline.
+
+    Attributes:
+        interval: the mean and its 95 % interval.
+        p_value: of Student's paired t-test in two tails; None below `LEAST_SEEDS` pairs.
+        detectable: the smallest difference that as many seeds detect at 5 % with a power of 80 %.
+    """
+
+    interval: Interval
+    p_value: float | None
+    detectable: float
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Returns the mean of values and its 95 % interval, `mean +- t(0.975, n - 1) * s / sqrt(n)`."""
+    from scipy import stats
+
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return Interval(mean, -math.inf, math.inf, count)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * _standard_error(values)
+    return Interval(mean, mean - half, mean + half, count)
+
+
+def paired_difference(variant: Sequence[float], baseline: Sequence[float]) -> PairedDifference:
+    """Returns the difference of two variants over the same seeds, in the same order.
+
+    Raises ValueError for no pair, and where the numbers of seeds differ.
+    """
+    from scipy import stats
+
+    if not variant or len(variant) != len(baseline):
+        raise ValueError(f"{len(variant)} and {len(baseline)} values make no pairs")
+    differences = [a - b for a, b in zip(variant, baseline, strict=True)]
+    spread = _standard_error(differences) if len(differences) > 1 else math.inf
+    p_value = None
+    if len(differences) >= LEAST_SEEDS and spread:
+        p_value = float(2 * stats.t.sf(abs(np.mean(differences)) / spread, len(differences) - 1))
+    return PairedDifference(interval(differences), p_value, detectable(spread, len(differences)))
+
+
+def detectable(standard_error: float, seeds: int) -> float:
+    """Returns the smallest difference that a two-sided t-test at 5 % detects with a power of 80 %.
+
+    The usual approximation `(t(0.975, n - 1) + t(0.8, n - 1)) * standard error`; infinite for a single seed.
+    """
+    from scipy import stats
+
+    if seeds < 2:
+        return math.inf
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1) + stats.t.ppf(POWER, seeds - 1)) * standard_error
+
+
+def baseline_detectable(values: Sequence[float]) -> float:
+    """Returns the detectable difference that the spread of a baseline's seeds lets expect, before any variant runs.
+
+    Variants that share nothing with the baseline's noise have differences of sqrt(2) times its standard deviation;
+    pairs by seed usually have less, so the figure is cautious.
+    """
+    if len(values) < 2:
+        return math.inf
+    return detectable(math.sqrt(2) * _standard_error(values), len(values))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values corrected for their number (Holm, "A simple sequentially rejective multiple test", 1979)."""
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = highest
+    return corrected
+
+
+def verdict(difference: Interval, direction: Literal["lower", "higher"]) -> Verdict:
+    """Returns whether a difference has the expected direction: yes or no where its interval excludes 0."""
+    if difference.low <= 0 <= difference.high:
+        return "cannot tell at this scale"
+    return "yes" if (difference.mean < 0) == (direction == "lower") else "no"
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))

@@ -1,0 +1,104 @@
+"""The settings of an ablation suite: what is compared, how often, and what is expected."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal, NotRequired, TypedDict
+
+from mindllm_jax.checks import require_at_least, suggestion
+
+SCALES = ("smoke", "cpu", "gpu", "paper")
+
+
+class Expectation(TypedDict):
+    """A difference that is tested, written down before the runs.
+
+    Attributes:
+        variant: the variant of which something is expected.
+        against: the variant that it is compared with; the suite's baseline if absent.
+        measure: one of the suite's measures.
+        direction: whether the variant's value is expected to be lower or higher.
+        claim: the id of the claim in `claims.json` that the difference tests; absent for an expectation of ours.
+        effect: the size of the difference that the source reports, in units of the measure, where one is known.
+    """
+
+    variant: str
+    measure: str
+    direction: Literal["lower", "higher"]
+    against: NotRequired[str]
+    claim: NotRequired[str]
+    effect: NotRequired[float]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A comparison of pre-training runs that differ in the settings of their variant alone.
+
+    Attributes:
+        title: for tables and the page.
+        question: what the suite asks.
+        expected: what is expected and why, written before the runs.
+        limits: what a small scale cannot say.
+        base: gin files of every run; the scale's file, `configs/ablations/scales/SCALE.gin`, is read after them.
+        variants: settings of each variant, as on the command line: `{"blocked": ("Mixture.order=blocked",)}`.
+        baseline: the variant that the others are compared with.
+        expectations: the differences that are tested, in the order of the table.
+        measures: names in the runs' metrics; lower is better.
+        scale: smoke, cpu, gpu or paper.
+        seeds: runs of each variant. A seed decides the initial parameters and the order of rows, in all variants.
+        last: evaluations at the end of a run that are averaged.
+        settings: further settings of all runs, such as `("Mixture.store=DIR",)`.
+        records: folder of the records of finished runs.
+        results: folder of tables, plots and pages.
+    """
+
+    title: str
+    question: str
+    expected: str
+    base: tuple[str, ...]
+    variants: dict[str, tuple[str, ...]]
+    baseline: str
+    expectations: tuple[Expectation, ...] = ()
+    limits: str = ""
+    measures: tuple[str, ...] = ("bits_per_byte/zh", "bits_per_byte/en", "bits_per_byte/mean")
+    scale: str = "cpu"
+    seeds: int = 5
+    last: int = 3
+    settings: tuple[str, ...] = field(default_factory=tuple)
+    records: str = "docs/results/runs"
+    results: str = "docs/results/ablations"
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "seeds", "last")
+        _require_known("Suite.scale", self.scale, SCALES)
+        _require_known("Suite.baseline", self.baseline, self.variants)
+        if not self.measures:
+            raise ValueError("Suite.measures is empty: name at least one, as 'bits_per_byte/zh'")
+        if self.variants[self.baseline]:
+            raise ValueError(
+                f"Suite.variants[{self.baseline!r}] is the baseline and has settings: those of all runs belong into the"
+                " gin files of Suite.base"
+            )
+        seen: dict[tuple[str, ...], str] = {}
+        for name, settings in self.variants.items():
+            twin = seen.setdefault(tuple(sorted(settings)), name)
+            if twin != name:
+                raise ValueError(f"Suite.variants: {name!r} has the settings of {twin!r}; leave one out")
+        for number, expectation in enumerate(self.expectations):
+            where = f"Suite.expectations[{number}]"
+            _require_known(f"{where}['variant']", expectation["variant"], self.variants)
+            _require_known(f"{where}['against']", self.against(expectation), self.variants)
+            _require_known(f"{where}['measure']", expectation["measure"], self.measures)
+            if expectation["variant"] == self.against(expectation):
+                raise ValueError(f"{where}: {expectation['variant']!r} is compared with itself")
+
+    def against(self, expectation: Expectation) -> str:
+        """Returns the variant that an expectation's variant is compared with."""
+        return expectation.get("against", self.baseline)
+
+
+def _require_known(where: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        hint = suggestion(name, known) or f"; it is one of {', '.join(known)}"
+        raise ValueError(f"{where} is {name!r}, which is not known{hint}")
