@@ -76,11 +76,12 @@ def libtpu() -> dict[str, str]:
 # More than the budget is said loudly; more than twice the budget fails the session. Counted is the smaller of
 # wall-clock and processor time, so that a busy machine fails nobody.
 BUDGETS = {
+    "ablations": 32,
     "batching": 8,
     "benchmarks": 30,
     "checks": 4,
     "configuration": 8,
-    "corpus": 45,
+    "corpus": 43,
     "evaluation": 100,
     "files": 2,
     "generation": 60,
@@ -90,18 +91,18 @@ BUDGETS = {
     "interop": 145,
     "kernels": 172,
     "launch": 5,
-    "mixture": 12,
+    "mixture": 10,
     "model": 90,
     "parallel": 115,
     "planning": 8,
-    "process": 5,
+    "process": 3,
     "project": 105,
     "recipes": 25,
-    "reporting": 5,
+    "reporting": 4,
     "serving": 35,
     "store": 8,
     "text": 4,
-    "tokenization": 5,
+    "tokenization": 4,
     "training": 240,
 }
 DEFAULT_BUDGET = 20

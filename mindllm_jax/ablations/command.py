@@ -1,4 +1,4 @@
-"""What the command tells before a suite runs, and what it writes afterwards."""
+"""The plan that is printed before a suite runs, and the files that are written afterwards."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from mindllm_jax.ablations.results import Results, suite_results
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.tables import Cell, Table
-
-LEDGER = "claims.md"
 
 
 def plan_table(suite: Suite, runs: Sequence[Run]) -> Group:
@@ -51,9 +49,8 @@ def write_results(suite: Suite, name: str, runs: Sequence[Run]) -> list[Path]:
     folder = Path(suite.results)
     paths = write_report(suite, name, results, claims)
     record_verdicts(folder, f"{name}, {suite.scale}", verdicts)
-    path = folder.parent.parent / LEDGER
-    write_text(path, ledger(folder))
-    return [*paths, path]
+    write_text(Path(suite.ledger), ledger(folder))
+    return [*paths, Path(suite.ledger)]
 
 
 def _power(suite: Suite, results: Results) -> list[str]:

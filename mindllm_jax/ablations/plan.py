@@ -62,12 +62,13 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
     """
     variants = [suite.baseline, *(name for name in suite.variants if name != suite.baseline)]
     measured = _config(suite, suite.baseline, 0)[1].data.sources
+    versions = {name: _version(suite, name, _config(suite, name, 0)[1]) if data else "" for name in variants}
     runs: list[Run] = []
     for seed in range(suite.seeds):
         for variant in variants:
             arguments, config = _config(suite, variant, seed)
-            version = _version(suite, variant, config) if data else ""
-            runs.append(Run(variant, seed, arguments, config, measured, _settings(config, measured), version))
+            settings = _settings(config, measured)
+            runs.append(Run(variant, seed, arguments, config, measured, settings, versions[variant]))
     seen: dict[str, Run] = {}
     for run in runs:
         twin = seen.setdefault(run.settings, run)

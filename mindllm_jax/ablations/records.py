@@ -30,7 +30,7 @@ class Record:
         suite: title of the suite for which it was trained; other suites use it as well.
         variant: its variant in that suite.
         seed: of parameters and rows.
-        scale: smoke, cpu, gpu or paper.
+        scale: smoke or cpu.
         commit: of the checkout.
         command: the command that trains this run alone.
         date: of its end, YYYY-MM-DD.
@@ -63,12 +63,12 @@ class Record:
     curves: dict[str, Curve]
 
     def measure(self, name: str, last: int) -> float:
-        """Returns the mean of the last evaluations of a measure; NaN for a failed run, or one that lacks it."""
-        curve = self.curves.get(name, [])
-        if self.status == "failed" or not curve:
-            return math.nan
-        values = [value for _, value in curve[-last:]]
-        return sum(values) / len(values)
+        """Returns the mean of the last evaluations of a measure; NaN for a failed run, or one that lacks it.
+
+        The evaluation of the untrained model is none of them.
+        """
+        values = [value for step, value in self.curves.get(name, []) if step][-last:]
+        return sum(values) / len(values) if values and self.status == "done" else math.nan
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Record]]:

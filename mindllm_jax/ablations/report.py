@@ -23,16 +23,15 @@ _UNITS = {"bits_per_byte": "bits per byte"}
 def write_report(suite: Suite, name: str, results: Results, claims: dict[str, Claim]) -> list[Path]:
     """Writes NAME.SCALE.md, .csv and .html into `Suite.results`, and an SVG of each measure; returns their paths."""
     stem = Path(suite.results) / f"{name}.{suite.scale}"
-    tables = [means_table(suite, results), tests_table(suite, results, claims)]
+    tables = [means_table(suite, results), differences_table(suite, results, claims)]
     plots = {measure: _plot(results, measure) for measure in suite.measures}
     paths = [stem.with_name(f"{stem.name}.{end}") for end in ("md", "csv", "html")]
     pictures = {m: stem.with_name(f"{stem.name}.{m.replace('/', '_')}.svg") for m, svg in plots.items() if svg}
     for measure, path in pictures.items():
         write_text(path, plots[measure] or "")
     images = "\n".join(f"![{_title(m)} by step]({path.name})\n" for m, path in pictures.items())
-    text = "\n\n".join(
-        [f"# {heading(suite, results)}", *_prose(suite, results), *(t.markdown() for t in tables), images]
-    )
+    prose = list(_prose(suite, results))
+    text = "\n\n".join([f"# {heading(suite, results)}", *prose, *(table.markdown() for table in tables), images])
     write_text(paths[0], text.rstrip() + "\n")
     write_text(paths[1], tables[0].csv() + "\n" + tables[1].csv())
     figures: list[Part] = [Figure(svg, f"{_title(m)}: mean and range of the seeds.") for m, svg in plots.items() if svg]
@@ -64,7 +63,7 @@ def means_table(suite: Suite, results: Results) -> Table:
     return Table(columns, rows, f"Mean over seeds of the last {suite.last} evaluations, with 95 % interval.")
 
 
-def tests_table(suite: Suite, results: Results, claims: dict[str, Claim]) -> Table:
+def differences_table(suite: Suite, results: Results, claims: dict[str, Claim]) -> Table:
     """Returns the tested differences with verdicts, and what the paper claims."""
     rows: list[list[Cell]] = []
     for expectation, difference, p_value, verdict in results.tested:

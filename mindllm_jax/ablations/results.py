@@ -40,7 +40,7 @@ class Tested(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What the records say about a suite.
+    """The results of a suite from its records.
 
     Attributes:
         version: the one version of data and code whose records are used.

@@ -30,8 +30,8 @@ MEAN = "bits_per_byte/mean"
 def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str], None]) -> None:
     """Trains the runs that have no record, each in a folder of `workdir`, and writes their records.
 
-    A run that diverges has a record that says so. Raises KeyboardInterrupt after a requested stop: the run that was cut
-    goes on with the same command.
+    A run that diverges has a record that says so. Raises KeyboardInterrupt after a requested stop: the same command
+    resumes the run that was cut.
     """
     folder = Path(suite.records)
     records = read_records(folder)

@@ -8,7 +8,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from mindllm_jax.checks import require_at_least, suggestion
 
-SCALES = ("smoke", "cpu", "gpu", "paper")
+SCALES = ("smoke", "cpu")
 
 
 class Expectation(TypedDict):
@@ -45,12 +45,13 @@ class Suite:
         baseline: the variant that the others are compared with.
         expectations: the differences that are tested, in the order of the table.
         measures: names in the runs' metrics; lower is better.
-        scale: smoke, cpu, gpu or paper.
+        scale: smoke or cpu.
         seeds: runs of each variant. A seed decides the initial parameters and the order of rows, in all variants.
         last: evaluations at the end of a run that are averaged.
         settings: further settings of all runs, such as `("Mixture.store=DIR",)`.
         records: folder of the records of finished runs.
         results: folder of tables, plots and pages.
+        ledger: file of the claims with the verdicts of all suites.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Suite:
     settings: tuple[str, ...] = field(default_factory=tuple)
     records: str = "docs/results/runs"
     results: str = "docs/results/ablations"
+    ledger: str = "docs/claims.md"
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "seeds", "last")

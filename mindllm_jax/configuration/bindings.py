@@ -28,6 +28,7 @@ ROOTS = (
     "mindllm_jax.serving.server:Serve",
     "mindllm_jax.recipes.demo.corpus:DemoCorpus",
     "mindllm_jax.interop.convert:Convert",
+    "mindllm_jax.ablations.suite:Suite",
     "mindllm_jax.recipes.hardware_check.steps:HardwareCheck",
 )
 """Root dataclasses of the entry points; imported only when the current root does not have a name."""

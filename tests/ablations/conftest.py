@@ -1,0 +1,97 @@
+"""A store with the sources that the ablations' runs name, and suites of made records."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mindllm_jax import configuration
+from mindllm_jax.ablations.records import Record
+from mindllm_jax.ablations.suite import Suite
+from mindllm_jax.configuration import Arguments
+from mindllm_jax.mixture.settings import Mixture
+from mindllm_jax.store.writer import SourceDocuments, build_store
+from mindllm_jax.text.documents import Document
+from mindllm_jax.tokenization.tokenizer import Tokenizer
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs/ablations"
+SUITES = sorted(path.stem for path in CONFIGS.glob("*.gin") if path.stem != "real_text")
+TEXTS = {
+    "zh": "床前明月光，疑是地上霜。举头望明月，低头思故乡。",
+    "en": "In the beginning there was a word, and it was long. ",
+}
+ENGLISH = ("anarchist_faq", "ethereum_eips", "python_peps", "rust_rfcs")
+
+
+def arguments(*files: Path, overrides: tuple[str, ...] = ()) -> Arguments:
+    """The parsed command line of `--gin FILE … --gin.NAME=VALUE …`."""
+    return Arguments(files, overrides, None, dry_run=False, print_config=False, accept_changes=False)
+
+
+@pytest.fixture(scope="session")
+def real_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of a few sentences in each source of configs/ablations/real_text.gin."""
+    mixture = configuration.load(
+        Mixture, arguments(CONFIGS / "real_text.gin"), {"Mixture.store": "(none)"}
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("ablations") / "store"
+    sources = []
+    for name in mixture.sources:
+        language = "en" if name.endswith("_en") or name in ENGLISH else "zh"
+        texts = [TEXTS[language] * (3 + i % 3) + str(i) for i in range(12)]
+        documents = [Document(text, name, language, str(i)) for i, text in enumerate(texts)]
+        sources.append(SourceDocuments(name, language, {}, lambda documents=documents: documents))
+    build_store(str(folder), sources, Tokenizer.load(ROOT / "tests/fixtures/tokenizer.model"), held_out=0.3)
+    return folder
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    """Two variants with a measure; its records and results in the test's folder."""
+    return Suite(
+        title="a suite",
+        question="Which is better?",
+        expected="The second.",
+        base=(),
+        variants={"one": (), "two": ("Loop.z_loss=0.1",)},
+        baseline="one",
+        measures=("bits_per_byte/mean",),
+        expectations=({"variant": "two", "measure": "bits_per_byte/mean", "direction": "lower", "claim": "geglu"},),
+        records=str(tmp_path / "records"),
+        results=str(tmp_path / "results"),
+        ledger=str(tmp_path / "claims.md"),
+    )
+
+
+@pytest.fixture
+def record() -> Callable[..., Record]:
+    """Makes the record of a run: `record("two", 3, 1.5)` ends at 1.5 in seed 3."""
+
+    def make(variant: str, seed: int, value: float, **changed: object) -> Record:
+        made = Record(
+            settings=f"{variant}-{seed}",
+            version="v1",
+            status="done",
+            reason="",
+            suite="a suite",
+            variant=variant,
+            seed=seed,
+            scale="cpu",
+            commit="0" * 40,
+            command=["python", "launch/train.py"],
+            date="2026-01-01",
+            hardware="a processor",
+            versions={},
+            parameters=1000,
+            tokens=2000,
+            flops=1e9,
+            seconds=10.0,
+            curves={"bits_per_byte/mean": [(0, 9.0), (1, value + 1), (2, value)]},
+        )
+        return dataclasses.replace(made, **changed)  # pyright: ignore[reportArgumentType]
+
+    return make

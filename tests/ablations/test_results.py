@@ -1,0 +1,144 @@
+"""Records and the results that are made from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mindllm_jax.ablations.claims import ledger, read_claims, record_verdicts
+from mindllm_jax.ablations.command import write_results
+from mindllm_jax.ablations.plan import Run
+from mindllm_jax.ablations.records import Record, curves, read_records, write_record
+from mindllm_jax.ablations.report import differences_table, heading, write_report
+from mindllm_jax.ablations.results import suite_results
+from mindllm_jax.ablations.suite import Suite
+from mindllm_jax.mixture.settings import Mixture
+from mindllm_jax.training.pretrain import Pretrain
+from tests.ablations.conftest import arguments
+
+Make = Callable[..., Record]
+
+
+def _runs(suite: Suite, version: str = "v1") -> list[Run]:
+    return [
+        Run(variant, seed, arguments(), Pretrain(Mixture("store")), (), f"{variant}-{seed}", version)
+        for seed in range(suite.seeds)
+        for variant in suite.variants
+    ]
+
+
+def _write(suite: Suite, records: list[Record]) -> None:
+    for record in records:
+        write_record(Path(suite.records), record)
+
+
+def test_a_record_is_read_as_it_was_written(suite: Suite, record: Make):
+    made = record("one", 0, 1.5, curves={"loss": [(1, math.nan), (2, 1.25)]})
+    _write(suite, [made])
+    found = read_records(Path(suite.records))["one-0"]["v1"]
+    assert math.isnan(found.curves["loss"][0][1]) and found.curves["loss"][1] == (2, 1.25)
+    assert dataclasses.replace(found, curves={}) == dataclasses.replace(made, curves={})
+
+
+def test_damaged_records_are_named(suite: Suite, record: Make):
+    _write(suite, [record("one", 0, 1.5)])
+    path = Path(suite.records) / "one-0-v1.json"
+    values = json.loads(path.read_text())
+    del values["tokens"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"one-0-v1.json: damaged: 'tokens' is missing"):
+        read_records(Path(suite.records))
+
+
+def test_curves_are_thinned_and_keep_the_last_point():
+    metrics = [{"step": float(i), "loss": float(i)} for i in range(1, 1002)] + [{"step": 1001.0, "other": 1.0}]
+    found = curves(metrics, ["other"])
+    assert len(found["loss"]) <= 200 and found["loss"][-1] == (1001, 1001.0) and found["other"] == [(1001, 1.0)]
+
+
+def test_means_and_differences_are_by_seed(suite: Suite, record: Make):
+    suite = dataclasses.replace(suite, seeds=6, last=2)
+    ones = [record("one", seed, 2.0 + seed) for seed in range(6)]
+    twos = [record("two", seed, 1.5 + seed + 0.01 * seed) for seed in range(6)]
+    _write(suite, ones + twos)
+    results = suite_results(suite, _runs(suite))
+    mean = results.means["one"]["bits_per_byte/mean"]
+    assert mean is not None and mean.mean == pytest.approx(5.0)  # 4.5 and the half of the step before
+    (test,) = results.tested
+    assert test.difference is not None and test.difference.interval.mean == pytest.approx(-0.475)
+    assert test.verdict == "yes" and test.p_value is not None and test.p_value < 0.001
+    assert results.missing == 0 and results.detectable["bits_per_byte/mean"] > 1
+
+
+def test_only_seeds_of_both_are_compared(suite: Suite, record: Make):
+    _write(suite, [record("one", 0, 2.0), record("one", 1, 3.0), record("two", 1, 2.0)])
+    (test,) = suite_results(suite, _runs(suite)).tested
+    assert test.difference is not None and test.difference.interval.mean == pytest.approx(-1.0)
+    assert test.difference.interval.seeds == 1 and test.verdict == "cannot tell at this scale"
+
+
+def test_versions_are_never_mixed(suite: Suite, record: Make):
+    old = [record("one", seed, 2.0, version="v0") for seed in range(3)]
+    _write(suite, [*old, record("one", 0, 5.0)])
+    results = suite_results(suite, _runs(suite))
+    assert results.version == "v1" and results.others == Counter({"v0": 3}) and len(results.records["one"]) == 1
+    rebuilt = suite_results(suite, _runs(suite, version=""))
+    assert rebuilt.version == "v0" and len(rebuilt.records["one"]) == 3
+
+
+def test_nothing_run_is_said(suite: Suite):
+    results = suite_results(suite, _runs(suite))
+    assert heading(suite, results) == "a suite (cpu: not run)"
+    assert results.tested[0].verdict == "not run" and results.missing == 10
+    assert all(path.exists() for path in write_results(suite, "a_suite", _runs(suite)))
+
+
+def test_a_failed_run_is_shown_and_not_counted(suite: Suite, record: Make):
+    failed = record("two", 0, 1.0, status="failed", reason="no finite loss")
+    _write(suite, [record("one", 0, 2.0), failed, record("one", 1, 2.0), record("two", 1, 1.0)])
+    results = suite_results(suite, _runs(suite))
+    mean = results.means["two"]["bits_per_byte/mean"]
+    assert mean is not None and mean.seeds == 1
+    text = write_report(suite, "a_suite", results, read_claims())[0].read_text()
+    assert "2, 1 failed" in text and "Failed: two, seed 0: no finite loss" in text
+
+
+def test_the_report_has_the_scale_the_claim_and_the_verdict(suite: Suite, record: Make):
+    _write(suite, [record(v, s, x) for v, x in (("one", 2.0), ("two", 1.0)) for s in range(2)])
+    markdown, csv, page, picture, claims = write_results(suite, "a_suite", _runs(suite))
+    text = markdown.read_text()
+    assert text.startswith("# a suite (cpu: 0.0M parameters, 0.00M tokens, 2.0 tokens per parameter)")
+    assert "GeGLU is the feed-forward" in text and "two lower than one" in text and picture.name in text
+    assert "6 runs of this suite are not run." in text
+    assert csv.read_text().startswith("variant,seeds,") and "<svg" in page.read_text() and "<svg" in picture.read_text()
+    assert "yes: two against one, bits_per_byte/mean -1.0000 (-1.0000 to -1.0000, 2 seeds) [a_suite, cpu]" in (
+        claims.read_text()
+    )
+
+
+def test_the_ledger_keeps_the_verdicts_of_other_suites(tmp_path: Path):
+    record_verdicts(tmp_path, "a, cpu", {"geglu": ["yes: a"]})
+    record_verdicts(tmp_path, "b, cpu", {"rope": ["no: b"]})
+    record_verdicts(tmp_path, "a, cpu", {"geglu": ["no: c"]})
+    text = ledger(tmp_path)
+    assert "no: c [a, cpu]" in text and "no: b [b, cpu]" in text and "yes: a" not in text
+    assert text.count("\n| ") == len(read_claims()) + 2
+
+
+def test_p_values_are_corrected_for_their_number(suite: Suite, record: Make):
+    expectation = suite.expectations[0]
+    twice = (expectation, {**expectation, "direction": "higher"})
+    suite = dataclasses.replace(suite, seeds=6, last=1, expectations=twice)
+    _write(suite, [record(v, s, x + 0.1 * s * s) for v, x in (("one", 2.0), ("two", 1.0)) for s in range(6)])
+    generator = [record("two", s, 1.0 + 0.2 * s * s) for s in range(6)]
+    _write(suite, generator)
+    results = suite_results(suite, _runs(suite))
+    raw, corrected = results.tested[0].difference, results.tested[0].p_value
+    assert raw is not None and raw.p_value is not None and corrected == pytest.approx(min(1.0, 2 * raw.p_value))
+    assert len(differences_table(suite, results, read_claims()).rows) == 2

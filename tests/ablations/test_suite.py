@@ -1,0 +1,84 @@
+"""Suites that make no sense are refused before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mindllm_jax import configuration
+from mindllm_jax.ablations.claims import read_claims
+from mindllm_jax.ablations.plan import suite_runs
+from mindllm_jax.ablations.suite import Suite
+from tests.ablations.conftest import CONFIGS, SUITES, arguments
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"baseline": "three"}, "Suite.baseline is 'three', which is not known"),
+        ({"scale": "cpus"}, "Suite.scale is 'cpus', which is not known; did you mean 'cpu'?"),
+        ({"seeds": 0}, "Suite.seeds"),
+        ({"variants": {"one": ("Loop.z_loss=0.1",)}}, "is the baseline and has settings"),
+        ({"variants": {"one": (), "two": ()}}, "'two' has the settings of 'one'"),
+        ({"measures": ()}, "Suite.measures is empty"),
+        ({"measures": ("loss",)}, r"Suite.expectations\[0\]\['measure'\] is 'bits_per_byte/mean'"),
+        (
+            {"variants": {"one": (), "too": ("a",)}},
+            r"expectations\[0\]\['variant'\] is 'two'.*did you mean 'too'",
+        ),
+        (
+            {"expectations": ({"variant": "one", "measure": "bits_per_byte/mean", "direction": "lower"},)},
+            "'one' is compared with itself",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused(suite: Suite, changed: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(suite, **changed)
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_claims_of_the_suites_are_in_the_ledger(name: str):
+    suite = configuration.load(Suite, arguments(CONFIGS / f"{name}.gin"))
+    claims = read_claims()
+    named = {claim for expectation in suite.expectations if (claim := expectation.get("claim"))}
+    assert named and named <= claims.keys()
+    assert {claims[claim].suite for claim in named} == {name}
+
+
+def test_suites_of_claims_exist():
+    assert {claim.suite for claim in read_claims().values()} - {"", "architecture"} <= set(SUITES)
+
+
+def _smoke(suite: Suite, store: Path, variant: str) -> Suite:
+    settings = (f"Mixture.store={store}", "Mixture.sources=()")
+    return dataclasses.replace(suite, scale="smoke", variants={"one": (), "two": (variant,)}, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ("Loop.z_losss=0.1", "variant 'two' of 'a suite': .*z_losss"),
+        ("Mixture.weights={'fr': 1}", "variant 'two' of 'a suite': .*'fr'"),
+        ("Model.vocab_size=10", "variant 'two' of 'a suite': the tokenizer of the store"),
+        ("Loop.steps=10", "'two' and 'one' are the same run"),
+    ],
+)
+def test_variants_are_checked_before_anything_runs(suite: Suite, real_sources: Path, variant: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        suite_runs(_smoke(suite, real_sources, variant))
+
+
+def test_hashes_follow_settings_and_not_paths(suite: Suite, real_sources: Path, tmp_path: Path):
+    link = tmp_path / "other"
+    link.symlink_to(real_sources)
+    runs = suite_runs(_smoke(suite, real_sources, "Loop.z_loss=0.1"))
+    moved = suite_runs(_smoke(suite, link, "Loop.z_loss=0.1"))
+    assert [run.settings for run in runs] == [run.settings for run in moved]
+    assert {run.version for run in runs} == {run.version for run in moved} and runs[0].version
+    assert len({run.settings for run in runs}) == len(runs) == 2 * suite.seeds
+    without = suite_runs(_smoke(suite, tmp_path / "absent", "Loop.z_loss=0.1"), data=False)
+    assert [run.settings for run in without] == [run.settings for run in runs]
