@@ -60,7 +60,8 @@ def means_table(suite: Suite, results: Results) -> Table:
         seeds = f"{len(found)}" + (f", {failed} failed" if failed else "")
         rows.append([variant, seeds, *(_interval(measures[name]) for name in suite.measures)])
     columns = ("variant", "seeds", *(_title(name) for name in suite.measures))
-    return Table(columns, rows, f"Mean over seeds of the last {suite.last} evaluations, with 95 % interval.")
+    what = "the last evaluation" if suite.last == 1 else f"the mean of the last {suite.last} evaluations"
+    return Table(columns, rows, f"Mean over seeds of {what}, with 95 % interval.")
 
 
 def differences_table(suite: Suite, results: Results, claims: dict[str, Claim]) -> Table:

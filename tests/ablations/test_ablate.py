@@ -64,7 +64,7 @@ def test_every_suite_runs_at_smoke_scale_and_shares_its_baseline(tmp_path: Path,
         done = _ablate(tmp_path, real_sources, name, "--workdir", str(tmp_path / "runs"))
         assert done.returncode == 0, done.stdout + done.stderr
         assert "not run" not in (tmp_path / f"results/{name}.smoke.md").read_text()
-    assert len(list((tmp_path / "records").glob("*.json"))) == 10
+    assert len(list((tmp_path / "records").glob("*.json"))) == 16
 
 
 @pytest.mark.parametrize("name", SUITES)

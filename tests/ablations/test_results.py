@@ -13,10 +13,11 @@ import pytest
 
 from mindllm_jax.ablations.claims import ledger, read_claims, record_verdicts
 from mindllm_jax.ablations.command import write_results
-from mindllm_jax.ablations.plan import Run
+from mindllm_jax.ablations.plan import Run, suite_runs
 from mindllm_jax.ablations.records import Record, curves, read_records, write_record
 from mindllm_jax.ablations.report import differences_table, heading, write_report
 from mindllm_jax.ablations.results import suite_results
+from mindllm_jax.ablations.runner import run_missing
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.training.pretrain import Pretrain
@@ -81,6 +82,21 @@ def test_only_seeds_of_both_are_compared(suite: Suite, record: Make):
     (test,) = suite_results(suite, _runs(suite)).tested
     assert test.difference is not None and test.difference.interval.mean == pytest.approx(-1.0)
     assert test.difference.interval.seeds == 1 and test.verdict == "cannot tell at this scale"
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_is_recorded_and_not_repeated(suite: Suite, real_sources: Path, tmp_path: Path):
+    settings = (f"Mixture.store={real_sources}", "Model.vocab_size=1000", "Mixture.sources=()", "Loop.max_skipped=0")
+    variants = {"one": (), "two": ("Optimizer.peak_learning_rate=1e38",)}
+    suite = dataclasses.replace(suite, scale="smoke", seeds=1, variants=variants, settings=settings)
+    lines: list[str] = []
+    for _ in range(2):
+        run_missing(suite, suite_runs(suite), tmp_path / "runs", lines.append)
+    assert lines[0] == "2 runs, 0 of them done" and lines[-1] == "2 runs, 2 of them done"
+    results = suite_results(suite, suite_runs(suite))
+    (failed,) = results.records["two"]
+    assert failed.status == "failed" and "no finite loss or gradient" in failed.reason
+    assert results.records["one"][0].status == "done" and results.tested[0].verdict == "not run"
 
 
 def test_versions_are_never_mixed(suite: Suite, record: Make):
