@@ -101,7 +101,11 @@ def bilingual(
     """
     sides = [tokenizer.encode_batch([pair[side] for pair in pairs]) for side in (0, 1)]
     directions = {
-        f"{languages[source]}-{languages[target]}": (source, target, _queries(decoder, tokenizer, pairs, source, seed))
+        f"{languages[source]}-{languages[target]}": (
+            source,
+            target,
+            _queries(decoder, tokenizer, pairs, source, sides[target], seed),
+        )
         for source, target in ((0, 1), (1, 0))
     }
     states = [
@@ -131,11 +135,15 @@ def bilingual(
 
 
 def _queries(
-    decoder: Decoder, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], source: int, seed: int
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    pairs: Sequence[tuple[str, str]],
+    source: int,
+    targets: Sequence[np.ndarray],
+    seed: int,
 ) -> list[list[Query]]:
-    """Returns a query per condition for each pair, none where one is too long."""
+    """Returns a query per condition for each pair, none where one is too long; targets: ids of the other side."""
     longest = decoder.config.max_seq_len
-    targets = tokenizer.encode_batch([pair[1 - source] for pair in pairs])
     prompts = tokenizer.encode_batch([f"{pair[source]}\n" for pair in pairs])
     wrong = derangement(len(pairs), seed)
     queries: list[list[Query]] = []

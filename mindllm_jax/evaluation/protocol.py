@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import Any, Literal
 
 from mindllm_jax.checks import suggestion
 from mindllm_jax.model.config import Model
+from mindllm_jax.run_records import installed
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 TOKENIZERS = "tokenizer"
@@ -62,12 +62,5 @@ class Protocol:
             "compute_dtype": model.dtype.name,
             "max_seq_len": model.max_seq_len,
             "vocab_size": model.vocab_size,
-            "lm_eval": _harness_version(),
+            "lm_eval": installed(("lm_eval",)).get("lm_eval"),
         }
-
-
-def _harness_version() -> str | None:
-    try:
-        return version("lm_eval")
-    except ModuleNotFoundError:
-        return None

@@ -11,9 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from mindllm_jax.evaluation.measures import ScoredItem, item_measures
+from mindllm_jax.evaluation.measures import item_measures, scored_item
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
@@ -96,10 +94,8 @@ def _task(task: ConfigurableTask, form: _Form, prompt: str) -> ConfigurableTask:
         def process_results(self, doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
             """Returns the metrics of an item, which may have several right choices."""
             choices, right = self.doc_to_choice(doc), self.doc_to_target(doc)
-            logs = np.array([log for log, _ in results], np.float64)
-            sizes = np.array([len(choice.encode()) for choice in choices], np.float64)
-            numbers = tuple(right) if isinstance(right, list) else (int(right),)
-            found = item_measures(ScoredItem(logs[: len(sizes)], logs[len(sizes) :], sizes, numbers))
+            numbers = right if isinstance(right, list) else [int(right)]
+            found = item_measures(scored_item({"filtered_resps": results, "choices": choices, "right": numbers}))
             return {metric["metric"]: found[metric["metric"]] for metric in _METRICS}
 
     chinese = any("一" <= character <= "鿿" for character in prompt)
