@@ -140,7 +140,8 @@ def evaluate(
         report({"bilingual": bilingual(loaded.decoder, loaded.tokenizer, work.pairs, **how)})
     if config.against is not None:
         result["against"] = config.against
-    if config.data is not None and (data := _data_notes(Path(config.data), work.tasks)):
+    datasets = (str(leaf.DATASET_PATH) for task in work.tasks.values() for leaf in members(task).values())
+    if config.data is not None and (data := notes(Path(config.data), datasets)):
         result["data"] = data
     if work.tasks:
         _run_tasks(work, loaded, config, folder, result, report)
@@ -199,12 +200,6 @@ def _training_tokens(record: RunRecord, *, untrained: bool) -> int | None:
     """Returns the tokens that the parameters were trained on, None for an imported model, whose number is unknown."""
     tokens = 0 if untrained else record.identity["position"]["tokens"]
     return None if tokens == 0 and "source" in record.identity and not untrained else tokens
-
-
-def _data_notes(data: Path, tasks: Mapping[str, Task | Group]) -> dict[str, Any]:
-    """Returns what the manifest of a data folder says of the tasks' data sets, by data set."""
-    datasets = {str(leaf.DATASET_PATH) for task in tasks.values() for leaf in members(task).values()}
-    return {name: found for name in sorted(datasets) if (found := notes(data, name))}
 
 
 def _run_tasks(

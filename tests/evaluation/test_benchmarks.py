@@ -260,6 +260,7 @@ def test_the_manifest_keeps_what_it_says_of_others(tmp_path: Path) -> None:
     for name in ("gsm8k", "mmlu"):
         write(convert(PrepareBenchmarks(str(source), (name,))), data)
     assert (data / "openai/gsm8k/main/test.jsonl").read_text() == lines(row)
-    (entry,) = notes(data, "openai/gsm8k")["files"].values()
+    both = notes(data, ("openai/gsm8k", "cais/mmlu"))
+    (entry,) = both["openai/gsm8k"]["files"].values()
     assert entry["items"] == 1 and len(entry["sources"]["gsm8k/test.jsonl"]) == 64
-    assert notes(data, "cais/mmlu") and notes(data, "cai") == notes(tmp_path, "cais/mmlu") == {}
+    assert both["cais/mmlu"] and notes(data, ("cai",)) == notes(tmp_path, ("cais/mmlu",)) == {}

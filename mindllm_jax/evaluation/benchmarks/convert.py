@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,18 +108,20 @@ def write(converted: Converted, data: Path) -> None:
     write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
-def notes(data: Path, dataset: str) -> dict[str, Any]:
-    """Returns what the manifest of a data folder says of one data set, such as `cais/mmlu`.
+def notes(data: Path, datasets: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Returns what the manifest of a data folder says of data sets such as `cais/mmlu`, by their names.
 
-    `notes` are sentences, `files` holds items, left-out items by reason and sha256 of the sources per file. Empty
-    where the folder has no manifest or it does not know the set.
+    `notes` are sentences, `files` holds items, left-out items by reason and sha256 of the sources per file. A set that
+    the manifest does not know is left out.
     """
-    path = data / MANIFEST
-    for benchmark in (read_json(path) if path.exists() else {}).values():
-        files = {file: entry for file, entry in benchmark["files"].items() if file.startswith(f"{dataset}/")}
-        if files:
-            return {"notes": benchmark["notes"], "files": files}
-    return {}
+    path, found = data / MANIFEST, dict[str, dict[str, Any]]()
+    benchmarks = list(read_json(path).values()) if path.exists() else []
+    for name in sorted(set(datasets)):
+        for benchmark in benchmarks:
+            files = {file: entry for file, entry in benchmark["files"].items() if file.startswith(f"{name}/")}
+            if files:
+                found[name] = {"notes": benchmark["notes"], "files": files}
+    return found
 
 
 def _checked(name: str, folder: Path) -> list[Split]:
