@@ -12,6 +12,7 @@ from mindllm_jax.ablations.claims import ledger, read_claims, record_verdicts
 from mindllm_jax.ablations.plan import Run
 from mindllm_jax.ablations.report import write_report
 from mindllm_jax.ablations.results import Results, suite_results
+from mindllm_jax.ablations.statistics import verdict
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.tables import Cell, Table
@@ -31,6 +32,12 @@ def plan_table(suite: Suite, runs: Sequence[Run]) -> Group:
         f"{count} records are of another version of data or code, {version}, and left out"
         for version, count in results.others.items()
     ]
+    records = [record for found in results.records.values() for record in found]
+    if records and results.missing:
+        seconds = sum(record.seconds for record in records) / len(records) * results.missing
+        notes.append(
+            f"{results.missing} runs are left: about {seconds / 60:.0f} min at the speed of those that are done"
+        )
     return Group(Table(columns, rows, suite.title).terminal(), *_power(suite, results), *notes)
 
 
@@ -41,9 +48,10 @@ def write_results(suite: Suite, name: str, runs: Sequence[Run]) -> list[Path]:
     for test in results.tested:
         if (claim := test.expectation.get("claim")) and test.difference:
             value = test.difference.interval
+            found = verdict(value, test.expectation.get("claimed", test.expectation["direction"]))
             against, measure = suite.against(test.expectation), test.expectation["measure"]
             verdicts.setdefault(claim, []).append(
-                f"{test.verdict}: {test.expectation['variant']} against {against}, {measure} {value.mean:+.4f}"
+                f"{found}: {test.expectation['variant']} against {against}, {measure} {value.mean:+.4f}"
                 f" ({value.low:+.4f} to {value.high:+.4f}, {value.seeds} seeds)"
             )
     folder = Path(suite.results)

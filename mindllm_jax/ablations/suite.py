@@ -20,6 +20,7 @@ class Expectation(TypedDict):
         measure: one of the suite's measures.
         direction: whether the variant's value is expected to be lower or higher.
         claim: the id of the claim in `claims.json` that the difference tests; absent for an expectation of ours.
+        claimed: the direction that follows from the claim, where we expect the other one.
         effect: the size of the difference that the source reports, in units of the measure, where one is known.
     """
 
@@ -28,6 +29,7 @@ class Expectation(TypedDict):
     direction: Literal["lower", "higher"]
     against: NotRequired[str]
     claim: NotRequired[str]
+    claimed: NotRequired[Literal["lower", "higher"]]
     effect: NotRequired[float]
 
 

@@ -130,12 +130,19 @@ def test_the_report_has_the_scale_the_claim_and_the_verdict(suite: Suite, record
     markdown, csv, page, picture, claims = write_results(suite, "a_suite", _runs(suite))
     text = markdown.read_text()
     assert text.startswith("# a suite (cpu: 0.0M parameters, 0.00M tokens, 2.0 tokens per parameter)")
-    assert "GeGLU is the feed-forward" in text and "two lower than one" in text and picture.name in text
+    assert "GeGLU is the better feed-forward" in text and "two lower than one" in text and picture.name in text
     assert "6 runs of this suite are not run." in text
     assert csv.read_text().startswith("variant,seeds,") and "<svg" in page.read_text() and "<svg" in picture.read_text()
     assert "yes: two against one, bits_per_byte/mean -1.0000 (-1.0000 to -1.0000, 2 seeds) [a_suite, cpu]" in (
         claims.read_text()
     )
+
+
+def test_a_verdict_on_a_claim_may_oppose_our_expectation(suite: Suite, record: Make):
+    suite = dataclasses.replace(suite, expectations=({**suite.expectations[0], "claimed": "higher"},))
+    _write(suite, [record(v, s, x) for v, x in (("one", 2.0), ("two", 1.0)) for s in range(2)])
+    markdown, *_, claims = write_results(suite, "a_suite", _runs(suite))
+    assert "| yes |" in markdown.read_text() and "no: two against one" in claims.read_text()
 
 
 def test_the_ledger_keeps_the_verdicts_of_other_suites(tmp_path: Path):
