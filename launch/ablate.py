@@ -1,7 +1,7 @@
 """Runs an ablation suite: variants times seeds, then tables, plots, a page and the ledger of claims.
 
 python launch/ablate.py --gin configs/ablations/strategy.gin --workdir runs/ablations
-python launch/ablate.py --gin configs/ablations/strategy.gin --gin.Suite.scale=smoke --workdir runs/ablations
+python launch/ablate.py --gin configs/ablations/strategy.gin --tables
 python launch/ablate.py --gin configs/ablations/strategy.gin --dry_run
 
 A finished run leaves a record in docs/results/runs and is not run again; the same command resumes what was cut.

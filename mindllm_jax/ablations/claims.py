@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mindllm_jax.files import write_text
+from mindllm_jax.files import read_json, write_text
 from mindllm_jax.reporting.tables import Cell, Table
 
 _CLAIMS = Path(__file__).with_name("claims.json")
@@ -46,17 +46,20 @@ def read_claims() -> dict[str, Claim]:
     return {name: Claim(**fields) for name, fields in values.items()}
 
 
-def record_verdicts(results: Path, key: str, verdicts: Mapping[str, list[str]]) -> None:
-    """Records the verdicts of a suite at a scale, as lines by claim id, in place of its earlier ones."""
+def read_verdicts(results: Path) -> dict[str, dict[str, list[str]]]:
+    """Returns the recorded verdicts, as lines by suite with scale and by claim id; none without a file."""
     path = results / VERDICTS
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    write_text(path, json.dumps(known | {key: verdicts}, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    return read_json(path) if path.exists() else {}
+
+
+def write_verdicts(results: Path, verdicts: Mapping[str, Mapping[str, list[str]]]) -> None:
+    """Writes the verdicts of all suites."""
+    write_text(results / VERDICTS, json.dumps(verdicts, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def ledger(results: Path) -> str:
     """Returns the ledger as Markdown: each claim with the verdicts that are recorded in `results`."""
-    path = results / VERDICTS
-    known: dict[str, dict[str, list[str]]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = read_verdicts(results)
     rows: list[list[Cell]] = []
     for name, claim in read_claims().items():
         found = [f"{line} [{key}]" for key, verdicts in sorted(known.items()) for line in verdicts.get(name, [])]

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from rich.console import Group
 
-from mindllm_jax.ablations.claims import ledger, read_claims, record_verdicts
+from mindllm_jax.ablations.claims import ledger, read_claims, read_verdicts, write_verdicts
 from mindllm_jax.ablations.plan import Run
 from mindllm_jax.ablations.report import write_report
 from mindllm_jax.ablations.results import Results, suite_results
-from mindllm_jax.ablations.statistics import verdict
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.tables import Cell, Table
@@ -43,33 +42,36 @@ def plan_table(suite: Suite, runs: Sequence[Run]) -> Group:
 
 def write_results(suite: Suite, name: str, runs: Sequence[Run]) -> list[Path]:
     """Writes the report of a suite and the ledger of claims; returns the paths."""
-    results, claims = suite_results(suite, runs), read_claims()
+    results, claims, recorded = suite_results(suite, runs), read_claims(), read_verdicts(Path(suite.results))
+    if results.missing == len(runs):
+        raise ValueError(f"{suite.records} holds no record of {suite.title!r}; nothing was written")
     verdicts: dict[str, list[str]] = {}
+    unfinished = f", {results.missing} runs missing" if results.missing else ""
     for test in results.tested:
         if (claim := test.expectation.get("claim")) and test.difference:
             value = test.difference.interval
-            found = verdict(value, test.expectation.get("claimed", test.expectation["direction"]))
+            found = test.verdict(test.expectation.get("claimed", test.expectation["direction"]))
+            failed = f", {test.failed} failed" if test.failed else ""
             against, measure = suite.against(test.expectation), test.expectation["measure"]
             verdicts.setdefault(claim, []).append(
                 f"{found}: {test.expectation['variant']} against {against}, {measure} {value.mean:+.4f}"
-                f" ({value.low:+.4f} to {value.high:+.4f}, {value.seeds} seeds)"
+                f" ({value.low:+.4f} to {value.high:+.4f}, {value.seeds} seeds{unfinished}{failed})"
             )
     folder = Path(suite.results)
     paths = write_report(suite, name, results, claims)
-    record_verdicts(folder, f"{name}, {suite.scale}", verdicts)
+    if suite.scale == "smoke":  # its figures mean nothing
+        return paths
+    write_verdicts(folder, recorded | {f"{name}, {suite.scale}": verdicts})
     write_text(Path(suite.ledger), ledger(folder))
     return [*paths, Path(suite.ledger)]
 
 
 def _power(suite: Suite, results: Results) -> list[str]:
-    """Returns the detectable difference of each measure, with a warning where it exceeds a reported effect."""
+    """Returns the detectable difference of each measure."""
     lines = []
     for measure, smallest in results.detectable.items():
         if not math.isfinite(smallest):
             lines.append(f"{measure}: the baseline needs two seeds or more before a detectable difference is known")
             continue
         lines.append(f"{measure}: {suite.seeds} seeds are expected to detect a difference of {smallest:.4f}")
-        effects = [x["effect"] for x in suite.expectations if x["measure"] == measure and "effect" in x]
-        if effects and min(effects) < smallest:
-            lines.append(f"warning: {measure}: the reported effect of {min(effects):.4f} is smaller than that")
     return lines

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mindllm_jax import configuration
+from mindllm_jax.ablations.measurement import measures
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.configuration import Arguments
 from mindllm_jax.mixture.rows import MixtureRows
@@ -19,7 +20,8 @@ from mindllm_jax.training.pretrain import Pretrain, check_vocabulary
 SCALES = Path("configs/ablations/scales")
 LIBRARY = Path(__file__).parents[1]
 ROOMS = ("batching", "kernels", "mixture", "model", "parallel", "store", "tokenization", "training")
-"""Rooms whose sources, with `evaluation/bits_per_byte.py`, decide a run's figures."""
+FILES = ("hashing.py", "rows.py", "evaluation/bits_per_byte.py", "ablations/measurement.py")
+"""Rooms and files whose sources decide a run's figures."""
 _WITHOUT_EFFECT = ("checkpointing", "loader", "mesh", "suite")
 """Settings that change no figure but by rounding."""
 
@@ -62,6 +64,8 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
     """
     variants = [suite.baseline, *(name for name in suite.variants if name != suite.baseline)]
     measured = _config(suite, suite.baseline, 0)[1].data.sources
+    if data:
+        _require_measured(suite, measured)
     versions = {name: _version(suite, name, _config(suite, name, 0)[1]) if data else "" for name in variants}
     runs: list[Run] = []
     for seed in range(suite.seeds):
@@ -82,10 +86,10 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
 
 @functools.cache
 def sources_sha256() -> str:
-    """Returns the sha256 of the Python files of the rooms that a run uses."""
+    """Returns the sha256 of the Python files of `ROOMS` and `FILES`."""
     digest = hashlib.sha256()
     files = [path for room in ROOMS for path in (LIBRARY / room).glob("**/*.py")]
-    for path in sorted([*files, LIBRARY / "evaluation/bits_per_byte.py"]):
+    for path in sorted([*files, *(LIBRARY / name for name in FILES)]):
         digest.update(f"{path.relative_to(LIBRARY).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -94,6 +98,13 @@ def sources_sha256() -> str:
 def open_store(url: str) -> TokenStore:
     """Opens a token store once for all runs."""
     return TokenStore.open(url)
+
+
+def _require_measured(suite: Suite, measured: tuple[str, ...]) -> None:
+    known = measures(measured, open_store(_config(suite, suite.baseline, 0)[1].data.store))
+    for name in suite.measures:
+        if name not in known:
+            raise ValueError(f"Suite.measures names {name!r}, which the runs do not have: {', '.join(known)}")
 
 
 def _config(suite: Suite, variant: str, seed: int) -> tuple[Arguments, Pretrain]:

@@ -39,7 +39,7 @@ class Record:
         parameters: of the model.
         tokens: that it was trained on.
         flops: of training.
-        seconds: that training and its evaluations took.
+        seconds: that training and its evaluations took, of the last session where the run was cut.
         curves: values by step of each measure and of the training loss.
     """
 
@@ -82,11 +82,10 @@ def read_records(folder: Path) -> dict[str, dict[str, Record]]:
         values = read_json(path)
         if wrong := sorted(fields ^ values.keys()):
             raise ValueError(f"{path}: damaged: {wrong[0]!r} is {'missing' if wrong[0] in fields else 'unknown'}")
-        values["curves"] = {
-            name: [(int(step), math.nan if value is None else float(value)) for step, value in curve]
-            for name, curve in values["curves"].items()
-        }
-        record = Record(**values)
+        try:
+            record = _record(values)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: damaged: not the record of a run: {error}") from None
         found.setdefault(record.settings, {})[record.version] = record
     return found
 
@@ -103,15 +102,32 @@ def write_record(folder: Path, record: Record) -> None:
     )
 
 
-def curves(metrics: Sequence[Mapping[str, float]], measures: Sequence[str]) -> dict[str, Curve]:
-    """Returns the curves of the measures and of the training loss, thinned to `POINTS`, from a run's metrics."""
+def curves(metrics: Sequence[Mapping[str, float]], group: str) -> dict[str, Curve]:
+    """Returns the curves of the training loss and of the metrics of a group, thinned to `POINTS`, from a run's metrics.
+
+    group: the part of their names before the slash.
+    """
+    names = ["loss", *dict.fromkeys(name for row in metrics for name in row if name.startswith(f"{group}/"))]
     found: dict[str, Curve] = {}
-    for name in ("loss", *measures):
+    for name in names:
         points = [(int(row["step"]), row[name]) for row in metrics if name in row]
-        if points:
-            step = math.ceil(len(points) / POINTS)
-            found[name] = points[::-1][::step][::-1]  # keeps the last point
+        step = math.ceil(len(points) / POINTS) or 1
+        found[name] = points[::-1][::step][::-1]  # keeps the last point
     return found
+
+
+def _record(values: dict[str, Any]) -> Record:
+    values["curves"] = {
+        name: [(int(step), math.nan if value is None else float(value)) for step, value in curve]
+        for name, curve in values["curves"].items()
+    }
+    record = Record(**values)
+    for field in ("settings", "version", "variant", "commit", "reason"):
+        if not isinstance(values[field], str):
+            raise TypeError(f"{field} is no text")
+    if record.status not in ("done", "failed") or not isinstance(values["seed"], int):
+        raise ValueError(f"status is {record.status!r} and seed {values['seed']!r}")
+    return record
 
 
 def _finite(curve: Curve) -> list[tuple[int, float | None]]:

@@ -67,22 +67,26 @@ def means_table(suite: Suite, results: Results) -> Table:
 def differences_table(suite: Suite, results: Results, claims: dict[str, Claim]) -> Table:
     """Returns the tested differences with verdicts, and what the paper claims."""
     rows: list[list[Cell]] = []
-    for expectation, difference, p_value, verdict in results.tested:
+    for test in results.tested:
+        expectation, difference, p_value, failed = test
         against = suite.against(expectation)
         claim = claims.get(expectation.get("claim", ""))
+        opposite = "; it says the opposite" if "claimed" in expectation else ""
         rows.append([
             f"{expectation['variant']} {expectation['direction']} than {against}",
             _title(expectation["measure"]),
-            _interval(difference.interval, sign=True) if difference else "not run",
+            (_interval(difference.interval, sign=True) if difference else "not run")
+            + (f", {failed} runs failed" if failed else ""),
             _number(difference.detectable) if difference else "",
             f"{p_value:.2g}" if p_value is not None else "",
-            verdict,
-            f"{claim.sentence} ({claim.certainty})" if claim else "ours",
+            test.verdict(expectation["direction"]),
+            f"{claim.sentence} ({claim.certainty}){opposite}" if claim else "ours",
         ])  # fmt: skip
-    columns = ("expected", "measure", "difference", "detectable", "p", "verdict", "claim (certainty of our reading)")
+    columns = ("tested", "measure", "difference", "detectable", "p", "verdict", "claim (certainty of our reading)")
     caption = (
         "Paired differences by seed with 95 % interval. Detectable: the smallest difference that these seeds see with a"
-        f" power of 80 %. p: paired t-test, corrected (Holm); none below {LEAST_SEEDS} seeds."
+        f" power of 80 %. p: paired t-test, corrected for the number of tests (Holm), from {LEAST_SEEDS} seeds on. The"
+        " verdict is yes or no where p is at most 0.05 and no run failed."
     )
     return Table(columns, rows, caption)
 
@@ -99,9 +103,11 @@ def _prose(suite: Suite, results: Results) -> Iterator[str]:
         yield "Failed: " + "; ".join(f"{r.variant}, seed {r.seed}: {r.reason}" for r in failed)
     if records:
         hours = sum(record.seconds for record in records) / 3600
-        commits = ", ".join(sorted({record.commit[:12] for record in records}))
+        commits = ", ".join(sorted({_short(record.commit) for record in records}))
         hardware = "; ".join(sorted({record.hardware for record in records}))
         yield f"{len(records)} runs, {hours:.2f} hours on {hardware}; commit {commits}; version {results.version}."
+    if len({(record.hardware, *record.versions.items()) for record in records}) > 1:
+        yield "The runs are not all of one hardware and of the same package versions: see their records."
     for version, count in results.others.items():
         yield f"{count} records of another version of data or code, {version}, are left out."
 
@@ -142,6 +148,10 @@ def _interval(value: Interval | None, *, sign: bool = False) -> str:
         return f"{mean} (one seed)"
     plus = "+" if sign else ""
     return f"{mean} ({value.low:{plus}.4f} to {value.high:{plus}.4f})"
+
+
+def _short(commit: str) -> str:
+    return commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
 def _number(value: float) -> str:

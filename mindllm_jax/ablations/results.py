@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from mindllm_jax.ablations.plan import Run
 from mindllm_jax.ablations.records import Record, read_records
@@ -29,14 +29,20 @@ class Tested(NamedTuple):
     Attributes:
         expectation: what was expected.
         difference: over the seeds that both variants have; None where no seed has both.
-        p_value: corrected for the number of tests of the suite (Holm); None below six seeds.
-        verdict: on the expectation.
+        p_value: corrected for the number of tests of the suite (Holm); None below six pairs.
+        failed: runs of the two variants that diverged and are missing among the pairs.
     """
 
     expectation: Expectation
     difference: PairedDifference | None
     p_value: float | None
-    verdict: Verdict
+    failed: int
+
+    def verdict(self, direction: Literal["lower", "higher"]) -> Verdict:
+        """Returns whether the difference has a direction; undecided where a run diverged."""
+        if self.difference is None:
+            return "not run"
+        return verdict(self.difference.interval.mean, None if self.failed else self.p_value, direction)
 
 
 class Results(NamedTuple):
@@ -64,13 +70,12 @@ class Results(NamedTuple):
 def suite_results(suite: Suite, runs: Sequence[Run]) -> Results:
     """Reads the records of a suite's runs and compares its variants seed by seed.
 
-    Where the runs' own version has no record, or is not known, the version with the most records is used. Raises
-    ValueError where a record is damaged.
+    Where the runs' own version is not known, the version with the most records is used. Raises ValueError where a
+    record is damaged.
     """
     on_file = read_records(Path(suite.records))
     others = Counter(version for run in runs for version in on_file.get(run.settings, {}))
-    current = next((run.version for run in runs), "")
-    version = current if current in others or not others else others.most_common(1)[0][0]
+    version = runs[0].version or (others.most_common(1)[0][0] if others else "")
     del others[version]
     records: dict[str, list[Record]] = {variant: [] for variant in suite.variants}
     for run in runs:
@@ -90,9 +95,12 @@ def suite_results(suite: Suite, runs: Sequence[Run]) -> Results:
         theirs = values[suite.against(expectation)][expectation["measure"]]
         seeds = sorted(ours.keys() & theirs.keys())
         difference = paired_difference([ours[s] for s in seeds], [theirs[s] for s in seeds]) if seeds else None
-        found = verdict(difference.interval, expectation["direction"]) if difference else "not run"
-        tested.append(Tested(expectation, difference, difference and difference.p_value, found))
-    detectable = {name: baseline_detectable(list(seeds.values())) for name, seeds in values[suite.baseline].items()}
+        pair = records[expectation["variant"]] + records[suite.against(expectation)]
+        failed = sum(record.status == "failed" for record in pair)
+        tested.append(Tested(expectation, difference, difference and difference.p_value, failed))
+    detectable = {
+        name: baseline_detectable(list(seeds.values()), suite.seeds) for name, seeds in values[suite.baseline].items()
+    }
     missing = len(runs) - sum(map(len, records.values()))
     return Results(version, others, records, missing, means, _corrected(tested), detectable)
 
@@ -104,5 +112,5 @@ def _by_seed(records: Iterable[Record], measure: str, last: int) -> dict[int, fl
 
 def _corrected(tested: list[Tested]) -> list[Tested]:
     with_p = [index for index, test in enumerate(tested) if test.p_value is not None]
-    corrected = dict(zip(with_p, holm([tested[i].p_value or 0.0 for i in with_p]), strict=True))
+    corrected = dict(zip(with_p, holm([tested[i].p_value or 0.0 for i in with_p], len(tested)), strict=True))
     return [test._replace(p_value=corrected.get(index)) for index, test in enumerate(tested)]

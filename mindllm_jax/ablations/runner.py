@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
 from mindllm_jax import configuration
+from mindllm_jax.ablations.measurement import GROUP, same_text
 from mindllm_jax.ablations.plan import Run, open_store
 from mindllm_jax.ablations.records import Record, curves, read_records, write_record
 from mindllm_jax.ablations.suite import Suite
-from mindllm_jax.evaluation.bits_per_byte import held_out_bits
-from mindllm_jax.mixture.settings import Mixture
-from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.reporting.run import read_metrics
 from mindllm_jax.run_records import git_sha, versions
-from mindllm_jax.store.store import TokenStore
 from mindllm_jax.training.dtype_cache import processor
 from mindllm_jax.training.loop import Periodic
 from mindllm_jax.training.pretrain import Pretrain, pretrain
 from mindllm_jax.training.run_folder import run_folder
-
-MEAN = "bits_per_byte/mean"
-"""The mean of the languages' bits per byte, each with the same weight."""
 
 
 def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str], None]) -> None:
@@ -46,23 +40,6 @@ def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str
         done, seconds = done + _tokens(run), seconds + record.seconds
 
 
-def same_text(sources: tuple[str, ...], length: int, store: TokenStore) -> Callable[[Decoder], Mapping[str, float]]:
-    """Returns a measurement of held-out bits per byte of all languages of the store, and of their mean.
-
-    All variants are measured on the same text, whatever they were trained on. sources: all of the store if empty;
-    length: T, the tokens of a row.
-    """
-    weights = dict.fromkeys(store.languages(), 1)
-    bits = held_out_bits(Mixture(store.url, weights, sources=sources, sequence_length=length), store)
-    names = [f"bits_per_byte/{language}" for language in store.languages()]
-
-    def measure(decoder: Decoder) -> dict[str, float]:
-        values = dict(bits(decoder))
-        return values | {MEAN: sum(values[name] for name in names) / len(names)}
-
-    return measure
-
-
 def _tokens(run: Run) -> int:
     return run.config.loop.steps * run.config.loop.global_batch_size * run.config.data.sequence_length
 
@@ -75,7 +52,9 @@ def _train(suite: Suite, run: Run, folder: Path) -> Record:
     with run_folder(config, run.arguments._replace(workdir=folder)) as (path, accept):
         try:
             pretrain(config, store, path, periodic=periodic, accept=accept)
-        except ValueError as error:  # the settings were checked when the suite was planned: the run diverged
+        except ValueError as error:
+            if not _diverged(folder, config):
+                raise
             reason = str(error)
     metrics = read_metrics(folder)
     cost = config.spec().cost
@@ -97,5 +76,12 @@ def _train(suite: Suite, run: Run, folder: Path) -> Record:
         tokens=cost.tokens,
         flops=cost.flops,
         seconds=round(time.monotonic() - started, 1),
-        curves=curves(metrics, suite.measures),
+        curves=curves(metrics, GROUP),
     )
+
+
+def _diverged(folder: Path, config: Pretrain) -> bool:
+    """Returns whether the run in a folder ended because its loss was not finite, and not for another fault."""
+    if not (folder / "metrics.jsonl").exists():
+        return False
+    return read_metrics(folder)[-1].get("skipped_in_a_row", 0) > config.loop.max_skipped

@@ -11,7 +11,7 @@ import numpy as np
 CONFIDENCE = 0.95
 POWER = 0.8
 LEAST_SEEDS = 6
-"""Below so many pairs no p-value is given: a sign test on five pairs cannot reach 0.05 in two tails."""
+"""Below so many pairs there is neither a p-value nor a verdict: a spread of few values is hardly known."""
 
 Verdict = Literal["yes", "no", "cannot tell at this scale", "not run"]
 
@@ -79,31 +79,34 @@ def detectable(standard_error: float, seeds: int) -> float:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1) + stats.t.ppf(POWER, seeds - 1)) * standard_error
 
 
-def baseline_detectable(values: Sequence[float]) -> float:
-    """Returns the detectable difference that the spread of a baseline's seeds lets expect, before any variant runs.
+def baseline_detectable(values: Sequence[float], seeds: int) -> float:
+    """Returns the detectable difference that the spread of a baseline lets expect of `seeds` seeds.
 
-    Variants that share nothing with the baseline's noise have differences of sqrt(2) times its standard deviation;
-    pairs by seed usually have less, so the figure is cautious.
+    It assumes a variant with the baseline's spread that shares none of its noise: differences have sqrt(2) times the
+    standard deviation of the values.
     """
     if len(values) < 2:
         return math.inf
-    return detectable(math.sqrt(2) * _standard_error(values), len(values))
+    return detectable(math.sqrt(2) * float(np.std(values, ddof=1)) / math.sqrt(seeds), seeds)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values corrected for their number (Holm, "A simple sequentially rejective multiple test", 1979)."""
+def holm(p_values: Sequence[float], tests: int) -> list[float]:
+    """Returns p-values corrected for the number of tests (Holm, "A simple sequentially rejective multiple test", 1979).
+
+    tests: planned ones, at least as many as there are p-values.
+    """
     corrected, highest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        highest = max(highest, min(1.0, (tests - rank) * p_values[index]))
         corrected[index] = highest
     return corrected
 
 
-def verdict(difference: Interval, direction: Literal["lower", "higher"]) -> Verdict:
-    """Returns whether a difference has the expected direction: yes or no where its interval excludes 0."""
-    if difference.low <= 0 <= difference.high:
+def verdict(mean: float, p_value: float | None, direction: Literal["lower", "higher"]) -> Verdict:
+    """Returns whether a mean difference has a direction: yes or no where its corrected p-value is at most 0.05."""
+    if p_value is None or p_value > 1 - CONFIDENCE:
         return "cannot tell at this scale"
-    return "yes" if (difference.mean < 0) == (direction == "lower") else "no"
+    return "yes" if (mean < 0) == (direction == "lower") else "no"
 
 
 def _standard_error(values: Sequence[float]) -> float:

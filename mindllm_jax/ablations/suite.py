@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict
 
 from mindllm_jax.checks import require_at_least, suggestion
@@ -21,7 +21,6 @@ class Expectation(TypedDict):
         direction: whether the variant's value is expected to be lower or higher.
         claim: the id of the claim in `claims.json` that the difference tests; absent for an expectation of ours.
         claimed: the direction that follows from the claim, where we expect the other one.
-        effect: the size of the difference that the source reports, in units of the measure, where one is known.
     """
 
     variant: str
@@ -30,7 +29,6 @@ class Expectation(TypedDict):
     against: NotRequired[str]
     claim: NotRequired[str]
     claimed: NotRequired[Literal["lower", "higher"]]
-    effect: NotRequired[float]
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Suite:
     scale: str = "cpu"
     seeds: int = 5
     last: int = 3
-    settings: tuple[str, ...] = field(default_factory=tuple)
+    settings: tuple[str, ...] = ()
     records: str = "docs/results/runs"
     results: str = "docs/results/ablations"
     ledger: str = "docs/claims.md"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mindllm_jax.ablations.claims import ledger, read_claims, record_verdicts
+from mindllm_jax.ablations.claims import read_claims, write_verdicts
 from mindllm_jax.ablations.command import write_results
 from mindllm_jax.ablations.plan import Run, suite_runs
 from mindllm_jax.ablations.records import Record, curves, read_records, write_record
@@ -47,20 +47,34 @@ def test_a_record_is_read_as_it_was_written(suite: Suite, record: Make):
     assert dataclasses.replace(found, curves={}) == dataclasses.replace(made, curves={})
 
 
-def test_damaged_records_are_named(suite: Suite, record: Make):
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("tokens", None, "'tokens' is missing"),
+        ("seed", "three", "not the record of a run: .*'three'"),
+        ("status", "weird", "not the record of a run: .*'weird'"),
+        ("settings", [], "not the record of a run: settings is no text"),
+        ("curves", [], "not the record of a run"),
+        ("curves", {"loss": [[None, 1.0]]}, "not the record of a run"),
+        ("curves", {"loss": [[1, "x"]]}, "not the record of a run"),
+    ],
+)
+def test_damaged_records_are_named(suite: Suite, record: Make, field: str, value: object, message: str):
     _write(suite, [record("one", 0, 1.5)])
     path = Path(suite.records) / "one-0-v1.json"
     values = json.loads(path.read_text())
-    del values["tokens"]
+    values[field] = value
+    if value is None:
+        del values[field]
     path.write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"one-0-v1.json: damaged: 'tokens' is missing"):
+    with pytest.raises(ValueError, match=rf"one-0-v1.json: damaged: {message}"):
         read_records(Path(suite.records))
 
 
 def test_curves_are_thinned_and_keep_the_last_point():
-    metrics = [{"step": float(i), "loss": float(i)} for i in range(1, 1002)] + [{"step": 1001.0, "other": 1.0}]
-    found = curves(metrics, ["other"])
-    assert len(found["loss"]) <= 200 and found["loss"][-1] == (1001, 1001.0) and found["other"] == [(1001, 1.0)]
+    metrics = [{"step": float(i), "loss": float(i)} for i in range(1, 1002)] + [{"step": 1001.0, "a/b": 1.0}]
+    found = curves(metrics, "a")
+    assert len(found["loss"]) <= 200 and found["loss"][-1] == (1001, 1001.0) and found["a/b"] == [(1001, 1.0)]
 
 
 def test_means_and_differences_are_by_seed(suite: Suite, record: Make):
@@ -73,7 +87,7 @@ def test_means_and_differences_are_by_seed(suite: Suite, record: Make):
     assert mean is not None and mean.mean == pytest.approx(5.0)  # 4.5 and the half of the step before
     (test,) = results.tested
     assert test.difference is not None and test.difference.interval.mean == pytest.approx(-0.475)
-    assert test.verdict == "yes" and test.p_value is not None and test.p_value < 0.001
+    assert test.verdict("lower") == "yes" and test.p_value is not None and test.p_value < 0.001
     assert results.missing == 0 and results.detectable["bits_per_byte/mean"] > 1
 
 
@@ -81,7 +95,7 @@ def test_only_seeds_of_both_are_compared(suite: Suite, record: Make):
     _write(suite, [record("one", 0, 2.0), record("one", 1, 3.0), record("two", 1, 2.0)])
     (test,) = suite_results(suite, _runs(suite)).tested
     assert test.difference is not None and test.difference.interval.mean == pytest.approx(-1.0)
-    assert test.difference.interval.seeds == 1 and test.verdict == "cannot tell at this scale"
+    assert test.difference.interval.seeds == 1 and test.verdict("lower") == "cannot tell at this scale"
 
 
 @pytest.mark.slow
@@ -96,7 +110,7 @@ def test_a_run_that_diverges_is_recorded_and_not_repeated(suite: Suite, real_sou
     results = suite_results(suite, suite_runs(suite))
     (failed,) = results.records["two"]
     assert failed.status == "failed" and "no finite loss or gradient" in failed.reason
-    assert results.records["one"][0].status == "done" and results.tested[0].verdict == "not run"
+    assert results.records["one"][0].status == "done" and results.tested[0].verdict("lower") == "not run"
 
 
 def test_versions_are_never_mixed(suite: Suite, record: Make):
@@ -111,8 +125,10 @@ def test_versions_are_never_mixed(suite: Suite, record: Make):
 def test_nothing_run_is_said(suite: Suite):
     results = suite_results(suite, _runs(suite))
     assert heading(suite, results) == "a suite (cpu: not run)"
-    assert results.tested[0].verdict == "not run" and results.missing == 10
-    assert all(path.exists() for path in write_results(suite, "a_suite", _runs(suite)))
+    assert results.tested[0].verdict("lower") == "not run" and results.missing == 10
+    with pytest.raises(ValueError, match="holds no record of 'a suite'; nothing was written"):
+        write_results(suite, "a_suite", _runs(suite))
+    assert not Path(suite.results).exists()
 
 
 def test_a_failed_run_is_shown_and_not_counted(suite: Suite, record: Make):
@@ -121,6 +137,7 @@ def test_a_failed_run_is_shown_and_not_counted(suite: Suite, record: Make):
     results = suite_results(suite, _runs(suite))
     mean = results.means["two"]["bits_per_byte/mean"]
     assert mean is not None and mean.seeds == 1
+    assert results.tested[0].failed == 1 and results.tested[0]._replace(p_value=0.01).verdict("lower").startswith("can")
     text = write_report(suite, "a_suite", results, read_claims())[0].read_text()
     assert "2, 1 failed" in text and "Failed: two, seed 0: no finite loss" in text
 
@@ -133,25 +150,41 @@ def test_the_report_has_the_scale_the_claim_and_the_verdict(suite: Suite, record
     assert "GeGLU is the better feed-forward" in text and "two lower than one" in text and picture.name in text
     assert "6 runs of this suite are not run." in text
     assert csv.read_text().startswith("variant,seeds,") and "<svg" in page.read_text() and "<svg" in picture.read_text()
-    assert "yes: two against one, bits_per_byte/mean -1.0000 (-1.0000 to -1.0000, 2 seeds) [a_suite, cpu]" in (
-        claims.read_text()
-    )
+    line = "two against one, bits_per_byte/mean -1.0000 (-1.0000 to -1.0000, 2 seeds, 6 runs missing) [a_suite, cpu]"
+    assert f"cannot tell at this scale: {line}" in claims.read_text()
 
 
 def test_a_verdict_on_a_claim_may_oppose_our_expectation(suite: Suite, record: Make):
-    suite = dataclasses.replace(suite, expectations=({**suite.expectations[0], "claimed": "higher"},))
-    _write(suite, [record(v, s, x) for v, x in (("one", 2.0), ("two", 1.0)) for s in range(2)])
+    suite = dataclasses.replace(suite, seeds=6, expectations=({**suite.expectations[0], "claimed": "higher"},))
+    _write(suite, [record("one", seed, 2.0) for seed in range(6)])
+    _write(suite, [record("two", seed, 1.0 + 0.01 * seed) for seed in range(6)])
     markdown, *_, claims = write_results(suite, "a_suite", _runs(suite))
-    assert "| yes |" in markdown.read_text() and "no: two against one" in claims.read_text()
+    assert "| yes |" in markdown.read_text() and "it says the opposite" in markdown.read_text()
+    assert "no: two against one" in claims.read_text()
 
 
-def test_the_ledger_keeps_the_verdicts_of_other_suites(tmp_path: Path):
-    record_verdicts(tmp_path, "a, cpu", {"geglu": ["yes: a"]})
-    record_verdicts(tmp_path, "b, cpu", {"rope": ["no: b"]})
-    record_verdicts(tmp_path, "a, cpu", {"geglu": ["no: c"]})
-    text = ledger(tmp_path)
-    assert "no: c [a, cpu]" in text and "no: b [b, cpu]" in text and "yes: a" not in text
+def test_the_ledger_keeps_the_verdicts_of_other_suites(suite: Suite, record: Make):
+    write_verdicts(Path(suite.results), {"b, cpu": {"rope": ["no: b"]}, "a_suite, cpu": {"geglu": ["yes: a"]}})
+    _write(suite, [record("one", 0, 2.0), record("two", 0, 1.0)])
+    text = write_results(suite, "a_suite", _runs(suite))[-1].read_text()
+    assert "two against one" in text and "no: b [b, cpu]" in text and "yes: a" not in text
     assert text.count("\n| ") == len(read_claims()) + 2
+
+
+def test_damaged_verdicts_are_named_before_anything_is_written(suite: Suite, record: Make):
+    _write(suite, [record("one", 0, 2.0)])
+    path = Path(suite.results) / "verdicts.json"
+    path.parent.mkdir()
+    path.write_text("[")
+    with pytest.raises(ValueError, match=r"verdicts.json: damaged"):
+        write_results(suite, "a_suite", _runs(suite))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_smoke_leaves_the_ledger_alone(suite: Suite, record: Make):
+    _write(suite, [record("one", 0, 2.0)])
+    write_results(dataclasses.replace(suite, scale="smoke"), "a_suite", _runs(suite))
+    assert not Path(suite.ledger).exists()
 
 
 def test_p_values_are_corrected_for_their_number(suite: Suite, record: Make):

@@ -65,26 +65,28 @@ def test_the_detectable_difference_is_detected_four_times_in_five(seeds: int):
 def test_independent_variants_spread_by_the_root_of_two():
     values = [1.0, 2.0, 4.0]
     error = float(np.std(values, ddof=1)) / math.sqrt(3)
-    assert baseline_detectable(values) == pytest.approx(detectable(math.sqrt(2) * error, 3))
-    assert baseline_detectable([1.0]) == math.inf
+    assert baseline_detectable(values, 3) == pytest.approx(detectable(math.sqrt(2) * error, 3))
+    smaller = math.sqrt(2) * error / 2
+    assert baseline_detectable(values, 12) == pytest.approx(detectable(smaller, 12))
+    assert baseline_detectable([1.0], 6) == math.inf
 
 
 def test_holm_multiplies_by_what_is_left_and_never_falls():
-    np.testing.assert_allclose(holm([0.04, 0.01, 0.03]), [0.06, 0.03, 0.06])
-    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+    np.testing.assert_allclose(holm([0.04, 0.01, 0.03], 3), [0.06, 0.03, 0.06])
+    np.testing.assert_allclose(holm([0.01], 4), [0.04])
+    assert holm([0.9, 0.8], 2) == [1.0, 1.0] and holm([], 2) == []
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "direction", "expected"),
+    ("mean", "p_value", "direction", "expected"),
     [
-        (-2.0, -1.0, "lower", "yes"),
-        (-2.0, -1.0, "higher", "no"),
-        (1.0, 2.0, "higher", "yes"),
-        (1.0, 2.0, "lower", "no"),
-        (-1.0, 2.0, "higher", "cannot tell at this scale"),
-        (-math.inf, math.inf, "lower", "cannot tell at this scale"),
+        (-1.0, 0.04, "lower", "yes"),
+        (-1.0, 0.04, "higher", "no"),
+        (1.0, 0.04, "higher", "yes"),
+        (1.0, 0.04, "lower", "no"),
+        (1.0, 0.06, "higher", "cannot tell at this scale"),
+        (1.0, None, "higher", "cannot tell at this scale"),
     ],
 )
-def test_verdicts(low: float, high: float, direction, expected: str):
-    mean = (low + high) / 2 if math.isfinite(low) else 0.0
-    assert verdict(Interval(mean, low, high, 6), direction) == expected
+def test_verdicts(mean: float, p_value: float | None, direction, expected: str):
+    assert verdict(mean, p_value, direction) == expected

@@ -72,6 +72,13 @@ def test_variants_are_checked_before_anything_runs(suite: Suite, real_sources: P
         suite_runs(_smoke(suite, real_sources, variant))
 
 
+def test_a_measure_that_no_run_has_is_refused(suite: Suite, real_sources: Path):
+    suite = _smoke(suite, real_sources, "Loop.z_loss=0.1")
+    suite = dataclasses.replace(suite, measures=("bits_per_byte/fr",), expectations=())
+    with pytest.raises(ValueError, match=r"names 'bits_per_byte/fr', .*: bits_per_byte/en, bits_per_byte/zh, "):
+        suite_runs(suite)
+
+
 def test_hashes_follow_settings_and_not_paths(suite: Suite, real_sources: Path, tmp_path: Path):
     link = tmp_path / "other"
     link.symlink_to(real_sources)
