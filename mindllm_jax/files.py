@@ -5,7 +5,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -39,6 +39,14 @@ def sha256(path: Path) -> str:
     """Returns the sha256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_sha256(root: Path, paths: Iterable[Path]) -> str:
+    """Returns the sha256 of files below `root`, names and contents, in the order of their names; each counts once."""
+    digest = hashlib.sha256()
+    for path in sorted({path.relative_to(root) for path in paths}):
+        digest.update(f"{path.as_posix()}\n".encode() + (root / path).read_bytes())
+    return digest.hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

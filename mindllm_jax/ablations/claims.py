@@ -42,8 +42,7 @@ class Claim(NamedTuple):
 
 def read_claims() -> dict[str, Claim]:
     """Returns the claims by id."""
-    values = json.loads(_CLAIMS.read_text(encoding="utf-8"))
-    return {name: Claim(**fields) for name, fields in values.items()}
+    return {name: Claim(**fields) for name, fields in read_json(_CLAIMS).items()}
 
 
 def read_verdicts(results: Path) -> dict[str, dict[str, list[str]]]:
@@ -57,12 +56,11 @@ def write_verdicts(results: Path, verdicts: Mapping[str, Mapping[str, list[str]]
     write_text(results / VERDICTS, json.dumps(verdicts, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
 
-def ledger(results: Path) -> str:
-    """Returns the ledger as Markdown: each claim with the verdicts that are recorded in `results`."""
-    known = read_verdicts(results)
+def ledger(claims: Mapping[str, Claim], verdicts: Mapping[str, Mapping[str, list[str]]]) -> str:
+    """Returns the ledger as Markdown: each claim with its verdicts, which are as from `read_verdicts`."""
     rows: list[list[Cell]] = []
-    for name, claim in read_claims().items():
-        found = [f"{line} [{key}]" for key, verdicts in sorted(known.items()) for line in verdicts.get(name, [])]
+    for name, claim in claims.items():
+        found = [f"{line} [{key}]" for key, of_suite in sorted(verdicts.items()) for line in of_suite.get(name, [])]
         rows.append([
             claim.sentence,
             claim.certainty,

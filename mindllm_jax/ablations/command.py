@@ -31,7 +31,7 @@ def plan_table(suite: Suite, runs: Sequence[Run]) -> Group:
         f"{count} records are of another version of data or code, {version}, and left out"
         for version, count in results.others.items()
     ]
-    records = [record for found in results.records.values() for record in found]
+    records = results.all_records
     if records and results.missing:
         seconds = sum(record.seconds for record in records) / len(records) * results.missing
         notes.append(
@@ -61,8 +61,9 @@ def write_results(suite: Suite, name: str, runs: Sequence[Run]) -> list[Path]:
     paths = write_report(suite, name, results, claims)
     if suite.scale == "smoke":  # its figures mean nothing
         return paths
-    write_verdicts(folder, recorded | {f"{name}, {suite.scale}": verdicts})
-    write_text(Path(suite.ledger), ledger(folder))
+    recorded[f"{name}, {suite.scale}"] = verdicts
+    write_verdicts(folder, recorded)
+    write_text(Path(suite.ledger), ledger(claims, recorded))
     return [*paths, Path(suite.ledger)]
 
 

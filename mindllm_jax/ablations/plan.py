@@ -12,6 +12,7 @@ from mindllm_jax import configuration
 from mindllm_jax.ablations.measurement import measures
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.configuration import Arguments
+from mindllm_jax.files import tree_sha256
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.run_records import resolved
 from mindllm_jax.store.store import TokenStore
@@ -63,9 +64,10 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
     file or the store is missing.
     """
     variants = [suite.baseline, *(name for name in suite.variants if name != suite.baseline)]
-    measured = _config(suite, suite.baseline, 0)[1].data.sources
+    mixture = _config(suite, suite.baseline, 0)[1].data
+    measured = mixture.sources
     if data:
-        _require_measured(suite, measured)
+        _require_measured(suite, measures(measured, open_store(mixture.store)))
     versions = {name: _version(suite, name, _config(suite, name, 0)[1]) if data else "" for name in variants}
     runs: list[Run] = []
     for seed in range(suite.seeds):
@@ -87,11 +89,8 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
 @functools.cache
 def sources_sha256() -> str:
     """Returns the sha256 of the Python files of `ROOMS` and `FILES`."""
-    digest = hashlib.sha256()
     files = [path for room in ROOMS for path in (LIBRARY / room).glob("**/*.py")]
-    for path in sorted([*files, *(LIBRARY / name for name in FILES)]):
-        digest.update(f"{path.relative_to(LIBRARY).as_posix()}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
+    return tree_sha256(LIBRARY, [*files, *(LIBRARY / name for name in FILES)])
 
 
 @functools.cache
@@ -100,8 +99,7 @@ def open_store(url: str) -> TokenStore:
     return TokenStore.open(url)
 
 
-def _require_measured(suite: Suite, measured: tuple[str, ...]) -> None:
-    known = measures(measured, open_store(_config(suite, suite.baseline, 0)[1].data.store))
+def _require_measured(suite: Suite, known: list[str]) -> None:
     for name in suite.measures:
         if name not in known:
             raise ValueError(f"Suite.measures names {name!r}, which the runs do not have: {', '.join(known)}")

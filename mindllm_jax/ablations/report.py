@@ -43,7 +43,7 @@ def write_report(suite: Suite, name: str, results: Results, claims: dict[str, Cl
 
 def heading(suite: Suite, results: Results) -> str:
     """Returns the title with the scale: parameters, tokens, tokens per parameter, seeds."""
-    records = [record for found in results.records.values() for record in found]
+    records = results.all_records
     if not records:
         return f"{suite.title} ({suite.scale}: not run)"
     one = records[0]
@@ -96,7 +96,7 @@ def _prose(suite: Suite, results: Results) -> Iterator[str]:
     yield f"Expected, written before the runs: {suite.expected}"
     if suite.limits:
         yield f"What this scale cannot say: {suite.limits}"
-    records = [record for found in results.records.values() for record in found]
+    records = results.all_records
     if results.missing:
         yield f"{results.missing} runs of this suite are not run."
     if failed := [record for record in records if record.status == "failed"]:

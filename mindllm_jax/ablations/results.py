@@ -66,6 +66,11 @@ class Results(NamedTuple):
     tested: list[Tested]
     detectable: dict[str, float]
 
+    @property
+    def all_records(self) -> list[Record]:
+        """The records of all variants."""
+        return [record for found in self.records.values() for record in found]
+
 
 def suite_results(suite: Suite, runs: Sequence[Run]) -> Results:
     """Reads the records of a suite's runs and compares its variants seed by seed.

@@ -9,6 +9,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+from mindllm_jax.files import tree_sha256
 from mindllm_jax.run_records import git_sha, installed
 from mindllm_jax.training.dtype_cache import processor
 
@@ -34,11 +35,8 @@ LIBRARY = Path(__file__).parents[2]
 @functools.cache
 def source_sha256() -> str:
     """Returns the sha256 of the library's Python files, which identifies them without git."""
-    digest = hashlib.sha256()
-    files = [*LIBRARY.glob("**/*.py"), *(LIBRARY / "kernels").glob("**/*.py")]  # `**` may stop at the symlink
-    for path in sorted({path.relative_to(LIBRARY) for path in files}):
-        digest.update(f"{path.as_posix()}\n".encode() + (LIBRARY / path).read_bytes())
-    return digest.hexdigest()
+    # `**` may stop at the symlink
+    return tree_sha256(LIBRARY, [*LIBRARY.glob("**/*.py"), *(LIBRARY / "kernels").glob("**/*.py")])
 
 
 def gpu() -> tuple[str, str] | None:
