@@ -35,6 +35,9 @@ def main() -> None:
         if arguments.workdir is None:
             raise ValueError("give the folder of the runs as --workdir DIR")
         run_missing(suite, runs, arguments.workdir, lambda line: print(line, flush=True))
+        if suite.share != (0, 1):
+            print("this process has trained its share; --tables rebuilds the tables when all have")
+            return
     name = arguments.files[-1].stem if arguments.files else "suite"
     print(*write_results(suite, name, runs), sep="\n")
 

@@ -20,6 +20,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 if os.environ.get("MINDLLM_TEST_PLATFORM", "cpu") == "cpu":
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["TRITON_INTERPRET"] = "1"
+    # LLVM's optimisation of programs is a fifth of the suite's time and no part of what is tested. `make test-all` sets
+    # XLA_FLAGS, to nothing, and compiles as users do.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 else:
     os.environ["JAX_PLATFORMS"] = os.environ["MINDLLM_TEST_PLATFORM"]
     # Float32 means float32 in the plain formula as well: by default a GPU rounds its operands to TF32.
@@ -32,9 +35,6 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = (
     os.environ["JAX_COMPILATION_CACHE_DIR"].removesuffix("/mindllm-jax-tests") + "/mindllm-jax-tests"
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-# LLVM's optimisation of programs for the CPU is a fifth of the suite's time and no part of what is tested. `make
-# test-all` sets XLA_FLAGS, to nothing, and compiles as users do.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import hypothesis
 import jax

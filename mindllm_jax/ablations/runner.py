@@ -22,13 +22,15 @@ from mindllm_jax.training.run_folder import run_folder
 
 
 def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str], None]) -> None:
-    """Trains the runs that have no record, each in a folder of `workdir`, and writes their records.
+    """Trains the runs of `Suite.share` that have no record, each in a folder of `workdir`, and writes their records.
 
     A run that diverges has a record that says so. Raises KeyboardInterrupt after a requested stop: the same command
     resumes the run that was cut.
     """
     folder = Path(suite.records)
     records = read_records(folder)
+    index, count = suite.share
+    runs = [run for run in runs if int(run.settings, 16) % count == index]
     missing = [run for run in runs if run.version not in records.get(run.settings, {})]
     log(f"{len(runs)} runs, {len(runs) - len(missing)} of them done")
     total, done, seconds = sum(_tokens(run) for run in missing), 0, 0.0

@@ -8,7 +8,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from mindllm_jax.checks import require_at_least, suggestion
 
-SCALES = ("smoke", "cpu")
+SCALES = ("smoke", "cpu", "gpu")
 
 
 class Expectation(TypedDict):
@@ -45,10 +45,12 @@ class Suite:
         baseline: the variant that the others are compared with.
         expectations: the differences that are tested, in the order of the table.
         measures: names in the runs' metrics; lower is better.
-        scale: smoke or cpu.
+        scale: smoke, cpu or gpu.
         seeds: runs of each variant. A seed decides the initial parameters and the order of rows, in all variants.
         last: evaluations at the end of a run that are averaged.
         settings: further settings of all runs, such as `("Mixture.store=DIR",)`.
+        share: index, from 0, and number of processes that share the runs, as in a Slurm array: this one trains its own.
+            A run has the same index in all suites. The tables are then rebuilt by `--tables`.
         records: folder of the records of finished runs.
         results: folder of tables, plots and pages.
         ledger: file of the claims with the verdicts of all suites.
@@ -67,12 +69,16 @@ class Suite:
     seeds: int = 5
     last: int = 3
     settings: tuple[str, ...] = ()
+    share: tuple[int, int] = (0, 1)
     records: str = "docs/results/runs"
     results: str = "docs/results/ablations"
     ledger: str = "docs/claims.md"
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "seeds", "last")
+        index, count = self.share
+        if not 0 <= index < count:
+            raise ValueError(f"Suite.share is {self.share}: an index from 0, and a number of processes above it")
         _require_known("Suite.scale", self.scale, SCALES)
         _require_known("Suite.baseline", self.baseline, self.variants)
         if not self.measures:
