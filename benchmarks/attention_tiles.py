@@ -19,23 +19,28 @@ from mindllm_jax.recipes.hardware_check.kept import Kept, TimeUp
 from mindllm_jax.reporting.tables import Table
 
 
-def _triton(own: str) -> list[tuple[int, int, int, int]]:
-    """Lists (queries, keys, warps, stages) for a kernel whose blocks have one tile of their `own` side and loop over
-    the other: small tiles of their own have too little work, eight warps need a large tile, and four a small one."""
-    found = []
-    for mine, other, warps, stages in product((64, 128), (32, 64, 128), (4, 8), (2, 3)):
-        if (warps == 4 or mine * other >= 64 * 64) and (warps == 8 or mine * other < 128 * 128):
-            found.append((mine, other, warps, stages) if own == "queries" else (other, mine, warps, stages))
-    return found
+def _triton(own: str, shapes: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
+    """Lists (queries, keys, warps, stages) of shapes (positions of `own` side, of the other side, warps).
+
+    A block has one tile of its own side and loops over the other. The shapes are those that spill little or nothing for
+    heads of 64 and 128 on sm_90, and whose tile is large enough for their warps.
+    """
+    return [
+        (mine, other, warps, stages) if own == "queries" else (other, mine, warps, stages)
+        for (mine, other, warps), stages in product(shapes, (2, 3))
+    ]
 
 
+QUERIES = _triton("queries", [(64, 32, 4), (64, 64, 4), (64, 128, 4), (128, 32, 8), (128, 64, 8), (128, 128, 8)])
 # By kernel: (queries, keys), and for Triton (warps, stages).
 PALLAS = [(q, k, None, None) for q, k in product((256, 512, 1024), repeat=2)]
 KERNELS = {
     "gpu": {
-        "forward": _triton("queries"),
-        "backward_queries": _triton("queries"),
-        "backward_keys": _triton("keys"),
+        "forward": QUERIES,
+        "backward_queries": QUERIES,
+        "backward_keys": _triton(
+            "keys", [(64, 32, 4), (64, 64, 4), (64, 64, 8), (128, 32, 4), (128, 32, 8), (128, 64, 8)]
+        ),
     },
     "tpu": {"forward": PALLAS, "backward": PALLAS},
     "cpu": {"forward": PALLAS[:2]},  # no kernel reads the table on a CPU: to test the search itself

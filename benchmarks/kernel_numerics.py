@@ -29,12 +29,12 @@ TRITON = f"{ATTENTION}::test_triton_kernels_have_the_same_errors"
 XLA = f"{ATTENTION}::test_errors_are_those_of_the_plain_formula"
 LOSS_HEAD = "tests/kernels/test_linear_cross_entropy.py::test_errors_are_those_of_the_plain_formula"
 PEERS = "tests/kernels/test_peers.py::test_peers_on_a_gpu"
-GROUPS = {"Triton": (TRITON,), "XLA": (XLA,), "peers": (PEERS,), "loss head": (LOSS_HEAD,)}
+GROUPS = {"Triton": (TRITON,), "loss head": (LOSS_HEAD,), "peers": (PEERS,), "XLA": (XLA,)}
 HERE = {
     "Triton": (f"{TRITON}[offset, ragged, 4 a key head, 64-float32]",),
     "XLA and loss head": (f"{XLA}[decode-bfloat16]", LOSS_HEAD),
 }
-PROCESSES = 4
+PROCESSES = min(12, os.cpu_count() or 1)
 """Test processes: most of the time is compilation for the GPU, which uses one core per process."""
 
 

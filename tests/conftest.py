@@ -28,6 +28,7 @@ else:
     # Float32 means float32 in the plain formula as well: by default a GPU rounds its operands to TF32.
     os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the processes of pytest-xdist share the GPU
+    os.environ.setdefault("XLA_FLAGS", "--xla_gpu_autotune_level=0")  # which takes most of the time
 # Many tests compile the same small models. All of this holds for the processes that tests start, too. The folder is the
 # tests' own, also inside one that is given: they leave an answer in it that was not measured.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".cache/jax"))

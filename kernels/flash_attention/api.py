@@ -50,13 +50,12 @@ GPU, TPU = frozenset(["gpu"]), frozenset(["tpu"])
 
 IMPLEMENTATIONS: dict[str, Implementation | Peer] = {
     "tpu": Implementation(tpu.forward, tpu.backward, Capabilities(TPU, FLOATS - {"float64"}, FEATURES)),
-    "xla": Implementation(xla.forward, xla.backward, Capabilities(None, FLOATS, FEATURES)),
-    # After xla until it has run on a GPU.
     "triton": Implementation(
         triton.forward,
         triton.backward,
         Capabilities(GPU, FLOATS - {"float64"}, FEATURES, requires=("jax_triton", "gpu")),
     ),
+    "xla": Implementation(xla.forward, xla.backward, Capabilities(None, FLOATS, FEATURES)),
     "reference": Implementation(reference.forward, reference.backward, Capabilities(None, FLOATS, FEATURES)),
     # Peers come last, where xla precedes them for every call. In float32 some of their products round to bfloat16.
     "cudnn": Peer(peers.cudnn, Capabilities(GPU, NARROW, COMMON)),

@@ -112,6 +112,7 @@ def backward_launches(
     batch, length, heads, _ = q.shape
     shift, lse = backward_statistics(out, lse, d_out, d_lse)
     lse *= LOG2_E  # exponentials are to the base 2
+    shift, lse = shift.swapaxes(1, 2), lse.swapaxes(1, 2)  # a tile of queries reads consecutive numbers
     before, after = (q, k, v, *_segments(masking)), (masking.q_offset.reshape(1), d_out, lse, shift)
 
     tile = tile_sizes("backward_queries", q.dtype, q.shape[3], k.shape[1])
@@ -142,13 +143,17 @@ def backward_launches(
 def _tables(
     q: jax.Array, k: jax.Array, masking: Masking, settings: Settings, tile: Tile
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the pairs of tiles to visit, and those that need no mask: bool [B, query tiles, key tiles]."""
+    """Returns the pairs of tiles to visit, and those that need no mask, nor have positions behind an end.
+
+    Both are bool [B, query tiles, key tiles].
+    """
     queries = (-(-q.shape[1] // tile.queries), tile.queries)
     keys = (-(-k.shape[1] // tile.keys), tile.keys)
     start, stop = visits(masking, settings, batch=q.shape[0], queries=queries, keys=keys)
     j = jnp.arange(keys[0], dtype=jnp.int32)
     meet = (start[..., None] <= j) & (j < stop[..., None])
     whole = whole_tiles(masking, settings, batch=q.shape[0], queries=queries, keys=keys, kv_length=k.shape[1])
+    whole &= ((jnp.arange(queries[0]) + 1) * tile.queries <= q.shape[1])[:, None]
     return meet, whole
 
 

@@ -1,9 +1,9 @@
 """Attention kernels in Triton: plain `@triton.jit` functions that jax-triton or torch can launch.
 
-Tensors are as in `api.py`, contiguous: q, out and their gradients [B T N H], k and v [B S K H], log-sum-exp and shift
-[B T N], segment ids [B T] and [B S]. `tiles` has, for each row and tile, the range of tiles to visit on the other side,
-as `visits.bounds` returns it: [B tiles 4] with start, whole_start, whole_stop, stop. Between the second and the third
-no mask is needed. Exponentials are to the base 2. Sums run in a fixed order, without atomics.
+Tensors are as in `api.py`, contiguous: q, out and their gradients [B T N H], k and v [B S K H], log-sum-exp [B T N] as
+an output, [B N T] as an input like shift, segment ids [B T] and [B S]. `tiles` has, for each row and tile, the range of
+tiles to visit on the other side, as `visits.bounds` returns it: [B tiles 4] with start, whole_start, whole_stop, stop.
+Between the second and the third no mask is needed, and no position is behind the end of either side. Exponentials are to the base 2. Sums run in a fixed order, without atomics.
 
 Names in capitals are compile-time constants. N and K are the heads, H the head dimension, D the same rounded
 up to a power of 2; Q and S are the positions of a tile.
@@ -20,10 +20,26 @@ LEAST_MAXIMUM = tl.constexpr(problem.LEAST_MAXIMUM)
 
 
 @triton.jit
-def _load(base, positions, columns, length, stride, H: tl.constexpr):
-    """Rows of a tensor, zero behind its end: [positions, D]."""
-    inside = (positions < length)[:, None] & (columns < H)[None, :]
-    return tl.load(base + positions[:, None] * stride + columns[None, :], mask=inside, other=0.0)
+def _load(base, positions, columns, length, stride, H: tl.constexpr, D: tl.constexpr, WHOLE: tl.constexpr):
+    """Rows of a tensor, zero behind its end: [positions, D]. WHOLE: all positions lie before the end."""
+    pointers = base + positions[:, None] * stride + columns[None, :]
+    if WHOLE and D == H:
+        rows = tl.load(pointers)
+    elif D == H:
+        rows = tl.load(pointers, mask=(positions < length)[:, None], other=0.0)
+    else:
+        rows = tl.load(pointers, mask=(positions < length)[:, None] & (columns < H)[None, :], other=0.0)
+    return rows
+
+
+@triton.jit
+def _load_numbers(base, positions, length, other, WHOLE: tl.constexpr):
+    """A number for each position, `other` behind the end."""
+    if WHOLE:
+        numbers = tl.load(base + positions)
+    else:
+        numbers = tl.load(base + positions, mask=positions < length, other=other)
+    return numbers
 
 
 @triton.jit
@@ -82,7 +98,7 @@ def forward_kernel(
     first = tl.load(offset)
     q_base = (row.to(tl.int64) * length * N + head) * H
     k_base = (row.to(tl.int64) * kv_length * K + head // (N // K)) * H
-    q_tile = _load(q + q_base, queries, columns, length, N * H, H)
+    q_tile = _load(q + q_base, queries, columns, length, N * H, H, D, False)
     q_ids = _ids(q_segments, row, queries, length, SEGMENTS)
     highest = tl.full([Q], LEAST_MAXIMUM, tl.float32)
     total = tl.zeros([Q], tl.float32)
@@ -91,7 +107,7 @@ def forward_kernel(
     for part in tl.static_range(3):
         for j in range(tl.load(bounds + part), tl.load(bounds + part + 1)):
             keys = j * S + tl.arange(0, S)
-            k_tile = _load(k + k_base, keys, columns, kv_length, K * H, H)
+            k_tile = _load(k + k_base, keys, columns, kv_length, K * H, H, D, part == 1)
             scores = _scores(_product(q_tile, tl.trans(k_tile), EXACT), SCALE, CAP)
             if part != 1:
                 k_ids = _ids(kv_segments, row, keys, kv_length, SEGMENTS)
@@ -104,7 +120,7 @@ def forward_kernel(
             weights = tl.exp2(scores - new_highest[:, None])
             shrink = tl.exp2(highest - new_highest)
             total = total * shrink + tl.sum(weights, 1)
-            v_tile = _load(v + k_base, keys, columns, kv_length, K * H, H)
+            v_tile = _load(v + k_base, keys, columns, kv_length, K * H, H, D, part == 1)
             acc = acc * shrink[:, None] + _product(weights.to(v_tile.dtype), v_tile, EXACT)
             highest = new_highest
     empty = total == 0
@@ -127,19 +143,19 @@ def backward_queries_kernel(
     first = tl.load(offset)
     q_base = (row.to(tl.int64) * length * N + head) * H
     k_base = (row.to(tl.int64) * kv_length * K + head // (N // K)) * H
-    q_tile = _load(q + q_base, queries, columns, length, N * H, H)
-    d_out_tile = _load(d_out + q_base, queries, columns, length, N * H, H)
-    statistics = (row.to(tl.int64) * length + queries) * N + head
-    lse_tile = tl.load(lse + statistics, mask=queries < length, other=-LEAST_MAXIMUM)
-    shift_tile = tl.load(shift + statistics, mask=queries < length, other=0.0)
+    q_tile = _load(q + q_base, queries, columns, length, N * H, H, D, False)
+    d_out_tile = _load(d_out + q_base, queries, columns, length, N * H, H, D, False)
+    statistics = (row.to(tl.int64) * N + head) * length
+    lse_tile = _load_numbers(lse + statistics, queries, length, -LEAST_MAXIMUM, False)
+    shift_tile = _load_numbers(shift + statistics, queries, length, 0.0, False)
     q_ids = _ids(q_segments, row, queries, length, SEGMENTS)
     acc = tl.zeros([Q, D], tl.float32)
     bounds = tiles + (row * tl.num_programs(0) + tile) * 4
     for part in tl.static_range(3):
         for j in range(tl.load(bounds + part), tl.load(bounds + part + 1)):
             keys = j * S + tl.arange(0, S)
-            k_tile = _load(k + k_base, keys, columns, kv_length, K * H, H)
-            v_tile = _load(v + k_base, keys, columns, kv_length, K * H, H)
+            k_tile = _load(k + k_base, keys, columns, kv_length, K * H, H, D, part == 1)
+            v_tile = _load(v + k_base, keys, columns, kv_length, K * H, H, D, part == 1)
             scores = _scores(_product(q_tile, tl.trans(k_tile), EXACT), SCALE, CAP)
             weights = tl.exp2(scores - lse_tile[:, None])
             if part != 1:
@@ -172,8 +188,8 @@ def backward_keys_kernel(
     keys, columns = tile * S + tl.arange(0, S), tl.arange(0, D)
     first = tl.load(offset)
     k_base = (row.to(tl.int64) * kv_length * K + kv_head) * H
-    k_tile = _load(k + k_base, keys, columns, kv_length, K * H, H)
-    v_tile = _load(v + k_base, keys, columns, kv_length, K * H, H)
+    k_tile = _load(k + k_base, keys, columns, kv_length, K * H, H, D, False)
+    v_tile = _load(v + k_base, keys, columns, kv_length, K * H, H, D, False)
     k_ids = _ids(kv_segments, row, keys, kv_length, SEGMENTS)
     dk_acc = tl.zeros([S, D], tl.float32)
     dv_acc = tl.zeros([S, D], tl.float32)
@@ -181,14 +197,14 @@ def backward_keys_kernel(
     for g in range(N // K):
         head = kv_head * (N // K) + g
         q_base = (row.to(tl.int64) * length * N + head) * H
+        statistics = (row.to(tl.int64) * N + head) * length
         for part in tl.static_range(3):
             for i in range(tl.load(bounds + part), tl.load(bounds + part + 1)):
                 queries = i * Q + tl.arange(0, Q)
-                q_tile = _load(q + q_base, queries, columns, length, N * H, H)
-                d_out_tile = _load(d_out + q_base, queries, columns, length, N * H, H)
-                statistics = (row.to(tl.int64) * length + queries) * N + head
-                lse_tile = tl.load(lse + statistics, mask=queries < length, other=-LEAST_MAXIMUM)
-                shift_tile = tl.load(shift + statistics, mask=queries < length, other=0.0)
+                q_tile = _load(q + q_base, queries, columns, length, N * H, H, D, part == 1)
+                d_out_tile = _load(d_out + q_base, queries, columns, length, N * H, H, D, part == 1)
+                lse_tile = _load_numbers(lse + statistics, queries, length, -LEAST_MAXIMUM, part == 1)
+                shift_tile = _load_numbers(shift + statistics, queries, length, 0.0, part == 1)
                 scores = _scores(_product(k_tile, tl.trans(q_tile), EXACT), SCALE, CAP)
                 weights = tl.exp2(scores - lse_tile[None, :])
                 if part != 1:
