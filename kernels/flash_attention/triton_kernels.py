@@ -3,7 +3,8 @@
 Tensors are as in `api.py`, contiguous: q, out and their gradients [B T N H], k and v [B S K H], log-sum-exp [B T N] as
 an output, [B N T] as an input like shift, segment ids [B T] and [B S]. `tiles` has, for each row and tile, the range of
 tiles to visit on the other side, as `visits.bounds` returns it: [B tiles 4] with start, whole_start, whole_stop, stop.
-Between the second and the third no mask is needed, and no position is behind the end of either side. Exponentials are to the base 2. Sums run in a fixed order, without atomics.
+Between the second and the third no mask is needed, and no position is behind the end of either side. Exponentials are
+to the base 2. Sums run in a fixed order, without atomics.
 
 Names in capitals are compile-time constants. N and K are the heads, H the head dimension, D the same rounded
 up to a power of 2; Q and S are the positions of a tile.
@@ -193,6 +194,7 @@ def backward_keys_kernel(
     k_ids = _ids(kv_segments, row, keys, kv_length, SEGMENTS)
     dk_acc = tl.zeros([S, D], tl.float32)
     dv_acc = tl.zeros([S, D], tl.float32)
+    dk_sum, dv_sum = dk_acc, dv_acc
     bounds = tiles + (row * tl.num_programs(0) + tile) * 4
     for g in range(N // K):
         head = kv_head * (N // K) + g
@@ -220,5 +222,10 @@ def backward_keys_kernel(
                     slope = scores / (CAP * LOG2_E)
                     d_scores = d_scores * (1 - slope * slope)
                 dk_acc += _product(d_scores.to(q_tile.dtype), q_tile, EXACT)
+        if EXACT:  # one sum over all heads would lose digits of float32
+            dk_sum, dv_sum = dk_sum + dk_acc, dv_sum + dv_acc
+            dk_acc, dv_acc = tl.zeros([S, D], tl.float32), tl.zeros([S, D], tl.float32)
+    if EXACT:
+        dk_acc, dv_acc = dk_sum, dv_sum
     _store(dk + k_base, (dk_acc * SCALE).to(dk.dtype.element_ty), keys, columns, kv_length, K * H, H)
     _store(dv + k_base, dv_acc.to(dv.dtype.element_ty), keys, columns, kv_length, K * H, H)

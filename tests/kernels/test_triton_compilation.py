@@ -100,9 +100,12 @@ def test_kernels_compile_without_spills(capability: int, heads: str) -> None:
     print(*kernels, sep="\n")
     assert len(kernels) == {"usual": 12, "256": 3}[heads]
     assert all(kernel["cubin"] and kernel["shared"] <= SHARED[capability] for kernel in kernels)
-    # The table's tiles are for plain scores on Ampere and Hopper; with a cap, and on Blackwell, up to 48 bytes spill.
+    # The tiles are for plain scores on Ampere and Hopper; with a cap, on Blackwell, and in float32, which is for
+    # tests, up to 48 bytes spill.
     if capability < 100:
-        assert not [kernel for kernel in kernels if kernel["spilled bytes"] and not kernel["cap"]]
+        plain = [kernel for kernel in kernels if kernel["dtype"] == "bfloat16" and not kernel["cap"]]
+        assert plain
+        assert not [kernel for kernel in plain if kernel["spilled bytes"]]
 
 
 LOWER = """
