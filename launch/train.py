@@ -36,12 +36,13 @@ def main() -> None:
         rich.print(config.spec(partial(resolve_dtype, measuring=False)).cost.table().terminal())
         return
     store = together(lambda: TokenStore.open(config.data.store))
+    loop = config.loop
+    schedule = mixture_report(config.data, store, steps=loop.steps, global_batch_size=loop.global_batch_size)
     if "print_schedule" in arguments.switches:
-        report = mixture_report(
-            config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size
-        )
-        rich.print(report.table.terminal())
-        print(*(f"warning: {warning}" for warning in report.warnings), sep="\n", end="")
+        rich.print(schedule.table.terminal())
+    if jax.process_index() == 0:
+        print(*(f"warning: {warning}\n" for warning in schedule.warnings), sep="", end="", flush=True)
+    if "print_schedule" in arguments.switches:
         return
     require_same(f"the token store {store.url}", store.manifest.to_json())
     periodic = [Periodic(config.loop.evaluate_every, held_out_bits(config.data, store))]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mindllm_jax.mixture.schedule import Schedule
-from mindllm_jax.mixture.settings import Mixture, rows_in_epoch
+from mindllm_jax.mixture.settings import Mixture, rows_in_epoch, short_sources
 from mindllm_jax.reporting.tables import Cell, Table
 from mindllm_jax.store.store import TokenStore
 
@@ -18,7 +18,8 @@ class MixtureReport(NamedTuple):
 
     Attributes:
         table: tokens, share and epochs of every source and language, in each stage and in the run.
-        warnings: a sentence for each source that is read in more than `USEFUL_EPOCHS` epochs.
+        warnings: a sentence for each source that is left out because it is too short for one row, and one for those
+            that are read in more than `USEFUL_EPOCHS` epochs.
     """
 
     table: Table
@@ -39,13 +40,22 @@ def mixture_report(mixture: Mixture, store: TokenStore, *, steps: int, global_ba
         for line in _lines(schedule, counts, mixture.sequence_length)
     ]
     caption = f"{steps:,} steps of {global_batch_size:,} rows of {mixture.sequence_length:,} tokens"
+    read = {source.name for source in schedule.sources}
     warnings = [
-        f"{source.name} is read {rows / source.rows:.1f} times, and repeated text loses its value after about"
-        f" {USEFUL_EPOCHS} epochs (Muennighoff et al. 2023, arXiv 2305.16264): cap it by Mixture.max_epochs, lower its"
-        " weight, or add text"
-        for source, rows in zip(schedule.sources, whole_run, strict=True)
-        if rows > USEFUL_EPOCHS * source.rows
+        f"{source} is left out: its {store.split(source, 'train').tokens:,} tokens are too few for a row"
+        for source in short_sources(mixture, store)
+        if source not in read and store.sources[source].language in mixture.languages()
     ]
+    epochs = {source.name: rows / source.rows for source, rows in zip(schedule.sources, whole_run, strict=True)}
+    often = {name: times for name, times in epochs.items() if times > USEFUL_EPOCHS}
+    if often:
+        most = max(often, key=lambda name: often[name])
+        others = f", and {len(often) - 1} other sources more than {USEFUL_EPOCHS} times" if len(often) > 1 else ""
+        warnings.append(
+            f"{most} is read {often[most]:.1f} times{others}; repeated text loses its value after about"
+            f" {USEFUL_EPOCHS} epochs (Muennighoff et al. 2023, arXiv 2305.16264): cap it by Mixture.max_epochs, lower"
+            " its weight, or add text"
+        )
     return MixtureReport(Table(("stage", "source", "tokens", "share", "epochs"), lines, caption), warnings)
 
 

@@ -36,7 +36,7 @@ class Mixture:
             language each source has the share of its tokens.
         source_weights: `{"code": 2.0, "mathematics": 0.5}` multiplies the shares of these sources in their language; a
             source of weight 0 is left out.
-        sources: take only these; all sources of the languages if empty.
+        sources: take only these; if empty, all sources of the languages that have more tokens than a row.
         max_epochs: cap on the epochs of every source; the other sources of its language give what it cannot.
         source_max_epochs: in place of `max_epochs`, by source.
         stages: ranges of steps, in order; one stage with the settings above if empty.
@@ -93,7 +93,8 @@ class Mixture:
 def rows_in_epoch(mixture: Mixture, store: TokenStore) -> dict[str, dict[str, int]]:
     """Returns the rows in an epoch of each source of the mixture, by language; both in order of their names.
 
-    Raises ValueError for a language or source that is not in the store, and a source too short for one row.
+    Raises ValueError for a language or source that is not in the store, a source in `Mixture.sources` that is too short
+    for one row, and a language without another source.
     """
     languages = mixture.languages()
     require_known("sources", mixture.sources, store.sources, f"not in the store {store.url}")
@@ -103,26 +104,35 @@ def rows_in_epoch(mixture: Mixture, store: TokenStore) -> dict[str, dict[str, in
                 f"Mixture.sources names {source!r}, whose language {store.sources[source].language!r} has no weight in"
                 " Mixture.weights"
             )
+    short = short_sources(mixture, store)
     rows: dict[str, dict[str, int]] = {}
     for language in languages:
         in_store = store.languages().get(language, [])
-        chosen = [source for source in in_store if source in mixture.sources or not mixture.sources]
+        chosen = [source for source in in_store if source in (mixture.sources or set(in_store).difference(short))]
         if not in_store:
             raise ValueError(
                 f"Mixture.weights names the language {language!r}, which no source of the store {store.url} has; it has"
                 f" {', '.join(store.languages()) or 'no source'}"
             )
-        if not chosen:
+        if not chosen and mixture.sources:
             raise ValueError(f"Mixture.sources names no source of the language {language!r}, which has a weight")
-        for source in chosen:
+        for source in chosen or in_store:
             tokens = store.split(source, "train").tokens
-            if tokens <= mixture.sequence_length:
+            if source in short:
                 raise ValueError(
                     f"source {source} has {tokens} tokens to train on, too few for a row of {mixture.sequence_length}"
                     " and its last target; lower Mixture.sequence_length, or leave it out by Mixture.sources"
                 )
             rows.setdefault(language, {})[source] = -(-tokens // mixture.sequence_length)
     return rows
+
+
+def short_sources(mixture: Mixture, store: TokenStore) -> list[str]:
+    """Returns the sources of the store with too few tokens for one row and its last target.
+
+    They are left out of a mixture that does not name its sources.
+    """
+    return [source for source in store.sources if store.split(source, "train").tokens <= mixture.sequence_length]
 
 
 def require_known(setting: str, names: Collection[str], known: Collection[str], why: str) -> None:

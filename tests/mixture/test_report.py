@@ -58,7 +58,7 @@ def test_one_stage_is_the_whole_run(store: TokenStore) -> None:
 def test_text_that_is_read_too_often_is_reported(store: TokenStore) -> None:
     report = mixture_report(Mixture("", {"zh": 1}, sequence_length=16), store, steps=41, global_batch_size=1)
     (warning,) = report.warnings
-    assert warning.startswith("poems is read 4.1 times, and repeated text loses its value after about 4 epochs")
+    assert warning.startswith("poems is read 4.1 times; repeated text loses its value after about 4 epochs")
     assert "arXiv 2305.16264" in warning
 
 
@@ -86,3 +86,21 @@ def test_the_command_reports_bad_settings(store: TokenStore) -> None:
     misspelt = launch(store.url, "--gin.Mixture.stages=({'name': 'English', 'shares': 1},)")
     assert misspelt.returncode == 2
     assert "Mixture.stages has no key 'shares'; did you mean 'share'?" in misspelt.stderr
+
+
+def test_short_sources_are_left_out_unless_they_are_named(count_store) -> None:
+    sources = {"poems": ("zh", [16] * 10), "stray": ("en", [9]), "news": ("en", [16] * 40)}
+    store = count_store(sources)
+    report = mixture_report(Mixture("", sequence_length=16), store, steps=10, global_batch_size=5)
+    assert [row[1] for row in report.table.rows] == ["news", "all of en", "poems", "all of zh"]
+    assert report.warnings == ["stray is left out: its 9 tokens are too few for a row"]
+    named = Mixture("", sources=("poems", "stray", "news"), sequence_length=16)
+    with pytest.raises(ValueError, match="source stray has 9 tokens to train on, too few for a row of 16"):
+        mixture_report(named, store, steps=10, global_batch_size=5)
+    with pytest.raises(ValueError, match="source stray has 9 tokens to train on, too few"):
+        mixture_report(
+            Mixture("", {"en": 1}, sequence_length=16),
+            count_store({"stray": ("en", [9])}),
+            steps=1,
+            global_batch_size=1,
+        )

@@ -163,7 +163,7 @@ def test_rows_far_from_the_start(store: TokenStore) -> None:
         ({"sources": ("poems",)}, "names no source of the language 'en', which has a weight"),
         ({"sources": ("poems", "news"), "weights": {"zh": 1}}, "names 'news', whose language 'en' has no weight"),
         (
-            {"sequence_length": 280},
+            {"sequence_length": 280, "sources": ("books", "laws", "news", "poems")},
             "source poems has 280 tokens to train on, too few for a row of 280 and its last",
         ),
     ],

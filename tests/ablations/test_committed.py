@@ -1,0 +1,32 @@
+"""The committed tables are those of the committed records: anyone can rebuild them."""
+
+from __future__ import annotations
+
+import pytest
+
+from mindllm_jax import configuration
+from mindllm_jax.ablations.claims import read_claims
+from mindllm_jax.ablations.plan import suite_runs
+from mindllm_jax.ablations.report import differences_table, heading, means_table
+from mindllm_jax.ablations.results import suite_results
+from mindllm_jax.ablations.suite import Suite
+from tests.ablations.conftest import CONFIGS, ROOT, arguments
+
+RESULTS = ROOT / "docs/results/ablations"
+TABLES = sorted(path.stem for path in RESULTS.glob("*.md"))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_committed_table_is_that_of_the_records(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    name, scale = table.split(".")
+    suite = configuration.load(Suite, arguments(CONFIGS / f"{name}.gin", overrides=(f"Suite.scale={scale}",)))
+    results = suite_results(suite, suite_runs(suite, data=False))
+    committed = (RESULTS / f"{table}.md").read_text(encoding="utf-8")
+    assert committed.startswith(f"# {heading(suite, results)}\n")
+    for rebuilt in (means_table(suite, results), differences_table(suite, results, read_claims())):
+        assert rebuilt.markdown() in committed
+
+
+def test_there_are_tables() -> None:
+    assert {"strategy.cpu", "order.cpu"} <= set(TABLES)
