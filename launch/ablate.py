@@ -28,10 +28,10 @@ def main() -> None:
     start()
     tables = "tables" in arguments.switches
     runs = suite_runs(suite, data=not tables)
-    rich.print(plan_table(suite, runs))
-    if arguments.dry_run:
-        return
     if not tables:
+        rich.print(plan_table(suite, runs))
+        if arguments.dry_run:
+            return
         if arguments.workdir is None:
             raise ValueError("give the folder of the runs as --workdir DIR")
         run_missing(suite, runs, arguments.workdir, lambda line: print(line, flush=True))

@@ -9,22 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mindllm_jax import configuration
-from mindllm_jax.ablations.measurement import measures
 from mindllm_jax.ablations.suite import Suite
+from mindllm_jax.ablations.trainers import TRAINERS, Trainer
 from mindllm_jax.configuration import Arguments
 from mindllm_jax.files import tree_sha256
-from mindllm_jax.mixture.rows import MixtureRows
-from mindllm_jax.run_records import resolved
-from mindllm_jax.store.store import TokenStore
-from mindllm_jax.training.pretrain import Pretrain, check_vocabulary
 
-SCALES = Path("configs/ablations/scales")
 LIBRARY = Path(__file__).parents[1]
-ROOMS = ("batching", "kernels", "mixture", "model", "parallel", "store", "tokenization", "training")
-FILES = ("hashing.py", "rows.py", "evaluation/bits_per_byte.py", "ablations/measurement.py")
-"""Rooms and files whose sources decide a run's figures."""
-_WITHOUT_EFFECT = ("checkpointing", "loader", "mesh", "suite")
-"""Settings that change no figure but by rounding."""
 
 
 class Run(NamedTuple):
@@ -33,7 +23,8 @@ class Run(NamedTuple):
     Attributes:
         variant: its name in the suite.
         seed: of parameters and rows.
-        arguments: the command line of `launch/train.py` that trains it, without the workdir.
+        trainer: the kind of run.
+        arguments: the command line of the entry point that trains it, without the workdir.
         config: the resolved settings.
         measured: sources whose held-out text is measured, those of the baseline; all of the store if empty.
         settings: 16 hexadecimal digits: hash of the settings and of `measured`.
@@ -42,8 +33,9 @@ class Run(NamedTuple):
 
     variant: str
     seed: int
+    trainer: Trainer
     arguments: Arguments
-    config: Pretrain
+    config: Any
     measured: tuple[str, ...]
     settings: str
     version: str
@@ -52,7 +44,7 @@ class Run(NamedTuple):
     def command(self) -> list[str]:
         """The command that trains this run alone."""
         files = [word for file in self.arguments.files for word in ("--gin", file.as_posix())]
-        return ["python", "launch/train.py", *files, *(f"--gin.{text}" for text in self.arguments.overrides)]
+        return ["python", self.trainer.entry_point, *files, *(f"--gin.{text}" for text in self.arguments.overrides)]
 
 
 def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
@@ -63,18 +55,20 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
     Raises ValueError for settings that do not exist or do not fit together, before any run starts; OSError where a gin
     file or the store is missing.
     """
+    trainer = TRAINERS[suite.trainer]
     variants = [suite.baseline, *(name for name in suite.variants if name != suite.baseline)]
-    mixture = _config(suite, suite.baseline, 0)[1].data
-    measured = mixture.sources
+    configs = {name: _config(suite, name, 0)[1] for name in variants}
+    measured = trainer.measured(configs[suite.baseline])
     if data:
-        _require_measured(suite, measures(measured, open_store(mixture.store)))
-    versions = {name: _version(suite, name, _config(suite, name, 0)[1]) if data else "" for name in variants}
+        trainer.require_measures(suite.measures, configs[suite.baseline])
+    versions = {name: _version(suite, name, configs) if data else "" for name in variants}
     runs: list[Run] = []
     for seed in range(suite.seeds):
         for variant in variants:
             arguments, config = _config(suite, variant, seed)
-            settings = _settings(config, measured)
-            runs.append(Run(variant, seed, arguments, config, measured, settings, versions[variant]))
+            settings = hashlib.sha256(json.dumps([trainer.settings(config), measured], sort_keys=True).encode())
+            of_run = (measured, settings.hexdigest()[:16], versions[variant])
+            runs.append(Run(variant, seed, trainer, arguments, config, *of_run))
     seen: dict[str, Run] = {}
     for run in runs:
         twin = seen.setdefault(run.settings, run)
@@ -87,50 +81,29 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
 
 
 @functools.cache
-def sources_sha256() -> str:
-    """Returns the sha256 of the Python files of `ROOMS` and `FILES`."""
-    files = [path for room in ROOMS for path in (LIBRARY / room).glob("**/*.py")]
-    return tree_sha256(LIBRARY, [*files, *(LIBRARY / name for name in FILES)])
+def sources_sha256(rooms: tuple[str, ...], files: tuple[str, ...]) -> str:
+    """Returns the sha256 of the Python files of rooms, and of further files."""
+    paths = [path for room in rooms for path in (LIBRARY / room).glob("**/*.py")]
+    return tree_sha256(LIBRARY, [*paths, *(LIBRARY / name for name in files)])
 
 
-@functools.cache
-def open_store(url: str) -> TokenStore:
-    """Opens a token store once for all runs."""
-    return TokenStore.open(url)
-
-
-def _require_measured(suite: Suite, known: list[str]) -> None:
-    for name in suite.measures:
-        if name not in known:
-            raise ValueError(f"Suite.measures names {name!r}, which the runs do not have: {', '.join(known)}")
-
-
-def _config(suite: Suite, variant: str, seed: int) -> tuple[Arguments, Pretrain]:
-    files = (*map(Path, suite.base), SCALES / f"{suite.scale}.gin")
-    seeds = (f"Loop.seed={seed}", f"Mixture.seed={seed}")
+def _config(suite: Suite, variant: str, seed: int) -> tuple[Arguments, Any]:
+    trainer = TRAINERS[suite.trainer]
+    files = (*map(Path, suite.base), Path(trainer.scales.format(suite.scale)))
+    seeds = (f"{name}={seed}" for name in trainer.seeds)
     overrides = (*suite.settings, *suite.variants[variant], *seeds)
     arguments = Arguments(files, overrides, None, dry_run=False, print_config=False, accept_changes=False)
     try:
-        return arguments, configuration.load(Pretrain, arguments)
+        return arguments, configuration.load(trainer.config, arguments)
     except ValueError as error:
         raise ValueError(f"variant {variant!r} of {suite.title!r}: {error}") from None
 
 
-def _settings(config: Pretrain, measured: tuple[str, ...]) -> str:
-    """Returns the hash of the settings that decide a run's figures, without the path of the store."""
-    settings: dict[str, Any] = resolved(config)["Pretrain"]
-    settings = {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
-    settings["data"].pop("store")
-    return hashlib.sha256(json.dumps([settings, measured], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _version(suite: Suite, variant: str, config: Pretrain) -> str:
+def _version(suite: Suite, variant: str, configs: dict[str, Any]) -> str:
     """Returns the hash of data and code, after checking that the settings fit the data."""
-    store = open_store(config.data.store)
+    trainer = TRAINERS[suite.trainer]
     try:
-        check_vocabulary(config.model, store)
-        config.spec()
-        MixtureRows(config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size)
+        data = trainer.data(configs[variant], configs.values())
     except ValueError as error:
         raise ValueError(f"variant {variant!r} of {suite.title!r}: {error}") from None
-    return hashlib.sha256(store.manifest.to_json() + sources_sha256().encode()).hexdigest()[:8]
+    return hashlib.sha256(data + sources_sha256(trainer.rooms, trainer.files).encode()).hexdigest()[:8]

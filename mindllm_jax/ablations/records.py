@@ -102,12 +102,12 @@ def write_record(folder: Path, record: Record) -> None:
     )
 
 
-def curves(metrics: Sequence[Mapping[str, float]], group: str) -> dict[str, Curve]:
-    """Returns the curves of the training loss and of the metrics of a group, thinned to `POINTS`, from a run's metrics.
+def curves(metrics: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, Curve]:
+    """Returns the curves of the training loss and of the metrics of groups, thinned to `POINTS`, from a run's metrics.
 
-    group: the part of their names before the slash.
+    groups: names of metrics, or the parts of their names before the slash.
     """
-    names = ["loss", *dict.fromkeys(name for row in metrics for name in row if name.startswith(f"{group}/"))]
+    names = ["loss", *dict.fromkeys(name for row in metrics for name in row if name.partition("/")[0] in groups)]
     found: dict[str, Curve] = {}
     for name in names:
         points = [(int(row["step"]), row[name]) for row in metrics if name in row]

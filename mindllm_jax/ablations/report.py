@@ -17,7 +17,7 @@ from mindllm_jax.reporting.page import Figure, Page, Paragraph, Part, Section, w
 from mindllm_jax.reporting.plots import Band, line_plot
 from mindllm_jax.reporting.tables import Cell, Table
 
-_UNITS = {"bits_per_byte": "bits per byte"}
+_UNITS = {"bits_per_byte": "bits per byte", "answer_loss": "loss of answers"}
 
 
 def write_report(suite: Suite, name: str, results: Results, claims: dict[str, Claim]) -> list[Path]:
@@ -137,7 +137,7 @@ def _by_step(records: list[Record], measure: str) -> dict[int, list[float]]:
 
 def _title(measure: str) -> str:
     group, _, name = measure.partition("/")
-    return f"{_UNITS.get(group, group)}, {name}" if name else group
+    return f"{_UNITS.get(group, group)}, {name}" if name else _UNITS.get(group, group)
 
 
 def _interval(value: Interval | None, *, sign: bool = False) -> str:

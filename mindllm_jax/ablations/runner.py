@@ -5,20 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from mindllm_jax import configuration
-from mindllm_jax.ablations.measurement import GROUP, same_text
-from mindllm_jax.ablations.plan import Run, open_store
+from mindllm_jax.ablations.plan import Run
 from mindllm_jax.ablations.records import Record, curves, read_records, write_record
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.reporting.run import read_metrics
 from mindllm_jax.run_records import git_sha, versions
 from mindllm_jax.training.dtype_cache import processor
-from mindllm_jax.training.loop import Periodic
-from mindllm_jax.training.pretrain import Pretrain, pretrain
-from mindllm_jax.training.run_folder import run_folder
 
 
 def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str], None]) -> None:
@@ -43,23 +39,19 @@ def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str
 
 
 def _tokens(run: Run) -> int:
-    return run.config.loop.steps * run.config.loop.global_batch_size * run.config.data.sequence_length
+    return run.config.spec().cost.tokens
 
 
 def _train(suite: Suite, run: Run, folder: Path) -> Record:
-    config = configuration.load(Pretrain, run.arguments)  # again: the folder records what was loaded last
-    store = open_store(config.data.store)
-    periodic = [Periodic(config.loop.evaluate_every, same_text(run.measured, config.data.sequence_length, store))]
     started, reason = time.monotonic(), ""
-    with run_folder(config, run.arguments._replace(workdir=folder)) as (path, accept):
-        try:
-            pretrain(config, store, path, periodic=periodic, accept=accept)
-        except ValueError as error:
-            if not _diverged(folder, config):
-                raise
-            reason = str(error)
+    try:
+        run.trainer.train(run.arguments, run.measured, folder)
+    except ValueError as error:
+        if not _diverged(folder, run.config):
+            raise
+        reason = str(error)
     metrics = read_metrics(folder)
-    cost = config.spec().cost
+    cost = run.config.spec().cost
     return Record(
         settings=run.settings,
         version=run.version,
@@ -78,11 +70,11 @@ def _train(suite: Suite, run: Run, folder: Path) -> Record:
         tokens=cost.tokens,
         flops=cost.flops,
         seconds=round(time.monotonic() - started, 1),
-        curves=curves(metrics, GROUP),
+        curves=curves(metrics, ("bits_per_byte", "answer_loss", "answer_accuracy")),
     )
 
 
-def _diverged(folder: Path, config: Pretrain) -> bool:
+def _diverged(folder: Path, config: Any) -> bool:
     """Returns whether the run in a folder ended because its loss was not finite, and not for another fault."""
     if not (folder / "metrics.jsonl").exists():
         return False

@@ -40,7 +40,9 @@ class Suite:
         question: what the suite asks.
         expected: what is expected and why, written before the runs.
         limits: what a small scale cannot say.
-        base: gin files of every run; the scale's file, `configs/ablations/scales/SCALE.gin`, is read after them.
+        trainer: pretrain, runs of `launch/train.py`, or tune, runs of `launch/sft.py` from one base.
+        base: gin files of every run; the scale's file, `configs/ablations/scales/SCALE.gin` or `SCALE_sft.gin`, is read
+            after them.
         variants: settings of each variant, as on the command line: `{"blocked": ("Mixture.order=blocked",)}`.
         baseline: the variant that the others are compared with.
         expectations: the differences that are tested, in the order of the table.
@@ -62,6 +64,7 @@ class Suite:
     base: tuple[str, ...]
     variants: dict[str, tuple[str, ...]]
     baseline: str
+    trainer: Literal["pretrain", "tune"] = "pretrain"
     expectations: tuple[Expectation, ...] = ()
     limits: str = ""
     measures: tuple[str, ...] = ("bits_per_byte/zh", "bits_per_byte/en", "bits_per_byte/mean")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from mindllm_jax import configuration
 from mindllm_jax.ablations.records import Record
 from mindllm_jax.ablations.suite import Suite
+from mindllm_jax.ablations.trainers import TRAINERS
 from mindllm_jax.configuration import Arguments
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.store.writer import SourceDocuments, build_store
@@ -47,6 +50,34 @@ def real_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sources.append(SourceDocuments(name, language, {}, lambda documents=documents: documents))
     build_store(str(folder), sources, Tokenizer.load(ROOT / "tests/fixtures/tokenizer.model"), held_out=0.3)
     return folder
+
+
+class Tuning(NamedTuple):
+    """What a suite of tuning runs needs.
+
+    Attributes:
+        folder: the working folder, with configs, a base and selections at the paths that configs/ablations/entropy has.
+        settings: `Suite.settings` that fit it.
+    """
+
+    folder: Path
+    settings: tuple[str, ...]
+
+
+@pytest.fixture(scope="session")
+def tuning(tmp_path_factory: pytest.TempPathFactory, real_sources: Path) -> Tuning:
+    folder = tmp_path_factory.mktemp("tuning")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    small = (f"Mixture.store={real_sources}", "Model.vocab_size=1000")
+    files = (CONFIGS / "real_text.gin", CONFIGS / "scales/smoke.gin")
+    TRAINERS["pretrain"].train(arguments(*files, overrides=(*small, "Loop.steps=1")), (), folder / "runs/entropy/base")
+    suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
+    chosen = [setting.split("'")[1] for settings in suite.variants.values() for setting in settings]
+    for number, path in enumerate(["runs/entropy/random/selection.jsonl", *chosen, "zh.jsonl", "en.jsonl"]):
+        messages = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": f"b {number}"}]
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(json.dumps({"messages": messages}) + "\n", encoding="utf-8")
+    return Tuning(folder, ("Instructions.held_out_inputs=('zh.jsonl', 'en.jsonl')",))
 
 
 @pytest.fixture

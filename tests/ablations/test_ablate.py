@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from mindllm_jax import configuration
+from mindllm_jax.ablations.command import write_results
 from mindllm_jax.ablations.plan import suite_runs
+from mindllm_jax.ablations.runner import run_missing
 from mindllm_jax.ablations.suite import Suite
-from tests.ablations.conftest import CONFIGS, ROOT, SUITES, arguments
+from tests.ablations.conftest import CONFIGS, ROOT, SUITES, Tuning, arguments
 
 
 def _ablate(folder: Path, store: Path, name: str, *more: str) -> subprocess.CompletedProcess[str]:
@@ -59,8 +61,9 @@ def test_a_suite_from_its_runs_to_its_tables(tmp_path: Path, real_sources: Path)
 
 
 @pytest.mark.slow
-def test_every_suite_runs_at_smoke_scale_and_shares_its_baseline(tmp_path: Path, real_sources: Path):
-    for name in SUITES:
+def test_every_suite_of_pre_training_runs_at_smoke_scale_and_shares_its_baseline(tmp_path: Path, real_sources: Path):
+    pre_training = [name for name in SUITES if name != "entropy"]
+    for name in pre_training:
         done = _ablate(tmp_path, real_sources, name, "--workdir", str(tmp_path / "runs"))
         assert done.returncode == 0, done.stdout + done.stderr
         assert "not run" not in (tmp_path / f"results/{name}.smoke.md").read_text()
@@ -68,14 +71,59 @@ def test_every_suite_runs_at_smoke_scale_and_shares_its_baseline(tmp_path: Path,
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_suites_are_planned(tmp_path: Path, real_sources: Path, name: str):
+def test_suites_are_planned(
+    tmp_path: Path, real_sources: Path, tuning: Tuning, name: str, monkeypatch: pytest.MonkeyPatch
+):
     suite = configuration.load(Suite, arguments(CONFIGS / f"{name}.gin"))
     settings = (f"Mixture.store={real_sources}", "Model.vocab_size=1000")
+    if suite.trainer == "tune":
+        settings = tuning.settings
+        monkeypatch.chdir(tuning.folder)
     suite = dataclasses.replace(suite, scale="smoke", settings=settings, records=str(tmp_path))
     runs = suite_runs(suite)
     assert len(runs) == suite.seeds * len(suite.variants)
     assert runs[0].variant == suite.baseline
     assert all(f"Loop.seed={run.seed}" in " ".join(run.command) for run in runs)
+
+
+@pytest.mark.long
+def test_tuning_runs_are_compared(tmp_path: Path, tuning: Tuning, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tuning.folder)
+    suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
+    places = {name: str(tmp_path / name) for name in ("records", "results", "ledger")}
+    variants = {name: suite.variants[name] for name in ("random", "longest")}
+    expected = tuple(one for one in suite.expectations if one["variant"] in variants)
+    measures = ("answer_loss", "answer_loss/zh", "bits_per_byte/en")
+    suite = dataclasses.replace(
+        suite, scale="smoke", seeds=1, settings=tuning.settings, variants=variants, expectations=expected,
+        measures=measures, **places,
+    )  # fmt: skip
+    runs = suite_runs(suite)
+    assert len({run.version for run in runs}) == 1 and len({run.settings for run in runs}) == 2
+    run_missing(suite, runs, tmp_path / "runs", print)
+    records = [json.loads(path.read_text()) for path in (tmp_path / "records").glob("*.json")]
+    assert sorted(record["variant"] for record in records) == ["longest", "random"]
+    assert all("launch/sft.py" in record["command"] for record in records)
+    for record in records:
+        assert [step for step, _ in record["curves"]["answer_loss"]] == [0, 1, 2]
+        assert set(measures) <= record["curves"].keys()
+    table, *_ = write_results(suite, "entropy", runs)
+    assert "loss of answers, zh" in table.read_text() and "not run" not in table.read_text()
+
+    # Other instructions are another version of the data.
+    selection = Path("runs/entropy/longest/selection.jsonl")
+    before = selection.read_text()
+    selection.write_text(before.replace("b ", "c "))
+    assert {run.version for run in suite_runs(suite)}.isdisjoint(run.version for run in runs)
+    selection.write_text(before)
+
+
+def test_tuning_runs_need_common_held_out_conversations(tuning: Tuning, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tuning.folder)
+    suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
+    suite = dataclasses.replace(suite, scale="smoke", settings=("Instructions.held_out_inputs=()",))
+    with pytest.raises(ValueError, match=r"variant 'random' of .*: Instructions\.held_out_inputs is empty"):
+        suite_runs(suite)
 
 
 def test_bad_input_is_one_message(tmp_path: Path, real_sources: Path):

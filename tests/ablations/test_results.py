@@ -19,6 +19,7 @@ from mindllm_jax.ablations.report import differences_table, heading, write_repor
 from mindllm_jax.ablations.results import suite_results
 from mindllm_jax.ablations.runner import run_missing
 from mindllm_jax.ablations.suite import Suite
+from mindllm_jax.ablations.trainers import TRAINERS
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.training.pretrain import Pretrain
 from tests.ablations.conftest import arguments
@@ -27,8 +28,9 @@ Make = Callable[..., Record]
 
 
 def _runs(suite: Suite, version: str = "v1") -> list[Run]:
+    trainer, config = TRAINERS[suite.trainer], Pretrain(Mixture("store"))
     return [
-        Run(variant, seed, arguments(), Pretrain(Mixture("store")), (), f"{variant}-{seed}", version)
+        Run(variant, seed, trainer, arguments(), config, (), f"{variant}-{seed}", version)
         for seed in range(suite.seeds)
         for variant in suite.variants
     ]
@@ -73,7 +75,7 @@ def test_damaged_records_are_named(suite: Suite, record: Make, field: str, value
 
 def test_curves_are_thinned_and_keep_the_last_point():
     metrics = [{"step": float(i), "loss": float(i)} for i in range(1, 1002)] + [{"step": 1001.0, "a/b": 1.0}]
-    found = curves(metrics, "a")
+    found = curves(metrics, ["a"])
     assert len(found["loss"]) <= 200 and found["loss"][-1] == (1001, 1001.0) and found["a/b"] == [(1001, 1.0)]
 
 

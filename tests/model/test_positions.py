@@ -32,7 +32,8 @@ def test_a_far_pair_turns_with_one_rounding(base: float) -> None:
     x = jnp.asarray(rng.standard_normal((2, 1, 4, 128)), jnp.bfloat16)
     expected = turned(np.asarray(x, np.float64), LAST, base)
     positions = jnp.full((2, 1), LAST, jnp.int32)
-    for dtype, bound in ((jnp.float32, LAST * 2.0**-24), (jnp.bfloat16, HALF_ULP)):
+    for name, bound in (("float32", LAST * 2.0**-24), ("bfloat16", HALF_ULP)):
+        dtype = jnp.dtype(name)
         found = jax.jit(lambda x, dtype=dtype: rotate(x, rope_angles(positions, 128, base, dtype)))(x.astype(dtype))
         assert found.dtype == dtype
         error = np.abs(np.asarray(found, np.float64) - expected)

@@ -1,0 +1,163 @@
+"""The two kinds of runs that a suite compares: pre-training, and instruction tuning of one base."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mindllm_jax import configuration
+from mindllm_jax.ablations.measurement import measures, same_text
+from mindllm_jax.configuration import Arguments
+from mindllm_jax.evaluation.forgetting import base_ability
+from mindllm_jax.files import sha256
+from mindllm_jax.instruct.reading.records import instruction_files
+from mindllm_jax.instruct.tune import Tune, tune
+from mindllm_jax.mixture.rows import MixtureRows
+from mindllm_jax.run_records import resolved
+from mindllm_jax.store.store import TokenStore
+from mindllm_jax.training.checksums import CHECKSUMS
+from mindllm_jax.training.load_run import read_run
+from mindllm_jax.training.loop import Periodic
+from mindllm_jax.training.pretrain import Pretrain, check_vocabulary, pretrain
+from mindllm_jax.training.run_folder import run_folder
+
+_WITHOUT_EFFECT = ("checkpointing", "loader", "mesh", "suite")
+"""Settings that change no figure but by rounding."""
+
+
+class Trainer(ABC):
+    """A kind of runs.
+
+    Attributes:
+        config: the class of its settings.
+        entry_point: the command that trains one alone.
+        scales: the file of a scale, with its name in place of {}.
+        seeds: the settings that a seed decides.
+        rooms: rooms whose sources decide a run's figures.
+        files: further files.
+    """
+
+    config: type[Any]
+    entry_point: str
+    scales: str
+    seeds: tuple[str, ...]
+    rooms: tuple[str, ...]
+    files: tuple[str, ...]
+
+    @abstractmethod
+    def measured(self, config: Any) -> tuple[str, ...]:
+        """Returns the sources whose held-out text is measured in all variants, given the baseline's settings."""
+
+    @abstractmethod
+    def settings(self, config: Any) -> dict[str, Any]:
+        """Returns the settings that decide a run's figures, as JSON values, without the paths of data."""
+
+    @abstractmethod
+    def data(self, config: Any, variants: Iterable[Any]) -> bytes:
+        """Returns what identifies the data of a variant. Raises ValueError where its settings do not fit the data."""
+
+    @abstractmethod
+    def require_measures(self, names: Sequence[str], config: Any) -> None:
+        """Raises ValueError for a measure that no run has."""
+
+    @abstractmethod
+    def train(self, arguments: Arguments, measured: tuple[str, ...], folder: Path) -> None:
+        """Trains one run in its folder, or resumes it. Raises ValueError where it diverges, and as its trainer does."""
+
+
+class _PreTraining(Trainer):
+    config = Pretrain
+    entry_point = "launch/train.py"
+    scales = "configs/ablations/scales/{}.gin"
+    seeds = ("Loop.seed", "Mixture.seed")
+    rooms = ("batching", "kernels", "mixture", "model", "parallel", "store", "tokenization", "training")
+    files = ("hashing.py", "rows.py", "evaluation/bits_per_byte.py", "ablations/measurement.py")
+
+    def measured(self, config: Pretrain) -> tuple[str, ...]:
+        return config.data.sources
+
+    def settings(self, config: Pretrain) -> dict[str, Any]:
+        settings = _deciding(config)
+        settings["data"].pop("store")
+        return settings
+
+    def data(self, config: Pretrain, variants: Iterable[Pretrain]) -> bytes:
+        store = _open_store(config.data.store)
+        check_vocabulary(config.model, store)
+        config.spec()
+        MixtureRows(config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size)
+        return store.manifest.to_json()
+
+    def require_measures(self, names: Sequence[str], config: Pretrain) -> None:
+        _require_known(names, measures(config.data.sources, _open_store(config.data.store)))
+
+    def train(self, arguments: Arguments, measured: tuple[str, ...], folder: Path) -> None:
+        config = configuration.load(Pretrain, arguments)
+        store = _open_store(config.data.store)
+        text = same_text(measured, config.data.sequence_length, store)
+        with run_folder(config, arguments._replace(workdir=folder)) as (path, accept):
+            pretrain(config, store, path, periodic=[Periodic(config.loop.evaluate_every, text)], accept=accept)
+
+
+class _Tuning(Trainer):
+    config = Tune
+    entry_point = "launch/sft.py"
+    scales = "configs/ablations/scales/{}_sft.gin"
+    seeds = ("Loop.seed", "Instructions.seed")
+    rooms = (*_PreTraining.rooms, "instruct")
+    files = ("hashing.py", "rows.py", "evaluation/bits_per_byte.py", "evaluation/forgetting.py")
+
+    def measured(self, config: Tune) -> tuple[str, ...]:
+        return ()
+
+    def settings(self, config: Tune) -> dict[str, Any]:
+        settings = _deciding(config)
+        settings.pop("base")
+        settings["instructions"].pop("held_out_inputs")
+        return settings
+
+    def data(self, config: Tune, variants: Iterable[Tune]) -> bytes:
+        """Of all variants together, since they differ in their instructions, and of the base."""
+        if not config.instructions.held_out_inputs:
+            raise ValueError(
+                "Instructions.held_out_inputs is empty: name the conversations on which all variants are measured"
+            )
+        config.spec()
+        inputs = {path for one in variants for path in (*one.instructions.inputs, *one.instructions.held_out_inputs)}
+        hashes = sorted(sha256(file) for file in instruction_files(sorted(inputs)))
+        return (read_run(Path(config.base)).folder / CHECKSUMS).read_bytes() + "".join(hashes).encode()
+
+    def require_measures(self, names: Sequence[str], config: Tune) -> None:
+        known = ["answer_loss", "answer_accuracy", "bits_per_byte/zh", "bits_per_byte/en"]
+        _require_known([name for name in names if not name.startswith("answer_loss/")], known)  # and of each dataset
+
+    def train(self, arguments: Arguments, measured: tuple[str, ...], folder: Path) -> None:
+        config = configuration.load(Tune, arguments)
+        with run_folder(config, arguments._replace(workdir=folder)) as (path, accept):
+            ability = base_ability(config)
+            forgetting = [Periodic(config.loop.evaluate_every, ability, before=True)] if ability else []
+            tune(config, path, forgetting, accept)
+
+
+TRAINERS: dict[str, Trainer] = {"pretrain": _PreTraining(), "tune": _Tuning()}
+"""The kinds of runs by their names in `Suite.trainer`."""
+
+
+def _deciding(config: Any) -> dict[str, Any]:
+    settings = resolved(config)[type(config).__name__]
+    return {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
+
+
+def _require_known(names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"Suite.measures names {name!r}, which the runs do not have: {', '.join(known)}")
+
+
+@functools.cache
+def _open_store(url: str) -> TokenStore:
+    """Opens a token store once for all runs."""
+    return TokenStore.open(url)
