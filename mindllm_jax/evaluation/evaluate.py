@@ -215,7 +215,7 @@ def _run_tasks(
         loaded.decoder,
         loaded.tokenizer,
         protocol=config.protocol,
-        answers=folder.answers(work.record, untrained=config.untrained),
+        answers=folder.answers(),
         batch_size=config.batch_size,
     )
     progress = TaskProgress({name: item_count(task, work.samples) for name, task in work.tasks.items()})

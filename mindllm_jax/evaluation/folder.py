@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from mindllm_jax.evaluation.answers import Answers, weights_identity
+from mindllm_jax.evaluation.answers import Answers
 from mindllm_jax.evaluation.encoding import Encoder
 from mindllm_jax.evaluation.harness.results import HarnessResults, sample_lines
 from mindllm_jax.evaluation.harness.run import TaskResult
@@ -17,7 +17,7 @@ from mindllm_jax.evaluation.page import PromptPage
 from mindllm_jax.evaluation.protocol import Protocol
 from mindllm_jax.evaluation.report import report_markdown
 from mindllm_jax.files import read_json, replacing, write_text
-from mindllm_jax.training.load_run import LoadedRun, RunRecord
+from mindllm_jax.training.load_run import LoadedRun
 
 
 class EvaluationFolder:
@@ -49,11 +49,9 @@ class EvaluationFolder:
             for path in self._path.glob(name):
                 path.unlink()
 
-    def answers(self, record: RunRecord, *, untrained: bool) -> Answers | None:
+    def answers(self) -> Answers | None:
         """Returns the cache of answers in the folder, in every process; None without a folder."""
-        if self._answers is None:
-            return None
-        return Answers(self._answers, weights_identity(record, untrained=untrained))
+        return None if self._answers is None else Answers(self._answers, self._header["weights"])
 
     def write(self, result: Mapping[str, Any]) -> None:
         """Writes eval.json and report.md."""

@@ -42,13 +42,12 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
                 (f"{metric}, {task}", *shown, None, None, None if metric == "bits_per_byte" else _format(chance))
             )
     columns = ("", *results, XZ, FIVE_GRAM, "chance")
-    filled = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
     caption = "± is one standard error."
     if any(_was_cut(values) for tasks in of_tasks for values in tasks.values()):
         caption += f" In brackets: more than {CUT_SHARE:.0%} of the prompts lost their beginning."
     if baselines:
         caption += " xz reads nothing but the held-out documents; the 5-gram counts the training text."
-    return Table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], caption)
+    return Table(columns, rows, caption).without_empty_columns()
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -164,7 +163,6 @@ def _choice_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
         for name, task in tasks.items()
     ]
     columns = ("task", "shots", "items", *_CHOICES, "chance", "cut", "seams differ")
-    filled = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
     caption = (
         "In percent, but for bits_per_byte: bits per byte of the right answer. ± is one standard error. acc is the"
         " harness's accuracy, acc_bytes that of the log-likelihood per byte, acc_mutual_info that of the log-likelihood"
@@ -173,7 +171,7 @@ def _choice_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
         " of them. seams differ: items whose tokens are others when context and continuation are encoded together or"
         " apart, in percent."
     )
-    return Table([columns[i] for i in filled], [[row[i] for i in filled] for row in rows], caption)
+    return Table(columns, rows, caption).without_empty_columns()
 
 
 def _other_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -31,6 +31,12 @@ class Table:
             if len(row) != len(self.columns):
                 raise ValueError(f"a row of {len(row)} cells under {len(self.columns)} columns: {list(row)}")
 
+    def without_empty_columns(self) -> "Table":
+        """Returns the table without the columns in which no row has a value."""
+        filled = [i for i in range(len(self.columns)) if any(row[i] is not None for row in self.rows)]
+        rows = [[row[i] for i in filled] for row in self.rows]
+        return Table([self.columns[i] for i in filled], rows, self.caption)
+
     def markdown(self) -> str:
         """Returns a GitHub Markdown table."""
         lines = [list(self.columns), ["---:" if right else "---" for right in self._numeric()], *self._formatted()]
