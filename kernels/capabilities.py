@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ class Capabilities:
     dtypes: frozenset[str]
     features: frozenset[str]  # names of the arguments that it supports
     requires: tuple[str, str] | None = None  # a module beyond jax, and the extra that installs it
+    versions: tuple[str, ...] = ()  # of that module's distribution, where only these are supported
 
     def obstacles(self, *, platform: str, dtype: str, features: frozenset[str]) -> list[str]:
         """Returns the reasons why a call is not supported; empty when it is."""
@@ -27,6 +29,10 @@ class Capabilities:
             reasons.append(f"does not support {_names(missing)}")
         if self.requires is not None and importlib.util.find_spec(self.requires[0]) is None:
             reasons.append("needs {}: pip install 'mindllm-jax[{}]'".format(*self.requires))
+        elif self.requires is not None and self.versions:
+            name = self.requires[0].replace("_", "-")
+            if (version := importlib.metadata.version(name)) not in self.versions:
+                reasons.append(f"is tested with {name} {', '.join(self.versions)}; {version} is installed")
         return reasons
 
 

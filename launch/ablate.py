@@ -30,8 +30,9 @@ def main() -> None:
     runs = suite_runs(suite, data=not tables)
     if not tables:
         rich.print(plan_table(suite, runs))
-        if arguments.dry_run:
-            return
+    if arguments.dry_run:
+        return
+    if not tables:
         if arguments.workdir is None:
             raise ValueError("give the folder of the runs as --workdir DIR")
         run_missing(suite, runs, arguments.workdir, lambda line: print(line, flush=True))

@@ -42,7 +42,8 @@ class Peer:
 
 COMMON = frozenset(["grouped heads", "causal=False", "window"])
 FEATURES = COMMON | {
-    "segment_ids", "block_ranges", "keys apart from queries", "q_offset", "logit_cap", "partition", "return_lse"
+    "segment_ids", "block_ranges", "keys apart from queries", "q_offset", "logit_cap", "partition", "return_lse",
+    "head_dim above 256",
 }  # fmt: skip
 FLOATS = frozenset(["bfloat16", "float32", "float64"])
 NARROW = frozenset(["bfloat16"])
@@ -53,7 +54,13 @@ IMPLEMENTATIONS: dict[str, Implementation | Peer] = {
     "triton": Implementation(
         triton.forward,
         triton.backward,
-        Capabilities(GPU, FLOATS - {"float64"}, FEATURES, requires=("jax_triton", "gpu")),
+        Capabilities(
+            GPU,
+            FLOATS - {"float64"},
+            FEATURES - {"head_dim above 256"},
+            requires=("jax_triton", "gpu"),
+            versions=tuple(triton.JAX_TRITON),
+        ),
     ),
     "xla": Implementation(xla.forward, xla.backward, Capabilities(None, FLOATS, FEATURES)),
     "reference": Implementation(reference.forward, reference.backward, Capabilities(None, FLOATS, FEATURES)),
@@ -126,6 +133,7 @@ def flash_attention(
         "logit_cap": logit_cap is not None,
         "partition": partition is not None,
         "return_lse": return_lse,
+        "head_dim above 256": q.shape[-1] > 256,
     }
     name = choose(
         {name: entry.capabilities for name, entry in IMPLEMENTATIONS.items()},

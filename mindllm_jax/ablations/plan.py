@@ -28,7 +28,8 @@ class Run(NamedTuple):
         config: the resolved settings.
         measured: sources whose held-out text is measured, those of the baseline; all of the store if empty.
         settings: 16 hexadecimal digits: hash of the settings and of `measured`.
-        version: 8 hexadecimal digits: hash of the store's manifest and of the code; "" where it is not known.
+        version: 8 hexadecimal digits: hash of the data, such as the store's manifest, and of the code; "" where it is
+            not known.
     """
 
     variant: str

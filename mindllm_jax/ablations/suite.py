@@ -33,7 +33,7 @@ class Expectation(TypedDict):
 
 @dataclass(frozen=True)
 class Suite:
-    """A comparison of pre-training runs that differ in the settings of their variant alone.
+    """A comparison of pre-training or tuning runs that differ in the settings of their variant alone.
 
     Attributes:
         title: for tables and the page.
@@ -47,8 +47,8 @@ class Suite:
         baseline: the variant that the others are compared with.
         expectations: the differences that are tested, in the order of the table.
         measures: names in the runs' metrics; lower is better.
-        scale: smoke, cpu or gpu.
-        seeds: runs of each variant. A seed decides the initial parameters and the order of rows, in all variants.
+        scale: smoke, cpu or, of pre-training, gpu.
+        seeds: runs of each variant. A seed decides the order of rows in all variants, and the initial parameters.
         last: evaluations at the end of a run that are averaged.
         settings: further settings of all runs, such as `("Mixture.store=DIR",)`.
         share: index, from 0, and number of processes that share the runs, as in a Slurm array: this one trains its own.

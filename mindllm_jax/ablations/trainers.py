@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from mindllm_jax.ablations.measurement import measures, same_text
 from mindllm_jax.configuration import Arguments
 from mindllm_jax.evaluation.forgetting import base_ability
 from mindllm_jax.files import sha256
+from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.instruct.reading.records import instruction_files
+from mindllm_jax.instruct.replay import pretraining_text
 from mindllm_jax.instruct.tune import Tune, tune
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.run_records import resolved
@@ -56,7 +60,7 @@ class Trainer(ABC):
         """Returns the settings that decide a run's figures, as JSON values, without the paths of data."""
 
     @abstractmethod
-    def data(self, config: Any, variants: Iterable[Any]) -> bytes:
+    def data(self, config: Any, variants: Collection[Any]) -> bytes:
         """Returns what identifies the data of a variant. Raises ValueError where its settings do not fit the data."""
 
     @abstractmethod
@@ -84,7 +88,7 @@ class _PreTraining(Trainer):
         settings["data"].pop("store")
         return settings
 
-    def data(self, config: Pretrain, variants: Iterable[Pretrain]) -> bytes:
+    def data(self, config: Pretrain, variants: Collection[Pretrain]) -> bytes:
         store = _open_store(config.data.store)
         check_vocabulary(config.model, store)
         config.spec()
@@ -107,7 +111,7 @@ class _Tuning(Trainer):
     entry_point = "launch/sft.py"
     scales = "configs/ablations/scales/{}_sft.gin"
     seeds = ("Loop.seed", "Instructions.seed")
-    rooms = (*_PreTraining.rooms, "instruct")
+    rooms = (*_PreTraining.rooms, "instruct", "text")
     files = ("hashing.py", "rows.py", "evaluation/bits_per_byte.py", "evaluation/forgetting.py")
 
     def measured(self, config: Tune) -> tuple[str, ...]:
@@ -119,20 +123,31 @@ class _Tuning(Trainer):
         settings["instructions"].pop("held_out_inputs")
         return settings
 
-    def data(self, config: Tune, variants: Iterable[Tune]) -> bytes:
-        """Of all variants together, since they differ in their instructions, and of the base."""
-        if not config.instructions.held_out_inputs:
+    def data(self, config: Tune, variants: Collection[Tune]) -> bytes:
+        """Of all variants together, since they differ in their instructions; of the base, and of its token store."""
+        held_out = config.instructions.held_out_inputs
+        if any(one.instructions.held_out_inputs != held_out for one in variants):
+            raise ValueError("Instructions.held_out_inputs differ between variants: measure all on the same ones")
+        config.spec()
+        base, length = read_run(Path(config.base)), config.instructions.sequence_length
+        store = pretraining_text(base, config.replay, length, config.instructions.seed).store
+        inputs = sorted({one.instructions.inputs for one in variants})
+        hashes = [[str(path), sha256(path)] for named in (held_out, *inputs) for path in instruction_files(named)]
+        return (base.folder / CHECKSUMS).read_bytes() + store.manifest.to_json() + json.dumps(hashes).encode()
+
+    def require_measures(self, names: Sequence[str], config: Tune) -> None:
+        instructions = config.instructions
+        if not instructions.held_out_inputs:
             raise ValueError(
                 "Instructions.held_out_inputs is empty: name the conversations on which all variants are measured"
             )
-        config.spec()
-        inputs = {path for one in variants for path in (*one.instructions.inputs, *one.instructions.held_out_inputs)}
-        hashes = sorted(sha256(file) for file in instruction_files(sorted(inputs)))
-        return (read_run(Path(config.base)).folder / CHECKSUMS).read_bytes() + "".join(hashes).encode()
-
-    def require_measures(self, names: Sequence[str], config: Tune) -> None:
-        known = ["answer_loss", "answer_accuracy", "bits_per_byte/zh", "bits_per_byte/en"]
-        _require_known([name for name in names if not name.startswith("answer_loss/")], known)  # and of each dataset
+        read = [
+            one.dataset
+            for path in instruction_files(instructions.held_out_inputs)
+            for one in read_conversations(path, on_bad=instructions.on_bad, skipped=Counter())
+        ]
+        datasets = [f"answer_loss/{name}" for name in dict.fromkeys(read)]
+        _require_known(names, ["answer_loss", *datasets, "bits_per_byte/zh", "bits_per_byte/en"])
 
     def train(self, arguments: Arguments, measured: tuple[str, ...], folder: Path) -> None:
         config = configuration.load(Tune, arguments)

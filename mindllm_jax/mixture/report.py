@@ -40,17 +40,16 @@ def mixture_report(mixture: Mixture, store: TokenStore, *, steps: int, global_ba
         for line in _lines(schedule, counts, mixture.sequence_length)
     ]
     caption = f"{steps:,} steps of {global_batch_size:,} rows of {mixture.sequence_length:,} tokens"
-    read = {source.name for source in schedule.sources}
     warnings = [
         f"{source} is left out: its {store.split(source, 'train').tokens:,} tokens are too few for a row"
         for source in short_sources(mixture, store)
-        if source not in read and store.sources[source].language in mixture.languages()
+        if not mixture.sources and store.sources[source].language in mixture.languages()
     ]
     epochs = {source.name: rows / source.rows for source, rows in zip(schedule.sources, whole_run, strict=True)}
     often = {name: times for name, times in epochs.items() if times > USEFUL_EPOCHS}
     if often:
         most = max(often, key=lambda name: often[name])
-        others = f", and {len(often) - 1} other sources more than {USEFUL_EPOCHS} times" if len(often) > 1 else ""
+        others = f" and {len(often)} sources more than {USEFUL_EPOCHS} times" if len(often) > 1 else ""
         warnings.append(
             f"{most} is read {often[most]:.1f} times{others}; repeated text loses its value after about"
             f" {USEFUL_EPOCHS} epochs (Muennighoff et al. 2023, arXiv 2305.16264): cap it by Mixture.max_epochs, lower"

@@ -72,12 +72,14 @@ def tuning(tmp_path_factory: pytest.TempPathFactory, real_sources: Path) -> Tuni
     files = (CONFIGS / "real_text.gin", CONFIGS / "scales/smoke.gin")
     TRAINERS["pretrain"].train(arguments(*files, overrides=(*small, "Loop.steps=1")), (), folder / "runs/entropy/base")
     suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
-    chosen = [setting.split("'")[1] for settings in suite.variants.values() for setting in settings]
-    for number, path in enumerate(["runs/entropy/random/selection.jsonl", *chosen, "zh.jsonl", "en.jsonl"]):
+    chosen = [path for settings in suite.variants.values() for setting in settings for path in setting.split("'")[1::2]]
+    chosen += [f"runs/entropy/random/{language}/selection.jsonl" for language in TEXTS]
+    held_out = ("belle_seed_zh.jsonl", "selfinstruct_seed_en.jsonl")
+    for number, path in enumerate([*chosen, *held_out]):
         messages = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": f"b {number}"}]
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(json.dumps({"messages": messages}) + "\n", encoding="utf-8")
-    return Tuning(folder, ("Instructions.held_out_inputs=('zh.jsonl', 'en.jsonl')",))
+    return Tuning(folder, (f"Instructions.held_out_inputs={held_out}",))
 
 
 @pytest.fixture

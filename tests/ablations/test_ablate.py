@@ -93,7 +93,7 @@ def test_tuning_runs_are_compared(tmp_path: Path, tuning: Tuning, monkeypatch: p
     places = {name: str(tmp_path / name) for name in ("records", "results", "ledger")}
     variants = {name: suite.variants[name] for name in ("random", "longest")}
     expected = tuple(one for one in suite.expectations if one["variant"] in variants)
-    measures = ("answer_loss", "answer_loss/zh", "bits_per_byte/en")
+    measures = ("answer_loss", "answer_loss/belle_seed_zh", "bits_per_byte/en")
     suite = dataclasses.replace(
         suite, scale="smoke", seeds=1, settings=tuning.settings, variants=variants, expectations=expected,
         measures=measures, **places,
@@ -108,10 +108,10 @@ def test_tuning_runs_are_compared(tmp_path: Path, tuning: Tuning, monkeypatch: p
         assert [step for step, _ in record["curves"]["answer_loss"]] == [0, 1, 2]
         assert set(measures) <= record["curves"].keys()
     table, *_ = write_results(suite, "entropy", runs)
-    assert "loss of answers, zh" in table.read_text() and "not run" not in table.read_text()
+    assert "loss of answers, belle_seed_zh" in table.read_text() and "not run" not in table.read_text()
 
     # Other instructions are another version of the data.
-    selection = Path("runs/entropy/longest/selection.jsonl")
+    selection = Path("runs/entropy/longest/zh/selection.jsonl")
     before = selection.read_text()
     selection.write_text(before.replace("b ", "c "))
     assert {run.version for run in suite_runs(suite)}.isdisjoint(run.version for run in runs)
@@ -122,7 +122,22 @@ def test_tuning_runs_need_common_held_out_conversations(tuning: Tuning, monkeypa
     monkeypatch.chdir(tuning.folder)
     suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
     suite = dataclasses.replace(suite, scale="smoke", settings=("Instructions.held_out_inputs=()",))
-    with pytest.raises(ValueError, match=r"variant 'random' of .*: Instructions\.held_out_inputs is empty"):
+    with pytest.raises(ValueError, match=r"Instructions\.held_out_inputs is empty"):
+        suite_runs(suite)
+
+
+def test_tuning_runs_that_cannot_be_compared_are_refused(tuning: Tuning, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tuning.folder)
+    suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
+    variants = {"random": (), "longest": ("Instructions.held_out_inputs=('belle_seed_zh.jsonl',)",)}
+    measures = ("answer_loss/belle_seed_zh",)
+    suite = dataclasses.replace(
+        suite, scale="smoke", settings=tuning.settings, variants=variants, expectations=(), measures=measures
+    )
+    with pytest.raises(ValueError, match=r"Instructions\.held_out_inputs differ between variants"):
+        suite_runs(suite)
+    suite = dataclasses.replace(suite, variants={"random": ()}, measures=("answer_loss/fr",))
+    with pytest.raises(ValueError, match=r"Suite\.measures names 'answer_loss/fr', .*: answer_loss, answer_loss/"):
         suite_runs(suite)
 
 
