@@ -15,12 +15,11 @@ def main() -> None:
     import jax
     import rich
 
-    from mindllm_jax.evaluation.forgetting import base_ability
+    from mindllm_jax.evaluation.forgetting import forgetting
     from mindllm_jax.instruct.tune import Tune, tune
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.reporting.run import run_report
     from mindllm_jax.training.compute_dtype import resolve_dtype
-    from mindllm_jax.training.loop import Periodic
     from mindllm_jax.training.run_folder import run_folder
 
     config = configuration.load(Tune, arguments, {"Instructions.inputs": ()} if arguments.dry_run else {})
@@ -29,9 +28,7 @@ def main() -> None:
         rich.print(config.spec(partial(resolve_dtype, measuring=False)).cost.table().terminal())
         return
     with run_folder(config, arguments) as (workdir, accept):
-        ability = base_ability(config)
-        forgetting = [Periodic(config.loop.evaluate_every, ability, before=True)] if ability else []
-        tune(config, workdir, forgetting, accept, resolve_dtype)
+        tune(config, workdir, forgetting(config), accept, resolve_dtype)
         if jax.process_index() == 0:
             print(f"report: {run_report(workdir)}")
 

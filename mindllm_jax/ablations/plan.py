@@ -62,14 +62,13 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
     measured = trainer.measured(configs[suite.baseline])
     if data:
         trainer.require_measures(suite.measures, configs[suite.baseline])
-    versions = {name: _version(suite, name, configs) if data else "" for name in variants}
+    version = _version(suite, trainer, configs) if data else ""
     runs: list[Run] = []
     for seed in range(suite.seeds):
         for variant in variants:
             arguments, config = _config(suite, variant, seed)
             settings = hashlib.sha256(json.dumps([trainer.settings(config), measured], sort_keys=True).encode())
-            of_run = (measured, settings.hexdigest()[:16], versions[variant])
-            runs.append(Run(variant, seed, trainer, arguments, config, *of_run))
+            runs.append(Run(variant, seed, trainer, arguments, config, measured, settings.hexdigest()[:16], version))
     seen: dict[str, Run] = {}
     for run in runs:
         twin = seen.setdefault(run.settings, run)
@@ -100,11 +99,12 @@ def _config(suite: Suite, variant: str, seed: int) -> tuple[Arguments, Any]:
         raise ValueError(f"variant {variant!r} of {suite.title!r}: {error}") from None
 
 
-def _version(suite: Suite, variant: str, configs: dict[str, Any]) -> str:
-    """Returns the hash of data and code, after checking that the settings fit the data."""
-    trainer = TRAINERS[suite.trainer]
-    try:
-        data = trainer.data(configs[variant], configs.values())
-    except ValueError as error:
-        raise ValueError(f"variant {variant!r} of {suite.title!r}: {error}") from None
-    return hashlib.sha256(data + sources_sha256(trainer.rooms, trainer.files).encode()).hexdigest()[:8]
+def _version(suite: Suite, trainer: Trainer, configs: dict[str, Any]) -> str:
+    """Returns the hash of data and code, after checking that the settings of all variants fit the data."""
+    for variant, config in configs.items():
+        try:
+            trainer.check(config)
+        except ValueError as error:
+            raise ValueError(f"variant {variant!r} of {suite.title!r}: {error}") from None
+    code = sources_sha256(trainer.rooms, trainer.files).encode()
+    return hashlib.sha256(trainer.data(configs.values()) + code).hexdigest()[:8]

@@ -13,7 +13,7 @@ from typing import Any
 from mindllm_jax import configuration
 from mindllm_jax.ablations.measurement import measures, same_text
 from mindllm_jax.configuration import Arguments
-from mindllm_jax.evaluation.forgetting import base_ability
+from mindllm_jax.evaluation.forgetting import forgetting
 from mindllm_jax.files import sha256
 from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.instruct.reading.records import instruction_files
@@ -60,8 +60,12 @@ class Trainer(ABC):
         """Returns the settings that decide a run's figures, as JSON values, without the paths of data."""
 
     @abstractmethod
-    def data(self, config: Any, variants: Collection[Any]) -> bytes:
-        """Returns what identifies the data of a variant. Raises ValueError where its settings do not fit the data."""
+    def check(self, config: Any) -> None:
+        """Raises ValueError where the settings of a variant do not fit the data."""
+
+    @abstractmethod
+    def data(self, variants: Collection[Any]) -> bytes:
+        """Returns what identifies the data of a suite, given the settings of its variants, the baseline's first."""
 
     @abstractmethod
     def require_measures(self, names: Sequence[str], config: Any) -> None:
@@ -88,18 +92,21 @@ class _PreTraining(Trainer):
         settings["data"].pop("store")
         return settings
 
-    def data(self, config: Pretrain, variants: Collection[Pretrain]) -> bytes:
+    def check(self, config: Pretrain) -> None:
         store = _open_store(config.data.store)
         check_vocabulary(config.model, store)
         config.spec()
         MixtureRows(config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size)
-        return store.manifest.to_json()
+
+    def data(self, variants: Collection[Pretrain]) -> bytes:
+        stores = dict.fromkeys(config.data.store for config in variants)
+        return b"".join(_open_store(url).manifest.to_json() for url in stores)
 
     def require_measures(self, names: Sequence[str], config: Pretrain) -> None:
         _require_known(names, measures(config.data.sources, _open_store(config.data.store)))
 
     def train(self, arguments: Arguments, measured: tuple[str, ...], folder: Path) -> None:
-        config = configuration.load(Pretrain, arguments)
+        config = configuration.load(Pretrain, arguments)  # again: the folder records what was loaded last
         store = _open_store(config.data.store)
         text = same_text(measured, config.data.sequence_length, store)
         with run_folder(config, arguments._replace(workdir=folder)) as (path, accept):
@@ -123,12 +130,15 @@ class _Tuning(Trainer):
         settings["instructions"].pop("held_out_inputs")
         return settings
 
-    def data(self, config: Tune, variants: Collection[Tune]) -> bytes:
-        """Of all variants together, since they differ in their instructions; of the base, and of its token store."""
+    def check(self, config: Tune) -> None:
+        config.spec()
+
+    def data(self, variants: Collection[Tune]) -> bytes:
+        """Of the base, of its token store, and of the instructions of all variants, in which they differ."""
+        config = next(iter(variants))
         held_out = config.instructions.held_out_inputs
         if any(one.instructions.held_out_inputs != held_out for one in variants):
             raise ValueError("Instructions.held_out_inputs differ between variants: measure all on the same ones")
-        config.spec()
         base, length = read_run(Path(config.base)), config.instructions.sequence_length
         store = pretraining_text(base, config.replay, length, config.instructions.seed).store
         inputs = sorted({one.instructions.inputs for one in variants})
@@ -150,11 +160,9 @@ class _Tuning(Trainer):
         _require_known(names, ["answer_loss", *datasets, "bits_per_byte/zh", "bits_per_byte/en"])
 
     def train(self, arguments: Arguments, measured: tuple[str, ...], folder: Path) -> None:
-        config = configuration.load(Tune, arguments)
+        config = configuration.load(Tune, arguments)  # again, as above
         with run_folder(config, arguments._replace(workdir=folder)) as (path, accept):
-            ability = base_ability(config)
-            forgetting = [Periodic(config.loop.evaluate_every, ability, before=True)] if ability else []
-            tune(config, path, forgetting, accept)
+            tune(config, path, forgetting(config), accept)
 
 
 TRAINERS: dict[str, Trainer] = {"pretrain": _PreTraining(), "tune": _Tuning()}

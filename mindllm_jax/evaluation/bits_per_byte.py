@@ -80,7 +80,8 @@ def by_position(bits: Bits) -> dict[str, list[dict[str, Any]]]:
 
 
 def held_out_bits(mixture: Mixture, store: TokenStore, *, rows: int = 64) -> Callable[[Decoder], Mapping[str, float]]:
-    """Returns a measurement for the training loop: `bits_per_byte/NAME` of each source and language of the mixture.
+    """Returns a measurement for the training loop: `bits_per_byte/NAME` of each source and language of the mixture,
+    also of sources that are too short to train on.
 
     It is an unbiased estimate of `split_bits` over all held-out text. About `rows` rows of each language are
     measured, of each source a share by its tokens, 8 at least: drawn at random from all of the split, always the same

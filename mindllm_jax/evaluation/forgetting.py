@@ -12,6 +12,7 @@ from mindllm_jax.instruct.tune import Tune
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.together import require_same, together
 from mindllm_jax.training.load_run import read_run
+from mindllm_jax.training.loop import Periodic
 
 log = logging.getLogger(__name__)
 
@@ -32,3 +33,9 @@ def base_ability(config: Tune) -> Callable[[Decoder], Mapping[str, float]] | Non
         log.warning("forgetting is not measured: the token store %s has no held-out split", text.store.url)
         return None
     return held_out_bits(text.mixture, text.store)
+
+
+def forgetting(config: Tune) -> list[Periodic]:
+    """Returns the measurement of base ability for the tuning loop, before its first step too; none without text."""
+    ability = base_ability(config)
+    return [Periodic(config.loop.evaluate_every, ability, before=True)] if ability else []

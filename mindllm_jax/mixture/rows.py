@@ -34,8 +34,8 @@ class MixtureRows(TrainingRows):
                 without stages, caps and chunks gives the same rows whatever the length of the run.
             global_batch_size: rows of a step.
 
-        Raises ValueError for a language or source that is not in the store, a source too short for one row, and as
-        `Schedule` does.
+        Raises ValueError for a language or source that is not in the store, a source too short for one row where
+        it is named or its language has no other, and as `Schedule` does.
         """
         schedule = Schedule(mixture, rows_in_epoch(mixture, store), steps=steps, global_batch_size=global_batch_size)
         super().__init__(mixture.sequence_length, steps * global_batch_size if schedule.depends_on_length else None)

@@ -116,7 +116,7 @@ def rows_in_epoch(mixture: Mixture, store: TokenStore) -> dict[str, dict[str, in
             )
         if not chosen and mixture.sources:
             raise ValueError(f"Mixture.sources names no source of the language {language!r}, which has a weight")
-        for source in chosen or in_store:
+        for source in chosen or in_store:  # where none is chosen, all are short
             tokens = store.split(source, "train").tokens
             if source in short:
                 raise ValueError(

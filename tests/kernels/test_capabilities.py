@@ -24,6 +24,18 @@ def test_first_that_can(platform: str, dtype: str, features: list[str], expected
     assert choose(TABLE, None, platform=platform, dtype=dtype, features=frozenset(features)) == expected
 
 
+def test_versions_that_are_not_tested_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    anything = frozenset(["bfloat16"])
+    table = {"new": Capabilities(None, anything, frozenset(), requires=("json", "x"), versions=("1",)), **TABLE}
+    for version, chosen in (("1", "new"), ("2", "small")):
+        monkeypatch.setattr("importlib.metadata.version", lambda _, version=version: version)
+        assert choose(table, None, platform="gpu", dtype="bfloat16", features=frozenset()) == chosen
+    with pytest.raises(
+        ValueError, match=r"'new' is tested with json 1; 2 is installed\. For this call plain, small can"
+    ):
+        choose(table, "new", platform="gpu", dtype="bfloat16", features=frozenset())
+
+
 def test_requested() -> None:
     assert choose(TABLE, "plain", platform="tpu", dtype="bfloat16", features=frozenset()) == "plain"
 
