@@ -1,6 +1,6 @@
 """Scores a tuned run on labelled conversations: accuracy and weighted F1 of its greedy answers.
 
-python launch/classify.py --gin.Classify.run=runs/finance_sft --gin.Classify.inputs="('runs/data/finance_eval',)" \\
+python launch/classify.py --gin.Classify.run=runs/finance_sft --gin.Labels.inputs="('runs/data/finance_eval',)" \\
     --workdir runs/finance_sft/labels
 """
 
@@ -14,14 +14,15 @@ def main() -> None:
 
     import rich
 
-    from mindllm_jax.instruct.domains.classify import Classify, classify, read_labelled, scores_table, write_result
+    from mindllm_jax.instruct.domains.classify import Classify, classify, scores_table, write_result
+    from mindllm_jax.instruct.domains.labels import read_labelled
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.run_records import check_records, write_records
     from mindllm_jax.training.load_run import load_decoder
 
     config = configuration.load(Classify, arguments)
     start()
-    rows = read_labelled(config)
+    rows = read_labelled(config.labels)
     if arguments.dry_run:
         print(f"{len(rows)} rows of {len({row.label for row in rows})} labels for {config.run}")
         return

@@ -16,6 +16,9 @@ from mindllm_jax.reporting.run import read_metrics
 from mindllm_jax.run_records import git_sha, versions
 from mindllm_jax.training.dtype_cache import processor
 
+MEASURES = ("bits_per_byte", "answer_loss", "answer_accuracy", "label_accuracy", "label_f1", "without_label")
+"""Metrics, or their groups, that records keep beside the training loss."""
+
 
 def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str], None]) -> None:
     """Trains the runs of `Suite.share` that have no record, each in a folder of `workdir`, and writes their records.
@@ -70,7 +73,7 @@ def _train(suite: Suite, run: Run, folder: Path) -> Record:
         tokens=cost.tokens,
         flops=cost.flops,
         seconds=round(time.monotonic() - started, 1),
-        curves=curves(metrics, ("bits_per_byte", "answer_loss", "answer_accuracy")),
+        curves=curves(metrics, MEASURES),
     )
 
 

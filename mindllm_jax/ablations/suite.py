@@ -46,7 +46,7 @@ class Suite:
         variants: settings of each variant, as on the command line: `{"blocked": ("Mixture.order=blocked",)}`.
         baseline: the variant that the others are compared with.
         expectations: the differences that are tested, in the order of the table.
-        measures: names in the runs' metrics; lower is better.
+        measures: names in the runs' metrics.
         scale: smoke, cpu or, of pre-training, gpu.
         seeds: runs of each variant. A seed decides the order of rows in all variants, and the initial parameters.
         last: evaluations at the end of a run that are averaged.

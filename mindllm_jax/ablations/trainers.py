@@ -16,12 +16,14 @@ from mindllm_jax.configuration import Arguments
 from mindllm_jax.evaluation.forgetting import forgetting
 from mindllm_jax.files import sha256
 from mindllm_jax.instruct.conversations import read_conversations
+from mindllm_jax.instruct.domains.labels import read_labelled
 from mindllm_jax.instruct.reading.records import instruction_files
 from mindllm_jax.instruct.replay import pretraining_text
 from mindllm_jax.instruct.tune import Tune, tune
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.run_records import resolved
 from mindllm_jax.store.store import TokenStore
+from mindllm_jax.text.input_files import input_files
 from mindllm_jax.training.checksums import CHECKSUMS
 from mindllm_jax.training.load_run import read_run
 from mindllm_jax.training.loop import Periodic
@@ -128,21 +130,27 @@ class _Tuning(Trainer):
         settings = _deciding(config)
         settings.pop("base")
         settings["instructions"].pop("held_out_inputs")
+        if not config.labels.inputs:
+            settings.pop("labels")
         return settings
 
     def check(self, config: Tune) -> None:
         config.spec()
 
     def data(self, variants: Collection[Tune]) -> bytes:
-        """Of the base, of its token store, and of the instructions of all variants, in which they differ."""
+        """Of the base, of its token store, and of the conversations of all variants, in which they differ."""
         config = next(iter(variants))
         held_out = config.instructions.held_out_inputs
         if any(one.instructions.held_out_inputs != held_out for one in variants):
             raise ValueError("Instructions.held_out_inputs differ between variants: measure all on the same ones")
+        if any(_labelled_records(one) != _labelled_records(config) for one in variants):
+            raise ValueError("Labels.inputs are of other records in some variants: measure all on the same ones")
         base, length = read_run(Path(config.base)), config.instructions.sequence_length
         store = pretraining_text(base, config.replay, length, config.instructions.seed).store
         inputs = sorted({one.instructions.inputs for one in variants})
         hashes = [[str(path), sha256(path)] for named in (held_out, *inputs) for path in instruction_files(named)]
+        labelled = sorted({one.labels.inputs for one in variants if one.labels.inputs})
+        hashes += [[str(path), sha256(path)] for named in labelled for path in input_files(named)]
         return (base.folder / CHECKSUMS).read_bytes() + store.manifest.to_json() + json.dumps(hashes).encode()
 
     def require_measures(self, names: Sequence[str], config: Tune) -> None:
@@ -157,7 +165,8 @@ class _Tuning(Trainer):
             for one in read_conversations(path, on_bad=instructions.on_bad, skipped=Counter())
         ]
         datasets = [f"answer_loss/{name}" for name in dict.fromkeys(read)]
-        _require_known(names, ["answer_loss", *datasets, "bits_per_byte/zh", "bits_per_byte/en"])
+        labels = ["label_accuracy", "label_f1", "without_label"] if config.labels.inputs else []
+        _require_known(names, ["answer_loss", *datasets, "bits_per_byte/zh", "bits_per_byte/en", *labels])
 
     def train(self, arguments: Arguments, measured: tuple[str, ...], folder: Path) -> None:
         config = configuration.load(Tune, arguments)  # again, as above
@@ -172,6 +181,11 @@ TRAINERS: dict[str, Trainer] = {"pretrain": _PreTraining(), "tune": _Tuning()}
 def _deciding(config: Any) -> dict[str, Any]:
     settings = resolved(config)[type(config).__name__]
     return {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
+
+
+def _labelled_records(config: Tune) -> list[tuple[str, str]]:
+    """Returns id and label of the records whose labels are measured."""
+    return [(row.id, row.label) for row in read_labelled(config.labels)] if config.labels.inputs else []
 
 
 def _require_known(names: Sequence[str], known: Sequence[str]) -> None:

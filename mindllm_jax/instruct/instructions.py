@@ -28,7 +28,7 @@ from mindllm_jax.text.documents import held_out
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 # Incremented when the same files and settings give other rows, so that stored rows are packed again.
-_FORMAT = 3
+_FORMAT = 4
 
 _ARRAYS = ("ids", "loss_mask", "conversations", "rows")  # of `PackedRows`, as they are stored
 
@@ -46,7 +46,7 @@ class Instructions:
         sequence_length: T, the tokens of a row.
         on_bad: "error" raises on a malformed record, "skip" skips and counts it.
         on_long: a conversation longer than a row: "cut" its end, or "drop" it.
-        lengths: fewest and most tokens of the conversations that are kept, by dataset.
+        lengths: fewest and most tokens of a conversation that is trained on, by dataset; held-out ones are all kept.
         weights: of datasets. Without them a dataset has the share of its rows; `{"law": 2.0}` doubles its weight. A
             dataset of weight 0 is held out alone.
         seed: decides the packing and the order of the rows.
@@ -151,9 +151,9 @@ def _pack(
     _require_known(config, {one.dataset for files in read.values() for some in files.values() for one in some})
     for side, files in read.items():
         for file, some in files.items():
-            for one, encoded in _encoded(file, some, config, tokenizer, counts):
-                is_held_out = not sides["held_out"] and held_out(one.id, config.held_out)
-                split["held_out" if is_held_out else side].setdefault(one.dataset, []).append(encoded)
+            sided = [(side == "held_out" or _is_held_out(one, config), one) for one in some]
+            for is_held_out, dataset, encoded in _encoded(file, sided, config, tokenizer, counts):
+                split["held_out" if is_held_out else "train"].setdefault(dataset, []).append(encoded)
     if not any(config.weights.get(dataset, 1.0) for dataset in split["train"]):
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "all are held out"
         raise ValueError(f"Instructions.inputs leave no conversation to train on: {reasons}")
@@ -186,19 +186,31 @@ def _read(file: Path, config: Instructions, counts: Counter[str]) -> list[Conver
     return read
 
 
+def _is_held_out(conversation: Conversation, config: Instructions) -> bool:
+    """Returns whether a conversation of `inputs` is held out."""
+    return not config.held_out_inputs and held_out(conversation.id, config.held_out)
+
+
 def _encoded(
-    file: Path, read: Sequence[Conversation], config: Instructions, tokenizer: Tokenizer, counts: Counter[str]
-) -> Iterator[tuple[Conversation, EncodedConversation]]:
-    """Yields the conversations of a file with their ids, none longer than a row; adds to `counts`."""
+    file: Path,
+    read: Sequence[tuple[bool, Conversation]],
+    config: Instructions,
+    tokenizer: Tokenizer,
+    counts: Counter[str],
+) -> Iterator[tuple[bool, str, EncodedConversation]]:
+    """Yields the conversations of a file, none longer than a row; adds to `counts`.
+
+    read: whether a conversation is held out, and the conversation. Yields the same, its dataset, and its ids.
+    """
     longest = config.sequence_length + 1  # a row of T tokens has T + 1 ids, the last of them only as a target
     console = Console(stderr=True, quiet=jax.process_index() != 0)
     starts = range(0, len(read), _ENCODED_AT_ONCE)
     for start in track(starts, f"reading {file.name}", console=console, transient=True):
         some = read[start : start + _ENCODED_AT_ONCE]
-        encoded = encode_conversations(tokenizer, [conversation.messages for conversation in some])
-        for conversation, (ids, loss_mask) in zip(some, encoded, strict=True):
+        encoded = encode_conversations(tokenizer, [conversation.messages for _, conversation in some])
+        for (is_held_out, conversation), (ids, loss_mask) in zip(some, encoded, strict=True):
             least, most = config.lengths.get(conversation.dataset, (0, math.inf))
-            if not least <= len(ids) <= most:
+            if not is_held_out and not least <= len(ids) <= most:
                 counts["conversations left out (outside Instructions.lengths)"] += 1
                 continue
             if len(ids) > longest:
@@ -206,7 +218,7 @@ def _encoded(
                     counts["conversations left out (too long)"] += 1
                     continue
                 counts["conversations cut"] += 1
-            yield conversation, EncodedConversation(ids[:longest], loss_mask[:longest])
+            yield is_held_out, conversation.dataset, EncodedConversation(ids[:longest], loss_mask[:longest])
 
 
 def _key(config: Instructions, tokenizer: Tokenizer, sides: dict[str, list[Path]]) -> dict[str, Any]:

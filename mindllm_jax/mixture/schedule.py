@@ -98,7 +98,7 @@ class Schedule:
             ("chunk_rows", mixture.chunk_rows),
             *((f"stages: {stage['name']}", stage.get("source_weights", {})) for stage in mixture.stages),
         ):
-            require_known(setting, list(named), names, "not a source of this run")
+            require_known(setting, list(named), names, "no source of this run (one too short for a row is left out)")
 
     def _source_weights(self, stage: Stage) -> list[int]:
         """Returns whole numbers in the proportions of the sources' rows times their weights."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -15,6 +15,7 @@ from mindllm_jax.ablations.records import Record
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.ablations.trainers import TRAINERS
 from mindllm_jax.configuration import Arguments
+from mindllm_jax.instruct.tune import Tune
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.store.writer import SourceDocuments, build_store
 from mindllm_jax.text.documents import Document
@@ -52,34 +53,39 @@ def real_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Tuning(NamedTuple):
-    """What a suite of tuning runs needs.
-
-    Attributes:
-        folder: the working folder, with configs, a base and selections at the paths that configs/ablations/entropy has.
-        settings: `Suite.settings` that fit it.
-    """
-
-    folder: Path
-    settings: tuple[str, ...]
+FOLDERS = {
+    "runs/law/train": ("law_counsel", "law_advice", "law_exam"),
+    "runs/law/held_out": ("law_gpt4", "law_cases"),
+    "runs/finance/auxiliary": ("sentiment", "sentiment_rationale"),
+    "runs/finance/label_eval": ("sentiment",),
+    "runs/finance/thought_eval": ("sentiment",),
+}
+"""Datasets of the folders that suites of tuning runs name."""
 
 
 @pytest.fixture(scope="session")
-def tuning(tmp_path_factory: pytest.TempPathFactory, real_sources: Path) -> Tuning:
-    folder = tmp_path_factory.mktemp("tuning")
+def tuning(tmp_path_factory: pytest.TempPathFactory, real_sources: Path) -> Path:
+    """A working folder with configs, a base, and one conversation in each file that suites of tuning runs name."""
+    folder = tmp_path_factory.mktemp("tuning") / "project"
+    folder.mkdir()
     (folder / "configs").symlink_to(ROOT / "configs")
     small = (f"Mixture.store={real_sources}", "Model.vocab_size=1000")
     files = (CONFIGS / "real_text.gin", CONFIGS / "scales/smoke.gin")
     TRAINERS["pretrain"].train(arguments(*files, overrides=(*small, "Loop.steps=1")), (), folder / "runs/entropy/base")
-    suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
-    chosen = [path for settings in suite.variants.values() for setting in settings for path in setting.split("'")[1::2]]
-    chosen += [f"runs/entropy/random/{language}/selection.jsonl" for language in TEXTS]
-    held_out = ("belle_seed_zh.jsonl", "selfinstruct_seed_en.jsonl")
-    for number, path in enumerate([*chosen, *held_out]):
-        messages = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": f"b {number}"}]
+    named: set[str] = set()
+    for name in SUITES:
+        suite = configuration.load(Suite, arguments(CONFIGS / f"{name}.gin"))
+        for settings in suite.variants.values() if suite.trainer == "tune" else ():
+            config = configuration.load(Tune, arguments(*map(ROOT.joinpath, suite.base), overrides=settings))
+            named |= {*config.instructions.inputs, *config.instructions.held_out_inputs, *config.labels.inputs}
+    datasets = (f"{path}/{name}.jsonl" for path in named for name in FOLDERS.get(path, ()))
+    for number, path in enumerate(sorted({path for path in named if path not in FOLDERS} | set(datasets))):
+        answer = {"role": "assistant", "content": "积极" if "eval" in path else f"b {number}"}
+        row = {"id": "1", "label": "积极", "messages": [{"role": "user", "content": "a?"}, answer]}
+        content = (json.dumps(row) + "\n").encode()
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(json.dumps({"messages": messages}) + "\n", encoding="utf-8")
-    return Tuning(folder, (f"Instructions.held_out_inputs={held_out}",))
+        (folder / path).write_bytes(gzip.compress(content) if path.endswith(".gz") else content)
+    return folder
 
 
 @pytest.fixture

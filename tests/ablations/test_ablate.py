@@ -17,7 +17,7 @@ from mindllm_jax.ablations.command import write_results
 from mindllm_jax.ablations.plan import suite_runs
 from mindllm_jax.ablations.runner import run_missing
 from mindllm_jax.ablations.suite import Suite
-from tests.ablations.conftest import CONFIGS, ROOT, SUITES, Tuning, arguments
+from tests.ablations.conftest import CONFIGS, ROOT, SUITES, arguments
 
 
 def _ablate(folder: Path, store: Path, name: str, *more: str) -> subprocess.CompletedProcess[str]:
@@ -62,8 +62,8 @@ def test_a_suite_from_its_runs_to_its_tables(tmp_path: Path, real_sources: Path)
 
 @pytest.mark.slow
 def test_every_suite_of_pre_training_runs_at_smoke_scale_and_shares_its_baseline(tmp_path: Path, real_sources: Path):
-    pre_training = [name for name in SUITES if name != "entropy"]
-    for name in pre_training:
+    suites = {name: configuration.load(Suite, arguments(CONFIGS / f"{name}.gin")) for name in SUITES}
+    for name in (name for name, suite in suites.items() if suite.trainer == "pretrain"):
         done = _ablate(tmp_path, real_sources, name, "--workdir", str(tmp_path / "runs"))
         assert done.returncode == 0, done.stdout + done.stderr
         assert "not run" not in (tmp_path / f"results/{name}.smoke.md").read_text()
@@ -72,13 +72,13 @@ def test_every_suite_of_pre_training_runs_at_smoke_scale_and_shares_its_baseline
 
 @pytest.mark.parametrize("name", SUITES)
 def test_suites_are_planned(
-    tmp_path: Path, real_sources: Path, tuning: Tuning, name: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, real_sources: Path, tuning: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     suite = configuration.load(Suite, arguments(CONFIGS / f"{name}.gin"))
     settings = (f"Mixture.store={real_sources}", "Model.vocab_size=1000")
     if suite.trainer == "tune":
-        settings = tuning.settings
-        monkeypatch.chdir(tuning.folder)
+        settings = ()
+        monkeypatch.chdir(tuning)
     suite = dataclasses.replace(suite, scale="smoke", settings=settings, records=str(tmp_path))
     runs = suite_runs(suite)
     assert len(runs) == suite.seeds * len(suite.variants)
@@ -87,15 +87,15 @@ def test_suites_are_planned(
 
 
 @pytest.mark.long
-def test_tuning_runs_are_compared(tmp_path: Path, tuning: Tuning, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tuning.folder)
+def test_tuning_runs_are_compared(tmp_path: Path, tuning: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tuning)
     suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
     places = {name: str(tmp_path / name) for name in ("records", "results", "ledger")}
     variants = {name: suite.variants[name] for name in ("random", "longest")}
     expected = tuple(one for one in suite.expectations if one["variant"] in variants)
     measures = ("answer_loss", "answer_loss/belle_seed_zh", "bits_per_byte/en")
     suite = dataclasses.replace(
-        suite, scale="smoke", seeds=1, settings=tuning.settings, variants=variants, expectations=expected,
+        suite, scale="smoke", seeds=1, variants=variants, expectations=expected,
         measures=measures, **places,
     )  # fmt: skip
     runs = suite_runs(suite)
@@ -118,22 +118,43 @@ def test_tuning_runs_are_compared(tmp_path: Path, tuning: Tuning, monkeypatch: p
     selection.write_text(before)
 
 
-def test_tuning_runs_need_common_held_out_conversations(tuning: Tuning, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tuning.folder)
+@pytest.mark.long
+def test_labels_are_measured_on_the_same_records(tmp_path: Path, tuning: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("sklearn", reason="scikit-learn (the extra `labels`) is not installed")
+    monkeypatch.chdir(tuning)
+    suite = configuration.load(Suite, arguments(CONFIGS / "finance.gin"))
+    variants = {name: suite.variants[name] for name in ("label", "chain of thought")}
+    suite = dataclasses.replace(
+        suite, scale="smoke", seeds=1, settings=("Labels.max_tokens=2",), variants=variants, expectations=(),
+        records=str(tmp_path / "records"),
+    )  # fmt: skip
+    run_missing(suite, suite_runs(suite)[:1], tmp_path / "runs", print)
+    record = json.loads(next((tmp_path / "records").glob("*.json")).read_text())
+    assert [step for step, _ in record["curves"]["label_f1"]] == [2] and "label_accuracy" in record["curves"]
+
+    # Other records under another variant.
+    path = Path("runs/finance/thought_eval/sentiment.jsonl")
+    before = path.read_text()
+    path.write_text(before.replace('"id": "1"', '"id": "2"'))
+    with pytest.raises(ValueError, match=r"Labels\.inputs are of other records in some variants"):
+        suite_runs(suite)
+    path.write_text(before)
+
+
+def test_tuning_runs_need_common_held_out_conversations(tuning: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tuning)
     suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
     suite = dataclasses.replace(suite, scale="smoke", settings=("Instructions.held_out_inputs=()",))
     with pytest.raises(ValueError, match=r"Instructions\.held_out_inputs is empty"):
         suite_runs(suite)
 
 
-def test_tuning_runs_that_cannot_be_compared_are_refused(tuning: Tuning, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tuning.folder)
+def test_tuning_runs_that_cannot_be_compared_are_refused(tuning: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tuning)
     suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
-    variants = {"random": (), "longest": ("Instructions.held_out_inputs=('belle_seed_zh.jsonl',)",)}
+    variants = {"random": (), "longest": ("Instructions.held_out_inputs=('../shared/data/sft/belle_seed_zh.jsonl',)",)}
     measures = ("answer_loss/belle_seed_zh",)
-    suite = dataclasses.replace(
-        suite, scale="smoke", settings=tuning.settings, variants=variants, expectations=(), measures=measures
-    )
+    suite = dataclasses.replace(suite, scale="smoke", variants=variants, expectations=(), measures=measures)
     with pytest.raises(ValueError, match=r"Instructions\.held_out_inputs differ between variants"):
         suite_runs(suite)
     suite = dataclasses.replace(suite, variants={"random": ()}, measures=("answer_loss/fr",))

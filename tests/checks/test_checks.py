@@ -31,11 +31,17 @@ PATHS = {
     *(("Evaluate", name) for name in ("run", "data", "against")),
     *(("SelectInstructions", name) for name in ("run", "inputs", "tuned", "scores")),
     *(("PrepareInstructions", name) for name in ("inputs", "output", "rationales")),
-    *(("Classify", name) for name in ("run", "inputs")),
     ("PrepareBenchmarks", "source"),
     ("TaskSuite", "data"),
     *(("Scoring", name) for name in ("run", "output")),
-    *(("Decontamination", "benchmarks"), ("Tune", "base"), ("Chat", "run"), ("Serve", "run")),
+    *(
+        ("Decontamination", "benchmarks"),
+        ("Tune", "base"),
+        ("Classify", "run"),
+        ("Labels", "inputs"),
+        ("Chat", "run"),
+        ("Serve", "run"),
+    ),
 }
 
 

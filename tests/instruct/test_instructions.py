@@ -92,6 +92,9 @@ def test_datasets_are_apart_and_kept_by_their_lengths(write, tokenizer: Tokenize
     assert np.array_equal(some.train["general"].ids, whole.train["general"].ids)
     left_out = int((sizes > most).sum())
     assert left_out and some.counts == {"conversations left out (outside Instructions.lengths)": left_out}
+    apart = replace(config, held_out=0.5)
+    short = pack_instructions(replace(apart, lengths={"law": (0, most)}), tokenizer, store)
+    assert np.array_equal(short.held_out["law"].ids, pack_instructions(apart, tokenizer, store).held_out["law"].ids)
     with pytest.raises(ValueError, match=r"Instructions\.weights names 'lwa', which is no dataset of the inputs.*law"):
         pack_instructions(replace(config, weights={"lwa": 2.0}), tokenizer, store)
     with pytest.raises(ValueError, match="no conversation to train on: all are held out"):

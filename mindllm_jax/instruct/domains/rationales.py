@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import time
 import urllib.error
 import urllib.request
@@ -17,15 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mindllm_jax.checks import require_at_least
+from mindllm_jax.instruct.domains.rationale_rules import RULES
 from mindllm_jax.instruct.domains.records import filled, require_template
 from mindllm_jax.text.json_lines import BadLine, lines, parse
 
 if TYPE_CHECKING:
     from mindllm_jax.instruct.domains.prepare import Asked
-
-RULE = "rule: longest clause"
-
-_CLAUSES = re.compile(r"[，。！？；、,.!?;\n]+")
 
 
 @dataclass(frozen=True)
@@ -33,8 +29,9 @@ class Rationales:
     """Settings of the rationales of a domain's records.
 
     Attributes:
-        by: "endpoint" asks a model. "rule" takes the longest clause of the question, which is for tests of the pipeline
-            and explains nothing; the file says so in each line.
+        by: "endpoint" asks a model; "words" takes the words of a question that tell of its answer most
+            (`telling_words`); "clause" takes its longest clause, which explains nothing and is for tests of the
+            pipeline. Each line of the file says by which it was made.
         url: of the endpoint, up to /v1.
         model: its name there.
         key_variable: the environment variable with the endpoint's key; unset: no key.
@@ -47,7 +44,7 @@ class Rationales:
         limit: records that are asked about in this start; None: all.
     """
 
-    by: Literal["endpoint", "rule"] = "endpoint"
+    by: Literal["endpoint", "words", "clause"] = "endpoint"
     url: str = "http://127.0.0.1:8000/v1"
     model: str = ""
     key_variable: str = "OPENAI_API_KEY"
@@ -87,15 +84,18 @@ def write_rationales(
     without a usable reply has no line, so that the next start asks again; nothing is put in its place.
 
     Raises OSError when the file cannot be written, ValueError when a line of it is damaged, or when the endpoint
-    refuses the key or does not know the model.
+    refuses the key or does not know the model; as the rule does where there is one.
     """
-    counts = Counter[str]()
-    origin = RULE if config.by == "rule" else config.model
+    counts, records = Counter[str](), list(records)
+    rule = RULES.get(config.by)
+    origin = rule.origin if rule else config.model
+    by_rule = rule.rationales(records) if rule else {}
     kept = {row["key"] for row in _rows(path)} if path.exists() else set[str]()
     missing = []
     for record in records:
         prompt = filled(config.prompt, {"asked": record.question, "answered": record.answer})
-        key = hashlib.sha256(json.dumps([record.id, origin, prompt, config.max_tokens]).encode()).hexdigest()[:24]
+        asked = [by_rule.get(record.id)] if rule else [prompt, config.max_tokens]
+        key = hashlib.sha256(json.dumps([record.id, origin, *asked]).encode()).hexdigest()[:24]
         if key in kept:
             counts["kept from before"] += 1
         else:
@@ -104,8 +104,8 @@ def write_rationales(
 
     def ask(item: tuple[Asked, str, str]) -> tuple[str | None, Counter[str]]:
         record, prompt, _ = item
-        if config.by == "rule":
-            return max(_CLAUSES.split(record.question), key=len).strip(), Counter(["by the rule"])
+        if rule:
+            return by_rule.get(record.id), Counter(["by the rule" if record.id in by_rule else "without a rationale"])
         return _asked(config, prompt, sleep)
 
     path.parent.mkdir(parents=True, exist_ok=True)

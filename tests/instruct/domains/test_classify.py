@@ -5,16 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindllm_jax.instruct.domains.classify import (
-    NO_LABEL,
-    Classify,
-    classify,
-    label_of,
-    read_labelled,
-    scores_of,
-    scores_table,
-    write_result,
-)
+from mindllm_jax.instruct.domains.classify import Classify, classify, scores_of, scores_table, write_result
+from mindllm_jax.instruct.domains.labels import NO_LABEL, Labels, label_of, label_scores, read_labelled
 from mindllm_jax.instruct.domains.prepare import PrepareInstructions, prepare_instructions
 from mindllm_jax.training.load_run import load_decoder
 
@@ -74,14 +66,19 @@ def test_a_run_is_scored(base: Path, write, tmp_path: Path) -> None:
         labels={"0": "no", "1": "yes"},
     )
     prepare_instructions(prepared)
-    config = Classify(str(base), (str(tmp_path / "data"),), max_tokens=4, limit=5, resamples=10)
-    result = classify(config, load_decoder(base), read_labelled(config))
+    config = Classify(str(base), Labels((str(tmp_path / "data"),), max_tokens=4, limit=5), resamples=10)
+    run, labelled = load_decoder(base), read_labelled(config.labels)
+    result = classify(config, run, labelled)
     assert result["rows"] == 5 and {row["label"] for row in result["predictions"]} == {"no", "yes"}
     assert scores_table(result).rows[0][0] == "accuracy"
     assert write_result(result, tmp_path).read_text().startswith("{")
+    scores = label_scores(config.labels, run.tokenizer, labelled)(run.decoder)
+    assert scores["label_accuracy"] == result["scores"]["accuracy"]
+    assert scores["label_f1"] == result["scores"]["weighted_f1"]
+    assert scores["without_label"] == result["scores"]["without_label"]
 
 
 def test_a_file_of_another_kind(write, tmp_path: Path) -> None:
-    config = Classify("run", (str(write({"input": "Q", "output": "A"})),))
+    config = Labels((str(write({"input": "Q", "output": "A"})),))
     with pytest.raises(ValueError, match=r"line 1: not an object with `id`, `label` and `messages`"):
         read_labelled(config)

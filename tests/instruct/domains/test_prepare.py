@@ -14,7 +14,8 @@ from mindllm_jax import configuration
 from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.instruct.domains.ask import AskRationales
 from mindllm_jax.instruct.domains.prepare import PrepareInstructions, asked_records, prepare_instructions
-from mindllm_jax.instruct.domains.rationales import RULE, Rationales, write_rationales
+from mindllm_jax.instruct.domains.rationale_rules import RULES
+from mindllm_jax.instruct.domains.rationales import Rationales, write_rationales
 from mindllm_jax.instruct.domains.records import filled
 
 ROOT = Path(__file__).parents[3]
@@ -41,7 +42,7 @@ def config(write, tmp_path: Path) -> PrepareInstructions:
 
 
 def with_rationales(config: PrepareInstructions, setup: Any) -> PrepareInstructions:
-    counts = write_rationales(Rationales(by="rule"), Path(config.rationales), asked_records(config, Counter()))
+    counts = write_rationales(Rationales(by="clause"), Path(config.rationales), asked_records(config, Counter()))
     assert counts == {"by the rule": len(SENTIMENTS)}
     return replace(config, setup=setup)
 
@@ -78,7 +79,7 @@ def test_a_record_without_a_rationale_is_left_out_and_counted(config: PrepareIns
     config = with_rationales(config, "chain_of_thought")
     path = Path(config.rationales)
     kept = path.read_text("utf-8").splitlines(keepends=True)
-    assert all(json.loads(line)["from"] == RULE for line in kept)
+    assert all(json.loads(line)["from"] == RULES["clause"].origin for line in kept)
     path.write_text("".join(kept[1:]), "utf-8")
     assert prepare_instructions(config).caption == "1 left out: no rationale"
     assert len(written(config)) == 3
@@ -144,7 +145,7 @@ def test_settings_that_are_refused(config: PrepareInstructions, changes: dict[st
     with pytest.raises(ValueError, match=message):
         replace(config, **changes)
     with pytest.raises(ValueError, match=r"PrepareInstructions\.rationales is empty"):
-        AskRationales(replace(config, rationales=""), Rationales(by="rule"))
+        AskRationales(replace(config, rationales=""), Rationales(by="clause"))
 
 
 def test_braces_of_a_text_are_no_fields() -> None:

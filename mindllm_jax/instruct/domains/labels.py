@@ -1,0 +1,149 @@
+"""Labels that greedy answers give to labelled conversations, and a measurement of them while a run is tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mindllm_jax.batching.chat_format import encode_prompt
+from mindllm_jax.batching.chat_template import Message
+from mindllm_jax.checks import require_at_least, require_local
+from mindllm_jax.generation.engine import generate
+from mindllm_jax.generation.sampling import Sampling
+from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.text.input_files import input_files
+from mindllm_jax.text.json_lines import BadLine, lines, parse
+from mindllm_jax.tokenization.tokenizer import Tokenizer
+
+NO_LABEL = "(none)"
+"""The prediction of an answer in which no label occurs; it is always wrong."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Settings of labelled conversations, and of how the label of an answer is read.
+
+    Attributes:
+        inputs: files of `launch/prepare_instructions.py`, of text that the run was not tuned on; empty: none.
+        mark: the label stands behind the last of these in an answer; where there is none, the whole answer is read.
+        max_tokens: of an answer.
+        limit: rows that are read; None: all.
+        batch_size: answers decoded at a time.
+    """
+
+    inputs: tuple[str, ...] = ()
+    mark: str = "答案："
+    max_tokens: int = 64
+    limit: int | None = None
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        require_local(self, "inputs")
+        require_at_least(self, 1, "max_tokens", "limit", "batch_size")
+
+
+class Labelled(NamedTuple):
+    """A conversation up to its answer, and the label."""
+
+    id: str
+    messages: list[Message]
+    label: str
+
+
+class Predicted(NamedTuple):
+    """The label that an answer gives, or `NO_LABEL`; the answer; whether its prompt was cut."""
+
+    label: str
+    answer: str
+    cut: bool
+
+
+def read_labelled(config: Labels) -> list[Labelled]:
+    """Reads the rows.
+
+    Raises OSError where a file is missing, ValueError where none is named, or that names a line without a label.
+    """
+    if not config.inputs:
+        raise ValueError("Labels.inputs is empty: name the files of labelled conversations")
+    rows: list[Labelled] = []
+    for file in input_files(config.inputs):
+        for number, line in lines(file):
+            try:
+                rows.append(_labelled(parse(line)))
+            except BadLine as bad:
+                raise ValueError(f"{file}, line {number}: {bad}; write it by launch/prepare_instructions.py") from None
+    return rows[: config.limit]
+
+
+def predict(config: Labels, decoder: Decoder, tokenizer: Tokenizer, rows: Sequence[Labelled]) -> list[Predicted]:
+    """Answers every row greedily and reads the label of each answer. Raises ValueError where a prompt is malformed."""
+    answers = generate(
+        decoder,
+        tokenizer,
+        [encode_prompt(tokenizer, row.messages) for row in rows],
+        Sampling(temperature=0.0, max_tokens=config.max_tokens),
+        stop_ids=tokenizer.ends,
+        truncate=True,
+        batch_size=config.batch_size,
+    )
+    labels = labels_of(rows)
+    return [Predicted(label_of(one.text, labels, config.mark), one.text, one.cut > 0) for one in answers]
+
+
+def label_scores(
+    config: Labels, tokenizer: Tokenizer, rows: Sequence[Labelled]
+) -> Callable[[Decoder], Mapping[str, float]]:
+    """Returns a measurement for the training loop: `label_accuracy`, `label_f1` (weighted), and `without_label`.
+
+    Raises ImportError where scikit-learn is not installed, ValueError where a prompt is malformed.
+    """
+    accuracy_and_f1(["a"], ["a"], ["a"])  # an import that fails does so before the run
+    for row in rows:
+        encode_prompt(tokenizer, row.messages)
+    truth = [row.label for row in rows]
+
+    def measure(decoder: Decoder) -> dict[str, float]:
+        predictions = [one.label for one in predict(config, decoder, tokenizer, rows)]
+        accuracy, weighted = accuracy_and_f1(truth, predictions, labels_of(rows))
+        return {"label_accuracy": accuracy, "label_f1": weighted, "without_label": share_without(predictions)}
+
+    return measure
+
+
+def labels_of(rows: Sequence[Labelled]) -> list[str]:
+    """Returns the different labels of rows, sorted."""
+    return sorted({row.label for row in rows})
+
+
+def label_of(answer: str, labels: Sequence[str], mark: str) -> str:
+    """Returns the label that comes first in an answer, behind its last mark; of two at one place the longer one."""
+    text = answer.rpartition(mark)[2] if mark else answer
+    places = [(text.find(label), -len(label), label) for label in labels if label in text]
+    return min(places)[2] if places else NO_LABEL
+
+
+def accuracy_and_f1(
+    truth: Sequence[str] | np.ndarray, predictions: Sequence[str] | np.ndarray, labels: Sequence[str]
+) -> tuple[float, float]:
+    """Returns accuracy and weighted F1 by scikit-learn. Raises ImportError where it is not installed."""
+    try:
+        from sklearn.metrics import accuracy_score, f1_score
+    except ImportError:
+        raise ImportError("scores by labels need scikit-learn; install mindllm-jax[labels]") from None
+    settings: Any = {"labels": list(labels), "average": "weighted", "zero_division": 0}
+    return float(accuracy_score(truth, predictions)), float(f1_score(truth, predictions, **settings))
+
+
+def share_without(predictions: Sequence[str]) -> float:
+    """Returns the share of predictions without a label."""
+    return sum(label == NO_LABEL for label in predictions) / len(predictions)
+
+
+def _labelled(row: Any) -> Labelled:
+    match row:
+        case {"id": str(id), "label": str(label), "messages": [*messages, {"role": "assistant"}]}:
+            return Labelled(id, [Message(one["role"], one["content"]) for one in messages], label)
+    raise BadLine("no label", "not an object with `id`, `label` and `messages` that end with an assistant's")
