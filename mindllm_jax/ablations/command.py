@@ -57,6 +57,13 @@ def write_results(suite: Suite, name: str, runs: Sequence[Run]) -> list[Path]:
                 f"{found}: {test.expectation['variant']} against {against}, {measure} {value.mean:+.4f}"
                 f" ({value.low:+.4f} to {value.high:+.4f}, {value.seeds} seeds{unfinished}{failed})"
             )
+    for one in results.predicted:
+        if (claim := one.extrapolation.get("claim")) and one.prediction and one.measured:
+            verdicts.setdefault(claim, []).append(
+                f"{one.verdict}: {one.extrapolation['variant']}, {one.extrapolation['measure']} predicted"
+                f" {one.prediction.value:.4f} ({one.prediction.low:.4f} to {one.prediction.high:.4f}), measured"
+                f" {one.measured.mean:.4f} ({one.measured.seeds} seeds{unfinished})"
+            )
     folder = Path(suite.results)
     paths = write_report(suite, name, results, claims)
     if suite.scale == "smoke":  # its figures mean nothing

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mindllm_jax.ablations.claims import Claim
 from mindllm_jax.ablations.records import Record
-from mindllm_jax.ablations.results import Results
+from mindllm_jax.ablations.results import Predicted, Results
 from mindllm_jax.ablations.statistics import LEAST_SEEDS, Interval
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.files import write_text
@@ -24,17 +24,20 @@ def write_report(suite: Suite, name: str, results: Results, claims: dict[str, Cl
     """Writes NAME.SCALE.md, .csv and .html into `Suite.results`, and an SVG of each measure; returns their paths."""
     stem = Path(suite.results) / f"{name}.{suite.scale}"
     tables = [means_table(suite, results), differences_table(suite, results, claims)]
+    if suite.predictions:
+        tables.append(predictions_table(results, claims))
     plots = {measure: _plot(results, measure) for measure in suite.measures}
+    plots |= {f"{one.extrapolation['measure']}/by_flops": _law_plot(one) for one in results.predicted}
     paths = [stem.with_name(f"{stem.name}.{end}") for end in ("md", "csv", "html")]
     pictures = {m: stem.with_name(f"{stem.name}.{m.replace('/', '_')}.svg") for m, svg in plots.items() if svg}
     for measure, path in pictures.items():
         write_text(path, plots[measure] or "")
-    images = "\n".join(f"![{_title(m)} by step]({path.name})\n" for m, path in pictures.items())
+    images = "\n".join(f"![{_title(m)}]({path.name})\n" for m, path in pictures.items())
     prose = list(_prose(suite, results))
     text = "\n\n".join([f"# {heading(suite, results)}", *prose, *(table.markdown() for table in tables), images])
     write_text(paths[0], text.rstrip() + "\n")
-    write_text(paths[1], tables[0].csv() + "\n" + tables[1].csv())
-    figures: list[Part] = [Figure(svg, f"{_title(m)}: mean and range of the seeds.") for m, svg in plots.items() if svg]
+    write_text(paths[1], "\n".join(table.csv() for table in tables))
+    figures: list[Part] = [Figure(svg, f"{_title(m)}.") for m, svg in plots.items() if svg]
     sections = [Section("What was asked", [Paragraph(text) for text in prose])]
     sections += [Section("Results", tables), Section("Curves", figures)]
     write_page(paths[2], Page(heading(suite, results), "", sections))
@@ -46,9 +49,10 @@ def heading(suite: Suite, results: Results) -> str:
     records = results.all_records
     if not records:
         return f"{suite.title} ({suite.scale}: not run)"
-    one = records[0]
-    size = f"{one.parameters / 1e6:.1f}M parameters, {one.tokens / 1e6:.2f}M tokens"
-    return f"{suite.title} ({suite.scale}: {size}, {one.tokens / one.parameters:.1f} tokens per parameter)"
+    parameters = _range([f"{one.parameters / 1e6:.1f}M" for one in sorted(records, key=lambda one: one.parameters)])
+    tokens = _range([f"{one.tokens / 1e6:.2f}M" for one in sorted(records, key=lambda one: one.tokens)])
+    ratios = _range([f"{ratio:.1f}" for ratio in sorted(one.tokens / one.parameters for one in records)])
+    return f"{suite.title} ({suite.scale}: {parameters} parameters, {tokens} tokens, {ratios} tokens per parameter)"
 
 
 def means_table(suite: Suite, results: Results) -> Table:
@@ -91,6 +95,33 @@ def differences_table(suite: Suite, results: Results, claims: dict[str, Claim]) 
     return Table(columns, rows, caption)
 
 
+def predictions_table(results: Results, claims: dict[str, Claim]) -> Table:
+    """Returns what the power laws of the smaller runs predict, and what was measured."""
+    rows: list[list[Cell]] = []
+    for one in results.predicted:
+        prediction, claim = one.prediction, claims.get(one.extrapolation.get("claim", ""))
+        rows.append([
+            one.extrapolation["variant"],
+            _title(one.extrapolation["measure"]),
+            f"{prediction.law.factor:.3g} C^-{prediction.law.exponent:.4f}" if prediction else "not run",
+            f"{prediction.value:.4f} ({prediction.low:.4f} to {prediction.high:.4f})" if prediction else "not run",
+            _interval(one.measured),
+            _number(one.nearest) if prediction else "not run",
+            one.verdict,
+            f"{claim.sentence} ({claim.certainty})" if claim else "ours",
+        ])  # fmt: skip
+    columns = (
+        "predicted", "measure", "law of training FLOPs C", "prediction", "measured", "next smaller size", "verdict",
+        "claim (certainty of our reading)",
+    )  # fmt: skip
+    caption = (
+        "A power law is fitted to all other variants; the interval is the bootstrap's over their runs and leaves out"
+        " what a straight line in logarithms cannot follow. The verdict is yes where the two intervals overlap, and"
+        " undecided where one of them holds the value of the next smaller size."
+    )
+    return Table(columns, rows, caption)
+
+
 def _prose(suite: Suite, results: Results) -> Iterator[str]:
     yield suite.question
     yield f"Expected, written before the runs: {suite.expected}"
@@ -124,6 +155,19 @@ def _plot(results: Results, measure: str) -> str | None:
     return line_plot(lines, x_label="step", y_label=_title(measure), bands=bands) if lines else None
 
 
+def _law_plot(one: Predicted) -> str | None:
+    """Returns the measured sizes and the law that was fitted to all but the last, over the logarithm of the FLOPs."""
+    if one.prediction is None:
+        return None
+    flops, values = zip(*one.sizes, strict=True)
+    exponents = [math.log10(value) for value in flops]
+    lines = {
+        "measured": (exponents, values),
+        "law of all but the largest": (exponents, [one.prediction.law(value) for value in flops]),
+    }
+    return line_plot(lines, x_label="log10 of training FLOPs", y_label=_title(one.extrapolation["measure"]))
+
+
 def _by_step(records: list[Record], measure: str) -> dict[int, list[float]]:
     """Returns the finite values of a measure by step, without the untrained model's, at steps that all seeds have."""
     by_step: defaultdict[int, list[float]] = defaultdict(list)
@@ -135,8 +179,12 @@ def _by_step(records: list[Record], measure: str) -> dict[int, list[float]]:
     return {step: values for step, values in sorted(by_step.items()) if len(values) == len(done)}
 
 
+def _range(ordered: list[str]) -> str:
+    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
+
+
 def _title(measure: str) -> str:
-    group, _, name = measure.partition("/")
+    group, _, name = measure.removesuffix("/by_flops").partition("/")
     return f"{_UNITS.get(group, group)}, {name}" if name else _UNITS.get(group, group)
 
 

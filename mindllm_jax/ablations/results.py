@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from mindllm_jax.ablations.plan import Run
+from mindllm_jax.ablations.power_law import Prediction, predict
 from mindllm_jax.ablations.records import Record, read_records
 from mindllm_jax.ablations.statistics import (
     Interval,
@@ -20,7 +23,7 @@ from mindllm_jax.ablations.statistics import (
     paired_difference,
     verdict,
 )
-from mindllm_jax.ablations.suite import Expectation, Suite
+from mindllm_jax.ablations.suite import Expectation, Extrapolation, Suite
 
 
 class Tested(NamedTuple):
@@ -45,6 +48,38 @@ class Tested(NamedTuple):
         return verdict(self.difference.interval.mean, None if self.failed else self.p_value, direction)
 
 
+class Predicted(NamedTuple):
+    """A prediction beside what was measured.
+
+    Attributes:
+        extrapolation: what was predicted.
+        prediction: by the law of the other variants; None where one of them has no run.
+        measured: mean of the predicted variant; None where it has no run.
+        nearest: mean of the variant with the most FLOPs of those that the law is fitted to; NaN where one has no run.
+        sizes: of each variant, FLOPs of a run and its mean, those that are fitted first, in the order of their FLOPs.
+    """
+
+    extrapolation: Extrapolation
+    prediction: Prediction | None
+    measured: Interval | None
+    nearest: float
+    sizes: list[tuple[float, float]]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether prediction and measurement agree: their 95 % intervals overlap.
+
+        Undecided where one of the intervals holds the value of the nearest smaller size: so wide a prediction says
+        nothing.
+        """
+        if self.prediction is None or self.measured is None:
+            return "not run"
+        low, high, measured = self.prediction.low, self.prediction.high, self.measured
+        if low <= self.nearest <= high or measured.low <= self.nearest <= measured.high:
+            return "cannot tell at this scale"
+        return "yes" if low <= measured.high and measured.low <= high else "no"
+
+
 class Results(NamedTuple):
     """The results of a suite from its records.
 
@@ -55,6 +90,7 @@ class Results(NamedTuple):
         missing: runs without a record.
         means: by variant and measure; None where a variant has no finished run.
         tested: the expectations, in order.
+        predicted: the predictions, in order.
         detectable: by measure, the difference that the baseline's seeds let expect to be detectable.
     """
 
@@ -64,6 +100,7 @@ class Results(NamedTuple):
     missing: int
     means: dict[str, dict[str, Interval | None]]
     tested: list[Tested]
+    predicted: list[Predicted]
     detectable: dict[str, float]
 
     @property
@@ -106,8 +143,27 @@ def suite_results(suite: Suite, runs: Sequence[Run]) -> Results:
     detectable = {
         name: baseline_detectable(list(seeds.values()), suite.seeds) for name, seeds in values[suite.baseline].items()
     }
+    predicted = [_predicted(one, records, values, means) for one in suite.predictions]
     missing = len(runs) - sum(map(len, records.values()))
-    return Results(version, others, records, missing, means, _corrected(tested), detectable)
+    return Results(version, others, records, missing, means, _corrected(tested), predicted, detectable)
+
+
+def _predicted(
+    extrapolation: Extrapolation,
+    records: Mapping[str, Sequence[Record]],
+    values: Mapping[str, Mapping[str, Mapping[int, float]]],
+    means: Mapping[str, Mapping[str, Interval | None]],
+) -> Predicted:
+    variant, measure = extrapolation["variant"], extrapolation["measure"]
+    found = {name: list(seeds[measure].values()) for name, seeds in values.items()}
+    flops = {name: records[name][0].flops for name, losses in found.items() if losses}
+    fitted = sorted((name for name in found if name != variant and name in flops), key=lambda name: flops[name])
+    prediction, nearest = None, math.nan
+    if len(fitted) == len(found) - 1 and variant in flops:
+        prediction = predict([flops[name] for name in fitted], [found[name] for name in fitted], flops[variant])
+        nearest = float(np.mean(found[fitted[-1]]))
+    sizes = [(flops[name], float(np.mean(found[name]))) for name in (*fitted, variant) if name in flops]
+    return Predicted(extrapolation, prediction, means[variant][measure], nearest, sizes)
 
 
 def _by_seed(records: Iterable[Record], measure: str, last: int) -> dict[int, float]:

@@ -31,6 +31,20 @@ class Expectation(TypedDict):
     claimed: NotRequired[Literal["lower", "higher"]]
 
 
+class Extrapolation(TypedDict):
+    """A variant, the largest, whose measure a power law of the FLOPs of all other variants predicts.
+
+    Attributes:
+        variant: the variant that the law is not fitted to.
+        measure: one of the suite's measures.
+        claim: the id of the claim in `claims.json` that the prediction tests; absent for one of ours.
+    """
+
+    variant: str
+    measure: str
+    claim: NotRequired[str]
+
+
 @dataclass(frozen=True)
 class Suite:
     """A comparison of pre-training or tuning runs that differ in the settings of their variant alone.
@@ -46,6 +60,7 @@ class Suite:
         variants: settings of each variant, as on the command line: `{"blocked": ("Mixture.order=blocked",)}`.
         baseline: the variant that the others are compared with.
         expectations: the differences that are tested, in the order of the table.
+        predictions: variants that a power law of the others predicts (`power_law.predict`).
         measures: names in the runs' metrics.
         scale: smoke, cpu or, of pre-training, gpu.
         seeds: runs of each variant. A seed decides the order of rows in all variants, and the initial parameters.
@@ -66,6 +81,7 @@ class Suite:
     baseline: str
     trainer: Literal["pretrain", "tune"] = "pretrain"
     expectations: tuple[Expectation, ...] = ()
+    predictions: tuple[Extrapolation, ...] = ()
     limits: str = ""
     measures: tuple[str, ...] = ("bits_per_byte/zh", "bits_per_byte/en", "bits_per_byte/mean")
     scale: str = "cpu"
@@ -103,6 +119,12 @@ class Suite:
             _require_known(f"{where}['measure']", expectation["measure"], self.measures)
             if expectation["variant"] == self.against(expectation):
                 raise ValueError(f"{where}: {expectation['variant']!r} is compared with itself")
+        for number, prediction in enumerate(self.predictions):
+            where = f"Suite.predictions[{number}]"
+            _require_known(f"{where}['variant']", prediction["variant"], self.variants)
+            _require_known(f"{where}['measure']", prediction["measure"], self.measures)
+            if len(self.variants) < 3:
+                raise ValueError(f"{where}: a law needs two variants or more beside {prediction['variant']!r}")
 
     def against(self, expectation: Expectation) -> str:
         """Returns the variant that an expectation's variant is compared with."""

@@ -44,7 +44,7 @@ def test_what_makes_no_sense_is_refused(suite: Suite, changed: dict[str, Any], m
 def test_claims_of_the_suites_are_in_the_ledger(name: str):
     suite = configuration.load(Suite, arguments(CONFIGS / f"{name}.gin"))
     claims = read_claims()
-    named = {claim for expectation in suite.expectations if (claim := expectation.get("claim"))}
+    named = {claim for tested in (*suite.expectations, *suite.predictions) if (claim := tested.get("claim"))}
     assert named and named <= claims.keys()
     assert {claims[claim].suite for claim in named} == {name}
 

@@ -1,0 +1,83 @@
+"""Power laws: known ones are found again, and predictions are judged beside what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindllm_jax.ablations.command import write_results
+from mindllm_jax.ablations.plan import Run
+from mindllm_jax.ablations.power_law import fit, predict
+from mindllm_jax.ablations.records import Record, write_record
+from mindllm_jax.ablations.results import suite_results
+from mindllm_jax.ablations.suite import Suite
+from tests.ablations.test_results import _runs
+
+FLOPS = [1e12, 3e12, 1e13, 3e13]
+MEASURE = "bits_per_byte/mean"
+
+
+def _law(flops: float) -> float:
+    return 40.0 * flops**-0.1
+
+
+def test_a_known_law_is_found() -> None:
+    law = fit(FLOPS, [_law(flops) for flops in FLOPS])
+    assert law.exponent == pytest.approx(0.1, rel=1e-6) and law(1e15) == pytest.approx(_law(1e15), rel=1e-6)
+
+
+def test_an_outlier_counts_less_than_in_least_squares() -> None:
+    losses = [_law(flops) for flops in FLOPS for _ in range(5)]
+    losses[3] *= 1.2
+    repeated = [flops for flops in FLOPS for _ in range(5)]
+    squares = -np.polynomial.Polynomial.fit(np.log(repeated), np.log(losses), 1).convert().coef[1]
+    assert abs(fit(repeated, losses).exponent - 0.1) < 0.1 * abs(squares - 0.1)
+
+
+def test_the_interval_covers_the_law_about_as_often_as_it_says() -> None:
+    draw, covered = np.random.default_rng(0), 0
+    for _ in range(20):
+        losses = [(_law(flops) * np.exp(draw.normal(0, 0.01, 8))).tolist() for flops in FLOPS]
+        found = predict(FLOPS, losses, 1e14, resamples=100)
+        covered += found.low <= _law(1e14) <= found.high
+    assert covered >= 15
+
+
+@pytest.mark.parametrize(("flops", "losses"), [([1e12, 1e12], [2.0, 2.1]), ([1e12, 2e12], [2.0, 0.0])])
+def test_what_has_no_law_is_refused(flops: list[float], losses: list[float]) -> None:
+    with pytest.raises(ValueError, match="two or more different FLOPs, with losses above 0"):
+        fit(flops, losses)
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.0, "yes"), (0.95, "no"), (3**0.1, "cannot tell at this scale")]
+)  # 3**0.1: no better than the next smaller size
+def test_verdicts(suite: Suite, record: Callable[..., Record], factor: float, verdict: str) -> None:
+    names = ["one", "two", "three", "four"]
+    suite = dataclasses.replace(
+        suite,
+        variants={name: (f"Loop.steps={n}",) if n else () for n, name in enumerate(names)},
+        expectations=(),
+        predictions=({"variant": "four", "measure": MEASURE, "claim": "power_law"},),
+        seeds=2,
+        last=1,
+    )
+    for name, flops in zip(names, FLOPS, strict=True):
+        for seed in range(2):
+            value = _law(flops) * (factor if name == "four" else 1) * (1 + 1e-4 * seed)
+            write_record(Path(suite.records), record(name, seed, value, flops=flops))
+    runs: list[Run] = _runs(suite)
+    (found,) = suite_results(suite, runs).predicted
+    assert found.verdict == verdict
+    assert found.prediction and found.prediction.value == pytest.approx(_law(FLOPS[-1]), rel=1e-3)
+    table, *_ = write_results(suite, "a_suite", runs)
+    assert "C^-0.1" in table.read_text() and f"{verdict}: four" in Path(suite.ledger).read_text()
+
+
+def test_a_suite_without_enough_variants(suite: Suite) -> None:
+    with pytest.raises(ValueError, match="a law needs two variants or more beside 'two'"):
+        dataclasses.replace(suite, predictions=({"variant": "two", "measure": MEASURE},))
