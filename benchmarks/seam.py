@@ -34,7 +34,7 @@ DIFFERENT = 1e-3
 SETS = {"cmmlu": "CMMLU", "ceval": "C-Eval val"}
 INTRODUCTION = """# The seam between context and continuation
 
-Rebuilt by `python benchmarks/seam.py`, which documents the forms; all items. SmolLM2 was not run with this version.
+Rebuilt by `python benchmarks/seam.py`, which documents the forms; all items.
 
 """
 FORMS = {"letters": read_items, "texts": answer_texts, "halves": halves}
