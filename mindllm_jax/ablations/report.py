@@ -17,6 +17,7 @@ from mindllm_jax.reporting.page import Figure, Page, Paragraph, Part, Section, w
 from mindllm_jax.reporting.plots import Band, line_plot
 from mindllm_jax.reporting.tables import Cell, Table
 
+_TEMPLATE = Path(__file__).with_name("suite.html")
 _UNITS = {"bits_per_byte": "bits per byte", "answer_loss": "loss of answers"}
 
 
@@ -40,7 +41,7 @@ def write_report(suite: Suite, name: str, results: Results, claims: dict[str, Cl
     figures: list[Part] = [Figure(svg, f"{_title(m)}.") for m, svg in plots.items() if svg]
     sections = [Section("What was asked", [Paragraph(text) for text in prose])]
     sections += [Section("Results", tables), Section("Curves", figures)]
-    write_page(paths[2], Page(heading(suite, results), "", sections))
+    write_page(paths[2], Page(heading(suite, results), "", sections), _TEMPLATE)
     return [*paths, *pictures.values()]
 
 

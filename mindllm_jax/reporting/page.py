@@ -66,7 +66,8 @@ class Page:
 def render(page: Page, template: Path = _TEMPLATE) -> str:
     """Returns the page as one HTML text that loads nothing: no scripts, fonts or pictures.
 
-    template: one that extends page.html, with the blocks `style` and `other`, which shows parts of other kinds.
+    template: one that extends page.html, with the blocks `style`, `other`, which shows parts of other kinds, and
+    `script`, for one inside the page.
     """
     import jinja2
 
@@ -81,7 +82,7 @@ def render(page: Page, template: Path = _TEMPLATE) -> str:
     return environment.get_template(template.name).render(page=page)
 
 
-def write_page(path: Path, page: Page) -> None:
-    """Writes the page atomically."""
+def write_page(path: Path, page: Page, template: Path = _TEMPLATE) -> None:
+    """Writes the page atomically; `template` as in `render`."""
     with replacing(path) as file:
-        file.write(render(page))
+        file.write(render(page, template))

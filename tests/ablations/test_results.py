@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,7 @@ def test_the_report_has_the_scale_the_claim_and_the_verdict(suite: Suite, record
     assert "GeGLU is the better feed-forward" in text and "two lower than one" in text and picture.name in text
     assert "6 runs of this suite are not run." in text
     assert csv.read_text().startswith("variant,seeds,") and "<svg" in page.read_text() and "<svg" in picture.read_text()
+    assert "<script>" in page.read_text() and not re.search(r'<script [^>]|(src|href)="(?!#)', page.read_text())
     line = "two against one, bits_per_byte/mean -1.0000 (-1.0000 to -1.0000, 2 seeds, 6 runs missing) [a_suite, cpu]"
     assert f"cannot tell at this scale: {line}" in claims.read_text()
 

@@ -46,7 +46,7 @@ def test_chinese_examinations(tmp_path: Path) -> None:
     csv = f"{CMMLU_HEADER}0,水？,甲,乙,丙,丁,C\n"
     found = converted(tmp_path, "cmmlu", {"test/arts.csv": csv})
     assert found == {"haonan-li/cmmlu/arts/test.jsonl": [row]}
-    assert converted(tmp_path, "financeiq", {"dev/经济师.csv": csv}) == {"mindllm/financeiq/经济师/dev.jsonl": [row]}
+    assert converted(tmp_path, "financeiq", {"test/经济师.csv": csv}) == {"mindllm/financeiq/经济师/test.jsonl": [row]}
     files = {
         "dev/law_dev.csv": "id,question,A,B,C,D,answer,explanation\n0,水？,甲,乙,丙,丁,C,因为\n",
         "val/law_val.csv": "id,question,A,B,C,D,answer\n0,水？,甲,乙,丙,丁,C\n",

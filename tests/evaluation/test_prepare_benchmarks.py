@@ -18,6 +18,13 @@ def put(path: Path, content: str) -> None:
     path.write_text(content)
 
 
+@pytest.mark.parametrize(("name", "split"), [("mmlu", "test"), ("ceval", "val"), ("cmmlu", "test")])
+def test_an_examination_without_its_scored_split(tmp_path: Path, name: str, split: str) -> None:
+    (tmp_path / name / "dev").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=rf"{name}/{split}: there are no \.csv files"):
+        convert(PrepareBenchmarks(str(tmp_path), (name,)))
+
+
 def test_the_documentation_lists_the_files_of_each_benchmark() -> None:
     rows = [line for line in (ROOT / "docs/evaluation.md").read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
     listed = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]

@@ -45,7 +45,7 @@ def test_a_measurement_is_that_of_an_evaluation(run: Path, decoder: Decoder, tok
 def test_bad_settings_raise_before_training(tokenizer: Tokenizer, data: str) -> None:
     with pytest.raises(ValueError, match=r"TaskSuite\.every = 0: must be at least 1"):
         TaskSuite(every=0)
-    with pytest.raises(ValueError, match="there is no task 'continuation_xx'"):
+    with pytest.raises(ValueError, match=r"TaskSuite\.tasks: there is no task 'continuation_xx'"):
         suite_measurement(TaskSuite(("continuation_xx",), data), tokenizer, 64)
     with pytest.raises(FileNotFoundError, match=r"continuation/en/test\.jsonl"):
         suite_measurement(TaskSuite(("continuation_en",), data), tokenizer, 64)

@@ -13,7 +13,7 @@ LETTERS = "ABCD"
 def _mmlu(folder: Path) -> Iterator[Split]:
     columns = ("question", *LETTERS, "answer")
     for raw, split in (("dev", "dev"), ("val", "validation"), ("test", "test")):
-        for path in _files(folder / raw):
+        for path in _files(folder / raw, scored=raw == "test"):
             subject = path.stem.removesuffix(f"_{raw}")
             items: list[Item] = []
             for line, row in table(path, columns, header=False):
@@ -27,7 +27,7 @@ def _mmlu(folder: Path) -> Iterator[Split]:
 def _ceval(folder: Path) -> Iterator[Split]:
     columns = ("id", "question", *LETTERS, "answer", "explanation")
     for split in ("dev", "val"):
-        for path in _files(folder / split):
+        for path in _files(folder / split, scored=split == "val"):
             rows = table(path, columns, optional=1)
             for line, row in rows:
                 _check(row, "question", "answer", f"{path}, line {line}")
@@ -39,7 +39,7 @@ def _numbered(dataset: str, folder: Path) -> Iterator[Split]:
     """Yields the splits of CMMLU and of FinanceIQ, which took over its files' format."""
     columns = ("", "Question", *LETTERS, "Answer")
     for split in ("dev", "test"):
-        for path in _files(folder / split):
+        for path in _files(folder / split, scored=split == "test"):
             rows = table(path, columns)
             for line, row in rows:
                 _check(row, "Question", "Answer", f"{path}, line {line}")
@@ -47,8 +47,12 @@ def _numbered(dataset: str, folder: Path) -> Iterator[Split]:
             yield Split(dataset, path.stem, split, items, (path,))
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.csv"))
+def _files(folder: Path, *, scored: bool) -> list[Path]:
+    """Lists the .csv files of a split. Raises FileNotFoundError where the split that is scored has none."""
+    files = sorted(folder.glob("*.csv"))
+    if scored and not files:
+        raise FileNotFoundError(f"{folder}: there are no .csv files; the benchmark's scored items lie there")
+    return files
 
 
 def _check(row: Item, question: str, answer: str, where: str) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, require
-from mindllm_jax.text.json_lines import BadLine, lines, parse
+from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, json_values, require
 
 FILES = {"train": "fin_cuge_finfe_train.jsonl.gz", "eval": "fin_cuge_finfe_eval.jsonl"}
 
@@ -18,12 +17,8 @@ def _fincuge(folder: Path) -> Iterator[Split]:
 
 
 def _posts(path: Path) -> Iterator[Item]:
-    for number, line in lines(path):
+    for number, row in json_values(path):
         where = f"{path}, line {number}"
-        try:
-            row = parse(line)
-        except BadLine as bad:
-            raise ValueError(f"{where}: {bad}") from None
         require(isinstance(row, list) and len(row) == 2 and isinstance(row[0], str), where, "not [TEXT, LABEL]")
         require(bool(row[0].strip()), where, "an empty text")
         require(row[1] in (0, 1, 2), where, f"the label {row[1]!r} is none of 0, 1, 2")

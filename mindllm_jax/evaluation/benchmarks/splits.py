@@ -56,19 +56,26 @@ class Benchmark:
     generated: bool = False
 
 
+def json_values(path: Path) -> Iterator[tuple[int, Any]]:
+    """Reads a file with one JSON value per line, plain or gzip; yields the number of each line, and its value.
+
+    Raises OSError, and ValueError for a line that is no JSON.
+    """
+    for number, line in lines(path):
+        try:
+            yield number, parse(line)
+        except BadLine as bad:
+            raise ValueError(f"{path}, line {number}: {bad}") from None
+
+
 def json_lines(path: Path, texts: Sequence[str], others: Sequence[str] = ()) -> list[tuple[int, Item]]:
     """Reads objects from a file with one per line, plain or gzip; each with the number of its line.
 
     Raises OSError, and ValueError for a line that is no object with these fields (see `with_fields`).
     """
-    items = []
-    for number, line in lines(path):
-        try:
-            item = parse(line)
-        except BadLine as bad:
-            raise ValueError(f"{path}, line {number}: {bad}") from None
-        items.append((number, with_fields(item, f"{path}, line {number}", texts, others)))
-    return items
+    return [
+        (number, with_fields(value, f"{path}, line {number}", texts, others)) for number, value in json_values(path)
+    ]
 
 
 def json_value(path: Path) -> Any:
