@@ -14,7 +14,7 @@ from mindllm_jax.ablations.statistics import LEAST_SEEDS, Interval
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.files import write_text
 from mindllm_jax.reporting.page import Figure, Page, Paragraph, Part, Section, write_page
-from mindllm_jax.reporting.plots import Band, line_plot
+from mindllm_jax.reporting.plots import Band, heat_map, line_plot
 from mindllm_jax.reporting.tables import Cell, Table
 
 _TEMPLATE = Path(__file__).with_name("suite.html")
@@ -27,7 +27,9 @@ def write_report(suite: Suite, name: str, results: Results, claims: dict[str, Cl
     tables = [means_table(suite, results), differences_table(suite, results, claims)]
     if suite.predictions:
         tables.append(predictions_table(results, claims))
-    plots = {measure: _plot(results, measure) for measure in suite.measures}
+    plots = {} if suite.heat_map else {measure: _plot(results, measure) for measure in suite.measures}
+    if suite.heat_map:
+        plots["heat_map"] = _heat_map(suite, results)
     plots |= {f"{one.extrapolation['measure']}/by_flops": _law_plot(one) for one in results.predicted}
     paths = [stem.with_name(f"{stem.name}.{end}") for end in ("md", "csv", "html")]
     pictures = {m: stem.with_name(f"{stem.name}.{m.replace('/', '_')}.svg") for m, svg in plots.items() if svg}
@@ -156,6 +158,19 @@ def _plot(results: Results, measure: str) -> str | None:
     return line_plot(lines, x_label="step", y_label=_title(measure), bands=bands) if lines else None
 
 
+def _heat_map(suite: Suite, results: Results) -> str | None:
+    """Returns the means of the finished variants by measure, as one picture."""
+    means = {
+        variant: [one.mean for name in suite.measures if (one := measures[name])]
+        for variant, measures in results.means.items()
+    }
+    finished = [variant for variant, found in means.items() if len(found) == len(suite.measures)]
+    names = [name.partition("/")[2] for name in suite.measures]
+    units = {_title(name.partition("/")[0]) for name in suite.measures}
+    label = f"{', '.join(sorted(units))} above the column's lowest"
+    return heat_map([means[variant] for variant in finished], finished, names, label=label) if finished else None
+
+
 def _law_plot(one: Predicted) -> str | None:
     """Returns the measured sizes and the law that was fitted to all but the last, over the logarithm of the FLOPs."""
     if one.prediction is None:
@@ -185,6 +200,8 @@ def _range(ordered: list[str]) -> str:
 
 
 def _title(measure: str) -> str:
+    if measure == "heat_map":
+        return "Means of the variants by measure"
     group, _, name = measure.removesuffix("/by_flops").partition("/")
     return f"{_UNITS.get(group, group)}, {name}" if name else _UNITS.get(group, group)
 

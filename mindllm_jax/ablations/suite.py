@@ -62,6 +62,7 @@ class Suite:
         expectations: the differences that are tested, in the order of the table.
         predictions: variants that a power law of the others predicts (`power_law.predict`).
         measures: names in the runs' metrics.
+        heat_map: whether the means of all variants and measures are drawn as one picture, in place of curves by step.
         scale: smoke, cpu or, of pre-training, gpu.
         seeds: runs of each variant. A seed decides the order of rows in all variants, and the initial parameters.
         last: evaluations at the end of a run that are averaged.
@@ -84,6 +85,7 @@ class Suite:
     predictions: tuple[Extrapolation, ...] = ()
     limits: str = ""
     measures: tuple[str, ...] = ("bits_per_byte/zh", "bits_per_byte/en", "bits_per_byte/mean")
+    heat_map: bool = False
     scale: str = "cpu"
     seeds: int = 5
     last: int = 3

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mindllm_jax import configuration
-from mindllm_jax.ablations.measurement import measures, same_text
+from mindllm_jax.ablations.measurement import GROUP, measures, same_text
 from mindllm_jax.configuration import Arguments
+from mindllm_jax.evaluation.bits_per_byte import held_out_sources
 from mindllm_jax.evaluation.forgetting import forgetting
 from mindllm_jax.files import sha256
 from mindllm_jax.instruct.conversations import read_conversations
@@ -105,7 +106,10 @@ class _PreTraining(Trainer):
         return b"".join(_open_store(url).manifest.to_json() for url in stores)
 
     def require_measures(self, names: Sequence[str], config: Pretrain) -> None:
-        _require_known(names, measures(config.data.sources, _open_store(config.data.store)))
+        store = _open_store(config.data.store)
+        sources = [source for own in held_out_sources(store).values() for source in own]
+        of_sources = [f"{GROUP}/{source}" for source in sources if source in (config.data.sources or sources)]
+        _require_known(names, [*measures(config.data.sources, store), *of_sources])
 
     def train(self, arguments: Arguments, measured: tuple[str, ...], folder: Path) -> None:
         config = configuration.load(Pretrain, arguments)  # again: the folder records what was loaded last

@@ -1,10 +1,11 @@
-"""Line plots as inline SVG in the colours of the page."""
+"""Line plots and heat maps as inline SVG in the colours of the page."""
 
+import contextlib
 import io
 import math
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 # Distinguishable on light and dark pages, and with most kinds of colour blindness.
@@ -40,23 +41,9 @@ def line_plot(
     Raises:
         ValueError: there are no lines, or x and y of one differ in length.
     """
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     if not lines:
         raise ValueError("a plot needs at least one line")
-    # Text stays text: small, selectable, and in the page's font, which has every script of the labels.
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "mindllm",
-        "font.size": 11,
-        "axes.edgecolor": _INK,
-    }
-    settings |= {"text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK}
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(9.6, 3.6), layout="constrained")
-        FigureCanvasSVG(figure)
+    with _figure(9.6, 3.6) as figure:
         axes = figure.add_subplot()
         for number, (name, (x, y)) in enumerate(lines.items()):
             xs, ys = _thinned(name, x, y)
@@ -73,8 +60,67 @@ def line_plot(
         axes.spines[["top", "right"]].set_visible(False)
         if len(lines) > 1:
             axes.legend(frameon=False, ncols=2 if len(lines) > 4 else 1)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        return _svg(figure)
+
+
+def heat_map(values: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str], *, label: str) -> str:
+    """Returns an SVG of a table of numbers, coloured by the root of what each has above the lowest of its column.
+
+    values: by row and column; a value that is not finite leaves its cell empty. label: what the colours mean.
+
+    Raises:
+        ValueError: a row has not one value a column, or a column has no finite value.
+    """
+    import numpy as np
+    from matplotlib.colors import PowerNorm
+
+    table = np.asarray([list(row) for row in values], float)
+    if table.shape != (len(rows), len(columns)):
+        raise ValueError(f"{len(rows)} rows and {len(columns)} columns do not name the values of {table.shape}")
+    if not np.isfinite(table).any(axis=0).all():
+        raise ValueError("a column of a heat map has no finite value")
+    above = table - np.nanmin(np.where(np.isfinite(table), table, np.nan), axis=0)
+    with _figure(9.6, 1.8 + 0.34 * len(rows)) as figure:
+        axes = figure.add_subplot()
+        norm = PowerNorm(0.5)
+        cells = axes.pcolormesh(np.ma.masked_invalid(above), norm=norm, cmap="cividis_r")
+        for (row, column), value in np.ndenumerate(table):
+            if np.isfinite(value):
+                ink = "#f6f6f4" if norm(above[row, column]) > 0.5 else "#14171a"
+                axes.text(column + 0.5, row + 0.5, f"{value:.2f}", ha="center", va="center", size=9, color=ink)
+        axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=35, ha="right", rotation_mode="anchor")
+        axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+        axes.invert_yaxis()
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        figure.colorbar(cells, label=label).outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+        return _svg(figure)
+
+
+@contextlib.contextmanager
+def _figure(width: float, height: float) -> Iterator[Any]:
+    """Yields an empty figure, in inches, while matplotlib has the settings of our plots."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    # Text stays text: small, selectable, and in the page's font, which has every script of the labels.
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "mindllm",
+        "font.size": 11,
+        "axes.edgecolor": _INK,
+    }
+    settings |= {"text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK}
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        yield figure
+
+
+def _svg(figure: Any) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(text.getvalue())
 
 

@@ -145,6 +145,18 @@ def test_a_failed_run_is_shown_and_not_counted(suite: Suite, record: Make):
     assert "2, 1 failed" in text and "Failed: two, seed 0: no finite loss" in text
 
 
+def test_a_suite_with_a_heat_map(suite: Suite, record: Make):
+    measures = ("bits_per_byte/books", "bits_per_byte/laws")
+    suite = dataclasses.replace(suite, heat_map=True, measures=measures, expectations=(), seeds=1)
+    for variant, values in (("one", (2.0, 3.0)), ("two", (2.5, 2.75))):
+        curves = {name: [(0, 9.0), (2, value)] for name, value in zip(measures, values, strict=True)}
+        _write(suite, [record(variant, 0, 0.0, curves=curves)])
+    paths = write_results(suite, "a_suite", _runs(suite))
+    (picture,) = (path for path in paths if path.suffix == ".svg")
+    assert picture.name == "a_suite.cpu.heat_map.svg"
+    assert {"2.00", "2.75", "books"} <= set(re.findall(r">\s*([\w.]+)\s*</text>", picture.read_text()))
+
+
 def test_the_report_has_the_scale_the_claim_and_the_verdict(suite: Suite, record: Make):
     _write(suite, [record(v, s, x) for v, x in (("one", 2.0), ("two", 1.0)) for s in range(2)])
     markdown, csv, page, picture, claims = write_results(suite, "a_suite", _runs(suite))

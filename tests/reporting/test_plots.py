@@ -1,4 +1,4 @@
-"""Line plots as SVG."""
+"""Line plots and heat maps as SVG."""
 
 import re
 from xml.etree import ElementTree
@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
-from mindllm_jax.reporting.plots import line_plot
+from mindllm_jax.reporting.plots import heat_map, line_plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -75,3 +75,17 @@ def test_y_axis_begins_at_y_min():
 
     assert "0" in labels(0)
     assert "0" not in labels(None)
+
+
+def test_a_heat_map_shows_every_value_and_leaves_out_what_is_not_finite():
+    values = [[1.0, 2.5], [1.25, float("nan")]]
+    root = ElementTree.fromstring(heat_map(values, ["zh", "en"], ["books", "laws"], label="bits above the best"))
+    texts = ["".join(text.itertext()).strip() for text in root.iter(f"{SVG}text")]
+    assert {"zh", "en", "books", "laws", "1.00", "1.25", "2.50", "bits above the best"} <= set(texts)
+    assert "nan" not in texts
+
+
+@pytest.mark.parametrize("values", [[[1.0]], [[1.0, float("nan")], [2.0, float("nan")]]])
+def test_a_heat_map_that_cannot_be_drawn(values: list[list[float]]):
+    with pytest.raises(ValueError, match=r"do not name the values|has no finite value"):
+        heat_map(values, ["zh", "en"], ["books", "laws"], label="")
