@@ -67,9 +67,10 @@ def generate(
     ]
     # Prompts of similar length need the least padding; longest first, so that running out of memory happens at once.
     by_length = sorted(rows, key=lambda row: -len(row.prompt))
+    layers = decoding_layers(decoder)
     for start in range(0, len(rows), batch_size):
         batch = by_length[start : start + batch_size]
-        for _ in _decode_rows(decoder, tokenizer, batch, sampling, BATCH_CHUNK):
+        for _ in _decode_rows(decoder, layers, tokenizer, batch, sampling, BATCH_CHUNK):
             pass
     return [row.completion() for row in rows]
 
@@ -85,7 +86,8 @@ def stream(
 ) -> Iterator[str]:
     """Yields the text that `generate` returns for one prompt, piece by piece. Raises as it does."""
     row = _Row(0, prompt, decoder, tokenizer, sampling, stop_ids, stop_strings)
-    for (piece,) in _decode_rows(decoder, tokenizer, [row], sampling, STREAM_CHUNK):
+    layers = decoding_layers(decoder)
+    for (piece,) in _decode_rows(decoder, layers, tokenizer, [row], sampling, STREAM_CHUNK):
         if piece:
             yield piece
 
@@ -122,12 +124,16 @@ class _Row:
 
 def _decode_rows(
     decoder: Decoder,
+    layers: tuple[nnx.State, ...],
     tokenizer: Tokenizer,
     rows: Sequence[_Row],
     sampling: Sampling,
     chunk: int,
 ) -> Iterator[list[str]]:
-    """Decodes until every row is finished; yields, after each chunk, the text that it adds to each row."""
+    """Decodes until every row is finished; yields, after each chunk, the text that it adds to each row.
+
+    layers: of `decoding_layers`.
+    """
     longest = decoder.config.max_seq_len
     new_tokens = sampling.new_tokens(longest)
     length = _rounded(max(len(row.prompt) for row in rows), longest - new_tokens)
@@ -139,7 +145,6 @@ def _decode_rows(
     ends = np.tile(np.array(rows[0].continuation.stop_ids, np.int32), (count, 1))
     seeds, by = np.full(count, sampling.seed, np.int32), choices([sampling] * count)
     slots = begin(*program, tokens, lengths, capacity=capacity)
-    layers = decoding_layers(decoder)
     for decoded in range(0, new_tokens, chunk):
         active = np.array([row.continuation.finish is None for row in rows] + [False] * (count - len(rows)))
         if not active.any():
