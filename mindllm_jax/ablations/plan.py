@@ -67,7 +67,8 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
     for seed in range(suite.seeds):
         for variant in variants:
             arguments, config = _config(suite, variant, seed)
-            settings = hashlib.sha256(json.dumps([trainer.settings(config), measured], sort_keys=True).encode())
+            deciding = trainer.settings(config, configs[suite.baseline])
+            settings = hashlib.sha256(json.dumps([deciding, measured], sort_keys=True).encode())
             runs.append(Run(variant, seed, trainer, arguments, config, measured, settings.hexdigest()[:16], version))
     seen: dict[str, Run] = {}
     for run in runs:

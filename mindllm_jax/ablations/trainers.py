@@ -59,8 +59,11 @@ class Trainer(ABC):
         """Returns the sources whose held-out text is measured in all variants, given the baseline's settings."""
 
     @abstractmethod
-    def settings(self, config: Any) -> dict[str, Any]:
-        """Returns the settings that decide a run's figures, as JSON values, without the paths of data."""
+    def settings(self, config: Any, baseline: Any) -> dict[str, Any]:
+        """Returns the settings that decide a run's figures, as JSON values, without paths of data that all share.
+
+        baseline: the baseline's settings.
+        """
 
     @abstractmethod
     def check(self, config: Any) -> None:
@@ -90,9 +93,10 @@ class _PreTraining(Trainer):
     def measured(self, config: Pretrain) -> tuple[str, ...]:
         return config.data.sources
 
-    def settings(self, config: Pretrain) -> dict[str, Any]:
+    def settings(self, config: Pretrain, baseline: Pretrain) -> dict[str, Any]:
         settings = _deciding(config)
-        settings["data"].pop("store")
+        if config.data.store == baseline.data.store:
+            settings["data"].pop("store")
         return settings
 
     def check(self, config: Pretrain) -> None:
@@ -130,7 +134,7 @@ class _Tuning(Trainer):
     def measured(self, config: Tune) -> tuple[str, ...]:
         return ()
 
-    def settings(self, config: Tune) -> dict[str, Any]:
+    def settings(self, config: Tune, baseline: Tune) -> dict[str, Any]:
         settings = _deciding(config)
         settings.pop("base")
         settings["instructions"].pop("held_out_inputs")

@@ -89,3 +89,12 @@ def test_hashes_follow_settings_and_not_paths(suite: Suite, real_sources: Path, 
     assert len({run.settings for run in runs}) == len(runs) == 2 * suite.seeds
     without = suite_runs(_smoke(suite, tmp_path / "absent", "Loop.z_loss=0.1"), data=False)
     assert [run.settings for run in without] == [run.settings for run in runs]
+
+
+def test_a_variant_of_another_store_is_another_run(suite: Suite, real_sources: Path, tmp_path: Path):
+    link = tmp_path / "other"
+    link.symlink_to(real_sources)
+    runs = suite_runs(_smoke(suite, real_sources, f"Mixture.store={link}"))
+    assert len({run.settings for run in runs}) == 2 * suite.seeds
+    alone = suite_runs(_smoke(suite, real_sources, "Loop.z_loss=0.1"))
+    assert runs[0].settings == alone[0].settings  # of the baseline
