@@ -21,8 +21,6 @@ import jax
 
 from mindllm_jax.files import parse_json
 from mindllm_jax.parallel.together import bytes_from_first, together
-from mindllm_jax.training.checksums import fingerprint
-from mindllm_jax.training.load_run import RunRecord
 
 log = logging.getLogger(__name__)
 
@@ -115,15 +113,6 @@ def parts(sizes: Sequence[int], title: str) -> Iterator[tuple[slice, str]]:
         total += size
     for number, (start, end) in enumerate(pairwise([*starts, len(sizes)]), start=1):
         yield slice(start, end), title if len(starts) == 1 else f"{title}, part {number} of {len(starts)}"
-
-
-def weights_identity(record: RunRecord, *, untrained: bool = False) -> str:
-    """Returns a text that differs for models that differ: the checksums of the parameters, or the seed of fresh ones.
-
-    Settings of the model are part of it. Raises ValueError where the checkpoint's checksums are damaged.
-    """
-    parameters = f"fresh ones of seed {record.identity['seed']}" if untrained else fingerprint(record.folder)
-    return _hash([parameters, record.identity["model"]])
 
 
 def _hash(value: Any) -> str:

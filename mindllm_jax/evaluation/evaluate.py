@@ -13,7 +13,6 @@ import jax
 from flax import nnx
 
 from mindllm_jax.checks import require_at_least, require_local, require_seed
-from mindllm_jax.evaluation.answers import weights_identity
 from mindllm_jax.evaluation.benchmarks.convert import notes
 from mindllm_jax.evaluation.bilingual import Bilingual, bilingual, read_pairs
 from mindllm_jax.evaluation.comparison import compare, require_samples
@@ -31,7 +30,7 @@ from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.parallel.together import together
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.cost import flops_per_token
-from mindllm_jax.training.load_run import LoadedRun, RunRecord, load_decoder, read_run
+from mindllm_jax.training.load_run import LoadedRun, RunRecord, load_decoder, read_run, weights_identity
 from mindllm_jax.training.state import abstract_model
 
 log = logging.getLogger(__name__)

@@ -156,11 +156,13 @@ def _type(hint: Any) -> str:
 def field_meanings(cls: type) -> Mapping[str, str]:
     """Returns what the fields mean: the entry of the docstring's `Attributes:`, else the comment on the field's line.
 
-    An entry of several fields (`low, high: bounds of …`) belongs to each of them.
+    An entry of several fields (`low, high: bounds of …`) belongs to each of them. Inherited fields mean what the
+    dataclass says that they come from.
     """
+    inherited = (field_meanings(base) for base in cls.__bases__ if dataclasses.is_dataclass(base))
     source = textwrap.dedent(inspect.getsource(cls))
     lines = source.splitlines()
-    meanings = dict[str, str]()
+    meanings = {name: meaning for base in inherited for name, meaning in base.items()}
     body = ast.parse(source).body[0]
     assert isinstance(body, ast.ClassDef)
     for node in body.body:

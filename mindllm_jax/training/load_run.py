@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.adapters import AdaptedBase, merge_adapters
 from mindllm_jax.training.checkpoint import latest_checkpoint, read_identity, restore_params, steps_of
-from mindllm_jax.training.checksums import PARAMETERS, compare, verify
+from mindllm_jax.training.checksums import PARAMETERS, compare, fingerprint, verify
 from mindllm_jax.training.state import Params, abstract_model, initial_params, placed
 
 TOKENIZER = "tokenizer.model"
@@ -127,6 +129,16 @@ def restore_run_params(record: RunRecord, requested: Params) -> Params:
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, requested)
     return jax.jit(merge, out_shardings=shardings, donate_argnums=0)(restore_run_params(base, wide), trained)
+
+
+def weights_identity(record: RunRecord, *, untrained: bool = False) -> str:
+    """Returns a text that differs for models that differ: the checksums of the parameters, or the seed of fresh ones.
+
+    Settings of the model are part of it. Raises ValueError where the checkpoint's checksums are damaged.
+    """
+    parameters = f"fresh ones of seed {record.identity['seed']}" if untrained else fingerprint(record.folder)
+    content = json.dumps([parameters, record.identity["model"]], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def base_of_adapters(record: RunRecord) -> RunRecord:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from process_fixtures import InTwoProcesses
 
-from mindllm_jax.evaluation.answers import NAME, TOKENS_AT_A_TIME, Answers, parts, request_key, weights_identity
-from mindllm_jax.training.load_run import read_run
+from mindllm_jax.evaluation.answers import NAME, TOKENS_AT_A_TIME, Answers, parts, request_key
+from mindllm_jax.training.load_run import read_run, weights_identity
 
 LIMIT = TOKENS_AT_A_TIME
 ONE, TWO = {"log": -1.25, "greedy": False}, {"text": "二\n\ud800"}

@@ -49,3 +49,16 @@ def test_meanings_of_fields(field: str, meaning: str | None) -> None:
         bare: int = 0
 
     assert field_meanings(Settings).get(field) == meaning
+
+
+def test_an_inherited_field_means_what_its_own_class_says() -> None:
+    @dataclass
+    class Base:
+        low: int = 0  # a bound
+        high: int = 1  # another bound
+
+    @dataclass
+    class Settings(Base):
+        high: int = 2  # of this class
+
+    assert field_meanings(Settings) == {"low": "a bound", "high": "of this class"}
