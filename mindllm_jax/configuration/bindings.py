@@ -23,6 +23,7 @@ ROOTS = (
     "mindllm_jax.instruct.domains.prepare:PrepareInstructions",
     "mindllm_jax.instruct.domains.ask:AskRationales",
     "mindllm_jax.instruct.domains.classify:Classify",
+    "mindllm_jax.instruct.ranking.settings:RankAnswers",
     "mindllm_jax.evaluation.evaluate:Evaluate",
     "mindllm_jax.generation.chat:Chat",
     "mindllm_jax.serving.server:Serve",

@@ -18,7 +18,12 @@ from mindllm_jax.configuration import schema
 from mindllm_jax.configuration.bindings import known_roots
 
 ROOT = Path(__file__).parents[2]
-REQUIRED: dict[str, Any] = {"inputs": ("a",), "output": "a.model"}  # of a setting that cannot be any text
+REQUIRED: dict[str, Any] = {
+    "inputs": ("a",),
+    "output": "a.model",
+    "runs": {"a": "a", "b": "b"},
+    "prompts": ("a",),
+}  # of a setting that cannot be any text
 SIGNED = {("Selection", "minimum"), ("Selection", "maximum")}  # bounds of scores, which may be negative
 MAY_BE_URLS = {("PrepareData", "store"), ("Mixture", "store"), ("Evaluate", "store"), ("CleanCorpus", "inputs")}
 PATHS = {
@@ -39,6 +44,10 @@ PATHS = {
         ("Tune", "base"),
         ("Classify", "run"),
         ("Labels", "inputs"),
+        ("RankAnswers", "runs"),
+        ("RankAnswers", "prompts"),
+        ("Judge", "run"),
+        ("Judge", "file"),
         ("Chat", "run"),
         ("Serve", "run"),
     ),
@@ -71,6 +80,8 @@ def build(cls: type, **changed: Any) -> Any:
         changed.setdefault("inputs", ("a",))
     if cls.__name__ == "Scoring":
         changed.setdefault("output", "a")
+    if cls.__name__ == "Judge":
+        changed.setdefault("model", "a")
     return cls(**changed)
 
 
@@ -111,7 +122,9 @@ def test_url_in_place_of_a_path_is_refused(owner: str, name: str) -> None:
     url: Any = "gs://bucket/t.model"
     if name == "tasks":
         url = {"continuation_zh": url}
-    elif name in ("inputs", "check_on", "held_out_inputs"):
+    elif name == "runs":
+        url = {"a": "here", "b": url}
+    elif name in ("inputs", "prompts", "check_on", "held_out_inputs"):
         url = ("here.jsonl", url)
     with pytest.raises(ValueError, match=rf"{owner}\.{name} = gs://bucket/t\.model: must be a path on this machine"):
         build(classes()[owner], **{name: url})

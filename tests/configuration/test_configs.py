@@ -34,6 +34,7 @@ ENTRY_POINTS = {
     "prepare_instructions.py": "PrepareInstructions",
     "rationales.py": "AskRationales",
     "classify.py": "Classify",
+    "rank_answers.py": "RankAnswers",
     "ablate.py": "Suite",
 }
 STAND_INS = {"STORE": "somewhere/store", "DIR": "somewhere", "RUN": "somewhere/run", "STEPS": "100"}
