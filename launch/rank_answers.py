@@ -30,7 +30,7 @@ def main() -> None:
     start()
     write_records(config, workdir)
     result = rank(ranking)
-    rich.print(ranking_table(result).terminal(), judge_table(result).terminal(), result["undecided"])
+    rich.print(ranking_table(result).terminal(), judge_table(result).terminal(), result["note"])
     print(f"ranking: {write_ranking(result, workdir)}")
 
 

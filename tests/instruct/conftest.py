@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,20 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory, random_run: Callable[[Path, int], None]) -> Path:
     """A run of a tiny model with random parameters: what pre-training leaves behind."""
     workdir = tmp_path_factory.mktemp("base")
+    random_run(workdir, 0)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def random_run(tokenizer: Tokenizer) -> Callable[[Path, int], None]:
+    """Writes a run of a tiny model with the random parameters of a seed into a folder."""
+    return partial(_random_run, tokenizer)
+
+
+def _random_run(tokenizer: Tokenizer, workdir: Path, seed: int) -> None:
     model = Model(
         vocab_size=tokenizer.vocab_size,
         layers=2,
@@ -59,7 +71,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path
         compute_dtype="float32",
     )
     run = run_spec(model, Loop(), Optimizer(), MeshAxes(), model.max_seq_len)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
 
     def fill(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
         """Random values: of numpy, because compiling jax.random takes seconds a shape."""
@@ -80,7 +92,6 @@ def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path
         checkpoints.save(state._replace(step=state.step + 7), Position(), "")
         checkpoints.wait()
     keep_tokenizer(tokenizer, workdir)
-    return workdir
 
 
 @pytest.fixture(scope="session")

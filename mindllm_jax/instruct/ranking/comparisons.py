@@ -35,7 +35,7 @@ class Comparison(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """Which of two models answered a prompt better."""
+    """The better one of two models at a prompt, or a tie."""
 
     id: str
     first: str

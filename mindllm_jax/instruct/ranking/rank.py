@@ -25,7 +25,7 @@ from mindllm_jax.instruct.ranking.comparisons import (
 )
 from mindllm_jax.instruct.ranking.likelihood import likelihood_verdicts
 from mindllm_jax.instruct.ranking.prompts import Prompt, read_prompts
-from mindllm_jax.instruct.ranking.ratings import evalica, rate, undecided
+from mindllm_jax.instruct.ranking.ratings import evalica, rate
 from mindllm_jax.instruct.ranking.settings import RankAnswers
 from mindllm_jax.training.load_run import RunRecord, load_decoder, read_run, weights_identity
 
@@ -33,7 +33,7 @@ VERDICTS = "judgements.jsonl"
 
 
 class Ranking(NamedTuple):
-    """What a ranking is made of, and what earlier starts left of it in the workdir.
+    """A ranking holds its settings and inputs, and what earlier starts left of it in the workdir.
 
     Attributes:
         config: its settings.
@@ -55,7 +55,7 @@ class Ranking(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """What identifies the judge."""
+        """The hash of the judge's weights, or the model's name at the endpoint."""
         return weights_identity(self.judge) if self.judge else self.config.judge.model
 
     def comparisons(self) -> list[Comparison]:
@@ -81,7 +81,7 @@ def open_ranking(config: RankAnswers, workdir: Path) -> Ranking:
     answers = kept_answers(config, workdir, prompts, runs)
     ranking = Ranking(config, workdir, prompts, runs, judge, answers, _kept_verdicts(workdir / VERDICTS))
     if config.judge.by == "file" and Path(config.judge.file).exists():
-        _choices(ranking)  # a mistake in the file is told before the long part
+        _choices(ranking)  # so that a mistake in the file raises before the long part
     return ranking
 
 
@@ -101,7 +101,7 @@ def cost(ranking: Ranking) -> str:
     unknown = f", and the missing answers, at most {config.max_tokens} tokens each" if missing else ""
     return (
         f"{line}; {len(asked)} requests (both orders) to {judge.model} at {judge.url}, "
-        f"{characters:,} characters to be sent{unknown}"
+        f"{'about ' if missing else ''}{characters:,} characters to be sent{unknown}"
     )
 
 
@@ -133,11 +133,11 @@ def rank(ranking: Ranking, sleep: Callable[[float], None] = time.sleep) -> dict[
         "prompts": len(ranking.prompts),
         "models": [
             one._asdict() | {"cut_prompts": sum(answer.cut > 0 for answer in ranking.answers[one.name].values())}
-            for one in rated
+            for one in rated.models
         ],
         "counts": dict(counts),
         "requests": dict(happened),
-        "undecided": undecided(config.names, found),
+        "note": rated.note,
     }
 
 

@@ -18,7 +18,7 @@ from mindllm_jax.instruct.ranking.comparisons import Judgement
 
 
 class Rating(NamedTuple):
-    """The rating of a model, its 95% interval (None: of a single prompt there is none), and its judgements."""
+    """The rating of a model, its judgements, and its 95% interval; None where the judgements give none."""
 
     name: str
     rating: float
@@ -28,8 +28,15 @@ class Rating(NamedTuple):
     losses: int
 
 
+class Ratings(NamedTuple):
+    """The ratings of the models, the highest first, and a note on what the judgements leave open; "" where nothing."""
+
+    models: list[Rating]
+    note: str
+
+
 def evalica() -> Any:
-    """Imports evalica. Raises ImportError where it is not installed."""
+    """Imports and returns the library evalica. Raises ImportError where it is not installed."""
     try:
         import evalica
     except ImportError:
@@ -37,55 +44,58 @@ def evalica() -> Any:
     return evalica
 
 
-def rate(names: Sequence[str], judgements: Sequence[Judgement], *, resamples: int, seed: int) -> list[Rating]:
-    """Returns the ratings of the models, the highest first. Raises ValueError where there is no judgement."""
+def rate(names: Sequence[str], judgements: Sequence[Judgement], *, resamples: int, seed: int) -> Ratings:
+    """Returns the ratings of the models.
+
+    There are no intervals of a single prompt, nor where one side always won: every resample would say the same.
+
+    Raises ValueError where there is no judgement.
+    """
     if not judgements:
         raise ValueError("there is no judgement, so there is nothing to rank")
     wins, ties = _counts(names, judgements)
     credits = wins + ties / 2  # of each prompt
     ratings = _ratings(credits.sum(axis=0))
-    low = high = None
-    if len(credits) > 1:
-        draw = np.random.default_rng(seed)
-        each = np.full(len(credits), 1 / len(credits))
-        drawn = [
-            _ratings(np.tensordot(draw.multinomial(len(credits), each), credits, axes=1)) for _ in range(resamples)
-        ]
-        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    groups = _groups(credits.sum(axis=0))
+    intervals, note = None, ""
+    if len(groups) > 1:
+        listing = " | ".join(", ".join(names[one] for one in group) for group in groups)
+        note = (
+            f"The models fall into groups between which one side always won, or nothing was judged: {listing}. How far "
+            "these are apart is not known, and there are no intervals: the distance rests on the added ties."
+        )
+    elif len(credits) > 1:
+        draw, each = np.random.default_rng(seed), np.full(len(credits), 1 / len(credits))
+        counts = draw.multinomial(len(credits), each, resamples)
+        drawn = np.tensordot(counts, credits, axes=1)
+        intervals = np.quantile([_ratings(some) for some in drawn], [0.025, 0.975], axis=0)
+        one_sided = sum(len(_groups(some)) > 1 for some in drawn)
+        if one_sided > 0.025 * resamples:
+            note = (
+                f"In {one_sided} of {resamples} resamples one side always won: the intervals are too narrow, because "
+                "their outer ends rest on the added ties. Judge more prompts."
+            )
     won, tied, lost = wins.sum((0, 2)), ties.sum((0, 2)), wins.sum((0, 1))
     rated = [
         Rating(
             name,
             float(ratings[one]),
-            None if low is None or high is None else (float(low[one]), float(high[one])),
+            None if intervals is None else (float(intervals[0, one]), float(intervals[1, one])),
             int(won[one]),
             int(tied[one]),
             int(lost[one]),
         )
         for one, name in enumerate(names)
     ]
-    return sorted(rated, key=lambda one: -one.rating)
+    return Ratings(sorted(rated, key=lambda one: -one.rating), note)
 
 
-def undecided(names: Sequence[str], judgements: Sequence[Judgement]) -> str:
-    """Returns what the judgements leave open of how far apart models are; "" where nothing.
-
-    They tell how far two models are apart where each took a win or a tie from the other, perhaps through models between
-    them.
-    """
-    wins, ties = _counts(names, judgements)
-    reach = (wins + ties).sum(axis=0) > 0
-    reach |= np.eye(len(names), dtype=bool)
-    for _ in names:
+def _groups(credits: np.ndarray) -> list[tuple[int, ...]]:
+    """Returns the models in groups: of one each took a win or a tie from the other, perhaps through models between."""
+    reach = (credits > 0) | np.eye(len(credits), dtype=bool)
+    for _ in credits:
         reach = reach @ reach
-    groups = {tuple(np.flatnonzero(row).tolist()) for row in reach & reach.T}
-    if len(groups) == 1:
-        return ""
-    listing = " | ".join(", ".join(names[one] for one in group) for group in sorted(groups))
-    return (
-        f"The models fall into groups between which one side always won, or nothing was judged: {listing}. How far "
-        "these are apart is not known: their distance rests on the added ties, and more prompts would enlarge it."
-    )
+    return sorted({tuple(np.flatnonzero(row).tolist()) for row in reach & reach.T})
 
 
 def _counts(names: Sequence[str], judgements: Sequence[Judgement]) -> tuple[np.ndarray, np.ndarray]:

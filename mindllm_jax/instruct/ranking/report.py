@@ -35,7 +35,7 @@ def judge_table(result: dict[str, Any]) -> Table:
     rows: list[tuple[str, int | str]] = [(name, count) for name, count in counts.items() if count]
     if result["judge"]["by"] == "endpoint" and places:
         rows.append(
-            ("replies for the first place (half of them: no bias)", f"{first} of {places}, {first / places:.0%}")
+            ("position bias: verdicts for the first place (50%: none)", f"{first} of {places}, {first / places:.0%}")
         )
     rows += [(f"replies of this start: {kind}", count) for kind, count in result["requests"].items()]
     rows += [
@@ -48,6 +48,6 @@ def write_ranking(result: dict[str, Any], workdir: Path) -> Path:
     """Writes ranking.json and ranking.md into a folder, and returns the path of the latter."""
     write_text(workdir / "ranking.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     parts = [ranking_table(result).markdown(), judge_table(result).markdown()]
-    parts += [result["undecided"] + "\n"] if result["undecided"] else []
+    parts += [result["note"] + "\n"] if result["note"] else []
     write_text(workdir / "ranking.md", "\n".join(parts))
     return workdir / "ranking.md"

@@ -1,14 +1,11 @@
 """Rationales from an endpoint that times out, limits the rate, fails, and answers nonsense: resumed, counted, told."""
 
-import json
-import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from endpoint_server import EndpointServer
 
 from mindllm_jax.instruct.domains.prepare import Asked
 from mindllm_jax.instruct.domains.rationales import Rationales, read_rationales, write_rationales
@@ -16,58 +13,24 @@ from mindllm_jax.instruct.domains.rationales import Rationales, read_rationales,
 RECORDS = [Asked(f"id{i}", f"question {i}", "yes") for i in range(6)]
 
 
-class Endpoint(ThreadingHTTPServer):
+class Endpoint(EndpointServer):
     """Gives the replies of `script` for a question in turn, and a good one when they are used up."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__()
         self.script: dict[str, list[Any]] = {}
-        self.asked: list[dict[str, Any]] = []
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Writes nothing: a client that gave up is expected."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Writes nothing."""
-
-    def do_POST(self) -> None:
-        assert isinstance(self.server, Endpoint)
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(body | {"key": self.headers.get("Authorization")})
-        text = body["messages"][0]["content"]
+    def answer(self, text: str) -> Any:
         which = next(record.id for record in RECORDS if f"{record.question}\n" in text)
-        replies = self.server.script.get(which, [])
-        reply = replies.pop(0) if replies else f"because of {which}"
-        if reply == "sleep":
-            time.sleep(1.0)
-            reply = "late"
-        if isinstance(reply, int):
-            self.send_response(reply)
-            self.send_header("Retry-After", "3")
-            self.end_headers()
-            return
-        content = (
-            reply if isinstance(reply, bytes) else json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
-        )
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        replies = self.script.get(which, [])
+        return replies.pop(0) if replies else f"because of {which}"
 
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    with Endpoint() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    server = Endpoint()
+    with server.running():
         yield server
-        server.shutdown()
 
 
 def settings(endpoint: Endpoint, **changes: Any) -> Rationales:

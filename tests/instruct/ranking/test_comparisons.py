@@ -6,7 +6,7 @@ import pytest
 
 from mindllm_jax.batching.chat_template import Message
 from mindllm_jax.instruct.ranking.choices import read_choices
-from mindllm_jax.instruct.ranking.comparisons import Comparison, Judgement, judgements, requests, verdict_of
+from mindllm_jax.instruct.ranking.comparisons import Comparison, Judgement, Winner, judgements, requests, verdict_of
 from mindllm_jax.instruct.ranking.prompts import Prompt, read_prompts
 from mindllm_jax.instruct.ranking.settings import Judge, RankAnswers
 
@@ -46,7 +46,7 @@ def test_the_verdict_of_a_reply(reply: str, verdict: str | None) -> None:
         (("first", "tie"), "tie"),
     ],
 )
-def test_both_orders_have_to_agree(both: tuple[str, str], winner: str) -> None:
+def test_both_orders_have_to_agree(both: tuple[Winner, Winner], winner: Winner) -> None:
     judge = Judge(model="m")
     pair = Comparison(QUESTION, ("x", "y"), ("2", "3"))
     asked = requests(judge, "m", pair)
@@ -79,7 +79,10 @@ def test_choices_of_people(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("id,a,b,winner\n", r"choices\.csv, line 1: the header is 'id,a,b,winner': it has to be id,first,second,winner"),
+        (
+            "id,a,b,winner\n",
+            r"choices\.csv, line 1: the header is 'id,a,b,winner': it has to be id,first,second,winner",
+        ),
         ("{}", r"choices\.csv holds no choice: it needs lines such as p1,x,y,tie"),
         ("{}p1,x,y,first\np2,x,y,first\n", r"line 3: id = 'p2': there is no such prompt; did you mean 'p1'\?"),
         ("{}p1,x,z,first\n", r"line 2: second = 'z': there is no such model; there are x, y"),
