@@ -63,7 +63,7 @@ def add_answers(
     missing = [prompt for prompt in prompts if prompt.id not in known]
     if not missing:
         return
-    run = load_decoder(record)
+    run, weights = load_decoder(record), weights_identity(record)
     with appending(_path(workdir, name)) as append:
         for start in range(0, len(missing), BATCHES * config.batch_size):
             part = missing[start : start + BATCHES * config.batch_size]
@@ -78,7 +78,7 @@ def add_answers(
             )
             for prompt, one in zip(part, given, strict=True):
                 known[prompt.id] = Answer(one.text, one.cut)
-                append({"id": prompt.id, "answer": one.text, "cut": one.cut} | _depends_on(config, prompt, record))
+                append({"id": prompt.id, "answer": one.text, "cut": one.cut} | _depends_on(config, prompt, weights))
             print(f"{name}: {len(known)} of {len(prompts)} prompts answered")
 
 
@@ -88,6 +88,7 @@ def _kept(
     path, answers = _path(workdir, name), dict[str, Answer]()
     if not path.exists():
         return answers
+    weights = weights_identity(record)
     by_id = {prompt.id: prompt for prompt in prompts}
     for number, row in kept_lines(path, ("id", "answer")):
         if (prompt := by_id.get(row["id"])) is None:
@@ -97,7 +98,7 @@ def _kept(
             "prompt": f"the prompt {prompt.id!r} was another one",
             "max_tokens": f"RankAnswers.max_tokens was {row.get('max_tokens')}",
         }
-        for key, value in _depends_on(config, prompt, record).items():
+        for key, value in _depends_on(config, prompt, weights).items():
             if row.get(key) != value:
                 raise ValueError(
                     f"{path}, line {number}: {reasons[key]} when this was answered: take another --workdir, or remove "
@@ -107,9 +108,9 @@ def _kept(
     return answers
 
 
-def _depends_on(config: RankAnswers, prompt: Prompt, record: RunRecord) -> dict[str, Any]:
+def _depends_on(config: RankAnswers, prompt: Prompt, weights: str) -> dict[str, Any]:
     digest = hashlib.sha256(json.dumps(prompt.messages).encode()).hexdigest()
-    return {"weights": weights_identity(record)[:24], "prompt": digest[:24], "max_tokens": config.max_tokens}
+    return {"weights": weights[:24], "prompt": digest[:24], "max_tokens": config.max_tokens}
 
 
 def _path(workdir: Path, name: str) -> Path:

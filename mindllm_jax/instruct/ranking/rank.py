@@ -41,6 +41,7 @@ class Ranking(NamedTuple):
         prompts: the prompts.
         runs: the runs that answer, by name.
         judge: the run that judges, if one does.
+        origin: what identifies the judge: the hash of the run's weights, or the model's name at the endpoint.
         answers: by name and id of the prompt; `rank` adds the missing ones.
         verdicts: the lines of judgements.jsonl by key; `rank` adds the missing ones.
     """
@@ -50,13 +51,9 @@ class Ranking(NamedTuple):
     prompts: list[Prompt]
     runs: dict[str, RunRecord]
     judge: RunRecord | None
+    origin: str
     answers: Answers
     verdicts: dict[str, dict[str, Any]]
-
-    @property
-    def origin(self) -> str:
-        """The hash of the judge's weights, or the model's name at the endpoint."""
-        return weights_identity(self.judge) if self.judge else self.config.judge.model
 
     def comparisons(self) -> list[Comparison]:
         """Returns every pair of models at every prompt."""
@@ -79,7 +76,8 @@ def open_ranking(config: RankAnswers, workdir: Path) -> Ranking:
     runs = {name: read_run(Path(folder)) for name, folder in config.runs.items()}
     judge = read_run(Path(config.judge.run)) if config.judge.by == "likelihood" else None
     answers = kept_answers(config, workdir, prompts, runs)
-    ranking = Ranking(config, workdir, prompts, runs, judge, answers, _kept_verdicts(workdir / VERDICTS))
+    origin = weights_identity(judge) if judge else config.judge.model
+    ranking = Ranking(config, workdir, prompts, runs, judge, origin, answers, _kept_verdicts(workdir / VERDICTS))
     if config.judge.by == "file" and Path(config.judge.file).exists():
         _choices(ranking)  # so that a mistake in the file raises before the long part
     return ranking
