@@ -81,7 +81,7 @@ def test_suites_are_planned(
     if suite.trainer == "tune":
         settings = ()
         monkeypatch.chdir(tuning)
-    suite = dataclasses.replace(suite, scale="smoke", settings=settings, records=str(tmp_path))
+    suite = dataclasses.replace(suite, scale="smoke", settings=settings, records=str(tmp_path), seeds=2)
     runs = suite_runs(suite)
     assert len(runs) == suite.seeds * len(suite.variants)
     assert runs[0].variant == suite.baseline

@@ -40,11 +40,11 @@ def test_an_outlier_counts_less_than_in_least_squares() -> None:
 
 def test_the_interval_covers_the_law_about_as_often_as_it_says() -> None:
     draw, covered = np.random.default_rng(0), 0
-    for _ in range(20):
+    for _ in range(16):
         losses = [(_law(flops) * np.exp(draw.normal(0, 0.01, 8))).tolist() for flops in FLOPS]
-        found = predict(FLOPS, losses, 1e14, resamples=100)
+        found = predict(FLOPS, losses, 1e14, resamples=60)
         covered += found.low <= _law(1e14) <= found.high
-    assert covered >= 15
+    assert covered >= 12
 
 
 @pytest.mark.parametrize(("flops", "losses"), [([1e12, 1e12], [2.0, 2.1]), ([1e12, 2e12], [2.0, 0.0])])
