@@ -13,6 +13,7 @@ from mindllm_jax import configuration
 def main() -> None:
     """Prints the cost, and without --dry_run answers, judges, prints the ratings and writes ranking.json."""
     arguments = configuration.command_line(__doc__)
+    import jax
     import rich
 
     from mindllm_jax.instruct.ranking.rank import cost, open_ranking, rank
@@ -28,6 +29,8 @@ def main() -> None:
     if arguments.dry_run:
         return
     start()
+    if jax.process_count() > 1:
+        raise ValueError(f"{jax.process_count()} processes were started: a ranking is made by one")
     write_records(config, workdir)
     result = rank(ranking)
     rich.print(ranking_table(result).terminal(), judge_table(result).terminal(), result["note"])

@@ -62,7 +62,8 @@ def write_results(suite: Suite, name: str, runs: Sequence[Run]) -> list[Path]:
             verdicts.setdefault(claim, []).append(
                 f"{one.verdict}: {one.extrapolation['variant']}, {one.extrapolation['measure']} predicted"
                 f" {one.prediction.value:.4f} ({one.prediction.low:.4f} to {one.prediction.high:.4f}), measured"
-                f" {one.measured.mean:.4f} ({one.measured.seeds} seeds{unfinished})"
+                f" {one.measured.mean:.4f} ({one.measured.seeds} seeds{unfinished}"
+                + (f", {one.failed} failed)" if one.failed else ")")
             )
     folder = Path(suite.results)
     paths = write_report(suite, name, results, claims)

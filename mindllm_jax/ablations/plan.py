@@ -62,6 +62,7 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
     measured = trainer.measured(configs[suite.baseline])
     if data:
         trainer.require_measures(suite.measures, configs[suite.baseline])
+    _require_laws(suite, configs)
     version = _version(suite, trainer, configs) if data else ""
     runs: list[Run] = []
     for seed in range(suite.seeds):
@@ -79,6 +80,19 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
                 " set for all runs already"
             )
     return runs
+
+
+def _require_laws(suite: Suite, configs: dict[str, Any]) -> None:
+    """Raises ValueError for a prediction of a variant that is not the largest, or from variants of equal FLOPs."""
+    flops = {name: config.spec().cost.flops for name, config in configs.items()} if suite.predictions else {}
+    for number, prediction in enumerate(suite.predictions):
+        where, variant = f"Suite.predictions[{number}] of {suite.title!r}", prediction["variant"]
+        others = {name: value for name, value in flops.items() if name != variant}
+        if flops[variant] <= max(others.values()):
+            largest = max(others, key=lambda name: others[name])
+            raise ValueError(f"{where}: {variant!r} has no more FLOPs than {largest!r}: predict the largest variant")
+        if len(set(others.values())) < 2:
+            raise ValueError(f"{where}: all variants but {variant!r} have the same FLOPs, which gives no law")
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from mindllm_jax.reporting.plots import Band, heat_map, line_plot
 from mindllm_jax.reporting.tables import Cell, Table
 
 _TEMPLATE = Path(__file__).with_name("suite.html")
+_BY_FLOPS = "/by_flops"
 _UNITS = {"bits_per_byte": "bits per byte", "answer_loss": "loss of answers"}
 
 
@@ -30,7 +31,7 @@ def write_report(suite: Suite, name: str, results: Results, claims: dict[str, Cl
     plots = {} if suite.heat_map else {measure: _plot(results, measure) for measure in suite.measures}
     if suite.heat_map:
         plots["heat_map"] = _heat_map(suite, results)
-    plots |= {f"{one.extrapolation['measure']}/by_flops": _law_plot(one) for one in results.predicted}
+    plots |= {f"{one.extrapolation['measure']}{_BY_FLOPS}": _law_plot(one) for one in results.predicted}
     paths = [stem.with_name(f"{stem.name}.{end}") for end in ("md", "csv", "html")]
     pictures = {m: stem.with_name(f"{stem.name}.{m.replace('/', '_')}.svg") for m, svg in plots.items() if svg}
     for measure, path in pictures.items():
@@ -165,7 +166,7 @@ def _heat_map(suite: Suite, results: Results) -> str | None:
         for variant, measures in results.means.items()
     }
     finished = [variant for variant, found in means.items() if len(found) == len(suite.measures)]
-    names = [name.partition("/")[2] for name in suite.measures]
+    names = [name.partition("/")[2] or _title(name) for name in suite.measures]
     units = {_title(name.partition("/")[0]) for name in suite.measures}
     label = f"{', '.join(sorted(units))} above the column's lowest"
     return heat_map([means[variant] for variant in finished], finished, names, label=label) if finished else None
@@ -202,7 +203,9 @@ def _range(ordered: list[str]) -> str:
 def _title(measure: str) -> str:
     if measure == "heat_map":
         return "Means of the variants by measure"
-    group, _, name = measure.removesuffix("/by_flops").partition("/")
+    if measure.endswith(_BY_FLOPS):
+        return f"{_title(measure.removesuffix(_BY_FLOPS))}, by training FLOPs"
+    group, _, name = measure.partition("/")
     return f"{_UNITS.get(group, group)}, {name}" if name else _UNITS.get(group, group)
 
 

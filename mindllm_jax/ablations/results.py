@@ -57,6 +57,7 @@ class Predicted(NamedTuple):
         measured: mean of the predicted variant; None where it has no run.
         nearest: mean of the variant with the most FLOPs of those that the law is fitted to; NaN where one has no run.
         sizes: of each variant, FLOPs of a run and its mean, those that are fitted first, in the order of their FLOPs.
+        failed: runs that diverged and are missing in law and measurement.
     """
 
     extrapolation: Extrapolation
@@ -64,18 +65,19 @@ class Predicted(NamedTuple):
     measured: Interval | None
     nearest: float
     sizes: list[tuple[float, float]]
+    failed: int
 
     @property
     def verdict(self) -> Verdict:
         """Whether prediction and measurement agree: their 95 % intervals overlap.
 
-        Undecided where one of the intervals holds the value of the nearest smaller size: so wide a prediction says
-        nothing.
+        Undecided where a run diverged, and where one of the intervals holds the value of the nearest smaller size: so
+        wide a prediction says nothing.
         """
         if self.prediction is None or self.measured is None:
             return "not run"
         low, high, measured = self.prediction.low, self.prediction.high, self.measured
-        if low <= self.nearest <= high or measured.low <= self.nearest <= measured.high:
+        if self.failed or low <= self.nearest <= high or measured.low <= self.nearest <= measured.high:
             return "cannot tell at this scale"
         return "yes" if low <= measured.high and measured.low <= high else "no"
 
@@ -163,7 +165,8 @@ def _predicted(
         prediction = predict([flops[name] for name in fitted], [found[name] for name in fitted], flops[variant])
         nearest = float(np.mean(found[fitted[-1]]))
     sizes = [(flops[name], float(np.mean(found[name]))) for name in (*fitted, variant) if name in flops]
-    return Predicted(extrapolation, prediction, means[variant][measure], nearest, sizes)
+    failed = sum(record.status == "failed" for of_variant in records.values() for record in of_variant)
+    return Predicted(extrapolation, prediction, means[variant][measure], nearest, sizes, failed)
 
 
 def _by_seed(records: Iterable[Record], measure: str, last: int) -> dict[int, float]:

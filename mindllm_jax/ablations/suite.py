@@ -121,6 +121,11 @@ class Suite:
             _require_known(f"{where}['measure']", expectation["measure"], self.measures)
             if expectation["variant"] == self.against(expectation):
                 raise ValueError(f"{where}: {expectation['variant']!r} is compared with itself")
+        predicted = [prediction["measure"] for prediction in self.predictions]
+        if len(set(predicted)) < len(predicted):
+            raise ValueError("Suite.predictions: one measure is predicted twice; leave one out")
+        if self.heat_map and len({name.partition("/")[0] for name in self.measures}) > 1:
+            raise ValueError("Suite.heat_map: the measures have several units; draw measures of one group")
         for number, prediction in enumerate(self.predictions):
             where = f"Suite.predictions[{number}]"
             _require_known(f"{where}['variant']", prediction["variant"], self.variants)

@@ -31,6 +31,9 @@ from mindllm_jax.training.loop import Periodic
 from mindllm_jax.training.pretrain import Pretrain, check_vocabulary, pretrain
 from mindllm_jax.training.run_folder import run_folder
 
+_TUNING = ("answers", "conversations", "instructions", "packed", "replay", "tune", "tuning_rows")
+"""Modules of the package `instruct` that a tuning run uses."""
+
 _WITHOUT_EFFECT = ("checkpointing", "loader", "mesh", "suite")
 """Settings that change no figure but by rounding."""
 
@@ -128,8 +131,11 @@ class _Tuning(Trainer):
     entry_point = "launch/sft.py"
     scales = "configs/ablations/scales/{}_sft.gin"
     seeds = ("Loop.seed", "Instructions.seed")
-    rooms = (*_PreTraining.rooms, "instruct", "text")
-    files = ("hashing.py", "rows.py", "evaluation/bits_per_byte.py", "evaluation/forgetting.py")
+    rooms = (*_PreTraining.rooms, "generation", "instruct/domains", "instruct/reading", "text")
+    files = (
+        *("hashing.py", "rows.py", "evaluation/bits_per_byte.py", "evaluation/forgetting.py"),
+        *(f"instruct/{name}.py" for name in _TUNING),
+    )
 
     def measured(self, config: Tune) -> tuple[str, ...]:
         return ()

@@ -148,7 +148,7 @@ def _pack(
     split: dict[str, dict[str, list[EncodedConversation]]] = {"train": {}, "held_out": {}}
     counts = Counter[str]()
     read = {side: {file: _read(file, config, counts) for file in files} for side, files in sides.items()}
-    _require_known(config, {one.dataset for files in read.values() for some in files.values() for one in some})
+    _require_known(config, {one.dataset for some in read["train"].values() for one in some})
     for side, files in read.items():
         for file, some in files.items():
             sided = [(side == "held_out" or _is_held_out(one, config), one) for one in some]

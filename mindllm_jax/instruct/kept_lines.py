@@ -33,14 +33,19 @@ def kept_lines(path: Path, texts: Sequence[str]) -> Iterator[tuple[int, dict[str
 
 @contextmanager
 def appending(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Opens a file for more lines and yields what appends one; an incomplete last line is removed before.
+    """Opens a file for more lines and yields what appends one; an incomplete last line is removed or ended before.
 
     Raises OSError when the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         with path.open("r+b") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)
+            begin = file.read().rfind(b"\n") + 1
+            file.seek(begin)
+            if _is_json(file.read()):
+                file.write(b"\n")
+            else:
+                file.truncate(begin)
     with path.open("a", encoding="utf-8") as file:
 
         def append(row: Mapping[str, Any]) -> None:
@@ -48,3 +53,11 @@ def appending(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
             file.flush()
 
         yield append
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        parse(line)
+    except BadLine:
+        return False
+    return True

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mindllm_jax.ablations.command import write_results
-from mindllm_jax.ablations.plan import Run
+from mindllm_jax.ablations.plan import Run, suite_runs
 from mindllm_jax.ablations.power_law import fit, predict
 from mindllm_jax.ablations.records import Record, write_record
 from mindllm_jax.ablations.results import suite_results
@@ -76,6 +76,46 @@ def test_verdicts(suite: Suite, record: Callable[..., Record], factor: float, ve
     assert found.prediction and found.prediction.value == pytest.approx(_law(FLOPS[-1]), rel=1e-3)
     table, *_ = write_results(suite, "a_suite", runs)
     assert "C^-0.1" in table.read_text() and f"{verdict}: four" in Path(suite.ledger).read_text()
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        (
+            {"two": ("Loop.steps=3",), "three": ("Loop.steps=1",)},
+            "'three' has no more FLOPs than 'two': predict the large",
+        ),
+        ({"two": ("Loop.z_loss=0.1",), "three": ("Loop.steps=3",)}, "all variants but 'three' have the same FLOPs"),
+    ],
+)
+def test_predictions_that_no_law_makes(suite: Suite, variants: dict[str, tuple[str, ...]], message: str) -> None:
+    predictions = ({"variant": "three", "measure": MEASURE},)
+    suite = dataclasses.replace(
+        suite, scale="smoke", variants={"one": (), **variants}, expectations=(), predictions=predictions,
+        settings=("Mixture.store=absent", "Mixture.weights={'en': 1}"),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        suite_runs(suite, data=False)
+
+
+def test_a_prediction_with_a_run_that_diverged(suite: Suite, record: Callable[..., Record]) -> None:
+    names = ["one", "two", "three"]
+    suite = dataclasses.replace(
+        suite,
+        variants={name: (f"Loop.steps={n}",) if n else () for n, name in enumerate(names)},
+        expectations=(),
+        predictions=({"variant": "three", "measure": MEASURE, "claim": "power_law"},),
+        seeds=2,
+        last=1,
+    )
+    for name, flops in zip(names, FLOPS, strict=False):
+        for seed in range(2):
+            failed = {"status": "failed", "reason": "diverged"} if (name, seed) == ("two", 1) else {}
+            write_record(Path(suite.records), record(name, seed, _law(flops), flops=flops, **failed))
+    (found,) = suite_results(suite, _runs(suite)).predicted
+    assert found.failed == 1 and found.verdict == "cannot tell at this scale"
+    write_results(suite, "a_suite", _runs(suite))
+    assert "1 failed)" in Path(suite.ledger).read_text()
 
 
 def test_a_suite_without_enough_variants(suite: Suite) -> None:

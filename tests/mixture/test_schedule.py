@@ -181,8 +181,14 @@ def test_nothing_but_chunks() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source_weights": {"cod": 2.0}}, r"source_weights names 'cod', no source of this run \(one too short .*\); did you mean"),
-        ({"source_max_epochs": {"x": 2.0}}, r"names 'x', no source of this run \(one too short .*\); it has books, code, laws"),
+        (
+            {"source_weights": {"cod": 2.0}},
+            r"source_weights names 'cod', no source of this run \(.*\); did you mean",
+        ),
+        (
+            {"source_max_epochs": {"x": 2.0}},
+            r"names 'x', no source of this run \(.*\); it has books, code, laws",
+        ),
         ({"chunk_rows": {"poem": 4}}, "Mixture.chunk_rows names 'poem', .*; did you mean 'poems'"),
         ({"order": "blocked", "blocks": (("webb",),)}, "Mixture.blocks names 'webb', .*; did you mean 'web'"),
         (

@@ -64,7 +64,8 @@ class Predicted(NamedTuple):
 def read_labelled(config: Labels) -> list[Labelled]:
     """Reads the rows.
 
-    Raises OSError where a file is missing, ValueError where none is named, or that names a line without a label.
+    Raises OSError where a file is missing, ValueError where none is named, none has a row, or that names a line without
+    a label.
     """
     if not config.inputs:
         raise ValueError("Labels.inputs is empty: name the files of labelled conversations")
@@ -75,6 +76,8 @@ def read_labelled(config: Labels) -> list[Labelled]:
                 rows.append(_labelled(parse(line)))
             except BadLine as bad:
                 raise ValueError(f"{file}, line {number}: {bad}; write it by launch/prepare_instructions.py") from None
+    if not rows:
+        raise ValueError(f"Labels.inputs: there is no row in {', '.join(config.inputs)}")
     return rows[: config.limit]
 
 

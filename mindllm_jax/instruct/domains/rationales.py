@@ -68,13 +68,13 @@ def write_rationales(
     rule = RULES.get(config.by)
     origin = rule.origin if rule else config.model
     by_rule = rule.rationales(records) if rule else {}
-    kept = {row.get("key", "") for _, row in kept_lines(path, TEXTS)} if path.exists() else set[str]()
+    kept = {row["id"]: row.get("key", "") for _, row in kept_lines(path, TEXTS)} if path.exists() else dict[str, str]()
     missing = []
     for record in records:
         prompt = filled(config.prompt, {"asked": record.question, "answered": record.answer})
         asked = [by_rule.get(record.id)] if rule else [prompt, config.max_tokens]
         key = hashlib.sha256(json.dumps([record.id, origin, *asked]).encode()).hexdigest()[:24]
-        if key in kept:
+        if kept.get(record.id) == key:
             counts["kept from before"] += 1
         else:
             missing.append((record, prompt, key))
@@ -82,8 +82,9 @@ def write_rationales(
 
     def explain(item: tuple[Asked, str, str]) -> tuple[str | None, Counter[str]]:
         record, prompt, _ = item
-        if rule:
-            return by_rule.get(record.id), Counter(["by the rule" if record.id in by_rule else "without a rationale"])
+        if rule:  # "" where there is none, so that an older rationale no longer counts
+            found = by_rule.get(record.id, "")
+            return found, Counter(["by the rule" if found else "without a rationale"])
         rationale, happened = ask(config, prompt, lambda text: _usable(text, config.longest), sleep)
         if rationale is None:
             happened["without a rationale"] += 1
@@ -98,11 +99,12 @@ def write_rationales(
 
 
 def read_rationales(path: Path) -> dict[str, str]:
-    """Returns the rationales of a file by the id of their record; the last of several counts.
+    """Returns the rationales of a file by the id of their record; the last line of a record counts, if it has one.
 
     Raises OSError where there is no file, ValueError that names a damaged line.
     """
-    return {row["id"]: row["rationale"] for _, row in kept_lines(path, TEXTS)}
+    last = {row["id"]: row["rationale"] for _, row in kept_lines(path, TEXTS)}
+    return {id: rationale for id, rationale in last.items() if rationale}
 
 
 def _usable(text: str, longest: int) -> str | None:

@@ -101,10 +101,11 @@ def verdict_of(reply: str) -> Winner | None:
 
     A letter before a blank does not begin a reply, because it may be an article.
     """
-    if begin := re.match(r"[ABC](?![\w ])", reply, re.ASCII):
+    if begin := re.match(r"[ABC](?![\w '’])", reply, re.ASCII):
         return LETTERS[begin[0]]
-    found = set(re.findall(r"(?<![A-Za-z])[ABC](?![A-Za-z])", reply))
-    return LETTERS[found.pop()] if len(found) == 1 else None
+    found = re.findall(r"(?<![A-Za-z])[ABC](?![A-Za-z'’])", reply)
+    is_article = reply.startswith("A ") and len(found) == 1
+    return LETTERS[found[0]] if len(set(found)) == 1 and not is_article else None
 
 
 def judgements(

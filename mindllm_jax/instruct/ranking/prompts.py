@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import NamedTuple
 
 from mindllm_jax.batching.chat_template import Message
@@ -28,19 +30,19 @@ class Prompt(NamedTuple):
 def read_prompts(config: RankAnswers) -> list[Prompt]:
     """Reads the prompts; of conversations with the same prompt the first counts.
 
-    Raises OSError where a file is missing, ValueError where one is malformed, or two prompts have the same id.
+    A second prompt of an id, as of conversations with the same first question, has a hash behind the id.
+
+    Raises OSError where a file is missing, ValueError where one is malformed.
     """
-    prompts, places = dict[str, Prompt](), dict[str, str]()
+    prompts = dict[str, Prompt]()
     for file in instruction_files(config.prompts):
         for conversation in read_conversations(file):
             *messages, answer = conversation.messages
             prompt = Prompt(conversation.id, tuple(messages), answer.content)
-            other = prompts.setdefault(prompt.id, prompt)
-            place = places.setdefault(prompt.id, conversation.where)
-            if other.messages != prompt.messages:
-                raise ValueError(
-                    f"{conversation.where}: the id {prompt.id!r} is that of another prompt ({place}): give each its own"
-                )
+            if prompts.setdefault(prompt.id, prompt).messages != prompt.messages:
+                digest = hashlib.sha256(json.dumps(prompt.messages).encode()).hexdigest()[:8]
+                prompt = prompt._replace(id=f"{prompt.id}-{digest}")
+                prompts.setdefault(prompt.id, prompt)
             if len(prompts) == config.limit:
                 return list(prompts.values())
     return list(prompts.values())

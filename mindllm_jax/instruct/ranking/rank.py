@@ -129,6 +129,7 @@ def rank(ranking: Ranking, sleep: Callable[[float], None] = time.sleep) -> dict[
     return {
         "judge": {"by": config.judge.by, "name": config.judge.name},
         "prompts": len(ranking.prompts),
+        "judged_prompts": len({one.id for one in found}),
         "models": [
             one._asdict() | {"cut_prompts": sum(answer.cut > 0 for answer in ranking.answers[one.name].values())}
             for one in rated.models

@@ -24,7 +24,8 @@ def ranking_table(result: dict[str, Any]) -> Table:
         for model in result["models"]
     ]
     judge = result["judge"]
-    caption = f"{result['prompts']} prompts, judged by {judge['by']} ({judge['name']}); intervals resample prompts"
+    judged = f"{result['judged_prompts']} of {result['prompts']} prompts judged by {judge['by']} ({judge['name']})"
+    caption = f"{judged}; intervals resample these"
     return Table(("model", "rating", "95% interval", "wins", "ties", "losses"), rows, caption)
 
 

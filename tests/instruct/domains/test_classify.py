@@ -82,3 +82,6 @@ def test_a_file_of_another_kind(write, tmp_path: Path) -> None:
     config = Labels((str(write({"input": "Q", "output": "A"})),))
     with pytest.raises(ValueError, match=r"line 1: not an object with `id`, `label` and `messages`"):
         read_labelled(config)
+    for inputs, message in (((), "Labels.inputs is empty"), ((str(write()),), "Labels.inputs: there is no row in ")):
+        with pytest.raises(ValueError, match=message):
+            read_labelled(Labels(inputs))

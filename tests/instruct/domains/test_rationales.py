@@ -1,5 +1,6 @@
 """Rationales from an endpoint that times out, limits the rate, fails, and answers nonsense: resumed, counted, told."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,21 @@ def test_the_key_comes_from_the_environment(
 def test_an_endpoint_needs_a_model() -> None:
     with pytest.raises(ValueError, match=r"Rationales\.model is empty"):
         Rationales()
+
+
+def test_going_back_to_another_rule_counts(tmp_path: Path) -> None:
+    path, records = tmp_path / "rationales.jsonl", [Asked(f"id{i}", f"短，大涨了吗{i}", "yes") for i in range(3)]
+    write_rationales(Rationales(by="clause"), path, records)
+    first = read_rationales(path)
+    path.write_text(path.read_text() + json.dumps({"id": "id0", "key": "other", "rationale": "by another"}) + "\n")
+    assert read_rationales(path)["id0"] == "by another"
+    assert write_rationales(Rationales(by="clause"), path, records)["kept from before"] == 2
+    assert read_rationales(path) == first
+
+
+def test_a_last_line_without_an_end_is_kept(tmp_path: Path) -> None:
+    path, records = tmp_path / "rationales.jsonl", [Asked(f"id{i}", f"短，大涨了吗{i}", "yes") for i in range(2)]
+    write_rationales(Rationales(by="clause"), path, records[:1])
+    path.write_text(path.read_text().removesuffix("\n"))
+    assert write_rationales(Rationales(by="clause"), path, records)["kept from before"] == 1
+    assert set(read_rationales(path)) == {"id0", "id1"}

@@ -26,6 +26,9 @@ QUESTION = Prompt("p1", (Message("user", "1+1?"),), "2")
         ("A: not B", "first"),
         ("The better one is B", "second"),
         ("A better answer is B", None),
+        ("A tie.", None),
+        ("A's answer is worse", None),
+        ("A closer look shows that the second", None),
         ("A or B", None),
         ("Both", None),
         ("ABC", None),
@@ -113,8 +116,8 @@ def test_prompts_of_conversations(write) -> None:
     assert first.text == "user: Hi\n\nassistant: Yo\n\nuser: So?" and first.reference == "Good"
     assert second.text == "Q" and second.reference == "A", "the first of equal prompts counts"
     write(*rows, {"id": "n2", "input": "another question", "output": "A"})
-    with pytest.raises(ValueError, match=r"line 4: the id 'n2' is that of another prompt \(.*line 2\)"):
-        read_prompts(config)
+    *_, third = read_prompts(config)
+    assert third.text == "another question" and third.id.startswith("n2-")
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from endpoint_server import EndpointServer
 
+from mindllm_jax.batching.chat_format import encode_conversations
 from mindllm_jax.batching.chat_template import Message
 from mindllm_jax.instruct.ranking.comparisons import Request
 from mindllm_jax.instruct.ranking.likelihood import answer_likelihoods, likelihood_verdicts
@@ -20,6 +22,7 @@ from mindllm_jax.instruct.ranking.prompts import Prompt
 from mindllm_jax.instruct.ranking.rank import cost, open_ranking, rank
 from mindllm_jax.instruct.ranking.report import judge_table, ranking_table, write_ranking
 from mindllm_jax.instruct.ranking.settings import Judge, RankAnswers
+from mindllm_jax.instruct.scoring.forward import token_scores
 from mindllm_jax.training.load_run import load_decoder
 
 pytest.importorskip("evalica", reason="evalica (the extra `rank`) is not installed")
@@ -145,6 +148,13 @@ def test_likelihood_is_of_the_last_answer_alone(base: Path) -> None:
     one, two = Message("assistant", "no"), Message("assistant", "yes 好")
     long = [Message("user", "word " * 200), two]
     alone, last, cut = answer_likelihoods(run, [[question, two], [question, one, again, two], long], batch_size=4)
+    ((ids, mask),) = encode_conversations(run.tokenizer, [[question, one, again, two]])
+    (score,) = token_scores(run.decoder, [ids], batch_tokens=256)
+    places = np.flatnonzero(mask)
+    places = places[places > places[np.flatnonzero(np.diff(places) > 1)[0]]]  # of the second answer
+    places = [place for place in places if run.tokenizer.token_bytes[ids[place]]]  # without the end of the turn
+    expected = -sum(float(score.loss[place - 1]) for place in places) / len("yes 好".encode())
+    assert last.per_byte == pytest.approx(expected, rel=1e-5)
     assert alone.per_byte < 0 and alone.per_byte != last.per_byte
     assert (alone.cut, last.cut, cut.cut) == (False, False, True)
     prompt = Prompt("n", (question,), "")
