@@ -99,7 +99,7 @@ BUDGETS = {
     "process": 2,
     "project": 109,
     "recipes": 21,
-    "reporting": 4,
+    "reporting": 5,
     "serving": 33,
     "store": 6,
     "text": 3,
