@@ -12,11 +12,12 @@ import jax
 from mindllm_jax.ablations.plan import Run
 from mindllm_jax.ablations.records import Record, curves, read_records, write_record
 from mindllm_jax.ablations.suite import Suite
+from mindllm_jax.instruct.domains.labels import LABEL_SCORES
 from mindllm_jax.reporting.run import read_metrics
 from mindllm_jax.run_records import git_sha, versions
 from mindllm_jax.training.dtype_cache import processor
 
-MEASURES = ("bits_per_byte", "answer_loss", "answer_accuracy", "label_accuracy", "label_f1", "without_label")
+MEASURES = ("bits_per_byte", "answer_loss", "answer_accuracy", *LABEL_SCORES)
 """Metrics, or their groups, that records keep beside the training loss."""
 
 

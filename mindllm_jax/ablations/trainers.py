@@ -17,7 +17,7 @@ from mindllm_jax.evaluation.bits_per_byte import held_out_sources
 from mindllm_jax.evaluation.forgetting import forgetting
 from mindllm_jax.files import sha256
 from mindllm_jax.instruct.conversations import read_conversations
-from mindllm_jax.instruct.domains.labels import read_labelled
+from mindllm_jax.instruct.domains.labels import LABEL_SCORES, read_labelled
 from mindllm_jax.instruct.reading.records import instruction_files
 from mindllm_jax.instruct.replay import pretraining_text
 from mindllm_jax.instruct.tune import Tune, tune
@@ -157,7 +157,8 @@ class _Tuning(Trainer):
         held_out = config.instructions.held_out_inputs
         if any(one.instructions.held_out_inputs != held_out for one in variants):
             raise ValueError("Instructions.held_out_inputs differ between variants: measure all on the same ones")
-        if any(_labelled_records(one) != _labelled_records(config) for one in variants):
+        first, *others = map(_labelled_records, variants)
+        if any(records != first for records in others):
             raise ValueError("Labels.inputs are of other records in some variants: measure all on the same ones")
         base, length = read_run(Path(config.base)), config.instructions.sequence_length
         store = pretraining_text(base, config.replay, length, config.instructions.seed).store
@@ -179,7 +180,7 @@ class _Tuning(Trainer):
             for one in read_conversations(path, on_bad=instructions.on_bad, skipped=Counter())
         ]
         datasets = [f"answer_loss/{name}" for name in dict.fromkeys(read)]
-        labels = ["label_accuracy", "label_f1", "without_label"] if config.labels.inputs else []
+        labels = LABEL_SCORES if config.labels.inputs else ()
         _require_known(names, ["answer_loss", *datasets, "bits_per_byte/zh", "bits_per_byte/en", *labels])
 
     def train(self, arguments: Arguments, measured: tuple[str, ...], folder: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from mindllm_jax.generation.engine import generate
+from mindllm_jax.generation.engine import Completion, generate
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.instruct.packed import PackedRows
 from mindllm_jax.model.decoder import Decoder
@@ -44,13 +44,30 @@ def answer_loss(datasets: Mapping[str, PackedRows], *, count: int = 128) -> Meas
 
 def answer_repetition(prompts: list[np.ndarray], tokenizer: Tokenizer, *, max_tokens: int = 64) -> Measure:
     """Returns a measurement for the training loop: `repetition`, the mean repetition of greedy answers to prompts."""
-    sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
 
     def measure(decoder: Decoder) -> dict[str, float]:
-        answers = generate(decoder, tokenizer, prompts, sampling, stop_ids=tokenizer.ends, truncate=True)
+        answers = greedy_answers(decoder, tokenizer, prompts, max_tokens=max_tokens)
         return {"repetition": float(np.mean([repetition(answer.tokens) for answer in answers]))}
 
     return measure
+
+
+def greedy_answers(
+    decoder: Decoder, tokenizer: Tokenizer, prompts: Sequence[np.ndarray], *, max_tokens: int, batch_size: int = 16
+) -> list[Completion]:
+    """Returns the greedy answers to prompts of the chat format, int32 [T] each; a long one loses its beginning.
+
+    Raises ValueError where `max_tokens` leaves no room for a prompt.
+    """
+    return generate(
+        decoder,
+        tokenizer,
+        prompts,
+        Sampling(temperature=0.0, max_tokens=max_tokens),
+        stop_ids=tokenizer.ends,
+        truncate=True,
+        batch_size=batch_size,
+    )
 
 
 def repetition(tokens: list[int]) -> float:

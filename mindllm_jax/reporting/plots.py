@@ -74,20 +74,19 @@ def heat_map(values: Sequence[Sequence[float]], rows: Sequence[str], columns: Se
     import numpy as np
     from matplotlib.colors import PowerNorm
 
-    table = np.asarray([list(row) for row in values], float)
+    table = np.ma.masked_invalid([list(row) for row in values])
     if table.shape != (len(rows), len(columns)):
         raise ValueError(f"{len(rows)} rows and {len(columns)} columns do not name the values of {table.shape}")
-    if not np.isfinite(table).any(axis=0).all():
+    if not table.count(axis=0).all():
         raise ValueError("a column of a heat map has no finite value")
-    above = table - np.nanmin(np.where(np.isfinite(table), table, np.nan), axis=0)
+    above = table - table.min(axis=0)
     with _figure(9.6, 1.8 + 0.34 * len(rows)) as figure:
         axes = figure.add_subplot()
         norm = PowerNorm(0.5)
-        cells = axes.pcolormesh(np.ma.masked_invalid(above), norm=norm, cmap="cividis_r")
-        for (row, column), value in np.ndenumerate(table):
-            if np.isfinite(value):
-                ink = "#f6f6f4" if norm(above[row, column]) > 0.5 else "#14171a"
-                axes.text(column + 0.5, row + 0.5, f"{value:.2f}", ha="center", va="center", size=9, color=ink)
+        cells = axes.pcolormesh(above, norm=norm, cmap="cividis_r")
+        for (row, column), value in np.ma.ndenumerate(table):  # leaves masked ones out
+            ink = "#f6f6f4" if norm(above[row, column]) > 0.5 else "#14171a"
+            axes.text(column + 0.5, row + 0.5, f"{value:.2f}", ha="center", va="center", size=9, color=ink)
         axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=35, ha="right", rotation_mode="anchor")
         axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
         axes.invert_yaxis()

@@ -12,7 +12,15 @@ import numpy as np
 
 from mindllm_jax.checks import require_at_least, require_local, require_seed
 from mindllm_jax.files import write_text
-from mindllm_jax.instruct.domains.labels import Labelled, Labels, accuracy_and_f1, labels_of, predict, share_without
+from mindllm_jax.instruct.domains.labels import (
+    Labelled,
+    Labels,
+    accuracy_and_f1,
+    encoded_prompts,
+    labels_of,
+    predict,
+    share_without,
+)
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.load_run import LoadedRun
 
@@ -45,7 +53,8 @@ def classify(config: Classify, run: LoadedRun, rows: Sequence[Labelled]) -> dict
     Raises ImportError where scikit-learn is not installed, ValueError where a prompt is malformed.
     """
     accuracy_and_f1(["a"], ["a"], ["a"])  # an import that fails does so before the long part
-    predictions = predict(config.labels, run.decoder, run.tokenizer, rows)
+    prompts = encoded_prompts(run.tokenizer, rows)
+    predictions = predict(config.labels, run.decoder, run.tokenizer, rows, prompts)
     truth, labels = [row.label for row in rows], [one.label for one in predictions]
     return {
         "run": config.run,

@@ -11,8 +11,7 @@ import numpy as np
 from mindllm_jax.batching.chat_format import encode_prompt
 from mindllm_jax.batching.chat_template import Message
 from mindllm_jax.checks import require_at_least, require_local
-from mindllm_jax.generation.engine import generate
-from mindllm_jax.generation.sampling import Sampling
+from mindllm_jax.instruct.answers import greedy_answers
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.text.input_files import input_files
 from mindllm_jax.text.json_lines import BadLine, lines, parse
@@ -20,6 +19,9 @@ from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 NO_LABEL = "(none)"
 """The prediction of an answer in which no label occurs; it is always wrong."""
+
+LABEL_SCORES = ("label_accuracy", "label_f1", "without_label")
+"""The metrics of `label_scores`."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,16 @@ def read_labelled(config: Labels) -> list[Labelled]:
     return rows[: config.limit]
 
 
-def predict(config: Labels, decoder: Decoder, tokenizer: Tokenizer, rows: Sequence[Labelled]) -> list[Predicted]:
-    """Answers every row greedily and reads the label of each answer. Raises ValueError where a prompt is malformed."""
-    answers = generate(
-        decoder,
-        tokenizer,
-        [encode_prompt(tokenizer, row.messages) for row in rows],
-        Sampling(temperature=0.0, max_tokens=config.max_tokens),
-        stop_ids=tokenizer.ends,
-        truncate=True,
-        batch_size=config.batch_size,
-    )
+def encoded_prompts(tokenizer: Tokenizer, rows: Sequence[Labelled]) -> list[np.ndarray]:
+    """Returns the ids of the rows' prompts, int32 [T] each. Raises ValueError where one is malformed."""
+    return [encode_prompt(tokenizer, row.messages) for row in rows]
+
+
+def predict(
+    config: Labels, decoder: Decoder, tokenizer: Tokenizer, rows: Sequence[Labelled], prompts: Sequence[np.ndarray]
+) -> list[Predicted]:
+    """Answers every row greedily and reads the label of each answer; prompts: of `encoded_prompts`."""
+    answers = greedy_answers(decoder, tokenizer, prompts, max_tokens=config.max_tokens, batch_size=config.batch_size)
     labels = labels_of(rows)
     return [Predicted(label_of(one.text, labels, config.mark), one.text, one.cut > 0) for one in answers]
 
@@ -99,19 +100,17 @@ def predict(config: Labels, decoder: Decoder, tokenizer: Tokenizer, rows: Sequen
 def label_scores(
     config: Labels, tokenizer: Tokenizer, rows: Sequence[Labelled]
 ) -> Callable[[Decoder], Mapping[str, float]]:
-    """Returns a measurement for the training loop: `label_accuracy`, `label_f1` (weighted), and `without_label`.
+    """Returns a measurement for the training loop: `LABEL_SCORES`, of which F1 is weighted by the labels.
 
     Raises ImportError where scikit-learn is not installed, ValueError where a prompt is malformed.
     """
     accuracy_and_f1(["a"], ["a"], ["a"])  # an import that fails does so before the run
-    for row in rows:
-        encode_prompt(tokenizer, row.messages)
-    truth = [row.label for row in rows]
+    prompts, truth = encoded_prompts(tokenizer, rows), [row.label for row in rows]
 
     def measure(decoder: Decoder) -> dict[str, float]:
-        predictions = [one.label for one in predict(config, decoder, tokenizer, rows)]
+        predictions = [one.label for one in predict(config, decoder, tokenizer, rows, prompts)]
         accuracy, weighted = accuracy_and_f1(truth, predictions, labels_of(rows))
-        return {"label_accuracy": accuracy, "label_f1": weighted, "without_label": share_without(predictions)}
+        return dict(zip(LABEL_SCORES, (accuracy, weighted, share_without(predictions)), strict=True))
 
     return measure
 

@@ -6,15 +6,12 @@ A line is the answer to a prompt, with what it depends on: hashes of the run's w
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mindllm_jax.batching.chat_format import encode_prompt
-from mindllm_jax.generation.engine import generate
-from mindllm_jax.generation.sampling import Sampling
+from mindllm_jax.instruct.answers import greedy_answers
 from mindllm_jax.instruct.kept_lines import appending, kept_lines
 from mindllm_jax.instruct.ranking.prompts import Prompt
 from mindllm_jax.instruct.ranking.settings import REFERENCE, RankAnswers
@@ -67,14 +64,9 @@ def add_answers(
     with appending(_path(workdir, name)) as append:
         for start in range(0, len(missing), BATCHES * config.batch_size):
             part = missing[start : start + BATCHES * config.batch_size]
-            given = generate(
-                run.decoder,
-                run.tokenizer,
-                [encode_prompt(run.tokenizer, prompt.messages) for prompt in part],
-                Sampling(temperature=0.0, max_tokens=config.max_tokens),
-                stop_ids=run.tokenizer.ends,
-                truncate=True,
-                batch_size=config.batch_size,
+            ids = [encode_prompt(run.tokenizer, prompt.messages) for prompt in part]
+            given = greedy_answers(
+                run.decoder, run.tokenizer, ids, max_tokens=config.max_tokens, batch_size=config.batch_size
             )
             for prompt, one in zip(part, given, strict=True):
                 known[prompt.id] = Answer(one.text, one.cut)
@@ -109,8 +101,7 @@ def _kept(
 
 
 def _depends_on(config: RankAnswers, prompt: Prompt, weights: str) -> dict[str, Any]:
-    digest = hashlib.sha256(json.dumps(prompt.messages).encode()).hexdigest()
-    return {"weights": weights[:24], "prompt": digest[:24], "max_tokens": config.max_tokens}
+    return {"weights": weights[:24], "prompt": prompt.digest[:24], "max_tokens": config.max_tokens}
 
 
 def _path(workdir: Path, name: str) -> Path:

@@ -20,6 +20,11 @@ class Prompt(NamedTuple):
     reference: str
 
     @property
+    def digest(self) -> str:
+        """The sha256 of the messages."""
+        return hashlib.sha256(json.dumps(self.messages).encode()).hexdigest()
+
+    @property
     def text(self) -> str:
         """The messages as one text, with their roles where there are several."""
         if len(self.messages) == 1:
@@ -40,8 +45,7 @@ def read_prompts(config: RankAnswers) -> list[Prompt]:
             *messages, answer = conversation.messages
             prompt = Prompt(conversation.id, tuple(messages), answer.content)
             if prompts.setdefault(prompt.id, prompt).messages != prompt.messages:
-                digest = hashlib.sha256(json.dumps(prompt.messages).encode()).hexdigest()[:8]
-                prompt = prompt._replace(id=f"{prompt.id}-{digest}")
+                prompt = prompt._replace(id=f"{prompt.id}-{prompt.digest[:8]}")
                 prompts.setdefault(prompt.id, prompt)
             if len(prompts) == config.limit:
                 return list(prompts.values())
