@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mindllm_jax import configuration
-from mindllm_jax.ablations.suite import Suite
+from mindllm_jax.ablations.measurement import HeldOutText
+from mindllm_jax.ablations.suite import ROWS, Suite
 from mindllm_jax.ablations.trainers import TRAINERS, Trainer
 from mindllm_jax.configuration import Arguments
 from mindllm_jax.files import tree_sha256
@@ -26,8 +27,8 @@ class Run(NamedTuple):
         trainer: the kind of run.
         arguments: the command line of the entry point that trains it, without the workdir.
         config: the resolved settings.
-        measured: sources whose held-out text is measured, those of the baseline; all of the store if empty.
-        settings: 16 hexadecimal digits: hash of the settings and of `measured`.
+        text: the held-out text that it is measured on.
+        settings: 16 hexadecimal digits: hash of the settings, and of the text's sources and rows.
         version: 8 hexadecimal digits: hash of the data, such as the store's manifest, and of the code; "" where it is
             not known.
     """
@@ -37,7 +38,7 @@ class Run(NamedTuple):
     trainer: Trainer
     arguments: Arguments
     config: Any
-    measured: tuple[str, ...]
+    text: HeldOutText
     settings: str
     version: str
 
@@ -59,7 +60,8 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
     trainer = TRAINERS[suite.trainer]
     variants = [suite.baseline, *(name for name in suite.variants if name != suite.baseline)]
     configs = {name: _config(suite, name, 0)[1] for name in variants}
-    measured = trainer.measured(configs[suite.baseline])
+    text = trainer.held_out(configs[suite.baseline], suite.held_out_rows)
+    drawn = (text.sources,) if text.rows == ROWS else (text.sources, text.rows)  # older records have no rows
     if data:
         trainer.require_measures(suite.measures, configs[suite.baseline])
     _require_laws(suite, configs)
@@ -69,8 +71,8 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
         for variant in variants:
             arguments, config = _config(suite, variant, seed)
             deciding = trainer.settings(config, configs[suite.baseline])
-            settings = hashlib.sha256(json.dumps([deciding, measured], sort_keys=True).encode())
-            runs.append(Run(variant, seed, trainer, arguments, config, measured, settings.hexdigest()[:16], version))
+            settings = hashlib.sha256(json.dumps([deciding, *drawn], sort_keys=True).encode())
+            runs.append(Run(variant, seed, trainer, arguments, config, text, settings.hexdigest()[:16], version))
     seen: dict[str, Run] = {}
     for run in runs:
         twin = seen.setdefault(run.settings, run)

@@ -30,7 +30,7 @@ class Record:
         suite: title of the suite for which it was trained; other suites use it as well.
         variant: its variant in that suite.
         seed: of parameters and rows.
-        scale: smoke, cpu or gpu.
+        scale: as `Suite.scale`.
         commit: of the checkout.
         command: the command that trains this run alone.
         date: of its end, YYYY-MM-DD.

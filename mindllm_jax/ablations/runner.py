@@ -49,7 +49,7 @@ def _tokens(run: Run) -> int:
 def _train(suite: Suite, run: Run, folder: Path) -> Record:
     started, reason = time.monotonic(), ""
     try:
-        run.trainer.train(run.arguments, run.measured, folder)
+        run.trainer.train(run.arguments, run.text, folder)
     except ValueError as error:
         if not _diverged(folder, run.config):
             raise

@@ -8,7 +8,8 @@ from typing import Literal, NotRequired, TypedDict
 
 from mindllm_jax.checks import require_at_least, suggestion
 
-SCALES = ("smoke", "cpu", "gpu")
+SCALES = ("smoke", "cpu", "gpu", "paper")
+ROWS = 64
 
 
 class Expectation(TypedDict):
@@ -62,8 +63,11 @@ class Suite:
         expectations: the differences that are tested, in the order of the table.
         predictions: variants that a power law of the others predicts (`power_law.predict`).
         measures: names in the runs' metrics.
+        held_out_rows: of pre-training, rows of held-out text that are measured, about so many of a language. Rows of
+            another tokenizer hold other text: variants of several tokenizers should be measured on all of them.
         heat_map: whether the means of all variants and measures are drawn as one picture, in place of curves by step.
-        scale: smoke, cpu or, of pre-training, gpu.
+        scale: smoke, cpu or, of pre-training, gpu or paper.
+        scales: for which the sizes and steps of the variants are chosen; smoke is always possible.
         seeds: runs of each variant. A seed decides the order of rows in all variants, and the initial parameters.
         last: evaluations at the end of a run that are averaged.
         settings: further settings of all runs, such as `("Mixture.store=DIR",)`.
@@ -85,8 +89,10 @@ class Suite:
     predictions: tuple[Extrapolation, ...] = ()
     limits: str = ""
     measures: tuple[str, ...] = ("bits_per_byte/zh", "bits_per_byte/en", "bits_per_byte/mean")
+    held_out_rows: int = ROWS
     heat_map: bool = False
     scale: str = "cpu"
+    scales: tuple[str, ...] = SCALES
     seeds: int = 5
     last: int = 3
     settings: tuple[str, ...] = ()
@@ -96,12 +102,23 @@ class Suite:
     ledger: str = "docs/claims.md"
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "seeds", "last")
+        require_at_least(self, 1, "seeds", "last", "held_out_rows")
         index, count = self.share
         if not 0 <= index < count:
             raise ValueError(f"Suite.share is {self.share}: an index from 0, and a number of processes above it")
-        _require_known("Suite.scale", self.scale, SCALES)
+        for where, names in (("Suite.scales", self.scales), ("Suite.scale", (self.scale,))):
+            for name in names:
+                _require_known(where, name, SCALES)
+        if self.scale not in ("smoke", *self.scales):
+            raise ValueError(
+                f"Suite.scale is {self.scale!r}: the variants of {self.title!r} have sizes or steps for"
+                f" {', '.join(self.scales)}"
+            )
         _require_known("Suite.baseline", self.baseline, self.variants)
+        if self.trainer == "tune" and self.held_out_rows != ROWS:
+            raise ValueError(
+                "Suite.held_out_rows is of pre-training: Instructions.held_out_inputs names what is measured"
+            )
         if not self.measures:
             raise ValueError("Suite.measures is empty: name at least one, as 'bits_per_byte/zh'")
         if self.variants[self.baseline]:

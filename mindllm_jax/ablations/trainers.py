@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mindllm_jax import configuration
-from mindllm_jax.ablations.measurement import GROUP, measures, same_text
+from mindllm_jax.ablations.measurement import GROUP, HeldOutText, measures, same_text, text_store
 from mindllm_jax.configuration import Arguments
 from mindllm_jax.evaluation.bits_per_byte import held_out_sources
 from mindllm_jax.evaluation.forgetting import forgetting
@@ -58,8 +58,8 @@ class Trainer(ABC):
     files: tuple[str, ...]
 
     @abstractmethod
-    def measured(self, config: Any) -> tuple[str, ...]:
-        """Returns the sources whose held-out text is measured in all variants, given the baseline's settings."""
+    def held_out(self, config: Any, rows: int) -> HeldOutText:
+        """Returns the text that all variants are measured on, given the baseline's settings and the rows a language."""
 
     @abstractmethod
     def settings(self, config: Any, baseline: Any) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Trainer(ABC):
         """Raises ValueError for a measure that no run has."""
 
     @abstractmethod
-    def train(self, arguments: Arguments, measured: tuple[str, ...], folder: Path) -> None:
+    def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
         """Trains one run in its folder, or resumes it. Raises ValueError where it diverges, and as its trainer does."""
 
 
@@ -93,8 +93,8 @@ class _PreTraining(Trainer):
     rooms = ("batching", "kernels", "mixture", "model", "parallel", "store", "tokenization", "training")
     files = ("hashing.py", "rows.py", "evaluation/bits_per_byte.py", "ablations/measurement.py")
 
-    def measured(self, config: Pretrain) -> tuple[str, ...]:
-        return config.data.sources
+    def held_out(self, config: Pretrain, rows: int) -> HeldOutText:
+        return HeldOutText(config.data.store, config.data.sources, rows)
 
     def settings(self, config: Pretrain, baseline: Pretrain) -> dict[str, Any]:
         settings = _deciding(config)
@@ -109,8 +109,11 @@ class _PreTraining(Trainer):
         MixtureRows(config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size)
 
     def data(self, variants: Collection[Pretrain]) -> bytes:
-        stores = dict.fromkeys(config.data.store for config in variants)
-        return b"".join(_open_store(url).manifest.to_json() for url in stores)
+        baseline = next(iter(variants))
+        stores = [_open_store(url) for url in dict.fromkeys(config.data.store for config in variants)]
+        for store in stores:
+            text_store(self.held_out(baseline, 0), store)
+        return b"".join(store.manifest.to_json() for store in stores)
 
     def require_measures(self, names: Sequence[str], config: Pretrain) -> None:
         store = _open_store(config.data.store)
@@ -118,12 +121,12 @@ class _PreTraining(Trainer):
         of_sources = [f"{GROUP}/{source}" for source in sources if source in (config.data.sources or sources)]
         _require_known(names, [*measures(config.data.sources, store), *of_sources])
 
-    def train(self, arguments: Arguments, measured: tuple[str, ...], folder: Path) -> None:
+    def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
         config = configuration.load(Pretrain, arguments)  # again: the folder records what was loaded last
         store = _open_store(config.data.store)
-        text = same_text(measured, config.data.sequence_length, store)
+        measure = same_text(text, config.data.sequence_length, store)
         with run_folder(config, arguments._replace(workdir=folder)) as (path, accept):
-            pretrain(config, store, path, periodic=[Periodic(config.loop.evaluate_every, text)], accept=accept)
+            pretrain(config, store, path, periodic=[Periodic(config.loop.evaluate_every, measure)], accept=accept)
 
 
 class _Tuning(Trainer):
@@ -137,8 +140,8 @@ class _Tuning(Trainer):
         *(f"instruct/{name}.py" for name in _TUNING),
     )
 
-    def measured(self, config: Tune) -> tuple[str, ...]:
-        return ()
+    def held_out(self, config: Tune, rows: int) -> HeldOutText:
+        return HeldOutText("", (), rows)  # none: `Instructions.held_out_inputs` names conversations
 
     def settings(self, config: Tune, baseline: Tune) -> dict[str, Any]:
         settings = _deciding(config)
@@ -183,7 +186,7 @@ class _Tuning(Trainer):
         labels = LABEL_SCORES if config.labels.inputs else ()
         _require_known(names, ["answer_loss", *datasets, "bits_per_byte/zh", "bits_per_byte/en", *labels])
 
-    def train(self, arguments: Arguments, measured: tuple[str, ...], folder: Path) -> None:
+    def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
         config = configuration.load(Tune, arguments)  # again, as above
         with run_folder(config, arguments._replace(workdir=folder)) as (path, accept):
             tune(config, path, forgetting(config), accept)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mindllm_jax import configuration
+from mindllm_jax.ablations.measurement import HeldOutText
 from mindllm_jax.ablations.records import Record
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.ablations.trainers import TRAINERS
@@ -64,17 +65,27 @@ FOLDERS = {
 
 
 @pytest.fixture(scope="session")
-def tuning(tmp_path_factory: pytest.TempPathFactory, real_sources: Path) -> Path:
-    """A working folder with configs, a base, and one conversation in each file that suites of tuning runs name."""
-    folder = tmp_path_factory.mktemp("tuning") / "project"
+def project(tmp_path_factory: pytest.TempPathFactory, real_sources: Path) -> Path:
+    """A working folder with what the suites' variants name: stores of pre-training runs; of tuning runs a base, and one
+    conversation in each file.
+    """
+    folder = tmp_path_factory.mktemp("suites") / "project"
     folder.mkdir()
-    (folder / "configs").symlink_to(ROOT / "configs")
+    for name in ("configs", "launch"):
+        (folder / name).symlink_to(ROOT / name)
     small = (f"Mixture.store={real_sources}", "Model.vocab_size=1000")
     files = (CONFIGS / "real_text.gin", CONFIGS / "scales/smoke.gin")
-    TRAINERS["pretrain"].train(arguments(*files, overrides=(*small, "Loop.steps=1")), (), folder / "runs/entropy/base")
+    text = HeldOutText(str(real_sources), (), 8)
+    TRAINERS["pretrain"].train(
+        arguments(*files, overrides=(*small, "Loop.steps=1")), text, folder / "runs/entropy/base"
+    )
     named: set[str] = set()
     for name in SUITES:
         suite = configuration.load(Suite, arguments(CONFIGS / f"{name}.gin"))
+        for setting in (setting for settings in suite.variants.values() for setting in settings):
+            if store := setting.partition("Mixture.store=")[2]:
+                (folder / store).parent.mkdir(parents=True, exist_ok=True)
+                (folder / store).symlink_to(real_sources)
         for settings in suite.variants.values() if suite.trainer == "tune" else ():
             config = configuration.load(Tune, arguments(*map(ROOT.joinpath, suite.base), overrides=settings))
             named |= {*config.instructions.inputs, *config.instructions.held_out_inputs, *config.labels.inputs}

@@ -20,7 +20,7 @@ from mindllm_jax.ablations.suite import Suite
 from tests.ablations.conftest import CONFIGS, ROOT, SUITES, arguments
 
 
-def _ablate(folder: Path, store: Path, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+def _ablate(folder: Path, store: Path, name: str, *more: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     settings = {
         "scale": "smoke",
         "seeds": 1,
@@ -31,7 +31,7 @@ def _ablate(folder: Path, store: Path, name: str, *more: str) -> subprocess.Comp
     }
     given = [f"--gin.Suite.{key}={value}" for key, value in settings.items()]
     command = [sys.executable, "launch/ablate.py", "--gin", f"configs/ablations/{name}.gin", *given, *more]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.mark.long
@@ -61,26 +61,28 @@ def test_a_suite_from_its_runs_to_its_tables(tmp_path: Path, real_sources: Path)
 
 
 @pytest.mark.slow
-def test_every_suite_of_pre_training_runs_at_smoke_scale_and_shares_its_baseline(tmp_path: Path, real_sources: Path):
+def test_every_suite_of_pre_training_runs_at_smoke_scale_and_shares_its_baseline(
+    tmp_path: Path, real_sources: Path, project: Path
+):
     suites = {name: configuration.load(Suite, arguments(CONFIGS / f"{name}.gin")) for name in SUITES}
     for name in (name for name, suite in suites.items() if suite.trainer == "pretrain"):
-        rungs = {key: tuple(s for s in own if "Loop" not in s) for key, own in suites[name].variants.items()}
-        short = [f"--gin.Suite.variants={rungs}"] if name == "scaling" else []  # its rungs have steps of their own
-        done = _ablate(tmp_path, real_sources, name, "--workdir", str(tmp_path / "runs"), *short)
+        variants = {key: tuple(s for s in own if "steps" not in s) for key, own in suites[name].variants.items()}
+        short = [f"--gin.Suite.variants={variants}"] if name in ("scaling", "tokenizer", "equal_english") else []
+        done = _ablate(tmp_path, real_sources, name, "--workdir", str(tmp_path / "runs"), *short, cwd=project)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "not run" not in (tmp_path / f"results/{name}.smoke.md").read_text()
-    assert len(list((tmp_path / "records").glob("*.json"))) == 30
+    assert len(list((tmp_path / "records").glob("*.json"))) == 41
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_suites_are_planned(
-    tmp_path: Path, real_sources: Path, tuning: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, real_sources: Path, project: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     suite = configuration.load(Suite, arguments(CONFIGS / f"{name}.gin"))
     settings = (f"Mixture.store={real_sources}", "Model.vocab_size=1000")
+    monkeypatch.chdir(project)
     if suite.trainer == "tune":
         settings = ()
-        monkeypatch.chdir(tuning)
     suite = dataclasses.replace(suite, scale="smoke", settings=settings, records=str(tmp_path), seeds=2)
     runs = suite_runs(suite)
     assert len(runs) == suite.seeds * len(suite.variants)
@@ -89,8 +91,8 @@ def test_suites_are_planned(
 
 
 @pytest.mark.long
-def test_tuning_runs_are_compared(tmp_path: Path, tuning: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tuning)
+def test_tuning_runs_are_compared(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(project)
     suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
     places = {name: str(tmp_path / name) for name in ("records", "results", "ledger")}
     variants = {name: suite.variants[name] for name in ("random", "longest")}
@@ -121,9 +123,9 @@ def test_tuning_runs_are_compared(tmp_path: Path, tuning: Path, monkeypatch: pyt
 
 
 @pytest.mark.long
-def test_labels_are_measured_on_the_same_records(tmp_path: Path, tuning: Path, monkeypatch: pytest.MonkeyPatch):
+def test_labels_are_measured_on_the_same_records(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("sklearn", reason="scikit-learn (the extra `labels`) is not installed")
-    monkeypatch.chdir(tuning)
+    monkeypatch.chdir(project)
     suite = configuration.load(Suite, arguments(CONFIGS / "finance.gin"))
     variants = {name: suite.variants[name] for name in ("label", "chain of thought")}
     suite = dataclasses.replace(
@@ -143,16 +145,16 @@ def test_labels_are_measured_on_the_same_records(tmp_path: Path, tuning: Path, m
     path.write_text(before)
 
 
-def test_tuning_runs_need_common_held_out_conversations(tuning: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tuning)
+def test_tuning_runs_need_common_held_out_conversations(project: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(project)
     suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
     suite = dataclasses.replace(suite, scale="smoke", settings=("Instructions.held_out_inputs=()",))
     with pytest.raises(ValueError, match=r"Instructions\.held_out_inputs is empty"):
         suite_runs(suite)
 
 
-def test_tuning_runs_that_cannot_be_compared_are_refused(tuning: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tuning)
+def test_tuning_runs_that_cannot_be_compared_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(project)
     suite = configuration.load(Suite, arguments(CONFIGS / "entropy.gin"))
     variants = {"random": (), "longest": ("Instructions.held_out_inputs=('../shared/data/sft/belle_seed_zh.jsonl',)",)}
     measures = ("answer_loss/belle_seed_zh",)

@@ -24,6 +24,7 @@ from tests.ablations.conftest import CONFIGS, SUITES, arguments
         ({"variants": {"one": ("Loop.z_loss=0.1",)}}, "is the baseline and has settings"),
         ({"variants": {"one": (), "two": ()}}, "'two' has the settings of 'one'"),
         ({"measures": ()}, "Suite.measures is empty"),
+        ({"trainer": "tune", "held_out_rows": 8}, "Suite.held_out_rows is of pre-training"),
         ({"measures": ("loss",)}, r"Suite.expectations\[0\]\['measure'\] is 'bits_per_byte/mean'"),
         (
             {"variants": {"one": (), "too": ("a",)}},
@@ -98,3 +99,11 @@ def test_a_variant_of_another_store_is_another_run(suite: Suite, real_sources: P
     assert len({run.settings for run in runs}) == 2 * suite.seeds
     alone = suite_runs(_smoke(suite, real_sources, "Loop.z_loss=0.1"))
     assert runs[0].settings == alone[0].settings  # of the baseline
+
+
+def test_rows_that_are_measured_make_another_run(suite: Suite, real_sources: Path):
+    suite = _smoke(suite, real_sources, "Loop.z_loss=0.1")
+    runs = suite_runs(suite)
+    more = suite_runs(dataclasses.replace(suite, held_out_rows=128))
+    assert {run.settings for run in runs}.isdisjoint(run.settings for run in more)
+    assert {run.text.rows for run in more} == {128}
