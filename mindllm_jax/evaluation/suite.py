@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
 from mindllm_jax.evaluation.harness.model import harness_model
@@ -12,8 +11,6 @@ from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.task_suite import TaskSuite
 
-# Settings of the tasks, as messages name them.
-_EVALUATE = re.compile(rf"\bEvaluate\.({'|'.join(TaskSuite.__dataclass_fields__)})\b")
 _SEED = 0  # of the samples: the same whatever the seed of a run, so that runs can be compared
 
 
@@ -23,14 +20,10 @@ def suite_measurement(
     """Returns a measurement for the training loop: `tasks/TASK/METRIC` of each task of a suite.
 
     The metrics are those of `TaskResult`, without standard errors, by the default protocol. Raises as `load_tasks` and
-    `fit_generation` do, with the names of this suite's settings.
+    `fit_generation` do.
     """
-    try:
-        tasks = load_tasks(suite.tasks, data=suite.data, shots=suite.shots)
-        fit_generation(tasks, max_seq_len)
-    except (FileNotFoundError, ValueError) as error:
-        kind = FileNotFoundError if isinstance(error, OSError) else ValueError
-        raise kind(_EVALUATE.sub(r"TaskSuite.\1", str(error))) from None
+    tasks = load_tasks(suite.tasks, data=suite.data, shots=suite.shots, settings="TaskSuite")
+    fit_generation(tasks, max_seq_len, remedy="leave it out of TaskSuite.tasks")
     samples = draw_samples(tasks, suite.samples, _SEED)
 
     def measure(decoder: Decoder) -> dict[str, float]:

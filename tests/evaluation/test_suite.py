@@ -49,3 +49,5 @@ def test_bad_settings_raise_before_training(tokenizer: Tokenizer, data: str) -> 
         suite_measurement(TaskSuite(("continuation_xx",), data), tokenizer, 64)
     with pytest.raises(FileNotFoundError, match=r"continuation/en/test\.jsonl"):
         suite_measurement(TaskSuite(("continuation_en",), data), tokenizer, 64)
+    with pytest.raises(ValueError, match=r"TaskSuite\.shots: 'piqa' is none of the tasks"):
+        suite_measurement(TaskSuite(("continuation_zh",), data, {"piqa": 1}), tokenizer, 64)
