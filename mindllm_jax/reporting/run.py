@@ -70,13 +70,11 @@ def curves(metrics: list[dict[str, float]]) -> list[Section]:
         if any("learning_rate" in row for row in metrics):
             parts.append(_figure(metrics, {"learning_rate": "learning rate"}, "learning rate", "Learning rate."))
         sections.append(Section("Loss", parts))
-    held_out = sorted({key for row in metrics for key in row if key.startswith("bits_per_byte/")})
-    if held_out:
+    if held_out := _keys(metrics, "bits_per_byte"):
         sections.append(Section("Held-out text", list(_bits_per_byte(metrics, held_out))))
-    if any(key.startswith(_TASKS) for row in metrics for key in row):
-        sections.append(Section("Benchmark tasks", list(_tasks(metrics))))
-    answers = sorted({key for row in metrics for key in row if key.partition("/")[0] == "answer_loss"})
-    if answers:
+    if tasks := _keys(metrics, "tasks"):
+        sections.append(Section("Benchmark tasks", list(_tasks(metrics, tasks))))
+    if answers := _keys(metrics, "answer_loss"):
         names = {key: key.partition("/")[2] or "all" for key in answers[: _MAX_LINES + 1]}
         figure = _figure(metrics, names, "answer loss (nats per token)", "Held-out answers.")
         sections.append(Section("Answers", [figure]))
@@ -91,6 +89,11 @@ def curves(metrics: list[dict[str, float]]) -> list[Section]:
         latest |= {key: (value, int(row["step"])) for key, value in row.items() if key not in ("step", "time")}
     rows = [(_unit(key).head(key), _unit(key).scale * value, step) for key, (value, step) in sorted(latest.items())]
     return [*sections, Section("Last values", [Table(("metric", "value", "at step"), rows)])]
+
+
+def _keys(metrics: list[dict[str, float]], group: str) -> list[str]:
+    """Returns the names `GROUP` and `GROUP/…` in the metrics, in order."""
+    return sorted({key for row in metrics for key in row if key.partition("/")[0] == group})
 
 
 def _unit(key: str) -> Unit:
@@ -112,10 +115,10 @@ def _bits_per_byte(metrics: list[dict[str, float]], keys: list[str]) -> Iterator
         yield _figure(metrics, sources, "bits per byte", "Held-out text by source.")
 
 
-def _tasks(metrics: list[dict[str, float]]) -> Iterator[Part]:
+def _tasks(metrics: list[dict[str, float]], keys: list[str]) -> Iterator[Part]:
     """Yields a figure per metric with a line per task, from `tasks/TASK/METRIC`."""
     by_metric: dict[str, dict[str, str]] = {}
-    for key in sorted({key for row in metrics for key in row if key.startswith(_TASKS)}):
+    for key in keys:
         task, _, metric = key.removeprefix(_TASKS).rpartition("/")
         by_metric.setdefault(metric, {})[key] = task
     yield Paragraph("Samples of benchmark tasks, the same items each time; small models are near chance on most.")
