@@ -105,18 +105,22 @@ def measure(benchmark: Benchmark, missing: Sequence[Key], run: Path, ends: float
         return
     from smollm2_items import item_queries, rounded_again
 
+    from mindllm_jax.evaluation.encoding import Encoder
     from mindllm_jax.evaluation.likelihood import likelihoods
+    from mindllm_jax.evaluation.protocol import Protocol
     from mindllm_jax.training.load_run import load_decoder
 
     loaded, variant = load_decoder(run), missing[0][1]
     decoder = rounded_again(loaded.decoder) if variant == ROUNDED else loaded.decoder
-    before = [loaded.tokenizer.doc_id] if variant == DOC else []
+    tokenizer = loaded.tokenizer
+    first = tokenizer.piece(tokenizer.doc_id) if variant == DOC else None
+    encoder = Encoder(tokenizer, Protocol(first_token=first))
     for start in range(0, len(missing), SLICE):
         if time.monotonic() >= ends:
             return
         print(f"{missing[start][:2]}: {len(missing) - start} items left", flush=True)
         part = missing[start : start + SLICE]
-        queries = [item_queries(loaded.tokenizer, benchmark, item, before) for _, _, item in part]
+        queries = [item_queries(encoder, benchmark, item) for _, _, item in part]
         logs = iter(likelihoods(decoder, [query for each in queries for query in each], batch_size=BATCH_SIZE))
         for key, each in zip(part, queries, strict=True):
             yield key, [next(logs).log for _ in each]
