@@ -60,7 +60,7 @@ def test_bad_settings_raise_before_training(tokenizer: Tokenizer, data: str) -> 
 def test_a_dry_run_checks_the_suite(
     data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whether a task exists and whether its data are there is told before a machine is rented."""
+    """An unknown task and missing data are reported before a machine is rented."""
 
     def dry_run(task: str, folder: str) -> None:
         suite = (f"--gin.TaskSuite.tasks=('{task}',)", f"--gin.TaskSuite.data='{folder}'")
