@@ -23,12 +23,13 @@ import csv
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from timed import Spent, timed
 
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
 from mindllm_jax.model.config import Model
@@ -43,14 +44,6 @@ SHOTS = 5
 LETTERS = "ABCD"
 
 Way = Callable[[list[Query]], list[float]]
-
-
-class Round(NamedTuple):
-    """Wall seconds, seconds of processor time, and the log-likelihoods."""
-
-    seconds: float
-    processor: float
-    logs: list[float]
 
 
 def main() -> None:
@@ -83,20 +76,22 @@ def main() -> None:
         "harness, hf": lambda queries: [log for log, _ in peer._loglikelihood_tokens(requests(queries))],
     }
     rows: list[tuple[Any, ...]] = []
-    best: dict[str, Round] = {}
+    best: dict[str, tuple[Spent, list[float]]] = {}
     ways["ours"](queries)
     ways["harness, hf"](queries[: 16 * len(LETTERS)])
     for _ in range(arguments.rounds):
         for name, way in ways.items():
-            measured = timed(way, queries)
-            if name not in best or measured.seconds < best[name].seconds:
+            measured = timed(partial(way, queries))
+            if name not in best or measured[0].wall < best[name][0].wall:
                 best[name] = measured
-    for name, measured in best.items():
-        rows.append(row(name, measured, queries, best["harness, hf"]))
+    (_, logs), (peer_spent, peer_logs) = best["ours"], best["harness, hf"]
+    for name, (spent, _) in best.items():
+        rows.append(row(name, spent, queries, peer_spent))
     if arguments.whole:
         everything = [query for subject in subjects for query in subject]
-        rows.append(row("ours, whole CMMLU", timed(ways["ours"], everything), everything, None))
-    difference = np.abs(np.subtract(best["ours"].logs, best["harness, hf"].logs)).max()
+        spent, _ = timed(partial(ways["ours"], everything))
+        rows.append(row("ours, whole CMMLU", spent, everything, None))
+    difference = np.abs(np.subtract(logs, peer_logs)).max()
     lengths = [len(query.context) for query in queries]
     caption = (
         f"{MODEL.layers} layers of {MODEL.width}, vocabulary {MODEL.vocab_size:,}; batches of {arguments.batch}; "
@@ -194,18 +189,11 @@ def requests(queries: Sequence[Query]) -> list[tuple[tuple[str, str], Sequence[i
     return [(("", ""), query.context, query.continuation) for query in queries]
 
 
-def timed(way: Way, queries: list[Query]) -> Round:
-    """Runs a way once."""
-    start, processor = time.perf_counter(), time.process_time()
-    logs = way(queries)
-    return Round(time.perf_counter() - start, time.process_time() - processor, logs)
-
-
-def row(name: str, measured: Round, queries: Sequence[Query], peer: Round | None) -> tuple[Any, ...]:
+def row(name: str, spent: Spent, queries: Sequence[Query], peer: Spent | None) -> tuple[Any, ...]:
     """Returns a line of the table."""
     items = len(queries) // len(LETTERS)
-    times = (peer.seconds / measured.seconds, peer.processor / measured.processor) if peer else (None, None)
-    return (name, items, measured.seconds, items / measured.seconds, measured.processor, *times)
+    times = (peer.wall / spent.wall, peer.processor / spent.processor) if peer else (None, None)
+    return (name, items, spent.wall, items / spent.wall, spent.processor, *times)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     import generation_peer
-    from generation_peer import Spent
+    from timed import Spent, timed
 
     from mindllm_jax.files import write_text
     from mindllm_jax.generation.engine import generate
@@ -47,7 +47,7 @@ def main() -> None:
     sampling, rng = Sampling(temperature=0.0, max_tokens=tokens), np.random.default_rng(0)
 
     def ours(prompts: list[list[int]]) -> Spent:
-        spent, done = generation_peer.timed(
+        spent, done = timed(
             lambda: generate(run.decoder, run.tokenizer, prompts, sampling, stop_ids=(), batch_size=len(prompts))
         )
         assert all(len(completion.tokens) == tokens for completion in done)

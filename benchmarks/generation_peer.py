@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+from timed import Spent, timed
 
 Result = TypeVar("Result")
-
-
-class Spent(NamedTuple):
-    """Seconds on the clock, and of the processors by all threads of this process."""
-
-    wall: float
-    processor: float
-
-
-def timed(call: Callable[[], Any]) -> tuple[Spent, Any]:
-    """Returns what a call takes and what it returns."""
-    wall, processor = time.perf_counter(), time.process_time()
-    result = call()
-    return Spent(time.perf_counter() - wall, time.process_time() - processor), result
 
 
 def load(folder: Path) -> Any:

@@ -20,12 +20,12 @@ import argparse
 import json
 import re
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmark_items import SETS, Item, read_items
+from timed import timed
 
 from mindllm_jax.files import read_json, write_bytes, write_text
 from mindllm_jax.reporting.tables import Table
@@ -144,8 +144,8 @@ def compare(ours: Any, theirs: Any, items: list[Item], arguments: argparse.Names
     """Returns the differences of likelihoods, answers and generations, and the seconds of each side."""
     pairs = [(item.prompt, choice) for item in items for choice in item.choices]
     before = ours.cut, ours.seam_differs
-    mine, seconds = timed(ours.loglikelihood, requests("loglikelihood", pairs))
-    other, their_seconds = timed(theirs.loglikelihood, requests("loglikelihood", pairs))
+    spent, mine = timed(lambda: ours.loglikelihood(requests("loglikelihood", pairs)))
+    theirs_spent, other = timed(lambda: theirs.loglikelihood(requests("loglikelihood", pairs)))
     logs, their_logs = (np.array([log for log, _ in answers]) for answers in (mine, other))
     answers, their_answers = (np.argmax(part.reshape(len(items), -1), 1) for part in (logs, their_logs))
     right = np.array([item.answer for item in items])
@@ -158,8 +158,8 @@ def compare(ours: Any, theirs: Any, items: list[Item], arguments: argparse.Names
         "largest_difference": float(np.abs(logs - their_logs).max()),
         "different_answers": int((answers != their_answers).sum()),
         "different_greedy": sum(a[1] != b[1] for a, b in zip(mine, other, strict=True)),
-        "seconds": seconds,
-        "seconds_hf": their_seconds,
+        "seconds": spent.wall,
+        "seconds_hf": theirs_spent.wall,
     }
     if len(items[0].choices) > 1:
         result |= {"accuracy": float((answers == right).mean()), "accuracy_hf": float((their_answers == right).mean())}
@@ -214,13 +214,6 @@ def requests(kind: Any, arguments: list[Any]) -> list[Any]:
     from lm_eval.api.instance import Instance
 
     return [Instance(kind, {}, given, number) for number, given in enumerate(arguments)]
-
-
-def timed(ask: Any, asked: list[Any]) -> tuple[Any, float]:
-    """Returns the answers, and the seconds that they took."""
-    start = time.perf_counter()
-    answers = ask(asked)
-    return answers, time.perf_counter() - start
 
 
 def table_of(results: dict[str, Any]) -> Table:

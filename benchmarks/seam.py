@@ -25,10 +25,13 @@ import numpy as np
 from benchmark_items import LETTERS, Item, answer_texts, halves, read_items
 
 from mindllm_jax.evaluation.encoding import Encoder, Pair
+from mindllm_jax.evaluation.likelihood import likelihoods
 from mindllm_jax.evaluation.protocol import Protocol
 from mindllm_jax.files import read_json, write_text
+from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.tokenization.tokenizer import Tokenizer
+from mindllm_jax.training.load_run import load_decoder
 
 DIFFERENT = 1e-3
 SETS = {"cmmlu": "CMMLU", "ceval": "C-Eval val"}
@@ -52,11 +55,12 @@ def main() -> None:
     results = read_json(arguments.results) if arguments.results and arguments.results.exists() else {}
     named = [(*text.partition("=")[::2], kind) for kind in ("tokenizer", "run") for text in getattr(arguments, kind)]
     for name, path, kind in named:
-        tokenizer = Tokenizer.load(path if kind == "tokenizer" else f"{path}/tokenizer.model")
+        loaded = load_decoder(Path(path)) if kind == "run" else None
+        tokenizer = loaded.tokenizer if loaded else Tokenizer.load(path)
         rows = []
         for chosen, title in SETS.items():
             for form, items_of in FORMS.items():
-                row = differences(tokenizer, Path(path) if kind == "run" else None, items_of(arguments.eval, chosen))
+                row = differences(tokenizer, loaded and loaded.decoder, items_of(arguments.eval, chosen))
                 rows.append([name, title, form, *row])
                 print(rows[-1], flush=True)
         results[name] = {"differences": rows, "letters": letter_rows(name, tokenizer)}
@@ -79,7 +83,7 @@ def main() -> None:
         write_text(arguments.markdown, f"{INTRODUCTION}{text}")
 
 
-def differences(tokenizer: Tokenizer, run: Path | None, items: list[Item]) -> list[Any]:
+def differences(tokenizer: Tokenizer, decoder: Decoder | None, items: list[Item]) -> list[Any]:
     """Returns the number of items, and the shares of those with other tokens, likelihoods and answers."""
     texts = [(item.prompt, choice) for item in items for choice in item.choices]
     pairs = [Encoder(tokenizer, Protocol(seam=seam)).pairs(texts) for seam in ("together", "apart")]
@@ -88,22 +92,19 @@ def differences(tokenizer: Tokenizer, run: Path | None, items: list[Item]) -> li
     different = [span for span in spans if any(pair.seam_differs for pair in pairs[0][span])]
     swallowed = sum(pair.swallowed for pair in pairs[0])
     shares = [f"{len(different) / len(items):.1%}", f"{swallowed / len(texts):.1%}"]
-    if run is None or len(items[0].choices) == 1:
+    if decoder is None or len(items[0].choices) == 1:
         return [len(items), *shares, None, None]
     # Equal tokens have equal likelihoods.
-    together, apart = (scores(run, [part[span] for span in different]) for part in pairs)
+    together, apart = (scores(decoder, [part[span] for span in different]) for part in pairs)
     both = list(zip(together, apart, strict=True))
     likelihood = sum(np.abs(one - other).max() > DIFFERENT for one, other in both) / len(items)
     answer = sum(one.argmax() != other.argmax() for one, other in both) / len(items)
     return [len(items), *shares, f"{likelihood:.1%}", f"{answer:.1%}"]
 
 
-def scores(run: Path, items: list[list[Pair]]) -> list[np.ndarray]:
+def scores(decoder: Decoder, items: list[list[Pair]]) -> list[np.ndarray]:
     """Returns the log-likelihoods of each item's continuations, in nats."""
-    import mindllm_jax
-    from mindllm_jax.evaluation.likelihood import likelihoods
-
-    found = iter(likelihoods(mindllm_jax.load(run).decoder, [pair.query for item in items for pair in item]))
+    found = iter(likelihoods(decoder, [pair.query for item in items for pair in item]))
     return [np.array([next(found).log for _ in item]) for item in items]
 
 

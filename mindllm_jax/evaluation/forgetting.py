@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mindllm_jax.evaluation.bits_per_byte import held_out_bits
+from mindllm_jax.evaluation.bits_per_byte import held_out_bits, held_out_sources
 from mindllm_jax.instruct.replay import pretraining_text
 from mindllm_jax.instruct.tune import Tune
 from mindllm_jax.model.decoder import Decoder
@@ -29,7 +29,7 @@ def base_ability(config: Tune) -> Callable[[Decoder], Mapping[str, float]] | Non
         log.warning("forgetting is not measured: %s", error)
         return None
     require_same(f"the token store {text.store.url}", text.store.manifest.to_json())
-    if not any(text.store.split(source, "held_out").bytes for source in text.store.sources):
+    if not held_out_sources(text.store):
         log.warning("forgetting is not measured: the token store %s has no held-out split", text.store.url)
         return None
     return held_out_bits(text.mixture, text.store)

@@ -54,8 +54,8 @@ def shared_prefixes(common: Sequence[int], saved: Callable[[Shared], int]) -> li
             closed = stack.pop()
             start, own = closed.start, Shared(closed.length, closed.start, number)
             best, choice = closed.best[0], closed.choice
-            if saved(own) > best:
-                best, choice = saved(own), [own]
+            if (tokens := saved(own)) > best:
+                best, choice = tokens, [own]
             if stack[-1].length < length:
                 stack.append(_Open(length, start, [0], []))
             stack[-1].best[0] += best

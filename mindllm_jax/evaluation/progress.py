@@ -10,6 +10,8 @@ import jax
 from rich.console import Console
 from rich.markup import escape
 
+from mindllm_jax.reporting.units import unit_of
+
 
 class TaskProgress:
     """Prints a line to stderr as each task is done, in the first process; `items` are their numbers by task.
@@ -24,8 +26,12 @@ class TaskProgress:
 
     def done(self, name: str, summary: Mapping[str, Any]) -> None:
         """Reports a finished task by its first metric."""
-        metric = next((key for key in summary if isinstance(summary[key], float)), None)
-        self._line(name, "done" if metric is None else f"{metric} {summary[metric]:.4f}")
+        scores = (
+            f"{metric} {unit_of(metric).text(value)} {unit_of(metric).name}".rstrip()
+            for metric, value in summary.items()
+            if isinstance(value, float)
+        )
+        self._line(name, next(scores, "done"))
 
     def failed(self, name: str, error: Exception) -> None:
         """Reports a failed task."""

@@ -11,6 +11,7 @@ from mindllm_jax.evaluation.held_out import FIVE_GRAM, XZ
 from mindllm_jax.evaluation.published import published_table
 from mindllm_jax.files import read_json
 from mindllm_jax.reporting.tables import Table
+from mindllm_jax.reporting.units import PER_CENT, unit_of
 
 COUNTS = ("items", "requests", "cut_requests", "seam_differs", "shots", "chance", "against")
 """Entries of a task in eval.json that are no metrics."""
@@ -35,12 +36,10 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         of_models = [tasks.get(task, {}) for tasks in of_tasks]
         chance = next((values["chance"] for values in of_models if "chance" in values), None)
         for metric in dict.fromkeys(name for values in of_models for name in _metrics(values)):
-            shown = [
-                _bracketed(_format(values.get(metric), values.get(f"{metric}_stderr")), values) for values in of_models
-            ]
-            rows.append(
-                (f"{metric}, {task}", *shown, None, None, None if metric == "bits_per_byte" else _format(chance))
-            )
+            unit = unit_of(metric)
+            shown = [_bracketed(_score(values, metric), values) for values in of_models]
+            chances = None if chance is None or unit != PER_CENT else unit.text(chance)
+            rows.append((unit.head(f"{metric}, {task}"), *shown, None, None, chances))
     columns = ("", *results, XZ, FIVE_GRAM, "chance")
     caption = "± is one standard error."
     if any(_was_cut(values) for tasks in of_tasks for values in tasks.values()):
@@ -89,7 +88,7 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"## Multiple choice\n\n{_choice_table(choice).markdown()}"
     if other := {name: task for name, task in tasks.items() if name not in choice}:
         yield f"## Other tasks\n\n{_other_table(other).markdown()}"
-    if published := published_table(tasks, lambda task, metric: _bracketed(_percent(task, metric, 2), task)):
+    if published := published_table(tasks, lambda task, metric: _bracketed(_score(task, metric, places=2), task)):
         table, sources = published
         yield f"## Published figures\n\n{table.markdown()}\n" + "\n".join(f"- {source}" for source in sources) + "\n"
     if compared := {name: task["against"] for name, task in tasks.items() if "against" in task}:
@@ -129,19 +128,19 @@ def _bilingual_table(result: Mapping[str, Any]) -> Table:
     rows: list[tuple[str | None, ...]] = [
         (
             name,
-            _percent(values, "retrieval"),
-            f"{100 * values['pieces']:.1f}",
+            PER_CENT.text(values["retrieval"], values["retrieval_stderr"]),
+            PER_CENT.text(values["pieces"]),
             *(_format(bits) for bits in values["bits_per_byte"].values()),
-            _number(values, "gain_over_none"),
-            _number(values, "gain_over_wrong"),
+            _score(values, "gain_over_none"),
+            _score(values, "gain_over_wrong"),
         )
         for name, values in directions.items()
     ]
     conditions = next(iter(directions.values()))["bits_per_byte"]
-    columns = ("", "retrieval", "pieces", *conditions, "gain over none", "gain over wrong")
+    columns = ("", "retrieval, %", "pieces, %", *conditions, "gain over none", "gain over wrong")
     caption = (
         f"{result['sentences']:,} sentences, ± one standard error. retrieval: the translation is nearest by the mean"
-        f" hidden state, in percent; chance {100 * result['chance']:.2g}; pieces: nearest by shared pieces, without a"
+        f" hidden state; chance {100 * result['chance']:.2g}; pieces: nearest by shared pieces, without a"
         " model. The others are bits per byte of the translation behind each source, and the gain from the right one."
     )
     return Table(columns, rows, caption)
@@ -153,50 +152,49 @@ def _choice_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
             name,
             task["shots"],
             task["items"],
-            *(
-                _bracketed(_percent(task, metric) if metric != "bits_per_byte" else _number(task, metric), task)
-                for metric in _CHOICES
-            ),
-            f"{100 * task['chance']:.1f}",
+            *(_bracketed(_score(task, metric), task) for metric in _CHOICES),
+            _score(task, "chance"),
             *_shares(task),
         )
         for name, task in tasks.items()
     ]
-    columns = ("task", "shots", "items", *_CHOICES, "chance", "cut", "seams differ")
+    scores = (unit_of(metric).head(metric) for metric in (*_CHOICES, "chance"))
+    columns = ("task", "shots", "items", *scores, "cut, %", "seams differ, %")
     caption = (
-        "In percent, but for bits_per_byte: bits per byte of the right answer. ± is one standard error. acc is the"
-        " harness's accuracy, acc_bytes that of the log-likelihood per byte, acc_mutual_info that of the log-likelihood"
-        " less that without the prompt, probability that of the right answer among the choices, whose chance is that of"
-        f" accuracy. cut: prompts that lost their beginning, in percent; figures in brackets: more than {CUT_SHARE:.0%}"
-        " of them. seams differ: items whose tokens are others when context and continuation are encoded together or"
-        " apart, in percent."
+        "± is one standard error. bits_per_byte: bits per byte of the right answer. acc is the harness's accuracy,"
+        " acc_bytes that of the log-likelihood per byte, acc_mutual_info that of the log-likelihood less that without"
+        " the prompt, probability that of the right answer among the choices, whose chance is that of accuracy. cut:"
+        f" prompts that lost their beginning; figures in brackets: more than {CUT_SHARE:.0%} of them. seams differ:"
+        " items whose tokens are others when context and continuation are encoded together or apart."
     )
     return Table(columns, rows, caption).without_empty_columns()
 
 
 def _other_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
     rows = [
-        (name, task["shots"], task["items"], metric, _bracketed(_number(task, metric), task), _shares(task)[0])
+        (name, task["shots"], task["items"], head, _bracketed(_score(task, metric), task), _shares(task)[0])
         for name, task in tasks.items()
         for metric in _metrics(task)
+        for head in (unit_of(metric).head(metric),)
     ]
     caption = (
-        "Metrics as the tasks define them, ± one standard error. cut: prompts that lost their beginning, in percent;"
-        f" figures in brackets: more than {CUT_SHARE:.0%} of them."
+        "Metrics as the tasks define them, ± one standard error. cut: prompts that lost their beginning; figures in"
+        f" brackets: more than {CUT_SHARE:.0%} of them."
     )
-    return Table(("task", "shots", "items", "metric", "value", "cut"), rows, caption)
+    return Table(("task", "shots", "items", "metric", "value", "cut, %"), rows, caption)
 
 
 def _difference_table(compared: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
-    rows = [
-        (name, metric, int(of["items"]), f"{of['difference']:+z.4f}", f"{of['low']:+z.4f} to {of['high']:+z.4f}")
-        for name, differences in compared.items()
-        for metric, of in differences.items()
-    ]
+    rows: list[tuple[str | int, ...]] = []
+    for name, differences in compared.items():
+        for metric, of in differences.items():
+            unit = unit_of(metric)
+            difference, low, high = (unit.change(of[key]) for key in ("difference", "low", "high"))
+            rows.append((name, unit.head(metric), int(of["items"]), difference, f"{low} to {high}"))
     rows += [(name, "no item of both", 0, "–", "–") for name, differences in compared.items() if not differences]
     caption = (
-        "This run less the other, over the items of both; the 95 % interval is a bootstrap over items. Metrics as in"
-        " eval.json, not in percent: 0.01 of an accuracy is one percentage point."
+        "This run less the other, over the items of both; the 95 % interval is a bootstrap over items. Differences"
+        " of scores in per cent are in percentage points."
     )
     return Table(("task", "metric", "items", "difference", "95 % interval"), rows, caption)
 
@@ -206,24 +204,16 @@ def _metrics(task: Mapping[str, Any]) -> list[str]:
 
 
 def _shares(task: Mapping[str, Any]) -> Sequence[str]:
-    """Returns the shares of prompts that were cut and of items whose tokens depend on the seam, in percent."""
+    """Returns the shares of prompts that were cut and of items whose tokens depend on the seam, in per cent."""
     return (
-        f"{100 * task['cut_requests'] / task['requests']:.1f}",
-        f"{100 * task['seam_differs'] / task['items']:.1f}",
+        PER_CENT.text(task["cut_requests"] / task["requests"]),
+        PER_CENT.text(task["seam_differs"] / task["items"]),
     )
 
 
-def _percent(task: Mapping[str, Any], metric: str, places: int = 1) -> str | None:
+def _score(task: Mapping[str, Any], metric: str, places: int | None = None) -> str | None:
     error = task.get(f"{metric}_stderr", math.nan)
-    return None if metric not in task else _with_error(100 * task[metric], 100 * error, places)
-
-
-def _number(task: Mapping[str, Any], metric: str) -> str | None:
-    return None if metric not in task else _with_error(task[metric], task.get(f"{metric}_stderr", math.nan), 3)
-
-
-def _with_error(value: float, error: float, places: int) -> str:
-    return f"{value:.{places}f}" + ("" if math.isnan(error) else f" ± {error:.{places}f}")
+    return None if metric not in task else unit_of(metric).text(task[metric], error, places)
 
 
 def _bracketed(text: str | None, task: Mapping[str, Any]) -> str | None:
@@ -234,7 +224,5 @@ def _was_cut(task: Mapping[str, Any]) -> bool:
     return task["cut_requests"] > CUT_SHARE * task["requests"]
 
 
-def _format(value: float | None, error: float | None = None) -> str | None:
-    if value is None:
-        return None
-    return f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")
+def _format(bits: float | None) -> str | None:
+    return None if bits is None else f"{bits:.3f}"

@@ -16,7 +16,7 @@ from flax import nnx
 from mindllm_jax.batching.buckets import power_of_two
 from mindllm_jax.generation.continuation import Continuation, Finish, check_prompt
 from mindllm_jax.generation.sampling import Sampling, choices
-from mindllm_jax.generation.slots import NO_TOKEN, Steps, begin, decode, decoding_layers
+from mindllm_jax.generation.slots import Steps, begin, decode, decoding_layers
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
@@ -152,8 +152,7 @@ def _decode_rows(
         remaining = np.full(count, new_tokens - decoded, np.int32)
         how = Steps(active, remaining, ends, seeds, numbers, by, np.bool_(False))
         slots, new = decode(*program, layers, slots, how, jnp.int32(0), steps=chunk, vocab_size=tokenizer.vocab_size)
-        added = [[int(id) for id in ids if id != NO_TOKEN] for ids in np.asarray(new.tokens)]
-        yield [row.continuation.add(ids) for row, ids in zip(rows, added, strict=False)]
+        yield [row.continuation.add(ids) for row, ids in zip(rows, new.new_tokens(), strict=False)]
 
 
 def _pad(rows: Sequence[_Row], count: int, length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -206,8 +206,8 @@ class Scheduler:
         first = min(busy[0], len(self._rows) - size)
         decoded, reports = self._decode_rows(first, size)
         logprobs = [np.asarray(array) for array in decoded[1:]] if reports else []
-        for index, tokens in enumerate(np.asarray(decoded.tokens)):
-            row, new = self._rows[first + index], [int(token) for token in tokens if token != NO_TOKEN]
+        for index, new in enumerate(decoded.new_tokens()):
+            row = self._rows[first + index]
             if row.decodes and new:
                 self._deliver(row, new, [array[index] for array in logprobs])
         return True

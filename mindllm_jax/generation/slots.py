@@ -66,6 +66,10 @@ class Decoded(NamedTuple):
     top_ids: jax.Array
     top_logprobs: jax.Array
 
+    def new_tokens(self) -> list[list[int]]:
+        """Returns the tokens of each row, on the host."""
+        return [[int(id) for id in ids if id != NO_TOKEN] for ids in np.asarray(self.tokens)]
+
 
 _Carry = tuple[jax.Array, Cache, jax.Array, jax.Array, Decoded]
 

@@ -11,6 +11,7 @@ from mindllm_jax.files import parse_json, read_json
 from mindllm_jax.reporting.page import Details, Figure, Page, Paragraph, Part, Section, write_page
 from mindllm_jax.reporting.plots import Line, line_plot
 from mindllm_jax.reporting.tables import Table
+from mindllm_jax.reporting.units import PLAIN, Unit, unit_of
 
 # More lines cannot be distinguished, and their legend leaves no room for them.
 _MAX_LINES = 8
@@ -69,13 +70,11 @@ def curves(metrics: list[dict[str, float]]) -> list[Section]:
         if any("learning_rate" in row for row in metrics):
             parts.append(_figure(metrics, {"learning_rate": "learning rate"}, "learning rate", "Learning rate."))
         sections.append(Section("Loss", parts))
-    held_out = sorted({key for row in metrics for key in row if key.startswith("bits_per_byte/")})
-    if held_out:
+    if held_out := _keys(metrics, "bits_per_byte"):
         sections.append(Section("Held-out text", list(_bits_per_byte(metrics, held_out))))
-    if any(key.startswith(_TASKS) for row in metrics for key in row):
-        sections.append(Section("Benchmark tasks", list(_tasks(metrics))))
-    answers = sorted({key for row in metrics for key in row if key.partition("/")[0] == "answer_loss"})
-    if answers:
+    if tasks := _keys(metrics, "tasks"):
+        sections.append(Section("Benchmark tasks", list(_tasks(metrics, tasks))))
+    if answers := _keys(metrics, "answer_loss"):
         names = {key: key.partition("/")[2] or "all" for key in answers[: _MAX_LINES + 1]}
         figure = _figure(metrics, names, "answer loss (nats per token)", "Held-out answers.")
         sections.append(Section("Answers", [figure]))
@@ -88,8 +87,17 @@ def curves(metrics: list[dict[str, float]]) -> list[Section]:
     latest: dict[str, tuple[float, int]] = {}
     for row in metrics:
         latest |= {key: (value, int(row["step"])) for key, value in row.items() if key not in ("step", "time")}
-    rows = [(key, value, step) for key, (value, step) in sorted(latest.items())]
+    rows = [(_unit(key).head(key), _unit(key).scale * value, step) for key, (value, step) in sorted(latest.items())]
     return [*sections, Section("Last values", [Table(("metric", "value", "at step"), rows)])]
+
+
+def _keys(metrics: list[dict[str, float]], group: str) -> list[str]:
+    """Returns the names `GROUP` and `GROUP/…` in the metrics, in order."""
+    return sorted({key for row in metrics for key in row if key.partition("/")[0] == group})
+
+
+def _unit(key: str) -> Unit:
+    return unit_of(key.rpartition("/")[2]) if key.startswith(_TASKS) else PLAIN
 
 
 def _bits_per_byte(metrics: list[dict[str, float]], keys: list[str]) -> Iterator[Part]:
@@ -107,10 +115,10 @@ def _bits_per_byte(metrics: list[dict[str, float]], keys: list[str]) -> Iterator
         yield _figure(metrics, sources, "bits per byte", "Held-out text by source.")
 
 
-def _tasks(metrics: list[dict[str, float]]) -> Iterator[Part]:
+def _tasks(metrics: list[dict[str, float]], keys: list[str]) -> Iterator[Part]:
     """Yields a figure per metric with a line per task, from `tasks/TASK/METRIC`."""
     by_metric: dict[str, dict[str, str]] = {}
-    for key in sorted({key for row in metrics for key in row if key.startswith(_TASKS)}):
+    for key in keys:
         task, _, metric = key.removeprefix(_TASKS).rpartition("/")
         by_metric.setdefault(metric, {})[key] = task
     yield Paragraph("Samples of benchmark tasks, the same items each time; small models are near chance on most.")
@@ -118,7 +126,8 @@ def _tasks(metrics: list[dict[str, float]]) -> Iterator[Part]:
         if len(names) > _MAX_LINES:
             yield Paragraph(f"{metric}: {len(names)} tasks are too many for a figure; their last values are below.")
         else:
-            yield _figure(metrics, names, metric, f"{metric} by task.")
+            unit = unit_of(metric)
+            yield _figure(metrics, names, unit.head(metric), f"{metric} by task.", scale=unit.scale)
 
 
 def _forgetting(metrics: list[dict[str, float]], keys: list[str]) -> list[Part]:
@@ -139,11 +148,17 @@ def _forgetting(metrics: list[dict[str, float]], keys: list[str]) -> list[Part]:
 
 
 def _figure(
-    metrics: list[dict[str, float]], names: dict[str, str], y_label: str, caption: str, y_min: float | None = None
+    metrics: list[dict[str, float]],
+    names: dict[str, str],
+    y_label: str,
+    caption: str,
+    *,
+    y_min: float | None = None,
+    scale: float = 1,
 ) -> Figure:
     lines: dict[str, Line] = {}
     for key, name in names.items():
-        points = [(row["step"], row[key]) for row in metrics if key in row]
+        points = [(row["step"], scale * row[key]) for row in metrics if key in row]
         lines[name] = [x for x, _ in points], [y for _, y in points]
     return Figure(line_plot(lines, x_label="step", y_label=y_label, y_min=y_min), caption)
 

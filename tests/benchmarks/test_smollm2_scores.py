@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mindllm_jax.evaluation.encoding import Encoder
+from mindllm_jax.evaluation.protocol import Protocol
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
@@ -41,10 +43,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_items_are_asked_as_the_harness_does(data: Path, tokenizer: Tokenizer) -> None:
     pytest.importorskip("lm_eval")
     benchmarks = items.load_benchmarks(data)
+    encoder = Encoder(tokenizer, Protocol(first_token=None))
     asked = {
         name: [
             (tokenizer.decode(context), tokenizer.decode(continuation))
-            for context, continuation in items.item_queries(tokenizer, benchmark, 0, [])
+            for context, continuation in items.item_queries(encoder, benchmark, 0)
         ]
         for name, benchmark in benchmarks.items()
     }

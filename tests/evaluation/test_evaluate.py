@@ -270,6 +270,10 @@ def test_the_command_writes_and_shows_its_result(run: Path, trained: dict, data:
     assert result["bits_per_byte"] == pytest.approx(trained["bits_per_byte"], rel=1e-6)
     assert result["tasks"]["continuation_zh"]["items"] == 3
     assert "bits per byte, zh" in done.stdout and "step 5" in done.stdout
+    accuracy = result["tasks"]["continuation_zh"]["acc"]
+    shown = next(line.split() for line in done.stdout.splitlines() if "acc, continuation_zh, %" in line)
+    assert 0 <= accuracy <= 1 and f"{100 * accuracy:.1f}" in shown and "25.0" in shown
+    assert f"continuation_zh: acc {100 * accuracy:.1f} %;" in done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} > {"config.gin", "operative_config.gin", "eval.json"}
     assert not [path for path in home.rglob("*") if path.is_file() and ".cache/mindllm-jax" not in str(path)]
 

@@ -201,7 +201,7 @@ def test_generation_is_held_against_the_positions(
     with pytest.raises(
         ValueError,
         match=r"task 'gen_demo' generates up to max_gen_toks = 256 tokens, .* Model\.max_seq_len = 256; "
-        r"set Evaluate\.max_gen_toks, for example to 128",
+        r"set Evaluate\.max_gen_toks, for example to half of it",
     ):
         fit_generation(load(), 256)
     fit_generation(load(), 257)

@@ -49,7 +49,7 @@ def test_prompts_are_shown_token_by_token(tokenizer: Tokenizer) -> None:
     )
     for part in ("runs/<x>, step 3", "item 4", "<doc>第一条·<b>↵\nof·the", "·law", "🦉4", "-1.500", "-3.000", "acc 1"):
         assert part in shown.text, part
-    assert f"{2.718281828**-1.5 / (2.718281828**-1.5 + 2.718281828**-3):.3f}" in shown.text
+    assert f"{100 * 2.718281828**-1.5 / (2.718281828**-1.5 + 2.718281828**-3):.1f}" in shown.text
     assert shown.text.index("-1.500") < shown.text.index("likeliest") < shown.text.index("✓ right")
     assert {"t0", "t1", "symbol"} <= set(shown.classes) and "tokens cut" not in shown.classes
 

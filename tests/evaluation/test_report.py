@@ -53,9 +53,9 @@ def test_table_puts_results_beside_each_other() -> None:
     assert table.rows == [
         ["bits per byte, zh", "8.000", "2.000", "2.500", "2.250", None],
         ["bits per byte, en", None, "3.000", None, None, None],
-        ["acc, continuation_zh", None, "0.500 ± 0.025", None, None, "0.250"],
-        ["acc_mutual_info, continuation_zh", None, "0.400", None, None, "0.250"],
-        ["probability, continuation_zh", None, "0.300", None, None, "0.250"],
+        ["acc, continuation_zh, %", None, "50.0 ± 2.5", None, None, "25.0"],
+        ["acc_mutual_info, continuation_zh, %", None, "40.0", None, None, "25.0"],
+        ["probability, continuation_zh, %", None, "30.0", None, None, "25.0"],
         ["bits_per_byte, continuation_zh", None, "2.500 ± 0.125", None, None, None],
     ]
     alone = results_table({"before": results["before"]})
@@ -70,7 +70,8 @@ def test_the_report_says_scale_and_protocol() -> None:
     assert cells(text, "cmmlu") == [
         *("cmmlu", "5", "9", "50.0 ± 2.5", "40.0", "30.0", "2.500 ± 0.125", "25.0", "0.0", "33.3")
     ]
-    assert cells(text, "gsm8k") == ["gsm8k", "5", "9", "exact_match,strict-match", "0.125", "0.0"]
+    assert cells(text, "gsm8k") == ["gsm8k", "5", "9", "exact_match,strict-match, %", "12.5", "0.0"]
+    assert "| acc, % | acc_mutual_info, % | probability, % | bits_per_byte | chance, % | cut, % |" in text
     assert "Failed" not in text and "Compared" not in text and "Items:" not in text
     drawn = report_markdown(RESULT | {"task_settings": {"samples": 20, "seed": 4}, "training_tokens": None})
     assert drawn.startswith("# runs/x, step 3: 3,000,000 parameters\n")
@@ -88,7 +89,7 @@ def test_figures_of_cut_prompts_stand_in_brackets() -> None:
     assert cells(text(11), "cmmlu")[8] == "11.0"
     assert cells(text(10), "cmmlu, acc")[1] == "50.00 ± 2.50" and cells(text(11), "cmmlu, acc")[1] == "(50.00 ± 2.50)"
     tables = [results_table({"x": {"tasks": {"cmmlu": CHOICE | {"cut_requests": cut}}}}) for cut in (0, 36)]
-    assert [table.rows[0][1] for table in tables] == ["0.500 ± 0.025", "(0.500 ± 0.025)"]
+    assert [table.rows[0][1] for table in tables] == ["50.0 ± 2.5", "(50.0 ± 2.5)"]
     assert ["In brackets: more than 10%" in table.caption for table in tables] == [False, True]
 
 
@@ -113,7 +114,7 @@ def test_differences_and_failures_are_in_the_report() -> None:
     tasks = {"cmmlu": CHOICE | {"against": against}}
     text = report_markdown(RESULT | {"tasks": tasks, "against": "runs/y", "failed_tasks": {"piqa": "KeyError: 'x'"}})
     assert "## Compared with runs/y" in text and "- piqa: KeyError: 'x'" in text
-    assert "| cmmlu | acc | 9 | +0.0312 | -0.0625 to +0.1250 |" in text
+    assert "| cmmlu | acc, % | 9 | +3.12 | -6.25 to +12.50 |" in text
     none = report_markdown(RESULT | {"tasks": {"cmmlu": CHOICE | {"against": {}}}, "against": "runs/y"})
     assert "| cmmlu | no item of both | 0 |" in none
 

@@ -1,16 +1,20 @@
 """The suite of tasks that runs during training."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from mindllm_jax.evaluation.evaluate import Evaluate, evaluate
 from mindllm_jax.evaluation.suite import suite_measurement
+from mindllm_jax.launch import train
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.load_run import load_decoder
 from mindllm_jax.training.task_suite import TaskSuite
+
+PRESET = Path(__file__).parents[2] / "configs/model/ladder_1m.gin"
 
 pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not installed")
 
@@ -49,3 +53,23 @@ def test_bad_settings_raise_before_training(tokenizer: Tokenizer, data: str) -> 
         suite_measurement(TaskSuite(("continuation_xx",), data), tokenizer, 64)
     with pytest.raises(FileNotFoundError, match=r"continuation/en/test\.jsonl"):
         suite_measurement(TaskSuite(("continuation_en",), data), tokenizer, 64)
+    with pytest.raises(ValueError, match=r"TaskSuite\.shots: 'piqa' is none of the tasks"):
+        suite_measurement(TaskSuite(("continuation_zh",), data, {"piqa": 1}), tokenizer, 64)
+
+
+def test_a_dry_run_checks_the_suite(
+    data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unknown task and missing data are reported before a machine is rented."""
+
+    def dry_run(task: str, folder: str) -> None:
+        suite = (f"--gin.TaskSuite.tasks=('{task}',)", f"--gin.TaskSuite.data='{folder}'")
+        monkeypatch.setattr(sys, "argv", ["train.py", "--gin", str(PRESET), *suite, "--dry_run"])
+        train.main()
+
+    dry_run("continuation_zh", data)
+    assert "parameters" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match=r"TaskSuite\.data = .*absent: there is no such folder"):
+        dry_run("continuation_zh", f"{data}/absent")
+    with pytest.raises(ValueError, match=r"TaskSuite\.tasks: there is no task 'continuation_xx'"):
+        dry_run("continuation_xx", data)

@@ -1,12 +1,14 @@
 """Atomic writes, and errors of JSON files."""
 
+import hashlib
+import json
 import os
 import re
 from pathlib import Path
 
 import pytest
 
-from mindllm_jax.files import read_json, replacing, write_bytes, write_text
+from mindllm_jax.files import json_sha256, read_json, replacing, write_bytes, write_text
 
 
 def test_text_and_bytes_in_a_new_folder(tmp_path: Path) -> None:
@@ -62,3 +64,11 @@ def test_damaged_json_is_refused_with_its_file(tmp_path: Path, content: bytes, m
 def test_json_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json(tmp_path / "config.json") == {"a": 1}
+
+
+def test_the_checksum_of_a_value_is_that_of_its_json() -> None:
+    """Caches and identities depend on it: it must never change."""
+    value = {"b": ["一", 1.5, None], "a": True}
+    assert json_sha256(value)[:16] == hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16] == "92adb08a7a6703d5"
+    assert json_sha256(value, sort_keys=True, ensure_ascii=False)[:16] == "0825e9b0a75bada6"
+    assert json_sha256("\ud800", ensure_ascii=False) != json_sha256("\ud801", ensure_ascii=False)

@@ -6,6 +6,7 @@ import pytest
 
 from mindllm_jax.reporting.page import Figure, Paragraph
 from mindllm_jax.reporting.run import curves, read_metrics, run_report
+from mindllm_jax.reporting.tables import Table
 
 
 @pytest.fixture
@@ -69,7 +70,9 @@ def test_benchmark_tasks_have_a_figure_per_metric():
     _, acc, probability = tasks.parts
     assert isinstance(acc, Figure) and isinstance(probability, Figure)
     assert (acc.caption, probability.caption) == ("acc by task.", "probability by task.")
-    assert "cmmlu" in acc.svg and "piqa" in acc.svg and "cmmlu" not in probability.svg
+    (table,) = last.parts
+    assert isinstance(table, Table) and ("tasks/piqa/acc, %", pytest.approx(52), 2) in table.rows
+    assert "acc, %" in acc.svg and "cmmlu" in acc.svg and "piqa" in acc.svg and "cmmlu" not in probability.svg
     many = curves([{"step": 1} | {f"tasks/t{n}/acc": 0.5 for n in range(9)}])
     assert many[0].parts[1] == Paragraph("acc: 9 tasks are too many for a figure; their last values are below.")
 

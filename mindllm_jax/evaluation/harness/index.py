@@ -22,11 +22,11 @@ _NAMES = re.compile(rb"^[\"']?(?:task|group|tag)[\"']?:[ \t]*" + _NAME, re.MULTI
 _TAGS = re.compile(rb"^tag:[ \t]*((?:\n[ \t]*- +\S+)+)", re.MULTILINE)
 
 
-def task_manager(names: Sequence[str]) -> TaskManager:
+def task_manager(names: Sequence[str], settings: str) -> TaskManager:
     """Returns a manager of tasks that knows the given tasks, groups and tags.
 
     It reads our files and those of the harness that lie beside the tasks asked for: as YAML, all 14,000 take ten
-    seconds. Raises ValueError for a name that neither the harness nor we have.
+    seconds. Raises ValueError, which names the class `settings`, for a name that neither the harness nor we have.
     """
     from lm_eval.tasks import TaskManager
 
@@ -38,7 +38,7 @@ def task_manager(names: Sequence[str]) -> TaskManager:
         for name in missing:
             if name not in folders or folders[name] <= read:
                 known = [*folders, *manager.all_tasks]
-                raise ValueError(f"Evaluate.tasks: there is no task {name!r}{suggestion(name, known)}")
+                raise ValueError(f"{settings}.tasks: there is no task {name!r}{suggestion(name, known)}")
         read |= {folder for name in missing for folder in folders[name]}
         manager = TaskManager(include_path=[str(TASKS), *sorted(map(str, read))], include_defaults=False)
         # A group may have members in another folder.

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
 
 
-def check_items(task: Any) -> None:
+def check_items(task: Any, settings: str) -> None:
     """Checks the scored items and the few-shot examples of a task with local files, as the task itself renders them.
 
     Choices have to be texts that are not empty, the answer one or several of them, a reference text not empty. Raises
-    ValueError with file, line and problem.
+    ValueError with file, line and problem. settings: the class whose field `shots` messages name.
     """
     config = task.config
     scored = config.test_split or config.validation_split
@@ -27,7 +27,7 @@ def check_items(task: Any) -> None:
         if config.num_fewshot > available and not task.fewshot_cfg.samples:
             raise ValueError(
                 f"{task.local_files[examples]}: task {task.task_name!r} takes {config.num_fewshot} few-shot examples,"
-                f" and there are {available}; set Evaluate.shots"
+                f" and there are {available}; set {settings}.shots"
             )
     for split in docs:
         _check(task, docs[split], task.local_files[split], task.lines[split])

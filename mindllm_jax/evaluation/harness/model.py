@@ -217,7 +217,7 @@ class HarnessRequests:
         """Returns the answer to each request: known ones, and those that `compute` yields in parts, which are kept."""
         weights = "" if self._answers is None else self._answers.weights
         keys = [request_key(weights, self.record, kind, request.args) for request in requests]
-        known = {} if self._answers is None else self._answers.known(list(dict.fromkeys(keys)))
+        known = {} if self._answers is None else self._answers.known(keys)
         if known:
             log.info("%s: %d of %d requests are answered already", kind, sum(key in known for key in keys), len(keys))
         missing = {key: request.args for key, request in zip(keys, requests, strict=True) if key not in known}

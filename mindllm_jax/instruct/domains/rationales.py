@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mindllm_jax.checks import require_at_least
+from mindllm_jax.files import json_sha256
 from mindllm_jax.instruct.domains.rationale_rules import RULES
 from mindllm_jax.instruct.domains.records import filled, require_template
 from mindllm_jax.instruct.endpoint import Endpoint, ask, in_parallel
@@ -73,7 +72,7 @@ def write_rationales(
     for record in records:
         prompt = filled(config.prompt, {"asked": record.question, "answered": record.answer})
         asked = [by_rule.get(record.id)] if rule else [prompt, config.max_tokens]
-        key = hashlib.sha256(json.dumps([record.id, origin, *asked]).encode()).hexdigest()[:24]
+        key = json_sha256([record.id, origin, *asked])[:24]
         if kept.get(record.id) == key:
             counts["kept from before"] += 1
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import string
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from mindllm_jax.files import json_sha256
 from mindllm_jax.text.json_lines import BadLine, lines, parse_rows, values
 
 
@@ -88,8 +88,7 @@ def _record(value: Any, remove: tuple[str, ...]) -> Record:
         raise BadLine("not a record", f"a JSON {type(value).__name__} where an object or an array was expected")
     named = value.items() if isinstance(value, dict) else enumerate(value)
     fields = {str(name): _clean(_text(part), remove) for name, part in named}
-    canonical = json.dumps(fields, sort_keys=True, ensure_ascii=False)
-    return Record(hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16], fields)
+    return Record(json_sha256(fields, sort_keys=True, ensure_ascii=False)[:16], fields)
 
 
 def _text(value: Any) -> str:

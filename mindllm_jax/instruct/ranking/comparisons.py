@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
+from mindllm_jax.files import json_sha256
 from mindllm_jax.instruct.domains.records import filled
 from mindllm_jax.instruct.ranking.answers import Answers
 from mindllm_jax.instruct.ranking.prompts import Prompt
@@ -83,7 +82,7 @@ def requests(judge: Judge, origin: str, comparison: Comparison) -> list[Request]
 
     def key(order: tuple[str, str], *content: Any) -> str:
         # What is known of a request with an answer that is still to be made may equal another one's.
-        return _hash([origin, *content, *((prompt.id, *order) if None in comparison.answers else ())])
+        return json_sha256([origin, *content, *((prompt.id, *order) if None in comparison.answers else ())])[:24]
 
     if judge.by == "likelihood":
         content = (judge.tie, prompt.messages, first, second)
@@ -136,7 +135,3 @@ def judgements(
             winner = given[0]
         found.append(Judgement(comparison.prompt.id, *comparison.names, winner))
     return found, counts
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:24]

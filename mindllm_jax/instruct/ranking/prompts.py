@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import NamedTuple
 
 from mindllm_jax.batching.chat_template import Message
+from mindllm_jax.files import json_sha256
 from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.instruct.ranking.settings import RankAnswers
 from mindllm_jax.instruct.reading.records import instruction_files
@@ -22,7 +21,7 @@ class Prompt(NamedTuple):
     @property
     def digest(self) -> str:
         """The sha256 of the messages."""
-        return hashlib.sha256(json.dumps(self.messages).encode()).hexdigest()
+        return json_sha256(self.messages)
 
     @property
     def text(self) -> str:

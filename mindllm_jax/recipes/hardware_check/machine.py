@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import platform
 import subprocess
 from pathlib import Path
 
-from mindllm_jax.files import tree_sha256
+from mindllm_jax.files import json_sha256, tree_sha256
 from mindllm_jax.run_records import git_sha, installed
 from mindllm_jax.training.dtype_cache import processor
 
@@ -70,4 +68,4 @@ def identity() -> dict[str, str | dict[str, str]]:
 def digest() -> str:
     """Returns a hash of the identity without commit and driver; measurements with another hash are ignored."""
     subject = {name: value for name, value in identity().items() if name not in ("git", "driver")}
-    return hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).hexdigest()[:16]
+    return json_sha256(subject, sort_keys=True)[:16]

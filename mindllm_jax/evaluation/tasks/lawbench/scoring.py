@@ -52,8 +52,7 @@ def _rouge(prefix: str) -> Callable[[str, Mapping[str, Any]], float | None]:
     def score(answer: str, doc: Mapping[str, Any]) -> float | None:
         words, reference = _words(answer), _words(doc["answer"].replace(prefix, ""))
         common = _common_subsequence(words, reference)
-        precision, recall = common / len(words), common / len(reference)
-        value = 2 * precision * recall / (precision + recall + 1e-8)
+        value = _f1(common / len(words), common / len(reference), 1e-8)
         return value if answer.strip() else None
 
     return score
