@@ -49,3 +49,9 @@ PLAIN = Unit(1, "", 3)
 def unit_of(metric: str) -> Unit:
     """Returns the unit of a metric by its name, which may end with a comma and a filter; unknown ones are plain."""
     return PER_CENT if metric.partition(",")[0] in _SHARES else PLAIN
+
+
+def metric_text(name: str, value: float) -> str:
+    """Returns a line's part for a metric of a run, whose name may begin with groups: "tasks/piqa/acc 65.4 %"."""
+    unit = unit_of(name.rpartition("/")[2])
+    return f"{name} {value:.4f}" if unit is PLAIN else f"{name} {unit.text(value)} {unit.name}"

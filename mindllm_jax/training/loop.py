@@ -13,6 +13,7 @@ from mindllm_jax.batching.global_batches import GlobalBatches, Loader
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.startup import layout
 from mindllm_jax.parallel.together import from_first, together
+from mindllm_jax.reporting.units import metric_text
 from mindllm_jax.rows import TrainingRows
 from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, Restored
 from mindllm_jax.training.console import RunConsole
@@ -118,7 +119,7 @@ def train(
             def evaluate(events: list[Periodic]) -> None:
                 for event in events:
                     results = event.measure(model.decoder(state.params, state.frozen))
-                    log(f"step {step:>6}  " + "  ".join(f"{name} {value:.4f}" for name, value in results.items()))
+                    log(f"step {step:>6}  " + "  ".join(metric_text(*result) for result in results.items()))
                     writer.write(step, results)
 
             evaluate(measuring)

@@ -1,6 +1,6 @@
 """The units of scores."""
 
-from mindllm_jax.reporting.units import PER_CENT, PLAIN, unit_of
+from mindllm_jax.reporting.units import PER_CENT, PLAIN, metric_text, unit_of
 
 
 def test_shares_are_shown_in_per_cent_and_others_as_they_are() -> None:
@@ -10,3 +10,8 @@ def test_shares_are_shown_in_per_cent_and_others_as_they_are() -> None:
     assert PER_CENT.text(0.285) == "28.5" and PER_CENT.text(0.285, 0.03, places=2) == "28.50 ± 3.00"
     assert PLAIN.text(2.5, 0.125) == "2.500 ± 0.125"
     assert PER_CENT.change(-0.0625) == "-6.25" and PLAIN.change(0.5) == "+0.5000"
+
+
+def test_metrics_of_a_run_are_shown_in_their_units():
+    assert metric_text("tasks/piqa/acc", 0.6543) == "tasks/piqa/acc 65.4 %"
+    assert metric_text("bits_per_byte/zh", 2.5) == "bits_per_byte/zh 2.5000"
