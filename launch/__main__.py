@@ -9,9 +9,9 @@ from mindllm_jax.checks import suggestion
 
 # In the order of their use. The others need a clone: its configs, or its benchmarks.
 COMMANDS = (
-    "doctor", "clean_corpus", "train_tokenizer", "prepare_data", "train", "prepare_instructions", "rationales",
-    "select_instructions", "sft", "classify", "rank_answers", "prepare_benchmarks", "eval", "chat", "serve", "convert",
-    "plan",
+    "doctor", "clean_corpus", "collect_code", "train_tokenizer", "prepare_data", "train", "prepare_instructions",
+    "rationales", "select_instructions", "sft", "classify", "rank_answers", "prepare_benchmarks", "eval", "chat",
+    "serve", "convert", "plan",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from mindllm_jax.configuration.schema import classes, coerce, hints, is_required
 ROOTS = (
     "mindllm_jax.tokenization.training:TrainTokenizer",
     "mindllm_jax.corpus.settings:CleanCorpus",
+    "mindllm_jax.corpus.source_code:CollectCode",
     "mindllm_jax.store.prepare:PrepareData",
     "mindllm_jax.training.pretrain:Pretrain",
     "mindllm_jax.planning.planner:Planner",

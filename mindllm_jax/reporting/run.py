@@ -16,7 +16,7 @@ from mindllm_jax.reporting.units import PLAIN, Unit, unit_of
 # More lines cannot be distinguished, and their legend leaves no room for them.
 _MAX_LINES = 8
 _TASKS = "tasks/"
-_LANGUAGES = {"bits_per_byte/zh": "Chinese", "bits_per_byte/en": "English"}
+_LANGUAGES = {"bits_per_byte/zh": "Chinese", "bits_per_byte/en": "English", "bits_per_byte/code": "code"}
 
 
 def run_report(workdir: Path) -> Path:

@@ -28,6 +28,7 @@ SUITES = sorted(path.stem for path in CONFIGS.glob("*.gin") if path.stem != "rea
 TEXTS = {
     "zh": "床前明月光，疑是地上霜。举头望明月，低头思故乡。",
     "en": "In the beginning there was a word, and it was long. ",
+    "code": "def add(left, right):\n    return left + right\n",
 }
 ENGLISH = ("anarchist_faq", "ethereum_eips", "python_peps", "rust_rfcs")
 
@@ -39,14 +40,14 @@ def arguments(*files: Path, overrides: tuple[str, ...] = ()) -> Arguments:
 
 @pytest.fixture(scope="session")
 def real_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of a few sentences in each source of configs/ablations/real_text.gin."""
+    """A store of a few sentences in each source of configs/ablations/real_text.gin, and of code."""
     mixture = configuration.load(
         Mixture, arguments(CONFIGS / "real_text.gin"), {"Mixture.store": "(none)"}
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("ablations") / "store"
     sources = []
-    for name in mixture.sources:
-        language = "en" if name.endswith("_en") or name in ENGLISH else "zh"
+    languages = {name: "en" if name.endswith("_en") or name in ENGLISH else "zh" for name in mixture.sources}
+    for name, language in (languages | {"python_stdlib": "code"}).items():
         texts = [TEXTS[language] * (3 + i % 3) + str(i) for i in range(12)]
         documents = [Document(text, name, language, str(i)) for i, text in enumerate(texts)]
         sources.append(SourceDocuments(name, language, {}, lambda documents=documents: documents))

@@ -46,12 +46,15 @@ def test_claims_of_the_suites_are_in_the_ledger(name: str):
     suite = configuration.load(Suite, arguments(CONFIGS / f"{name}.gin"))
     claims = read_claims()
     named = {claim for tested in (*suite.expectations, *suite.predictions) if (claim := tested.get("claim"))}
-    assert named and named <= claims.keys()
-    assert {claims[claim].suite for claim in named} == {name}
+    assert named <= claims.keys()
+    assert {claims[claim].suite for claim in named} <= {name}
 
 
-def test_suites_of_claims_exist():
-    assert {claim.suite for claim in read_claims().values()} - {""} == set(SUITES)
+def test_every_suite_tests_a_claim_or_a_note_says_why_it_does_not():
+    claims = read_claims().values()
+    assert {claim.suite for claim in claims} - {""} <= set(SUITES)
+    for name in set(SUITES) - {claim.suite for claim in claims}:
+        assert any(f"the suite {name} " in claim.note for claim in claims), name
 
 
 def _smoke(suite: Suite, store: Path, variant: str) -> Suite:
@@ -76,7 +79,9 @@ def test_variants_are_checked_before_anything_runs(suite: Suite, real_sources: P
 def test_a_measure_that_no_run_has_is_refused(suite: Suite, real_sources: Path):
     suite = _smoke(suite, real_sources, "Loop.z_loss=0.1")
     suite = dataclasses.replace(suite, measures=("bits_per_byte/fr",), expectations=())
-    with pytest.raises(ValueError, match=r"names 'bits_per_byte/fr', .*: bits_per_byte/en, bits_per_byte/zh, "):
+    with pytest.raises(
+        ValueError, match=r"names 'bits_per_byte/fr', .*: bits_per_byte/code, bits_per_byte/en, bits_per_byte/zh, "
+    ):
         suite_runs(suite)
 
 

@@ -25,6 +25,7 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.gin"))
 ENTRY_POINTS = {
     "train_tokenizer.py": "TrainTokenizer",
     "clean_corpus.py": "CleanCorpus",
+    "collect_code.py": "CollectCode",
     "prepare_data.py": "PrepareData",
     "train.py": "Pretrain",
     "select_instructions.py": "SelectInstructions",

@@ -51,6 +51,12 @@ def test_report_has_curves_and_setup(workdir):
     assert run_report(workdir).read_text("utf-8") == text
 
 
+def test_code_is_drawn_beside_the_languages_and_not_as_a_source():
+    row = {"step": 1, "bits_per_byte/zh": 2.0, "bits_per_byte/en": 2.5, "bits_per_byte/code": 1.5}
+    figures = [part.caption for part in curves([row])[0].parts if isinstance(part, Figure)]
+    assert figures == ["Held-out text by language."]
+
+
 def test_sections_follow_what_was_measured():
     assert [section.title for section in curves([{"step": 1, "loss": 2.0}])] == ["Loss", "Last values"]
     titles = [
