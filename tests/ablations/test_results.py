@@ -14,6 +14,7 @@ import pytest
 
 from mindllm_jax.ablations.claims import read_claims, write_verdicts
 from mindllm_jax.ablations.command import write_results
+from mindllm_jax.ablations.measurement import HeldOutText
 from mindllm_jax.ablations.plan import Run, suite_runs
 from mindllm_jax.ablations.records import Record, curves, read_records, write_record
 from mindllm_jax.ablations.report import differences_table, heading, write_report
@@ -31,7 +32,7 @@ Make = Callable[..., Record]
 def _runs(suite: Suite, version: str = "v1") -> list[Run]:
     trainer, config = TRAINERS[suite.trainer], Pretrain(Mixture("store"))
     return [
-        Run(variant, seed, trainer, arguments(), config, (), f"{variant}-{seed}", version)
+        Run(variant, seed, trainer, arguments(), config, HeldOutText("", (), 8), f"{variant}-{seed}", version)
         for seed in range(suite.seeds)
         for variant in suite.variants
     ]
