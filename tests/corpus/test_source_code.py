@@ -49,8 +49,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _settings(folder: Path, **changed: Any) -> CollectCode:
-    limits = {"min_chars": 40, "max_chars": 1000, "max_line_chars": 100}
-    return CollectCode(**{"output": str(folder.parent / "out"), "folders": {"tools": str(folder)}} | limits | changed)
+    limits: dict[str, Any] = {"min_chars": 40, "max_chars": 1000, "max_line_chars": 100}
+    return CollectCode(**{"output": str(folder.parent / "out"), "folders": {"tools": str(folder)}, **limits, **changed})
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
