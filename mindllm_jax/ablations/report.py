@@ -25,9 +25,7 @@ _UNITS = {"bits_per_byte": "bits per byte", "answer_loss": "loss of answers"}
 def write_report(suite: Suite, name: str, results: Results, claims: dict[str, Claim]) -> list[Path]:
     """Writes NAME.SCALE.md, .csv and .html into `Suite.results`, and an SVG of each measure; returns their paths."""
     stem = Path(suite.results) / f"{name}.{suite.scale}"
-    tables = [means_table(suite, results), differences_table(suite, results, claims)]
-    if suite.predictions:
-        tables.append(predictions_table(results, claims))
+    tables = result_tables(suite, results, claims)
     plots = {} if suite.heat_map else {measure: _plot(results, measure) for measure in suite.measures}
     if suite.heat_map:
         plots["heat_map"] = _heat_map(suite, results)
@@ -57,6 +55,16 @@ def heading(suite: Suite, results: Results) -> str:
     tokens = _range([f"{one.tokens / 1e6:.2f}M" for one in sorted(records, key=lambda one: one.tokens)])
     ratios = _range([f"{ratio:.1f}" for ratio in sorted(one.tokens / one.parameters for one in records)])
     return f"{suite.title} ({suite.scale}: {parameters} parameters, {tokens} tokens, {ratios} tokens per parameter)"
+
+
+def result_tables(suite: Suite, results: Results, claims: dict[str, Claim]) -> list[Table]:
+    """Returns the means, and the tested differences and predictions of a suite that has any."""
+    tables = [means_table(suite, results)]
+    if suite.expectations:
+        tables.append(differences_table(suite, results, claims))
+    if suite.predictions:
+        tables.append(predictions_table(results, claims))
+    return tables
 
 
 def means_table(suite: Suite, results: Results) -> Table:

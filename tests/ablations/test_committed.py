@@ -7,7 +7,7 @@ import pytest
 from mindllm_jax import configuration
 from mindllm_jax.ablations.claims import read_claims
 from mindllm_jax.ablations.plan import suite_runs
-from mindllm_jax.ablations.report import differences_table, heading, means_table
+from mindllm_jax.ablations.report import heading, result_tables
 from mindllm_jax.ablations.results import suite_results
 from mindllm_jax.ablations.suite import Suite
 from tests.ablations.conftest import CONFIGS, ROOT, arguments
@@ -24,7 +24,7 @@ def test_a_committed_table_is_that_of_the_records(table: str, monkeypatch: pytes
     results = suite_results(suite, suite_runs(suite, data=False))
     committed = (RESULTS / f"{table}.md").read_text(encoding="utf-8")
     assert committed.startswith(f"# {heading(suite, results)}\n")
-    for rebuilt in (means_table(suite, results), differences_table(suite, results, read_claims())):
+    for rebuilt in result_tables(suite, results, read_claims()):
         assert rebuilt.markdown() in committed
 
 
