@@ -65,7 +65,7 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
     if data:
         trainer.require_measures(suite.measures, configs[suite.baseline])
     _require_laws(suite, configs)
-    version = _version(suite, trainer, configs) if data else ""
+    version = _version(suite, trainer, configs, text) if data else ""
     runs: list[Run] = []
     for seed in range(suite.seeds):
         for variant in variants:
@@ -116,7 +116,7 @@ def _config(suite: Suite, variant: str, seed: int) -> tuple[Arguments, Any]:
         raise ValueError(f"variant {variant!r} of {suite.title!r}: {error}") from None
 
 
-def _version(suite: Suite, trainer: Trainer, configs: dict[str, Any]) -> str:
+def _version(suite: Suite, trainer: Trainer, configs: dict[str, Any], text: HeldOutText) -> str:
     """Returns the hash of data and code, after checking that the settings of all variants fit the data."""
     for variant, config in configs.items():
         try:
@@ -124,4 +124,4 @@ def _version(suite: Suite, trainer: Trainer, configs: dict[str, Any]) -> str:
         except ValueError as error:
             raise ValueError(f"variant {variant!r} of {suite.title!r}: {error}") from None
     code = sources_sha256(trainer.rooms, trainer.files).encode()
-    return hashlib.sha256(trainer.data(configs.values()) + code).hexdigest()[:8]
+    return hashlib.sha256(trainer.data(configs.values(), text) + code).hexdigest()[:8]

@@ -73,7 +73,7 @@ class Trainer(ABC):
         """Raises ValueError where the settings of a variant do not fit the data."""
 
     @abstractmethod
-    def data(self, variants: Collection[Any]) -> bytes:
+    def data(self, variants: Collection[Any], text: HeldOutText) -> bytes:
         """Returns what identifies the data of a suite, given the settings of its variants, the baseline's first."""
 
     @abstractmethod
@@ -108,12 +108,11 @@ class _PreTraining(Trainer):
         config.spec()
         MixtureRows(config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size)
 
-    def data(self, variants: Collection[Pretrain]) -> bytes:
-        baseline = next(iter(variants))
-        stores = [_open_store(url) for url in dict.fromkeys(config.data.store for config in variants)]
-        for store in stores:
-            text_store(self.held_out(baseline, 0), store)
-        return b"".join(store.manifest.to_json() for store in stores)
+    def data(self, variants: Collection[Pretrain], text: HeldOutText) -> bytes:
+        for data in (config.data for config in variants):
+            text_store(text, data.sequence_length, _open_store(data.store))
+        stores = dict.fromkeys(config.data.store for config in variants)
+        return b"".join(_open_store(url).manifest.to_json() for url in stores)
 
     def require_measures(self, names: Sequence[str], config: Pretrain) -> None:
         store = _open_store(config.data.store)
@@ -154,7 +153,7 @@ class _Tuning(Trainer):
     def check(self, config: Tune) -> None:
         config.spec()
 
-    def data(self, variants: Collection[Tune]) -> bytes:
+    def data(self, variants: Collection[Tune], text: HeldOutText) -> bytes:
         """Of the base, of its token store, and of the conversations of all variants, in which they differ."""
         config = next(iter(variants))
         held_out = config.instructions.held_out_inputs

@@ -14,7 +14,6 @@ _SHARES = frozenset(
         "acc_norm",
         "chance",
         "exact_match",
-        "f1",
         "probability",
         "score",
     )

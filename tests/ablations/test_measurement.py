@@ -39,7 +39,7 @@ def test_stores_of_one_tokenizer_are_measured_on_the_text_of_the_baseline(
         tmp_path / "raw", [dataclasses.replace(one, text=f"<b>{one.text}</b>") for one in documents], tokenizer
     )
     text = HeldOutText(clean.url, ("books",), 64)
-    assert text_store(text, raw).url == text_store(text, clean).url == clean.url
+    assert text_store(text, 32, raw).url == text_store(text, 32, clean).url == clean.url
     model = Model(vocab_size=tokenizer.vocab_size, layers=1, width=16, heads=1, head_dim=16, mlp_dim=32, max_seq_len=32)
     decoder = Decoder(model, rngs=nnx.Rngs(0))
     values = same_text(text, 32, clean)(decoder)
@@ -56,9 +56,11 @@ def test_stores_of_several_tokenizers_must_hold_the_same_documents(
     (tmp_path / "text.jsonl").write_text("\n".join(lines))
     settings = TrainTokenizer(inputs=(str(tmp_path / "text.jsonl"),), output=str(tmp_path / "a.model"), vocab_size=300)
     other, _ = train_tokenizer(settings)
-    text = HeldOutText(own.url, (), 64)
+    text = HeldOutText(own.url, (), 1000)
     same = _store(tmp_path / "same", documents, other)
-    assert text_store(text, same).url == same.url
+    assert text_store(text, 32, same).url == same.url
     fewer = _store(tmp_path / "fewer", documents[:20], other)
     with pytest.raises(ValueError, match=r"held-out text of books has \d+ bytes in .*own and \d+ in .*fewer"):
-        text_store(text, fewer)
+        text_store(text, 32, fewer)
+    with pytest.raises(ValueError, match=r"held_out_rows is 2, and the held-out text of en in .*same has \d+ rows"):
+        text_store(text._replace(rows=2), 32, same)
