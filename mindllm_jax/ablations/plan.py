@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from mindllm_jax.ablations.measurement import HeldOutText
 from mindllm_jax.ablations.suite import ROWS, Suite
 from mindllm_jax.ablations.trainers import TRAINERS, Trainer
 from mindllm_jax.configuration import Arguments
-from mindllm_jax.files import tree_sha256
+from mindllm_jax.files import json_sha256, tree_sha256
 
 LIBRARY = Path(__file__).parents[1]
 
@@ -71,8 +70,8 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
         for variant in variants:
             arguments, config = _config(suite, variant, seed)
             deciding = trainer.settings(config, configs[suite.baseline])
-            settings = hashlib.sha256(json.dumps([deciding, *drawn], sort_keys=True).encode())
-            runs.append(Run(variant, seed, trainer, arguments, config, text, settings.hexdigest()[:16], version))
+            settings = json_sha256([deciding, *drawn], sort_keys=True)[:16]
+            runs.append(Run(variant, seed, trainer, arguments, config, text, settings, version))
     seen: dict[str, Run] = {}
     for run in runs:
         twin = seen.setdefault(run.settings, run)

@@ -26,11 +26,7 @@ class TaskProgress:
 
     def done(self, name: str, summary: Mapping[str, Any]) -> None:
         """Reports a finished task by its first metric."""
-        scores = (
-            f"{metric} {unit_of(metric).text(value)} {unit_of(metric).name}".rstrip()
-            for metric, value in summary.items()
-            if isinstance(value, float)
-        )
+        scores = (unit_of(metric).line(metric, value) for metric, value in summary.items() if isinstance(value, float))
         self._line(name, next(scores, "done"))
 
     def failed(self, name: str, error: Exception) -> None:

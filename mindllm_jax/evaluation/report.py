@@ -172,10 +172,16 @@ def _choice_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _other_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
     rows = [
-        (name, task["shots"], task["items"], head, _bracketed(_score(task, metric), task), _shares(task)[0])
+        (
+            name,
+            task["shots"],
+            task["items"],
+            unit_of(metric).head(metric),
+            _bracketed(_score(task, metric), task),
+            _shares(task)[0],
+        )
         for name, task in tasks.items()
         for metric in _metrics(task)
-        for head in (unit_of(metric).head(metric),)
     ]
     caption = (
         "Metrics as the tasks define them, ± one standard error. cut: prompts that lost their beginning; figures in"

@@ -11,7 +11,7 @@ from mindllm_jax.files import parse_json, read_json
 from mindllm_jax.reporting.page import Details, Figure, Page, Paragraph, Part, Section, write_page
 from mindllm_jax.reporting.plots import Line, line_plot
 from mindllm_jax.reporting.tables import Table
-from mindllm_jax.reporting.units import PLAIN, Unit, unit_of
+from mindllm_jax.reporting.units import metric_unit, unit_of
 
 # More lines cannot be distinguished, and their legend leaves no room for them.
 _MAX_LINES = 8
@@ -87,17 +87,16 @@ def curves(metrics: list[dict[str, float]]) -> list[Section]:
     latest: dict[str, tuple[float, int]] = {}
     for row in metrics:
         latest |= {key: (value, int(row["step"])) for key, value in row.items() if key not in ("step", "time")}
-    rows = [(_unit(key).head(key), _unit(key).scale * value, step) for key, (value, step) in sorted(latest.items())]
+    rows = [
+        (metric_unit(key).head(key), metric_unit(key).scale * value, step)
+        for key, (value, step) in sorted(latest.items())
+    ]
     return [*sections, Section("Last values", [Table(("metric", "value", "at step"), rows)])]
 
 
 def _keys(metrics: list[dict[str, float]], group: str) -> list[str]:
     """Returns the names `GROUP` and `GROUP/…` in the metrics, in order."""
     return sorted({key for row in metrics for key in row if key.partition("/")[0] == group})
-
-
-def _unit(key: str) -> Unit:
-    return unit_of(key.rpartition("/")[2]) if key.startswith(_TASKS) else PLAIN
 
 
 def _bits_per_byte(metrics: list[dict[str, float]], keys: list[str]) -> Iterator[Part]:

@@ -36,6 +36,10 @@ class Unit(NamedTuple):
         shown, spread = (f"{self.scale * each:.{places or self.places}f}" for each in (value, error))
         return shown if math.isnan(error) else f"{shown} ± {spread}"
 
+    def line(self, label: str, value: float) -> str:
+        """Returns a score in a line of the terminal: "acc 65.4 %", "bits_per_byte 2.5000"."""
+        return f"{label} {self.text(value)} {self.name}" if self.name else f"{label} {value:.4f}"
+
     def change(self, difference: float) -> str:
         """Returns the difference of two scores as text, with its sign and one more place."""
         return f"{self.scale * difference:+z.{self.places + 1}f}"
@@ -50,7 +54,11 @@ def unit_of(metric: str) -> Unit:
     return PER_CENT if metric.partition(",")[0] in _SHARES else PLAIN
 
 
+def metric_unit(name: str) -> Unit:
+    """Returns the unit of a metric of a run: that of METRIC in `tasks/TASK/METRIC`; other groups are plain."""
+    return unit_of(name.rpartition("/")[2]) if name.startswith("tasks/") else PLAIN
+
+
 def metric_text(name: str, value: float) -> str:
-    """Returns a line's part for a metric of a run, whose name may begin with groups: "tasks/piqa/acc 65.4 %"."""
-    unit = unit_of(name.rpartition("/")[2])
-    return f"{name} {value:.4f}" if unit is PLAIN else f"{name} {unit.text(value)} {unit.name}"
+    """Returns a metric of a run in a line of the terminal, as `Unit.line`."""
+    return metric_unit(name).line(name, value)

@@ -15,3 +15,4 @@ def test_shares_are_shown_in_per_cent_and_others_as_they_are() -> None:
 def test_metrics_of_a_run_are_shown_in_their_units():
     assert metric_text("tasks/piqa/acc", 0.6543) == "tasks/piqa/acc 65.4 %"
     assert metric_text("bits_per_byte/zh", 2.5) == "bits_per_byte/zh 2.5000"
+    assert metric_text("bits_per_byte/score", 2.5) == "bits_per_byte/score 2.5000"  # a source of this name
