@@ -54,6 +54,14 @@ def replaced(rows: Iterable[Row], new: Row) -> tuple[Row, ...]:
     return tuple(sorted([*kept, new], key=lambda row: chips.index(row.chip)))
 
 
+def table_name(kind: str, rows: Iterable[Row]) -> str:
+    """Returns the name of a chip in the table: the longest that its kind begins with, else the kind itself.
+
+    Rows of `NVIDIA H100 80GB HBM3` would hide those of `NVIDIA H100`.
+    """
+    return max((row.chip for row in rows if kind.startswith(row.chip)), key=len, default=kind)
+
+
 def as_text(rows: Iterable[Row]) -> str:
     """Returns the table in the format of its file."""
     return "[\n" + ",\n".join(f"  {json.dumps(row._asdict())}" for row in rows) + "\n]\n"
@@ -131,7 +139,7 @@ def tune(
     path = path or tiles.PATH
     if not path.exists():
         write_text(path, as_text(tiles.rows()))
-    chip = jax.local_devices()[0].device_kind
+    chip = table_name(jax.local_devices()[0].device_kind, tiles.rows())
     source = f"measured {time.strftime('%Y-%m-%d')}, jax {jax.__version__}"
     with suppress(TimeUp):
         search(chip, KERNELS[platform], head_dims, lengths, source, measured, path)

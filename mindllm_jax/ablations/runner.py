@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.instruct.domains.labels import LABEL_SCORES
 from mindllm_jax.reporting.run import read_metrics
 from mindllm_jax.run_records import git_sha, versions
+from mindllm_jax.training.checkpoint import SAVED
 from mindllm_jax.training.dtype_cache import processor
 
 MEASURES = ("bits_per_byte", "answer_loss", "answer_accuracy", *LABEL_SCORES)
@@ -24,8 +26,8 @@ MEASURES = ("bits_per_byte", "answer_loss", "answer_accuracy", *LABEL_SCORES)
 def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str], None]) -> None:
     """Trains the runs of `Suite.share` that have no record, each in a folder of `workdir`, and writes their records.
 
-    A run that diverges has a record that says so. Raises KeyboardInterrupt after a requested stop: the same command
-    resumes the run that was cut.
+    A run that diverges has a record that says so. The checkpoints of a run are removed when it has a record. Raises
+    KeyboardInterrupt after a requested stop: the same command resumes the run that was cut.
     """
     folder = Path(suite.records)
     records = read_records(folder)
@@ -37,8 +39,12 @@ def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str
     for number, run in enumerate(missing, start=1):
         left = f", about {seconds * (total - done) / done / 60:.0f} min left" if done else ""
         log(f"\n--- {number} of {len(missing)}: {run.variant}, seed {run.seed}{left}")
-        record = _train(suite, run, workdir / f"{run.settings}-{run.version}")
+        run_folder = workdir / f"{run.settings}-{run.version}"
+        record = _train(suite, run, run_folder)
         write_record(folder, record)
+        # Nothing reads them, and those of a suite fill a disk: 30 GB of 54 tuned models of 47M parameters.
+        shutil.rmtree(run_folder / "checkpoints", ignore_errors=True)
+        (run_folder / SAVED).unlink(missing_ok=True)
         done, seconds = done + _tokens(run), seconds + record.seconds
 
 
