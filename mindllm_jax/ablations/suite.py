@@ -66,7 +66,7 @@ class Suite:
         held_out_rows: of pre-training, rows of held-out text that are measured, about so many of a language. Rows of
             another tokenizer hold other text: variants of several tokenizers should be measured on all of them.
         heat_map: whether the means of all variants and measures are drawn as one picture, in place of curves by step.
-        scale: smoke, cpu or, of pre-training, gpu or paper.
+        scale: smoke, cpu, gpu or, of pre-training, paper.
         scales: for which the sizes and steps of the variants are chosen; smoke is always possible.
         seeds: runs of each variant. A seed decides the order of rows in all variants, and the initial parameters.
         last: evaluations at the end of a run that are averaged.
