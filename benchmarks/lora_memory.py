@@ -1,4 +1,4 @@
-"""Memory of a training step of LoRA beside that of full tuning, as a compiler lays it out; nothing is run.
+"""Memory of a training step of LoRA and QLoRA beside that of full tuning, as a compiler lays it out; nothing is run.
 
 python benchmarks/lora_memory.py [--topology v5p:2x2x1] [--rows 4] [--length 2048] [--rank 16] [--remat full]
 
@@ -40,7 +40,7 @@ def step_memory(lora: Lora | None, devices: Sequence[Any], *, rows: int, length:
 
 
 def main() -> None:
-    """Compiles both steps and prints the figures as JSON."""
+    """Compiles the steps and prints the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--topology")
     parser.add_argument("--rows", type=int, default=4)
@@ -51,8 +51,9 @@ def main() -> None:
     devices = tpu_topology(given.topology) if given.topology else jax.devices()[:1]
     shape = {"rows": given.rows, "length": given.length, "remat": given.remat}
     full = step_memory(None, devices, **shape)
-    lora = step_memory(Lora(rank=given.rank), devices, **shape)
-    print(json.dumps({**vars(given), "full": full, "lora": lora, "ratio": lora["total"] / full["total"]}))
+    found = {base: step_memory(Lora(rank=given.rank, base=base), devices, **shape) for base in ("compute", "nf4")}
+    ratios = {base: memory["total"] / full["total"] for base, memory in found.items()}
+    print(json.dumps({**vars(given), "full": full, "lora": found, "ratio": ratios}))
 
 
 if __name__ == "__main__":

@@ -148,6 +148,8 @@ class _Tuning(Trainer):
         settings["instructions"].pop("held_out_inputs")
         if not config.labels.inputs:
             settings.pop("labels")
+        if config.lora.base == "compute":
+            settings["lora"].pop("base")  # older records have none
         return settings
 
     def check(self, config: Tune) -> None:

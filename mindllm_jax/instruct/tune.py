@@ -126,7 +126,7 @@ def tune(
     model = run.abstract_model
     if model.lora:
         identity["adapters"] = AdaptedBase.of(model.lora, base.folder, workdir).to_json()
-        frozen = partial(restore_run_params, base, model.placed_frozen())
+        frozen = partial(model.held, partial(restore_run_params, base))
         start: dict[str, Callable[[], Params]] = {"frozen": frozen}
     else:
         start = {"start": partial(restore_run_params, base, run.abstract_state.params)}

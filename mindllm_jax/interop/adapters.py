@@ -58,7 +58,8 @@ def export_adapters(run: Path, output: Path, base: Path, *, step: int | None = N
 
     Raises:
         OSError: a run or a folder is missing, or cannot be written.
-        ValueError: the run has no adapters, `base` is another model, or PEFT does not compute the same.
+        ValueError: the run has no adapters, or those of a base in four bits, `base` is another model, or PEFT does not
+            compute the same.
         ImportError: torch, transformers or PEFT is not installed.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -67,6 +68,11 @@ def export_adapters(run: Path, output: Path, base: Path, *, step: int | None = N
     if "adapters" not in record.identity:
         raise ValueError(f"{run} has no adapters: Convert.run exports its parameters")
     architecture, lora = native_architecture(record.model), AdaptedBase.from_json(record.identity["adapters"]).lora
+    if lora.base != "compute":
+        raise ValueError(
+            f"{run} has adapters of a base in {lora.base}, to whose whole matrices PEFT would add them: Convert.run"
+            " exports the model that was trained"
+        )
     if architecture_of(read_config(base), base) is not architecture:
         raise ValueError(f"{base} is no {architecture.name}, as the base of {run} is: export that base")
     output = output.resolve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +23,16 @@ def matrix(
     The standard deviation is gain * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010), as DeepNorm asks for.
     """
     fan_in, fan_out = math.prod(shape[:inputs]), math.prod(shape[inputs:])
-    return normal(config, rngs, axes, shape, stddev=gain * math.sqrt(2 / (fan_in + fan_out)))
+    stddev = gain * math.sqrt(2 / (fan_in + fan_out))
+    return normal(config, rngs, axes, shape, stddev=stddev, inputs=inputs)
 
 
 def normal(
-    config: Model, rngs: nnx.Rngs, axes: Sequence[str], shape: Sequence[int], *, stddev: float
+    config: Model, rngs: nnx.Rngs, axes: Sequence[str], shape: Sequence[int], *, stddev: float, **metadata: Any
 ) -> nnx.Param[jax.Array]:
     """Returns a weight with normal values of the given standard deviation. axes: logical names, one per axis."""
     values = stddev * jax.random.normal(rngs.params(), shape, config.param_dtype)
-    return nnx.Param(values, axes=tuple(axes))
+    return nnx.Param(values, axes=tuple(axes), **metadata)
 
 
 def bias(config: Model, kind: Bias, axes: Sequence[str], shape: Sequence[int]) -> nnx.Param[jax.Array] | None:

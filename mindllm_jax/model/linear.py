@@ -10,19 +10,25 @@ from flax import nnx
 from jax import lax
 
 from mindllm_jax.kernels.target import target
+from mindllm_jax.model.nf4 import NF4
 
 GradientSums = Literal["compute", "float32"]
 
 
-def matmul(x: jax.Array, weight: jax.Array, inputs: int = 1, *, gradient_sums: GradientSums = "compute") -> jax.Array:
+def matmul(
+    x: jax.Array, weight: jax.Array | NF4, inputs: int = 1, *, gradient_sums: GradientSums = "compute"
+) -> jax.Array:
     """Multiplies x [B T I...] with weight [I... O...], cast to x's dtype, over `inputs` axes: [B T O...].
 
     The weight's gradient is written as x^T dy. JAX's own rule forms its transpose, and XLA on a CPU then computes dy a
     second time, transposed, with all its elementwise work: a quarter of a training step.
 
     gradient_sums: the dtype in which the compiler sums the weight's gradient over devices: x's, or float32 (float64 for
-    float64). Over the tokens of a device it is summed in float32 or wider, and it is returned in the weight's dtype.
+    float64). Over the tokens of a device it is summed in float32 or wider, and it is returned in the weight's dtype. A
+    weight in NF4 is frozen, and has none.
     """
+    if isinstance(weight, NF4):
+        return _matmul_with_frozen(x, weight, inputs)
     return _matmul_with_gradients(x, weight, inputs, gradient_sums)
 
 
@@ -75,5 +81,21 @@ def _is_bfloat16_on_one_cpu(x: jax.Array) -> bool:
     return x.dtype == jnp.bfloat16 and target().platform == "cpu" and jax.sharding.get_abstract_mesh().size <= 1
 
 
+def _frozen(x: jax.Array, weight: NF4, inputs: int) -> jax.Array:
+    return _matmul(x, weight.dequantized(x.dtype), inputs, "compute")
+
+
+def _frozen_forward(x: jax.Array, weight: NF4, inputs: int) -> tuple[jax.Array, NF4]:
+    """Keeps the four bits for the backward pass, where JAX would keep the matrix that was made of them."""
+    return _frozen(x, weight, inputs), weight
+
+
+def _frozen_backward(inputs: int, weight: NF4, dy: jax.Array) -> tuple[jax.Array, None]:
+    matrix = weight.dequantized(dy.dtype)
+    return _dot(dy, matrix, tuple(range(2, dy.ndim)), tuple(range(inputs, matrix.ndim))), None
+
+
 _matmul_with_gradients: Any = jax.custom_vjp(_matmul, nondiff_argnums=(2, 3))
 _matmul_with_gradients.defvjp(_forward, _backward)
+_matmul_with_frozen: Any = jax.custom_vjp(_frozen, nondiff_argnums=(2,))
+_matmul_with_frozen.defvjp(_frozen_forward, _frozen_backward)

@@ -13,6 +13,7 @@ from flax import nnx
 from mindllm_jax.checks import require_at_least
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.linear import GradientSums, matmul
+from mindllm_jax.model.nf4 import NF4
 
 Target = Literal["query", "key", "value", "out", "gate", "up", "down"]
 TARGETS: tuple[Target, ...] = ("query", "key", "value", "out", "gate", "up", "down")
@@ -27,11 +28,13 @@ class Lora:
         rank: columns of A and rows of B; 0 tunes all parameters, without adapters.
         alpha: an adapter's product is scaled by alpha / rank.
         targets: the matrices with an adapter; a feed-forward layer without a gate has none for it.
+        base: how the blocks' frozen matrices are held: in the compute dtype, or in NF4, in four bits (QLoRA).
     """
 
     rank: int = 0
     alpha: float = 32.0
     targets: tuple[Target, ...] = TARGETS
+    base: Literal["compute", "nf4"] = "compute"
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, "rank")
@@ -86,7 +89,7 @@ def adapter(
 
 
 def adapted_matmul(
-    x: jax.Array, weight: jax.Array, beside: Adapter | None, inputs: int = 1, *, gradient_sums: GradientSums
+    x: jax.Array, weight: jax.Array | NF4, beside: Adapter | None, inputs: int = 1, *, gradient_sums: GradientSums
 ) -> jax.Array:
     """Multiplies x with a weight as `matmul` does, and adds the product of its adapter."""
     product = matmul(x, weight, inputs, gradient_sums=gradient_sums)

@@ -38,12 +38,14 @@ class AdaptedBase(NamedTuple):
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> AdaptedBase:
         """Reads what `to_json` wrote."""
-        lora = Lora(record["rank"], record["alpha"], tuple(record["targets"]))
+        lora = Lora(record["rank"], record["alpha"], tuple(record["targets"]), record.get("base", "compute"))
         return cls(lora, record["run"], record["step"], record["checksums"])
 
     def to_json(self) -> dict[str, Any]:
         """Returns the entry `adapters` of the run's identity."""
         lora = {"rank": self.lora.rank, "alpha": self.lora.alpha, "targets": list(self.lora.targets)}
+        # Older runs have no entry for how the base was held.
+        lora |= {"base": self.lora.base} if self.lora.base != "compute" else {}
         return {**lora, "run": self.run, "step": self.step, "checksums": self.checksums}
 
     def require_unchanged(self, checkpoint: Path, adapters: Path) -> None:

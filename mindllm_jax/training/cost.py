@@ -12,6 +12,7 @@ import numpy as np
 
 from mindllm_jax.hardware.peak_rates import USABLE, chip, runtime_memory
 from mindllm_jax.model.config import Model
+from mindllm_jax.model.nf4 import NF4
 from mindllm_jax.parallel.sharding import MATRIX_AXES, mesh_settings, token_shards
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.memory import block_weights, memory_parts, remat_choices, visible_keys
@@ -144,7 +145,10 @@ def run_cost(
         frozen=_bytes_on_device(frozen),
     )
     tokens = rows * length // (grad_accum_steps * token_shards(sizes))
-    trained, fixed = (sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part)) for part in (params, frozen))
+    trained, fixed = (
+        sum(leaf.size for leaf in jax.tree.leaves(part, is_leaf=lambda leaf: isinstance(leaf, NF4)))
+        for part in (params, frozen)
+    )
     return Cost(
         trained + fixed,
         rows * length,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +14,7 @@ from flax import nnx
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.model.lora import AdapterParam, Lora
+from mindllm_jax.model.nf4 import BLOCK, NF4, quantized
 from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.training.optimizer import roles_of
 
@@ -39,36 +42,81 @@ class AbstractModel(NamedTuple):
     sharding: Sharding
     width: int  # D
     lora: Lora | None  # the adapters' settings where they alone are trained
-    frozen: nnx.State  # the other parameters, as ShapeDtypeStructs
+    frozen: nnx.State  # the other parameters, as ShapeDtypeStructs; matrices in NF4 as `nf4.NF4` of them
     frozen_shardings: Params
+    base: nnx.State  # the same before they are quantized
+    base_shardings: Params
 
     def decoder(self, params: Params, frozen: Params | None = None) -> Decoder:
         """Returns the decoder with these trained parameters and, for LoRA, the frozen ones."""
         return nnx.merge(self.definition, params, frozen or {})
 
-    def placed_frozen(self) -> Params:
-        """Returns shapes, dtypes and shardings of the frozen parameters."""
-        return placed(self.frozen, self.frozen_shardings)
+    def held(self, restore: Callable[[Params], Params]) -> Params:
+        """Returns the frozen parameters as a step reads them.
+
+        restore: returns those of the base in these shapes, dtypes and shardings.
+        """
+        base = restore(placed(self.base, self.base_shardings))
+        if self.frozen is self.base:
+            return base
+        return jax.jit(self.quantize, out_shardings=self.frozen_shardings)(base)
+
+    def rounded(self, base: Params) -> Params:
+        """Returns the base's parameters, in their dtypes, with the values that those frozen in NF4 have."""
+        held = self.quantize(base)
+        return jax.tree.map(
+            lambda held, value: held.dequantized(value.dtype) if isinstance(held, NF4) else value,
+            held,
+            base,
+            is_leaf=lambda leaf: isinstance(leaf, NF4),
+        )
+
+    def quantize(self, base: Params) -> Params:
+        """Quantizes those of the base's parameters that are frozen in NF4, rounded to the compute dtype."""
+        return jax.tree.map(
+            lambda held, plain, value: (
+                quantized(value.astype(plain.dtype), held.axis) if isinstance(held, NF4) else value
+            ),
+            nnx.to_pure_dict(self.frozen),
+            nnx.to_pure_dict(self.base),
+            base,
+            is_leaf=lambda leaf: isinstance(leaf, NF4),
+        )
 
 
 def abstract_model(model: Model, sharding: Sharding, lora: Lora | None = None) -> AbstractModel:
     """Describes the decoder on the mesh without allocating it.
 
     lora: the adapters, which then are the trained parameters. The matrices of the base are frozen in the compute dtype,
-    the one in which they are multiplied anyway; its vectors stay float32.
+    the one in which they are multiplied anyway, or those of the blocks in NF4; its vectors stay float32.
 
-    Raises ValueError for a size that the mesh cannot split.
+    Raises ValueError for a size that the mesh cannot split, or NF4's blocks cannot.
     """
     decoder = nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0), sharding=sharding, lora=lora))
-    definition, params, frozen = nnx.split(decoder, AdapterParam if lora else nnx.Param, ...)
-    frozen = jax.tree.map(
-        lambda variable: variable.replace(_frozen(variable, model)),
-        frozen,
-        is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
-    )
-    shardings, frozen_shardings = (nnx.to_pure_dict(sharding.of_variables(part)) for part in (params, frozen))
+    definition, params, base = nnx.split(decoder, AdapterParam if lora else nnx.Param, ...)
+    base = jax.tree.map(lambda variable: variable.replace(_frozen(variable, model)), base, is_leaf=_is_variable)
+    shardings, base_shardings = (nnx.to_pure_dict(sharding.of_variables(part)) for part in (params, base))
+    frozen, frozen_shardings = base, base_shardings
+    if lora and lora.base == "nf4":
+        frozen = jax.tree_util.tree_map_with_path(partial(_in_nf4, sharding), base, is_leaf=_is_variable)
+        frozen_shardings = jax.tree.map(
+            lambda held, at: NF4(at, at, held.axis) if isinstance(held, NF4) else at,
+            nnx.to_pure_dict(frozen),
+            base_shardings,
+            is_leaf=lambda leaf: isinstance(leaf, NF4),
+        )
     return AbstractModel(
-        definition, params, shardings, roles_of(params), sharding, model.width, lora, frozen, frozen_shardings
+        definition,
+        params,
+        shardings,
+        roles_of(params),
+        sharding,
+        model.width,
+        lora,
+        frozen,
+        frozen_shardings,
+        base,
+        base_shardings,
     )
 
 
@@ -77,6 +125,29 @@ def placed(params: nnx.State, shardings: Params) -> Params:
     return jax.tree.map(
         lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), nnx.to_pure_dict(params), shardings
     )
+
+
+def _is_variable(leaf: object) -> bool:
+    return isinstance(leaf, nnx.Variable)
+
+
+def _in_nf4(
+    sharding: Sharding, path: tuple[Any, ...], variable: nnx.Variable[jax.Array]
+) -> nnx.Variable[jax.Array] | nnx.Variable[NF4]:
+    """Returns a matrix of the blocks as NF4 of its shapes, and other parameters as they are."""
+    inputs = variable.get_metadata().get("inputs")  # which only they have
+    if inputs is None:
+        return variable
+    axes = variable.get_metadata()["axes"]
+    axis, name = inputs - 1 - len(axes), axes[inputs - 1]
+    multiple = BLOCK * sharding.shards(name)
+    if variable.shape[axis] % multiple:
+        names = "/".join(str(getattr(part, "key", part)) for part in path)
+        raise ValueError(
+            f"Lora.base = 'nf4': {names} has {variable.shape[axis]} inputs ({name}), which is not a multiple of"
+            f" {multiple}, blocks of {BLOCK} on {sharding.shards(name)} devices: take Lora.base = 'compute'"
+        )
+    return variable.replace(jax.eval_shape(partial(quantized, axis=axis), variable.get_value()))
 
 
 def _frozen(variable: nnx.Variable[jax.Array], model: Model) -> jax.ShapeDtypeStruct:

@@ -46,7 +46,7 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory, random_run: Callable[[Path, int], None]) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory, random_run: Callable[..., None]) -> Path:
     """A run of a tiny model with random parameters: what pre-training leaves behind."""
     workdir = tmp_path_factory.mktemp("base")
     random_run(workdir, 0)
@@ -54,18 +54,18 @@ def base(tmp_path_factory: pytest.TempPathFactory, random_run: Callable[[Path, i
 
 
 @pytest.fixture(scope="session")
-def random_run(tokenizer: Tokenizer) -> Callable[[Path, int], None]:
+def random_run(tokenizer: Tokenizer) -> Callable[..., None]:
     """Writes a run of a tiny model with the random parameters of a seed into a folder."""
     return partial(_random_run, tokenizer)
 
 
-def _random_run(tokenizer: Tokenizer, workdir: Path, seed: int) -> None:
+def _random_run(tokenizer: Tokenizer, workdir: Path, seed: int, heads: int = 4, head_dim: int = 16) -> None:
     model = Model(
         vocab_size=tokenizer.vocab_size,
         layers=2,
         width=64,
-        heads=4,
-        head_dim=16,
+        heads=heads,
+        head_dim=head_dim,
         mlp_dim=128,
         max_seq_len=96,
         compute_dtype="float32",

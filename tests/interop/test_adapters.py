@@ -119,6 +119,14 @@ def test_a_run_without_adapters(tmp_path: Path) -> None:
         export_adapters(base, tmp_path / "peft", tmp_path / "hf")
 
 
+def test_adapters_of_a_base_in_four_bits_go_out_merged_alone(tmp_path: Path) -> None:
+    whole_blocks = {**SMALL, "width": 64, "heads": 1, "head_dim": 64, "mlp_dim": 64}
+    base = a_run(tmp_path / "base", Model(**whole_blocks, residual="pre_norm", mlp="swiglu"))
+    run = an_adapted_run(tmp_path / "qlora", base, Lora(rank=3, alpha=6.0, base="nf4"))
+    with pytest.raises(ValueError, match=r"qlora has adapters of a base in nf4, .* Convert\.run exports the model"):
+        export_adapters(run, tmp_path / "peft", tmp_path / "hf")
+
+
 def test_adapters_and_their_base_are_set_together() -> None:
     with pytest.raises(ValueError, match=r"Convert\.adapters needs Convert\.base"):
         Convert(adapters="lora", output="out")
