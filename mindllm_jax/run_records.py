@@ -26,6 +26,8 @@ PACKAGES = (
     "sentencepiece",
     "tokenizers",
 )
+OPTIONAL = ("jax-cuda13-plugin", "jax-cuda12-plugin", "jax-triton", "triton", "libtpu", "scikit-learn")
+"""Packages that decide figures where they are installed."""
 
 
 def check_records(config: Any, arguments: configuration.Arguments) -> Path:
@@ -102,9 +104,8 @@ def git_sha() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Returns the installed versions of this package and of its main dependencies."""
-    versions_by_name = installed(PACKAGES)
-    return {name: versions_by_name.get(name, "not installed") for name in PACKAGES}
+    """Returns the installed versions of this package, its main dependencies, and those of `OPTIONAL` that are there."""
+    return dict.fromkeys(PACKAGES, "not installed") | installed((*PACKAGES, *OPTIONAL))
 
 
 def installed(packages: Iterable[str]) -> dict[str, str]:

@@ -103,8 +103,8 @@ def load_decoder(
 def restore_run_params(record: RunRecord, requested: Params) -> Params:
     """Returns the parameters of a run's checkpoint in the requested shapes, dtypes and shardings.
 
-    Adapters are added to the base's parameters, in float32; where those were frozen in NF4, to their values in it: the sum
-    is the model that was trained.
+    Adapters are added to the base's parameters, in float32; where those were frozen in NF4, to their values in it, so
+    that the sum is the model that was trained.
 
     Raises FileNotFoundError where the base of adapters is missing, ValueError where a checkpoint is damaged, of another
     model, or not the one that the adapters were trained on.
