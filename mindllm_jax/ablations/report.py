@@ -53,7 +53,8 @@ def heading(suite: Suite, results: Results) -> str:
         return f"{suite.title} ({suite.scale}: not run)"
     parameters = _range([f"{one.parameters / 1e6:.1f}M" for one in sorted(records, key=lambda one: one.parameters)])
     tokens = _range([f"{one.tokens / 1e6:.2f}M" for one in sorted(records, key=lambda one: one.tokens)])
-    ratios = _range([f"{ratio:.1f}" for ratio in sorted(one.tokens / one.parameters for one in records)])
+    shares = sorted(one.tokens / one.parameters for one in records)
+    ratios = _range([f"{ratio:.1f}" if ratio >= 0.1 else f"{ratio:.1g}" for ratio in shares])
     return f"{suite.title} ({suite.scale}: {parameters} parameters, {tokens} tokens, {ratios} tokens per parameter)"
 
 

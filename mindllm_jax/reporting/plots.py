@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 # Distinguishable on light and dark pages, and with most kinds of colour blindness.
 _COLOURS = ("#3f83c8", "#dd7f32", "#2f9e7d", "#b06cc4", "#c2a01f", "#d4627a", "#7b8794")
+# Of the lines that take the colours again.
+_STYLES = ("solid", "dashed", "dotted")
 # More points than the page has pixels only make the file larger.
 _POINTS = 1500
 # Replaced by the page's text colour (currentColor), which matplotlib cannot name.
@@ -48,8 +50,9 @@ def line_plot(
         for number, (name, (x, y)) in enumerate(lines.items()):
             xs, ys = _thinned(name, x, y)
             marker = "o" if len(xs) < 30 else None
-            colour = _COLOURS[number % len(_COLOURS)]
-            axes.plot(xs, ys, label=name, color=colour, linewidth=1.8, marker=marker, markersize=4)
+            rounds, place = divmod(number, len(_COLOURS))
+            colour, style = _COLOURS[place], _STYLES[rounds % len(_STYLES)]
+            axes.plot(xs, ys, label=name, color=colour, linestyle=style, linewidth=1.8, marker=marker, markersize=4)
             if band := bands.get(name):
                 axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.2, linewidth=0)
         axes.set(xlabel=x_label, ylabel=y_label)
