@@ -139,8 +139,9 @@ def tune(
     path = path or tiles.PATH
     if not path.exists():
         write_text(path, as_text(tiles.rows()))
-    chip = table_name(jax.local_devices()[0].device_kind, tiles.rows())
-    source = f"measured {time.strftime('%Y-%m-%d')}, jax {jax.__version__}"
+    kind = jax.local_devices()[0].device_kind
+    chip = table_name(kind, (Row(**line) for line in json.loads(path.read_text(encoding="utf-8"))))
+    source = f"measured {time.strftime('%Y-%m-%d')}, jax {jax.__version__}, {kind}"
     with suppress(TimeUp):
         search(chip, KERNELS[platform], head_dims, lengths, source, measured, path)
     rows = [row for row in json.loads(path.read_text(encoding="utf-8")) if row["chip"] == chip]

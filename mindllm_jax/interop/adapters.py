@@ -70,7 +70,7 @@ def export_adapters(run: Path, output: Path, base: Path, *, step: int | None = N
     architecture, lora = native_architecture(record.model), AdaptedBase.from_json(record.identity["adapters"]).lora
     if lora.base != "compute":
         raise ValueError(
-            f"{run} has adapters of a base in {lora.base}, to whose whole matrices PEFT would add them: Convert.run"
+            f"{run} has adapters of a base in {lora.base}, and PEFT would add them to the unquantized base: Convert.run"
             " exports the model that was trained"
         )
     if architecture_of(read_config(base), base) is not architecture:

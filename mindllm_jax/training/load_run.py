@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,11 +122,11 @@ def restore_run_params(record: RunRecord, requested: Params) -> Params:
         requested,
     )
     sharding = Sharding(jax.tree.leaves(requested)[0].sharding.mesh)
-    adapters = abstract_model(record.model, sharding, lora)
+    adapters = abstract_model(record.model, sharding, replace(lora, base="compute"))
     trained = restore_params(record.folder, placed(adapters.params, adapters.shardings))
 
     def merge(params: Params, trained: Params) -> Params:
-        total = merge_adapters(adapters.rounded(params), trained, lora)
+        total = merge_adapters(adapters.rounded(params) if lora.base == "nf4" else params, trained, lora)
         return jax.tree.map(lambda value, leaf: value.astype(leaf.dtype), total, requested)
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, requested)

@@ -15,7 +15,7 @@ from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.model.lora import AdapterParam, Lora
 from mindllm_jax.model.nf4 import BLOCK, NF4, quantized
-from mindllm_jax.parallel.sharding import Sharding
+from mindllm_jax.parallel.sharding import Sharding, mesh_settings
 from mindllm_jax.training.optimizer import roles_of
 
 Params = dict[str, Any]
@@ -61,26 +61,22 @@ class AbstractModel(NamedTuple):
             return base
         return jax.jit(self.quantize, out_shardings=self.frozen_shardings)(base)
 
+    def quantize(self, base: Params) -> Params:
+        """Quantizes the matrices of the blocks among the base's parameters."""
+        return jax.tree.map(lambda axis, value: quantized(value, axis) if axis else value, self._block_axes(), base)
+
     def rounded(self, base: Params) -> Params:
-        """Returns the base's parameters, in their dtypes, with the values that those frozen in NF4 have."""
-        held = self.quantize(base)
+        """Returns the base's parameters, in their dtypes, with the values of NF4 in the matrices of the blocks."""
         return jax.tree.map(
-            lambda held, value: held.dequantized(value.dtype) if isinstance(held, NF4) else value,
-            held,
+            lambda axis, value: quantized(value, axis).dequantized(value.dtype) if axis else value,
+            self._block_axes(),
             base,
-            is_leaf=lambda leaf: isinstance(leaf, NF4),
         )
 
-    def quantize(self, base: Params) -> Params:
-        """Quantizes those of the base's parameters that are frozen in NF4, rounded to the compute dtype."""
-        return jax.tree.map(
-            lambda held, plain, value: (
-                quantized(value.astype(plain.dtype), held.axis) if isinstance(held, NF4) else value
-            ),
-            nnx.to_pure_dict(self.frozen),
-            nnx.to_pure_dict(self.base),
-            base,
-            is_leaf=lambda leaf: isinstance(leaf, NF4),
+    def _block_axes(self) -> Params:
+        """Returns the axis of NF4's blocks, from the end, for each of the base's parameters; 0 for those without."""
+        return nnx.to_pure_dict(
+            jax.tree.map(lambda variable: variable.replace(_block_axis(variable)), self.base, is_leaf=_is_variable)
         )
 
 
@@ -131,21 +127,26 @@ def _is_variable(leaf: object) -> bool:
     return isinstance(leaf, nnx.Variable)
 
 
+def _block_axis(variable: nnx.Variable[jax.Array]) -> int:
+    inputs = variable.get_metadata().get("inputs")  # which only the matrices of the blocks have
+    return inputs - 1 - len(variable.get_metadata()["axes"]) if inputs else 0
+
+
 def _in_nf4(
     sharding: Sharding, path: tuple[Any, ...], variable: nnx.Variable[jax.Array]
 ) -> nnx.Variable[jax.Array] | nnx.Variable[NF4]:
     """Returns a matrix of the blocks as NF4 of its shapes, and other parameters as they are."""
-    inputs = variable.get_metadata().get("inputs")  # which only they have
-    if inputs is None:
+    axis = _block_axis(variable)
+    if not axis:
         return variable
-    axes = variable.get_metadata()["axes"]
-    axis, name = inputs - 1 - len(axes), axes[inputs - 1]
-    multiple = BLOCK * sharding.shards(name)
-    if variable.shape[axis] % multiple:
-        names = "/".join(str(getattr(part, "key", part)) for part in path)
+    size, name = variable.shape[axis], variable.get_metadata()["axes"][axis]
+    parts = sharding.shards(name)
+    if size % (BLOCK * parts):
+        key = "/".join(str(getattr(part, "key", part)) for part in path)
+        split = f" in {parts} parts, by {' and '.join(mesh_settings(name))}" if parts > 1 else ""
         raise ValueError(
-            f"Lora.base = 'nf4': {names} has {variable.shape[axis]} inputs ({name}), which is not a multiple of"
-            f" {multiple}, blocks of {BLOCK} on {sharding.shards(name)} devices: take Lora.base = 'compute'"
+            f"Lora.base = 'nf4': {key} has {size} inputs ({name}){split}, and NF4 takes them in blocks of {BLOCK}:"
+            f" {'split it less, or ' if split else ''}take Lora.base = 'compute'"
         )
     return variable.replace(jax.eval_shape(partial(quantized, axis=axis), variable.get_value()))
 

@@ -59,17 +59,18 @@ def random_run(tokenizer: Tokenizer) -> Callable[..., None]:
     return partial(_random_run, tokenizer)
 
 
-def _random_run(tokenizer: Tokenizer, workdir: Path, seed: int, heads: int = 4, head_dim: int = 16) -> None:
+def _random_run(tokenizer: Tokenizer, workdir: Path, seed: int, **changes: Any) -> None:
     model = Model(
         vocab_size=tokenizer.vocab_size,
         layers=2,
         width=64,
-        heads=heads,
-        head_dim=head_dim,
+        heads=4,
+        head_dim=16,
         mlp_dim=128,
         max_seq_len=96,
         compute_dtype="float32",
     )
+    model = dataclasses.replace(model, **changes)
     run = run_spec(model, Loop(), Optimizer(), MeshAxes(), model.max_seq_len)
     rng = np.random.default_rng(seed)
 
