@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from mindllm_jax.ablations.estimate import STEPS, Speed, told
 from mindllm_jax.ablations.plan import Run
 from mindllm_jax.ablations.records import Record, curves, read_records, write_record
 from mindllm_jax.ablations.suite import Suite
@@ -36,11 +38,18 @@ def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str
     missing = [run for run in runs if run.version not in records.get(run.settings, {})]
     log(f"{len(runs)} runs, {len(runs) - len(missing)} of them done")
     total, done, seconds = sum(_tokens(run) for run in missing), 0, 0.0
+
+    def tell(found: Speed) -> None:
+        steps = total / _tokens(missing[0]) * missing[0].config.loop.steps  # of the first run's size
+        minutes = found.seconds(len(missing), steps) / 60
+        log(f"--- about {minutes:.0f} min for {len(missing)} runs, by {STEPS} steps and without evaluations")
+
     for number, run in enumerate(missing, start=1):
         left = f", about {seconds * (total - done) / done / 60:.0f} min left" if done else ""
         log(f"\n--- {number} of {len(missing)}: {run.variant}, seed {run.seed}{left}")
         run_folder = workdir / f"{run.settings}-{run.version}"
-        record = _train(suite, run, run_folder)
+        with nullcontext() if done else told(run_folder, tell):
+            record = _train(suite, run, run_folder)
         write_record(folder, record)
         # Nothing reads them, and those of a suite fill a disk: 30 GB of 54 tuned models of 47M parameters.
         shutil.rmtree(run_folder / "checkpoints", ignore_errors=True)
