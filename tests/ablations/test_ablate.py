@@ -33,6 +33,11 @@ def _ablate(folder: Path, store: Path, name: str, *more: str, cwd: Path = ROOT) 
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
 
 
+def on_eight_devices(settings: tuple[str, ...]) -> tuple[str, ...]:
+    """The settings of a variant with a batch that the tests' devices can split."""
+    return tuple(re.sub(r"global_batch_size=\d+", "global_batch_size=8", one) for one in settings)
+
+
 @pytest.mark.long
 def test_a_suite_from_its_runs_to_its_tables(tmp_path: Path, real_sources: Path):
     done = _ablate(tmp_path, real_sources, "strategy", "--workdir", str(tmp_path / "runs"))
@@ -70,7 +75,7 @@ def test_every_suite_of_pre_training_runs_at_smoke_scale_and_shares_its_baseline
         short = {
             key: tuple(
                 re.sub(r"warmup_steps=\d+", "warmup_steps=1", re.sub(r"Loop\.steps=\d+", "Loop.steps=9", one))
-                for one in own
+                for one in on_eight_devices(own)
             )
             for key, own in suites[name].variants.items()
         }
@@ -78,7 +83,7 @@ def test_every_suite_of_pre_training_runs_at_smoke_scale_and_shares_its_baseline
         done = _ablate(tmp_path, real_sources, name, "--workdir", str(tmp_path / "runs"), variants, cwd=project)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "not run" not in (tmp_path / f"results/{name}.smoke.md").read_text()
-    assert len(list((tmp_path / "records").glob("*.json"))) == 49
+    assert len(list((tmp_path / "records").glob("*.json"))) == 50
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -90,7 +95,10 @@ def test_suites_are_planned(
     monkeypatch.chdir(project)
     if suite.trainer == "tune":
         settings = ()
-    suite = dataclasses.replace(suite, scale="smoke", settings=settings, records=str(tmp_path), seeds=2)
+    variants = {key: on_eight_devices(own) for key, own in suite.variants.items()}
+    suite = dataclasses.replace(
+        suite, scale="smoke", settings=settings, records=str(tmp_path), seeds=2, variants=variants
+    )
     runs = suite_runs(suite)
     assert len(runs) == suite.seeds * len(suite.variants)
     assert runs[0].variant == suite.baseline
