@@ -54,14 +54,6 @@ def replaced(rows: Iterable[Row], new: Row) -> tuple[Row, ...]:
     return tuple(sorted([*kept, new], key=lambda row: chips.index(row.chip)))
 
 
-def table_name(kind: str, rows: Iterable[Row]) -> str:
-    """Returns the name of a chip in the table: the longest that its kind begins with, else the kind itself.
-
-    Rows of `NVIDIA H100 80GB HBM3` would hide those of `NVIDIA H100`.
-    """
-    return max((row.chip for row in rows if kind.startswith(row.chip)), key=len, default=kind)
-
-
 def as_text(rows: Iterable[Row]) -> str:
     """Returns the table in the format of its file."""
     return "[\n" + ",\n".join(f"  {json.dumps(row._asdict())}" for row in rows) + "\n]\n"
@@ -84,7 +76,7 @@ def search(
     """
     for head_dim, length, kernel in product(head_dims, lengths, kernels):
         # Earlier kernels of the same problem are already at their best.
-        table = tuple(Row(**line) for line in json.loads(path.read_text(encoding="utf-8")))
+        table = tiles.read_rows(path)
         if any(row[:4] == (chip, kernel, head_dim, length) and row.source == source for row in table):
             continue
         timed: list[tuple[float, Row]] = []
@@ -140,7 +132,8 @@ def tune(
     if not path.exists():
         write_text(path, as_text(tiles.rows()))
     kind = jax.local_devices()[0].device_kind
-    chip = table_name(kind, (Row(**line) for line in json.loads(path.read_text(encoding="utf-8"))))
+    # Rows of "NVIDIA H100 80GB HBM3" would hide those of "NVIDIA H100".
+    chip = tiles.table_name(kind, tiles.read_rows(path), otherwise=kind)
     source = f"measured {time.strftime('%Y-%m-%d')}, jax {jax.__version__}, {kind}"
     with suppress(TimeUp):
         search(chip, KERNELS[platform], head_dims, lengths, source, measured, path)

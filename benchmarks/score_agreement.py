@@ -56,12 +56,8 @@ def main() -> None:
     for name in (name for name in first if name not in OF_TEXT):
         found = rank_correlations({name: first[name]}, other[name], first["answer_tokens"]).get(name)
         if found is not None:
-            shown = [
-                f"{value:.3f} ({low:.3f} to {high:.3f})"
-                for value, (low, high) in ((found.raw, found.raw_interval), (found.partial, found.partial_interval))
-            ]
             shared = f"{100 * lowest_in_common(first[name], other[name]):.0f}"
-            agreement.append((name, found.conversations, *shown, shared))
+            agreement.append((name, found.conversations, *found.shown(), shared))
     head = ("column", "conversations", "rank correlation", "without the answer's length", "lowest quarter, %")
     text += "\n" + Table(head, agreement, f"{labels[0]} and {labels[1]}").markdown()
     print(text)

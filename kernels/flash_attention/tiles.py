@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,17 @@ class Row(NamedTuple):
 @functools.cache
 def rows() -> tuple[Row, ...]:
     """Returns all rows of the table."""
-    return tuple(Row(**line) for line in json.loads(PATH.read_text(encoding="utf-8")))
+    return read_rows(PATH)
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """Reads the rows of a table in a file."""
+    return tuple(Row(**line) for line in json.loads(path.read_text(encoding="utf-8")))
+
+
+def table_name(kind: str, rows: Iterable[Row], *, otherwise: str) -> str:
+    """Returns the name of a chip in the table: the longest that the device's name begins with, else `otherwise`."""
+    return max((row.chip for row in rows if kind.startswith(row.chip)), key=len, default=otherwise)
 
 
 def row(kernel: str, head_dim: int, length: int, *, otherwise: str) -> Row:
@@ -45,7 +56,7 @@ def row(kernel: str, head_dim: int, length: int, *, otherwise: str) -> Row:
     """
     of_kernel = [row for row in rows() if row.kernel == kernel]
     kind = target().device_kind
-    chip = max((row.chip for row in of_kernel if kind.startswith(row.chip)), key=len, default=otherwise)
+    chip = table_name(kind, of_kernel, otherwise=otherwise)
 
     def distance(row: Row) -> tuple[bool, bool, int, bool, float]:
         limit = math.inf if row.length is None else row.length

@@ -37,14 +37,15 @@ def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str
     runs = [run for run in runs if int(run.settings, 16) % count == index]
     missing = [run for run in runs if run.version not in records.get(run.settings, {})]
     log(f"{len(runs)} runs, {len(runs) - len(missing)} of them done")
-    total, done, seconds = sum(_tokens(run) for run in missing), 0, 0.0
+    tokens = [run.config.spec().cost.tokens for run in missing]
+    total, done, seconds = sum(tokens), 0, 0.0
 
     def tell(found: Speed) -> None:
-        steps = total / _tokens(missing[0]) * missing[0].config.loop.steps  # of the first run's size
+        steps = total / tokens[0] * missing[0].config.loop.steps  # of the first run's size
         minutes = found.seconds(len(missing), steps) / 60
         log(f"--- about {minutes:.0f} min for {len(missing)} runs, by {STEPS} steps and without evaluations")
 
-    for number, run in enumerate(missing, start=1):
+    for number, (run, own) in enumerate(zip(missing, tokens, strict=True), start=1):
         left = f", about {seconds * (total - done) / done / 60:.0f} min left" if done else ""
         log(f"\n--- {number} of {len(missing)}: {run.variant}, seed {run.seed}{left}")
         run_folder = workdir / f"{run.settings}-{run.version}"
@@ -54,11 +55,7 @@ def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str
         # Nothing reads them, and those of a suite fill a disk: 30 GB of 54 tuned models of 47M parameters.
         shutil.rmtree(run_folder / "checkpoints", ignore_errors=True)
         (run_folder / SAVED).unlink(missing_ok=True)
-        done, seconds = done + _tokens(run), seconds + record.seconds
-
-
-def _tokens(run: Run) -> int:
-    return run.config.spec().cost.tokens
+        done, seconds = done + own, seconds + record.seconds
 
 
 def _train(suite: Suite, run: Run, folder: Path) -> Record:

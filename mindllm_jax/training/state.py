@@ -63,21 +63,16 @@ class AbstractModel(NamedTuple):
 
     def quantize(self, base: Params) -> Params:
         """Quantizes the matrices of the blocks among the base's parameters."""
-        return jax.tree.map(lambda axis, value: quantized(value, axis) if axis else value, self._block_axes(), base)
+        return self._of_matrices(quantized, base)
 
     def rounded(self, base: Params) -> Params:
         """Returns the base's parameters, in their dtypes, with the values of NF4 in the matrices of the blocks."""
-        return jax.tree.map(
-            lambda axis, value: quantized(value, axis).dequantized(value.dtype) if axis else value,
-            self._block_axes(),
-            base,
-        )
+        return self._of_matrices(lambda value, axis: quantized(value, axis).dequantized(value.dtype), base)
 
-    def _block_axes(self) -> Params:
-        """Returns the axis of NF4's blocks, from the end, for each of the base's parameters; 0 for those without."""
-        return nnx.to_pure_dict(
-            jax.tree.map(lambda variable: variable.replace(_block_axis(variable)), self.base, is_leaf=_is_variable)
-        )
+    def _of_matrices(self, change: Callable[[jax.Array, int], Any], base: Params) -> Params:
+        """Returns the base's parameters, those of the blocks' matrices changed, given the axis of NF4's blocks."""
+        axes = jax.tree.map(lambda variable: variable.replace(_block_axis(variable)), self.base, is_leaf=_is_variable)
+        return jax.tree.map(lambda axis, value: change(value, axis) if axis else value, nnx.to_pure_dict(axes), base)
 
 
 def abstract_model(model: Model, sharding: Sharding, lora: Lora | None = None) -> AbstractModel:

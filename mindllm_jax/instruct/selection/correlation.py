@@ -28,6 +28,16 @@ class Correlation(NamedTuple):
     partial: float
     partial_interval: tuple[float, float]
 
+    def shown(self) -> tuple[str, str | None]:
+        """Returns both correlations with their intervals as text; None for a partial one that there is not."""
+        return _text(self.raw, self.raw_interval), (
+            None if np.isnan(self.partial) else _text(self.partial, self.partial_interval)
+        )
+
+
+def _text(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
 
 def ranks(values: np.ndarray) -> np.ndarray:
     """Returns the rank of each value from 1, float64 [n]; equal values share their mean rank."""

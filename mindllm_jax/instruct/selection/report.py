@@ -116,8 +116,7 @@ def correlation_table(selected: Selected, seed: int) -> Table | None:
         columns = {name: values[members] for name, values in selected.columns.items()}
         found = rank_correlations(columns, selected.quality[members], columns["answer_tokens"], seed)
         for name, one in found.items():
-            partial = None if np.isnan(one.partial) else _with_interval(one.partial, one.partial_interval)
-            rows.append([lang, name, one.conversations, _with_interval(one.raw, one.raw_interval), partial])
+            rows.append([lang, name, one.conversations, *one.shown()])
     columns = ("language", "score", "conversations", "rank correlation", "without answer tokens")
     caption = (
         "Spearman's rank correlation with the records' own score, and with answer tokens partialled out; 95 % intervals"
@@ -181,7 +180,3 @@ def _most(names: Sequence[str]) -> str:
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= _EXAMPLE else text[: _EXAMPLE - 1] + "…"
-
-
-def _with_interval(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
