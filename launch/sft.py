@@ -7,28 +7,36 @@ from mindllm_jax import configuration
 
 
 def main() -> None:
-    """Tunes and writes the report, or prints the cost."""
+    """Tunes and writes the report; or checks the suite and prints the cost."""
     arguments = configuration.command_line(__doc__)
 
     from functools import partial
+    from pathlib import Path
 
     import jax
     import rich
 
     from mindllm_jax.evaluation.forgetting import forgetting
+    from mindllm_jax.evaluation.suite import load_suite, suite_periodic
     from mindllm_jax.instruct.tune import Tune, tune
     from mindllm_jax.parallel.startup import start
+    from mindllm_jax.parallel.together import together
     from mindllm_jax.reporting.run import run_report
     from mindllm_jax.training.compute_dtype import resolve_dtype
+    from mindllm_jax.training.load_run import read_run
     from mindllm_jax.training.run_folder import run_folder
 
     config = configuration.load(Tune, arguments, {"Instructions.inputs": ()} if arguments.dry_run else {})
     start()
     if arguments.dry_run:
-        rich.print(config.spec(partial(resolve_dtype, measuring=False)).cost.table().terminal())
+        spec = config.spec(partial(resolve_dtype, measuring=False))
+        load_suite(config.suite, spec.model.max_seq_len)
+        rich.print(spec.cost.table().terminal())
         return
+    base = together(lambda: read_run(Path(config.base)))
+    periodic = [*forgetting(config), *suite_periodic(config.suite, base.tokenizer, base.model.max_seq_len)]
     with run_folder(config, arguments) as (workdir, accept):
-        tune(config, workdir, forgetting(config), accept, resolve_dtype)
+        tune(config, workdir, periodic, accept, resolve_dtype)
         if jax.process_index() == 0:
             print(f"report: {run_report(workdir)}")
 

@@ -19,7 +19,7 @@ def main() -> None:
     import rich
 
     from mindllm_jax.evaluation.bits_per_byte import held_out_bits
-    from mindllm_jax.evaluation.suite import load_suite, suite_measurement
+    from mindllm_jax.evaluation.suite import load_suite, suite_periodic
     from mindllm_jax.mixture.report import mixture_report
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.parallel.together import require_same, together
@@ -46,10 +46,8 @@ def main() -> None:
     if "print_schedule" in arguments.switches:
         return
     require_same(f"the token store {store.url}", store.manifest.to_json())
-    periodic = [Periodic(config.loop.evaluate_every, held_out_bits(config.data, store))]
-    if config.suite.tasks:
-        measure = suite_measurement(config.suite, store.tokenizer, config.model.max_seq_len)
-        periodic.append(Periodic(config.suite.every, measure))
+    held_out = Periodic(config.loop.evaluate_every, held_out_bits(config.data, store))
+    periodic = [held_out, *suite_periodic(config.suite, store.tokenizer, config.model.max_seq_len)]
     with run_folder(config, arguments) as (workdir, accept):
         pretrain(config, store, workdir, periodic=periodic, accept=accept, resolve_model=resolve_dtype)
         if jax.process_index() == 0:

@@ -15,6 +15,8 @@ from mindllm_jax.configuration import Arguments
 from mindllm_jax.files import json_sha256, tree_sha256
 
 LIBRARY = Path(__file__).parents[1]
+_OF_TASKS = ("evaluation",)
+"""Rooms whose sources decide the figures of `TaskSuite`, beside those of the run."""
 
 
 class Run(NamedTuple):
@@ -122,5 +124,6 @@ def _version(suite: Suite, trainer: Trainer, configs: dict[str, Any], text: Held
             trainer.check(config)
         except ValueError as error:
             raise ValueError(f"variant {variant!r} of {suite.title!r}: {error}") from None
-    code = sources_sha256(trainer.rooms, trainer.files).encode()
+    of_tasks = _OF_TASKS if any(config.suite.tasks for config in configs.values()) else ()
+    code = sources_sha256((*trainer.rooms, *of_tasks), trainer.files).encode()
     return hashlib.sha256(trainer.data(configs.values(), text) + code).hexdigest()[:8]

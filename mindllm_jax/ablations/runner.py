@@ -21,7 +21,7 @@ from mindllm_jax.run_records import git_sha, versions
 from mindllm_jax.training.checkpoint import SAVED
 from mindllm_jax.training.dtype_cache import processor
 
-MEASURES = ("bits_per_byte", "answer_loss", "answer_accuracy", *LABEL_SCORES)
+MEASURES = ("bits_per_byte", "answer_loss", "answer_accuracy", "tasks", *LABEL_SCORES)
 """Metrics, or their groups, that records keep beside the training loss."""
 
 

@@ -15,6 +15,7 @@ from mindllm_jax.ablations.measurement import GROUP, HeldOutText, measures, same
 from mindllm_jax.configuration import Arguments
 from mindllm_jax.evaluation.bits_per_byte import held_out_sources
 from mindllm_jax.evaluation.forgetting import forgetting
+from mindllm_jax.evaluation.suite import load_suite, suite_files, suite_metrics, suite_periodic
 from mindllm_jax.files import sha256
 from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.instruct.domains.labels import LABEL_SCORES, read_labelled
@@ -34,7 +35,7 @@ from mindllm_jax.training.run_folder import run_folder
 _TUNING = ("answers", "conversations", "instructions", "packed", "replay", "tune", "tuning_rows")
 """Modules of the package `instruct` that a tuning run uses."""
 
-_WITHOUT_EFFECT = ("checkpointing", "loader", "mesh", "suite")
+_WITHOUT_EFFECT = ("checkpointing", "loader", "mesh")
 """Settings that change no figure but by rounding."""
 
 
@@ -112,20 +113,24 @@ class _PreTraining(Trainer):
         for data in (config.data for config in variants):
             text_store(text, data.sequence_length, _open_store(data.store))
         stores = dict.fromkeys(config.data.store for config in variants)
-        return b"".join(_open_store(url).manifest.to_json() for url in stores)
+        manifests = b"".join(_open_store(url).manifest.to_json() for url in stores)
+        return manifests + _items(variants, min(config.model.max_seq_len for config in variants))
 
     def require_measures(self, names: Sequence[str], config: Pretrain) -> None:
         store = _open_store(config.data.store)
         sources = [source for own in held_out_sources(store).values() for source in own]
         of_sources = [f"{GROUP}/{source}" for source in sources if source in (config.data.sources or sources)]
-        _require_known(names, [*measures(config.data.sources, store), *of_sources])
+        of_tasks = suite_metrics(load_suite(config.suite, config.model.max_seq_len))
+        _require_known(names, [*measures(config.data.sources, store), *of_sources, *of_tasks])
 
     def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
         config = configuration.load(Pretrain, arguments)  # again: the folder records what was loaded last
         store = _open_store(config.data.store)
         measure = same_text(text, config.data.sequence_length, store)
         with run_folder(config, arguments._replace(workdir=folder)) as (path, accept):
-            pretrain(config, store, path, periodic=[Periodic(config.loop.evaluate_every, measure)], accept=accept)
+            periodic = [Periodic(config.loop.evaluate_every, measure)]
+            periodic += suite_periodic(config.suite, store.tokenizer, config.model.max_seq_len)
+            pretrain(config, store, path, periodic=periodic, accept=accept)
 
 
 class _Tuning(Trainer):
@@ -170,7 +175,8 @@ class _Tuning(Trainer):
         hashes = [[str(path), sha256(path)] for named in (held_out, *inputs) for path in instruction_files(named)]
         labelled = sorted({one.labels.inputs for one in variants if one.labels.inputs})
         hashes += [[str(path), sha256(path)] for named in labelled for path in input_files(named)]
-        return (base.folder / CHECKSUMS).read_bytes() + store.manifest.to_json() + json.dumps(hashes).encode()
+        known = (base.folder / CHECKSUMS).read_bytes() + store.manifest.to_json() + json.dumps(hashes).encode()
+        return known + _items(variants, base.model.max_seq_len)
 
     def require_measures(self, names: Sequence[str], config: Tune) -> None:
         instructions = config.instructions
@@ -185,12 +191,15 @@ class _Tuning(Trainer):
         ]
         datasets = [f"answer_loss/{name}" for name in dict.fromkeys(read)]
         labels = LABEL_SCORES if config.labels.inputs else ()
-        _require_known(names, ["answer_loss", *datasets, "bits_per_byte/zh", "bits_per_byte/en", *labels])
+        of_tasks = suite_metrics(load_suite(config.suite, read_run(Path(config.base)).model.max_seq_len))
+        _require_known(names, ["answer_loss", *datasets, "bits_per_byte/zh", "bits_per_byte/en", *labels, *of_tasks])
 
     def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
         config = configuration.load(Tune, arguments)  # again, as above
+        base = read_run(Path(config.base))
+        periodic = [*forgetting(config), *suite_periodic(config.suite, base.tokenizer, base.model.max_seq_len)]
         with run_folder(config, arguments._replace(workdir=folder)) as (path, accept):
-            tune(config, path, forgetting(config), accept)
+            tune(config, path, periodic, accept)
 
 
 TRAINERS: dict[str, Trainer] = {"pretrain": _PreTraining(), "tune": _Tuning()}
@@ -199,7 +208,21 @@ TRAINERS: dict[str, Trainer] = {"pretrain": _PreTraining(), "tune": _Tuning()}
 
 def _deciding(config: Any) -> dict[str, Any]:
     settings = resolved(config)[type(config).__name__]
+    if not config.suite.tasks:
+        settings.pop("suite")
+    else:
+        settings["suite"].pop("data")
     return {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
+
+
+def _items(variants: Collection[Any], max_seq_len: int) -> bytes:
+    """Returns what identifies the items of `TaskSuite`, which all variants answer: the hashes of their files."""
+    first, *others = (config.suite for config in variants)
+    if any(other != first for other in others):
+        raise ValueError("TaskSuite differs between variants: let all answer the same tasks")
+    if first.tasks and first.data is None:
+        raise ValueError("TaskSuite.data is not set: name the folder of the items, which identify the runs")
+    return "".join(map(sha256, suite_files(load_suite(first, max_seq_len)))).encode()
 
 
 def _labelled_records(config: Tune) -> list[tuple[str, str]]:

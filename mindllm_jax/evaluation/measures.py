@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+ITEM_MEASURES = ("acc", "acc_bytes", "probability", "bits_per_byte")
+"""Measures of every multiple-choice task, which `item_measures` defines."""
+
 
 class ScoredItem(NamedTuple):
     """The log-likelihoods of an item's choices in nats, float64 [C] for C choices."""

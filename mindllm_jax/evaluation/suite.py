@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mindllm_jax.evaluation.harness.cloze import CLOZE, with_cloze_forms
 from mindllm_jax.evaluation.harness.model import harness_model
-from mindllm_jax.evaluation.harness.run import draw_samples, run_task
+from mindllm_jax.evaluation.harness.run import draw_samples, members, run_task
 from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks
+from mindllm_jax.evaluation.measures import ITEM_MEASURES
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
+from mindllm_jax.training.loop import Periodic
 from mindllm_jax.training.task_suite import TaskSuite
 
 if TYPE_CHECKING:
@@ -22,19 +26,44 @@ _SEED = 0  # of the samples: the same whatever the seed of a run, so that runs c
 def load_suite(suite: TaskSuite, max_seq_len: int) -> dict[str, Task | Group]:
     """Loads the tasks of a suite that a model of `max_seq_len` positions is to answer; none without a suite.
 
-    Raises as `load_tasks` and `fit_generation` do.
+    Returns them by their names in `TaskSuite.tasks`. Raises as `load_tasks` and `fit_generation` do, and ValueError
+    for the cloze form of a task that has none.
     """
-    if not suite.tasks:
-        return {}
-    tasks = load_tasks(suite.tasks, data=suite.data, shots=suite.shots, settings="TaskSuite")
+    with_shots = [name for name in suite.tasks if "@" in name]
+    names = [name for name in suite.tasks if "@" not in name]
+    tasks = _load(suite, names, suite.shots) if names else {}
+    for name in with_shots:
+        task, _, shots = name.partition("@")
+        loaded = _load(suite, [task], {task.removesuffix(CLOZE): int(shots)})
+        tasks |= {f"{own}@{shots}": one for own, one in loaded.items()}
     fit_generation(tasks, max_seq_len, remedy="leave it out of TaskSuite.tasks")
     return tasks
+
+
+def suite_files(tasks: Mapping[str, Task | Group]) -> list[Path]:
+    """Returns the files of the items of tasks that were loaded from `TaskSuite.data`, sorted."""
+    leaves = (leaf for task in tasks.values() for leaf in members(task).values())
+    return sorted({path for leaf in leaves for path in getattr(leaf, "local_files", {}).values()})
+
+
+def suite_metrics(tasks: Mapping[str, Task | Group]) -> list[str]:
+    """Returns the names of the metrics of tasks, as `suite_measurement` has them; of filtered answers none."""
+    found: list[str] = []
+    for name, task in tasks.items():
+        leaves = members(task).values()
+        declared = [metric.metric for metric in getattr(task, "aggregate_metric_list", None) or ()]
+        if name.partition("@")[0] in members(task):
+            declared = [metric["metric"] for leaf in leaves for metric in leaf.config.metric_list or ()]
+        if all(leaf.OUTPUT_TYPE == "multiple_choice" for leaf in leaves):
+            declared += ITEM_MEASURES
+        found += [f"tasks/{name}/{metric}" for metric in dict.fromkeys(map(str, declared))]
+    return found
 
 
 def suite_measurement(
     suite: TaskSuite, tokenizer: Tokenizer, max_seq_len: int
 ) -> Callable[[Decoder], Mapping[str, float]]:
-    """Returns a measurement for the training loop: `tasks/TASK/METRIC` of each task of a suite.
+    """Returns a measurement for the training loop: `tasks/NAME/METRIC` of each task of a suite.
 
     The metrics are those of `TaskResult`, without standard errors, by the default protocol. Raises as `load_suite`.
     """
@@ -43,12 +72,35 @@ def suite_measurement(
 
     def measure(decoder: Decoder) -> dict[str, float]:
         model = harness_model(decoder, tokenizer, batch_size=suite.batch_size)
-        results = [run_task(name, task, model, samples=samples) for name, task in tasks.items()]
-        return {
-            f"tasks/{result.name}/{metric}": value
-            for result in results
-            for metric, value in result.metrics.items()
-            if not metric.endswith("_stderr")
-        }
+        found: dict[str, float] = {}
+        for name, task in tasks.items():
+            result = run_task(name.partition("@")[0], task, model, samples=samples)
+            values = {metric: value for metric, value in result.metrics.items() if not metric.endswith("_stderr")}
+            found |= {f"tasks/{name}/{metric}": value for metric, value in values.items()}
+        return found
 
     return measure
+
+
+def suite_periodic(suite: TaskSuite, tokenizer: Tokenizer, max_seq_len: int) -> list[Periodic]:
+    """Returns the measurement of a suite with its steps; none without a suite. Raises as `load_suite`."""
+    return [Periodic(suite.every, suite_measurement(suite, tokenizer, max_seq_len))] if suite.tasks else []
+
+
+def _load(suite: TaskSuite, names: Sequence[str], shots: Mapping[str, int]) -> dict[str, Task | Group]:
+    """Loads tasks, and of names that end in `_cloze` the cloze forms."""
+    loaded = load_tasks(
+        list(dict.fromkeys(name.removesuffix(CLOZE) for name in names)),
+        data=suite.data,
+        shots=shots,
+        settings="TaskSuite",
+    )
+    forms = loaded | with_cloze_forms(loaded) if any(name.endswith(CLOZE) for name in names) else loaded
+    if absent := [name for name in names if name.endswith(CLOZE) and name not in forms]:
+        raise ValueError(
+            f"TaskSuite.tasks: there is no {absent[0]!r}: only tasks that ask for letters have a cloze form"
+        )
+    # A tag gives its tasks, whose names are none of the suite's.
+    return {
+        name: task for name, task in forms.items() if name in names or (name in loaded and name + CLOZE not in names)
+    }

@@ -38,6 +38,7 @@ from mindllm_jax.training.loop import Periodic, train
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.run_spec import Loop, RunSpec, run_spec
 from mindllm_jax.training.state import Params, TrainState
+from mindllm_jax.training.task_suite import TaskSuite
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Tune:
     labels: Labels = field(default_factory=Labels)  # labelled conversations whose answers are scored at the end
     loader: Loader = field(default_factory=Loader)
     checkpointing: Checkpointing = field(default_factory=Checkpointing)
+    suite: TaskSuite = field(default_factory=TaskSuite)
 
     def __post_init__(self) -> None:
         require_local(self, "base")

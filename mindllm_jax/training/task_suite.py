@@ -11,7 +11,9 @@ from mindllm_jax.checks import require_at_least, require_local
 class TaskSuite:
     """A small suite of benchmark tasks, run every few steps; the fields are those of `Evaluate`."""
 
-    tasks: tuple[str, ...] = ()  # benchmark tasks and groups by name; none: no suite
+    # Benchmark tasks and groups by name; none: no suite. NAME_cloze: the cloze form of a task that asks for letters;
+    # NAME@5: with five examples in a prompt.
+    tasks: tuple[str, ...] = ()
     data: str | None = None  # folder that prepare_benchmarks.py wrote; None: the cache of Hugging Face
     shots: dict[str, int] = field(default_factory=dict)  # examples in a prompt, by task or group; else the task's own
     every: int = 1000  # steps between runs of the suite, which also runs at the end
@@ -21,3 +23,7 @@ class TaskSuite:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "every", "samples", "batch_size")
         require_local(self, "data")
+        for name in self.tasks:
+            task, sign, shots = name.partition("@")
+            if sign and not (task and shots.isdecimal()):
+                raise ValueError(f"TaskSuite.tasks: {name!r}: a task, @ and its examples in a prompt, as 'cmmlu@5'")
