@@ -30,13 +30,13 @@ class Claim(NamedTuple):
     Attributes:
         sentence: the claim.
         certainty: of our reading: stated, inferred or remembered.
-        suite: the gin file of `configs/ablations` that tests it, without the ending; "" where none can.
+        suites: the gin files of `configs/ablations` that test it, without the ending; none where none can.
         note: what a small scale cannot say about it, or where it is tested instead.
     """
 
     sentence: str
     certainty: str
-    suite: str
+    suites: list[str]
     note: str
 
 
@@ -64,9 +64,9 @@ def ledger(claims: Mapping[str, Claim], verdicts: Mapping[str, Mapping[str, list
         rows.append([
             claim.sentence,
             claim.certainty,
-            f"`{claim.suite}`" if claim.suite else "none",
-            "; ".join(found) or ("not run" if claim.suite else "not tested"),
+            ", ".join(f"`{suite}`" for suite in claim.suites) or "none",
+            "; ".join(found) or ("not run" if claim.suites else "not tested"),
             claim.note,
         ])  # fmt: skip
-    columns = ("claim", "certainty", "suite", "verdict, difference [suite, scale]", "what it cannot say, or where else")
+    columns = ("claim", "certainty", "suites", "verdict, difference [suite, scale]", "what it cannot say, where else")
     return _PREFACE + Table(columns, rows).markdown()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mindllm_jax.evaluation.evaluate import Evaluate, evaluate
-from mindllm_jax.evaluation.suite import suite_measurement
+from mindllm_jax.evaluation.harness.tasks import tasks_of
+from mindllm_jax.evaluation.suite import load_suite, suite_files, suite_measurement, suite_metrics
 from mindllm_jax.launch import train
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
@@ -46,6 +47,25 @@ def test_a_measurement_is_that_of_an_evaluation(run: Path, decoder: Decoder, tok
     assert measure(loaded) == found != measure(decoder)
 
 
+def test_names_choose_form_and_examples(run: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """The cloze form of a task that asks for letters, without and with examples, beside the letters."""
+    fields = ("Question", "A", "B", "C", "D", "Answer")
+    items = [dict(zip(fields, (f"问题{n}？", "甲", "乙", "丙", "丁", "ABCD"[n % 4]), strict=True)) for n in range(6)]
+    for split in ("test", "dev"):
+        path = tmp_path / f"haonan-li/cmmlu/anatomy/{split}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    names = ("cmmlu_anatomy", "cmmlu_anatomy_cloze@0", "cmmlu_anatomy_cloze@2")
+    suite = TaskSuite(names, str(tmp_path), {"cmmlu_anatomy": 1})
+    tasks = load_suite(suite, 64)
+    assert list(tasks) == list(names)
+    assert [one.config.num_fewshot for task in tasks.values() for one in tasks_of(task)] == [1, 0, 2]
+    assert {path.name for path in suite_files(tasks)} == {"test.jsonl", "dev.jsonl"}
+    found = suite_measurement(suite, tokenizer, 64)(load_decoder(run).decoder)
+    assert set(suite_metrics(tasks)) <= found.keys()
+    assert found["tasks/cmmlu_anatomy_cloze@0/bits_per_byte"] != found["tasks/cmmlu_anatomy_cloze@2/bits_per_byte"]
+
+
 def test_bad_settings_raise_before_training(tokenizer: Tokenizer, data: str) -> None:
     with pytest.raises(ValueError, match=r"TaskSuite\.every = 0: must be at least 1"):
         TaskSuite(every=0)
@@ -53,6 +73,11 @@ def test_bad_settings_raise_before_training(tokenizer: Tokenizer, data: str) -> 
         suite_measurement(TaskSuite(("continuation_xx",), data), tokenizer, 64)
     with pytest.raises(FileNotFoundError, match=r"continuation/en/test\.jsonl"):
         suite_measurement(TaskSuite(("continuation_en",), data), tokenizer, 64)
+    with pytest.raises(ValueError, match=r"'continuation_zh_cloze': only tasks that ask for letters have a cloze form"):
+        suite_measurement(TaskSuite(("continuation_zh_cloze",), data), tokenizer, 64)
+    for name in ("cmmlu@five", "@5", "cmmlu@"):
+        with pytest.raises(ValueError, match=rf"TaskSuite\.tasks: '{name}': a task, @ and its examples"):
+            TaskSuite((name,), data)
     with pytest.raises(ValueError, match=r"TaskSuite\.shots: 'piqa' is none of the tasks"):
         suite_measurement(TaskSuite(("continuation_zh",), data, {"piqa": 1}), tokenizer, 64)
 
