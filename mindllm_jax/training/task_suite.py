@@ -9,11 +9,9 @@ from mindllm_jax.checks import require_at_least, require_local
 
 @dataclass(frozen=True)
 class TaskSuite:
-    """A small suite of benchmark tasks, run every few steps; the fields are those of `Evaluate`."""
+    """A small suite of benchmark tasks, run every few steps; none: no suite. Other fields are those of `Evaluate`."""
 
-    # Benchmark tasks and groups by name; none: no suite. NAME_cloze: the cloze form of a task that asks for letters;
-    # NAME@5: with five examples in a prompt.
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()  # tasks, groups; NAME_cloze: scored by the text of answers; NAME@5: five examples shown
     data: str | None = None  # folder that prepare_benchmarks.py wrote; None: the cache of Hugging Face
     shots: dict[str, int] = field(default_factory=dict)  # examples in a prompt, by task or group; else the task's own
     every: int = 1000  # steps between runs of the suite, which also runs at the end
