@@ -68,7 +68,7 @@ FOLDERS = {
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory, real_sources: Path) -> Path:
     """A working folder with what the suites' variants name: stores of pre-training runs; of tuning runs a base, and one
-    conversation in each file.
+    conversation in each file; a few sentences of Flores.
     """
     folder = tmp_path_factory.mktemp("suites") / "project"
     folder.mkdir()
@@ -80,6 +80,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, real_sources: Path) -> Pat
     TRAINERS["pretrain"].train(
         arguments(*files, overrides=(*small, "Loop.steps=1")), text, folder / "runs/entropy/base"
     )
+    items = folder / "runs/benchmarks/mindllm/flores200/default/devtest.jsonl"
+    items.parent.mkdir(parents=True)
+    items.write_text("".join(json.dumps({"eng_Latn": f"word {n}", "zho_Hans": f"一{n}"}) + "\n" for n in range(4)))
     named: set[str] = set()
     for name in SUITES:
         suite = configuration.load(Suite, arguments(CONFIGS / f"{name}.gin"))

@@ -33,6 +33,11 @@ def _ablate(folder: Path, store: Path, name: str, *more: str, cwd: Path = ROOT) 
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
 
 
+def of_tasks(suite: Suite) -> tuple[str, ...]:
+    """The settings of a suite's benchmark tasks, without which its measures are refused."""
+    return tuple(setting for setting in suite.settings if setting.startswith("TaskSuite."))
+
+
 def on_eight_devices(settings: tuple[str, ...]) -> tuple[str, ...]:
     """The settings of a variant with a batch that the tests' devices can split."""
     return tuple(re.sub(r"global_batch_size=\d+", "global_batch_size=8", one) for one in settings)
@@ -79,8 +84,12 @@ def test_every_suite_of_pre_training_runs_at_smoke_scale_and_shares_its_baseline
             )
             for key, own in suites[name].variants.items()
         }
-        variants = f"--gin.Suite.variants={short}"
-        done = _ablate(tmp_path, real_sources, name, "--workdir", str(tmp_path / "runs"), variants, cwd=project)
+        more = [f"--gin.Suite.variants={short}", "--workdir", str(tmp_path / "runs")]
+        if tasks := of_tasks(suites[name]):
+            pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not installed")
+            store = (f"Mixture.store={real_sources}", "Model.vocab_size=1000")
+            more.append(f"--gin.Suite.settings={(*store, *tasks)}")
+        done = _ablate(tmp_path, real_sources, name, *more, cwd=project)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "not run" not in (tmp_path / f"results/{name}.smoke.md").read_text()
     assert len(list((tmp_path / "records").glob("*.json"))) == 50
@@ -91,13 +100,17 @@ def test_suites_are_planned(
     tmp_path: Path, real_sources: Path, project: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     suite = configuration.load(Suite, arguments(CONFIGS / f"{name}.gin"))
-    settings = (f"Mixture.store={real_sources}", "Model.vocab_size=1000")
+    settings = (f"Mixture.store={real_sources}", "Model.vocab_size=1000", *of_tasks(suite))
     monkeypatch.chdir(project)
+    measures, expectations = suite.measures, suite.expectations
     if suite.trainer == "tune":
         settings = ()
+        # The tests have no examinations.
+        measures = tuple(name for name in suite.measures if not name.startswith("tasks/"))
+        expectations = tuple(one for one in suite.expectations if one["measure"] in measures)
+    elif of_tasks(suite):
+        pytest.importorskip("lm_eval", reason="lm-eval (the extra `eval`) is not installed")
     variants = {key: on_eight_devices(own) for key, own in suite.variants.items()}
-    measures = tuple(name for name in suite.measures if not name.startswith("tasks/"))  # tests have no benchmarks
-    expectations = tuple(one for one in suite.expectations if one["measure"] in measures)
     suite = dataclasses.replace(
         suite, scale="smoke", settings=settings, records=str(tmp_path), seeds=2, variants=variants,
         measures=measures, expectations=expectations,

@@ -178,6 +178,27 @@ def test_translations(tmp_path: Path) -> None:
     assert result["chrf++,none"] == pytest.approx(sacrebleu.corpus_chrf(given, [chinese], word_order=2).score)
 
 
+def test_choices_of_translations(tmp_path: Path) -> None:
+    """The source's number tells the translation; a sentence that is likely anyway wins by likelihood alone."""
+    numbers = [f"{n:02}" for n in range(10)]
+    items = [{"eng_Latn": f"sentence {n}", "zho_Hans": f"句子{n}", "zho_Hant": "句子"} for n in numbers]
+    splits = {"mindllm/flores200/default/devtest": items}
+    for name, likely in (("flores_choice_en_zh", "句子03"), ("flores_choice_zh_en", "sentence 03")):
+
+        def likes(context: str, continuation: str, likely: str = likely) -> float:
+            alone = 0.0 if continuation == likely else -9.0
+            return alone + (context.strip()[-2:] == continuation[-2:])
+
+        found = scores(tmp_path, name, splits, likes)
+        assert found["acc_mutual_info,none"] == 1
+        assert 0 < found["acc,none"] < 1
+    (task,) = tasks_of(load_tasks([name], data=str(tmp_path))[name])
+    docs = list(task.eval_docs)
+    assert all(len(set(doc["choices"])) == 4 and doc["choices"][doc["answer"]] == doc["eng_Latn"] for doc in docs)
+    with pytest.raises(ValueError, match="3 sentences of Flores-200: a choice of translations needs 4 or more"):
+        scores(tmp_path, "flores_choice_zh_en", {"mindllm/flores200/default/devtest": items[:3]}, likes)
+
+
 def test_labels_by_f1_with_abstentions(tmp_path: Path) -> None:
     """LawBench 2-3: two of three labels found and none wrong is an F1 of 0.8."""
     items = [
