@@ -47,16 +47,17 @@ def suite_files(tasks: Mapping[str, Task | Group]) -> list[Path]:
 
 
 def suite_metrics(tasks: Mapping[str, Task | Group]) -> list[str]:
-    """Returns the names of the metrics of tasks, as `suite_measurement` has them; of filtered answers none."""
+    """Returns the names of the metrics of tasks, as `suite_measurement` has them."""
     found: list[str] = []
     for name, task in tasks.items():
         leaves = members(task).values()
         declared = [metric.metric for metric in getattr(task, "aggregate_metric_list", None) or ()]
-        if name.partition("@")[0] in members(task):
-            declared = [metric["metric"] for leaf in leaves for metric in leaf.config.metric_list or ()]
+        for leaf in leaves if name.partition("@")[0] in members(task) else ():
+            filters = [f",{one['name']}" for one in leaf.config.filter_list or ()] or [""]
+            declared += [f"{metric['metric']}{end}" for metric in leaf.config.metric_list or () for end in filters]
         if all(leaf.OUTPUT_TYPE == "multiple_choice" for leaf in leaves):
             declared += ITEM_MEASURES
-        found += [f"tasks/{name}/{metric}" for metric in dict.fromkeys(map(str, declared))]
+        found += [f"tasks/{name}/{metric}" for metric in dict.fromkeys(declared)]
     return found
 
 

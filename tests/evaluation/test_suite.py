@@ -66,6 +66,16 @@ def test_names_choose_form_and_examples(run: Path, tokenizer: Tokenizer, tmp_pat
     assert found["tasks/cmmlu_anatomy_cloze@0/bits_per_byte"] != found["tasks/cmmlu_anatomy_cloze@2/bits_per_byte"]
 
 
+def test_metrics_of_generating_tasks_have_their_filters(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        path = tmp_path / f"openai/gsm8k/main/{split}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"question": "1 + 1?", "answer": "#### 2"}) + "\n")
+    tasks = load_suite(TaskSuite(("gsm8k@0",), str(tmp_path)), 1024)
+    expected = ["tasks/gsm8k@0/exact_match,strict-match", "tasks/gsm8k@0/exact_match,flexible-extract"]
+    assert suite_metrics(tasks) == expected
+
+
 def test_bad_settings_raise_before_training(tokenizer: Tokenizer, data: str) -> None:
     with pytest.raises(ValueError, match=r"TaskSuite\.every = 0: must be at least 1"):
         TaskSuite(every=0)
