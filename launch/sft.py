@@ -11,19 +11,16 @@ def main() -> None:
     arguments = configuration.command_line(__doc__)
 
     from functools import partial
-    from pathlib import Path
 
     import jax
     import rich
 
-    from mindllm_jax.evaluation.forgetting import forgetting
-    from mindllm_jax.evaluation.suite import load_suite, suite_periodic
+    from mindllm_jax.evaluation.forgetting import tuning_measurements
+    from mindllm_jax.evaluation.suite import load_suite
     from mindllm_jax.instruct.tune import Tune, tune
     from mindllm_jax.parallel.startup import start
-    from mindllm_jax.parallel.together import together
     from mindllm_jax.reporting.run import run_report
     from mindllm_jax.training.compute_dtype import resolve_dtype
-    from mindllm_jax.training.load_run import read_run
     from mindllm_jax.training.run_folder import run_folder
 
     config = configuration.load(Tune, arguments, {"Instructions.inputs": ()} if arguments.dry_run else {})
@@ -33,8 +30,7 @@ def main() -> None:
         load_suite(config.suite, spec.model.max_seq_len)
         rich.print(spec.cost.table().terminal())
         return
-    base = together(lambda: read_run(Path(config.base)))
-    periodic = [*forgetting(config), *suite_periodic(config.suite, base.tokenizer, base.model.max_seq_len)]
+    periodic = tuning_measurements(config)
     with run_folder(config, arguments) as (workdir, accept):
         tune(config, workdir, periodic, accept, resolve_dtype)
         if jax.process_index() == 0:

@@ -26,7 +26,7 @@ PACKAGES = (
     "sentencepiece",
     "tokenizers",
 )
-OPTIONAL = ("jax-cuda13-plugin", "jax-cuda12-plugin", "jax-triton", "triton", "libtpu", "scikit-learn")
+OPTIONAL = ("jax-cuda13-plugin", "jax-cuda12-plugin", "jax-triton", "triton", "libtpu", "scikit-learn", "lm-eval")
 """Packages that decide figures where they are installed."""
 
 

@@ -61,11 +61,13 @@ def ledger(claims: Mapping[str, Claim], verdicts: Mapping[str, Mapping[str, list
     rows: list[list[Cell]] = []
     for name, claim in claims.items():
         found = [f"{line} [{key}]" for key, of_suite in sorted(verdicts.items()) for line in of_suite.get(name, [])]
+        ran = {key.partition(",")[0] for key in verdicts}
+        found += [f"not run [{suite}]" for suite in claim.suites if suite not in ran]
         rows.append([
             claim.sentence,
             claim.certainty,
             ", ".join(f"`{suite}`" for suite in claim.suites) or "none",
-            "; ".join(found) or ("not run" if claim.suites else "not tested"),
+            "; ".join(found) or "not tested",
             claim.note,
         ])  # fmt: skip
     columns = ("claim", "certainty", "suites", "verdict, difference [suite, scale]", "what it cannot say, where else")

@@ -63,6 +63,7 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
     configs = {name: _config(suite, name, 0)[1] for name in variants}
     text = trainer.held_out(configs[suite.baseline], suite.held_out_rows)
     drawn = (text.sources,) if text.rows == ROWS else (text.sources, text.rows)  # older records have no rows
+    _require_one_suite(suite, configs)
     if data:
         trainer.require_measures(suite.measures, configs[suite.baseline])
     _require_laws(suite, configs)
@@ -85,6 +86,19 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
     return runs
 
 
+def _require_one_suite(suite: Suite, configs: dict[str, Any]) -> None:
+    """Raises ValueError where variants answer other benchmark tasks than the baseline, or items without a folder."""
+    tasks = configs[suite.baseline].suite
+    for variant, config in configs.items():
+        if config.suite != tasks:
+            raise ValueError(
+                f"variant {variant!r} of {suite.title!r} has another TaskSuite than {suite.baseline!r}: its settings"
+                " belong into Suite.settings or the gin files of Suite.base"
+            )
+    if tasks.tasks and tasks.data is None:
+        raise ValueError("TaskSuite.data is not set: name the folder of the items, which belong to the runs' version")
+
+
 def _require_laws(suite: Suite, configs: dict[str, Any]) -> None:
     """Raises ValueError for a prediction of a variant that is not the largest, or from variants of equal FLOPs."""
     flops = {name: config.spec().cost.flops for name, config in configs.items()} if suite.predictions else {}
@@ -100,8 +114,8 @@ def _require_laws(suite: Suite, configs: dict[str, Any]) -> None:
 
 @functools.cache
 def sources_sha256(rooms: tuple[str, ...], files: tuple[str, ...]) -> str:
-    """Returns the sha256 of the Python files of rooms, and of further files."""
-    paths = [path for room in rooms for path in (LIBRARY / room).glob("**/*.py")]
+    """Returns the sha256 of the Python files and task definitions of rooms, and of further files."""
+    paths = [path for room in rooms for ending in ("py", "yaml") for path in (LIBRARY / room).glob(f"**/*.{ending}")]
     return tree_sha256(LIBRARY, [*paths, *(LIBRARY / name for name in files)])
 
 

@@ -215,9 +215,9 @@ def _title(measure: str) -> str:
     if measure.endswith(_BY_FLOPS):
         return f"{_title(measure.removesuffix(_BY_FLOPS))}, by training FLOPs"
     group, _, name = measure.partition("/")
-    if group == "tasks":
+    if group == "tasks" and name:
         task, _, metric = name.rpartition("/")
-        return f"{metric}, {task}"
+        return f"{_UNITS.get(metric, metric)}, {task}"
     return f"{_UNITS.get(group, group)}, {name}" if name else _UNITS.get(group, group)
 
 

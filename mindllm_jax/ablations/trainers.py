@@ -14,8 +14,8 @@ from mindllm_jax import configuration
 from mindllm_jax.ablations.measurement import GROUP, HeldOutText, measures, same_text, text_store
 from mindllm_jax.configuration import Arguments
 from mindllm_jax.evaluation.bits_per_byte import held_out_sources
-from mindllm_jax.evaluation.forgetting import forgetting
-from mindllm_jax.evaluation.suite import load_suite, suite_files, suite_metrics, suite_periodic
+from mindllm_jax.evaluation.forgetting import tuning_measurements
+from mindllm_jax.evaluation.suite import load_suite, suite_items, suite_metrics, suite_periodic
 from mindllm_jax.files import sha256
 from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.instruct.domains.labels import LABEL_SCORES, read_labelled
@@ -196,10 +196,8 @@ class _Tuning(Trainer):
 
     def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
         config = configuration.load(Tune, arguments)  # again, as above
-        base = read_run(Path(config.base))
-        periodic = [*forgetting(config), *suite_periodic(config.suite, base.tokenizer, base.model.max_seq_len)]
         with run_folder(config, arguments._replace(workdir=folder)) as (path, accept):
-            tune(config, path, periodic, accept)
+            tune(config, path, tuning_measurements(config), accept)
 
 
 TRAINERS: dict[str, Trainer] = {"pretrain": _PreTraining(), "tune": _Tuning()}
@@ -211,18 +209,14 @@ def _deciding(config: Any) -> dict[str, Any]:
     if not config.suite.tasks:
         settings.pop("suite")
     else:
-        settings["suite"].pop("data")
+        for name in ("data", "batch_size"):
+            settings["suite"].pop(name)
     return {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
 
 
 def _items(variants: Collection[Any], max_seq_len: int) -> bytes:
-    """Returns what identifies the items of `TaskSuite`, which all variants answer: the hashes of their files."""
-    first, *others = (config.suite for config in variants)
-    if any(other != first for other in others):
-        raise ValueError("TaskSuite differs between variants: let all answer the same tasks")
-    if first.tasks and first.data is None:
-        raise ValueError("TaskSuite.data is not set: name the folder of the items, which identify the runs")
-    return "".join(map(sha256, suite_files(load_suite(first, max_seq_len)))).encode()
+    """Returns what identifies the items of `TaskSuite`, which all variants answer."""
+    return suite_items(load_suite(next(iter(variants)).suite, max_seq_len))
 
 
 def _labelled_records(config: Tune) -> list[tuple[str, str]]:

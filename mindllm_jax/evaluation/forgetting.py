@@ -1,4 +1,4 @@
-"""Base ability of a tuned run: bits per byte of held-out pre-training text before tuning and during it."""
+"""Base ability of a tuned run: bits per byte of held-out pre-training text, and benchmark tasks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mindllm_jax.evaluation.bits_per_byte import held_out_bits, held_out_sources
+from mindllm_jax.evaluation.suite import suite_periodic
 from mindllm_jax.instruct.replay import pretraining_text
 from mindllm_jax.instruct.tune import Tune
 from mindllm_jax.model.decoder import Decoder
@@ -39,3 +40,9 @@ def forgetting(config: Tune) -> list[Periodic]:
     """Returns the measurement of base ability for the tuning loop, before its first step too; none without text."""
     ability = base_ability(config)
     return [Periodic(config.loop.evaluate_every, ability, before=True)] if ability else []
+
+
+def tuning_measurements(config: Tune) -> list[Periodic]:
+    """Returns what is measured of a tuned run beside its answers: forgetting, and the tasks of its suite."""
+    base = together(lambda: read_run(Path(config.base)))
+    return [*forgetting(config), *suite_periodic(config.suite, base.tokenizer, base.model.max_seq_len)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mindllm_jax.evaluation.harness.cloze import CLOZE, with_cloze_forms
@@ -11,7 +10,9 @@ from mindllm_jax.evaluation.harness.model import harness_model
 from mindllm_jax.evaluation.harness.run import draw_samples, members, run_task
 from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks
 from mindllm_jax.evaluation.measures import ITEM_MEASURES
+from mindllm_jax.files import sha256
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.parallel.together import require_same, together
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.loop import Periodic
 from mindllm_jax.training.task_suite import TaskSuite
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lm_eval.api.group import Group
     from lm_eval.api.task import Task
 
+_UNFILTERED = "none"  # the harness's name
 _SEED = 0  # of the samples: the same whatever the seed of a run, so that runs can be compared
 
 
@@ -31,6 +33,8 @@ def load_suite(suite: TaskSuite, max_seq_len: int) -> dict[str, Task | Group]:
     """
     with_shots = [name for name in suite.tasks if "@" in name]
     names = [name for name in suite.tasks if "@" not in name]
+    if suite.shots and not names:
+        raise ValueError("TaskSuite.shots: all tasks name their examples, as 'cmmlu@5': leave it empty")
     tasks = _load(suite, names, suite.shots) if names else {}
     for name in with_shots:
         task, _, shots = name.partition("@")
@@ -40,10 +44,14 @@ def load_suite(suite: TaskSuite, max_seq_len: int) -> dict[str, Task | Group]:
     return tasks
 
 
-def suite_files(tasks: Mapping[str, Task | Group]) -> list[Path]:
-    """Returns the files of the items of tasks that were loaded from `TaskSuite.data`, sorted."""
+def suite_items(tasks: Mapping[str, Task | Group]) -> bytes:
+    """Returns what identifies the items of tasks from `TaskSuite.data`: the hashes of their files.
+
+    Nothing identifies those of the hub's cache.
+    """
     leaves = (leaf for task in tasks.values() for leaf in members(task).values())
-    return sorted({path for leaf in leaves for path in getattr(leaf, "local_files", {}).values()})
+    files = {path for leaf in leaves for path in getattr(leaf, "local_files", {}).values()}
+    return "".join(map(sha256, sorted(files))).encode()
 
 
 def suite_metrics(tasks: Mapping[str, Task | Group]) -> list[str]:
@@ -51,13 +59,16 @@ def suite_metrics(tasks: Mapping[str, Task | Group]) -> list[str]:
     found: list[str] = []
     for name, task in tasks.items():
         leaves = members(task).values()
-        declared = [metric.metric for metric in getattr(task, "aggregate_metric_list", None) or ()]
-        for leaf in leaves if name.partition("@")[0] in members(task) else ():
-            filters = [f",{one['name']}" for one in leaf.config.filter_list or ()] or [""]
-            declared += [f"{metric['metric']}{end}" for metric in leaf.config.metric_list or () for end in filters]
+        filters = [one["name"] for leaf in leaves for one in leaf.config.filter_list or ()] or [_UNFILTERED]
+        aggregated = getattr(task, "aggregate_metric_list", None) or ()
+        declared = [(metric.metric, end) for metric in aggregated for end in metric.filter_list or filters]
+        if name.partition("@")[0] in members(task):
+            own = [metric["metric"] for leaf in leaves for metric in leaf.config.metric_list or ()]
+            declared = [(metric, end) for metric in own for end in filters]
         if all(leaf.OUTPUT_TYPE == "multiple_choice" for leaf in leaves):
-            declared += ITEM_MEASURES
-        found += [f"tasks/{name}/{metric}" for metric in dict.fromkeys(declared)]
+            declared += [(metric, _UNFILTERED) for metric in ITEM_MEASURES]
+        labels = [metric if end == _UNFILTERED else f"{metric},{end}" for metric, end in declared]
+        found += [f"tasks/{name}/{label}" for label in dict.fromkeys(labels)]
     return found
 
 
@@ -66,9 +77,11 @@ def suite_measurement(
 ) -> Callable[[Decoder], Mapping[str, float]]:
     """Returns a measurement for the training loop: `tasks/NAME/METRIC` of each task of a suite.
 
-    The metrics are those of `TaskResult`, without standard errors, by the default protocol. Raises as `load_suite`.
+    The metrics are those of `TaskResult`, without standard errors, by the default protocol. Every process of a run
+    makes the same call. Raises as `load_suite`, and ValueError where the items are not the same on all hosts.
     """
-    tasks = load_suite(suite, max_seq_len)
+    tasks = together(lambda: load_suite(suite, max_seq_len))
+    require_same("the data of the tasks in TaskSuite.data", suite_items(tasks))
     samples = draw_samples(tasks, suite.samples, _SEED)
 
     def measure(decoder: Decoder) -> dict[str, float]:
@@ -99,9 +112,8 @@ def _load(suite: TaskSuite, names: Sequence[str], shots: Mapping[str, int]) -> d
     forms = loaded | with_cloze_forms(loaded) if any(name.endswith(CLOZE) for name in names) else loaded
     if absent := [name for name in names if name.endswith(CLOZE) and name not in forms]:
         raise ValueError(
-            f"TaskSuite.tasks: there is no {absent[0]!r}: only tasks that ask for letters have a cloze form"
+            f"TaskSuite.tasks: there is no {absent[0]!r}: only tasks and groups that ask for letters have a cloze form;"
+            " the tasks of a tag are named one by one"
         )
-    # A tag gives its tasks, whose names are none of the suite's.
-    return {
-        name: task for name, task in forms.items() if name in names or (name in loaded and name + CLOZE not in names)
-    }
+    of_tags = {name for name in loaded if name + CLOZE not in names}  # a tag gives its tasks
+    return {name: task for name, task in forms.items() if name in names or name in of_tags}

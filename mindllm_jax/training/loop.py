@@ -117,9 +117,12 @@ def train(
         ):
 
             def evaluate(events: list[Periodic]) -> None:
+                results: dict[str, float] = {}
                 for event in events:
-                    results = event.measure(model.decoder(state.params, state.frozen))
-                    log(f"step {step:>6}  " + "  ".join(metric_text(*result) for result in results.items()))
+                    measured = event.measure(model.decoder(state.params, state.frozen))
+                    log(f"step {step:>6}  " + "  ".join(metric_text(*result) for result in measured.items()))
+                    results |= measured
+                if results:  # as one line: a run that ends between two measurements owes both
                     writer.write(step, results)
 
             evaluate(measuring)

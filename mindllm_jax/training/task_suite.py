@@ -9,9 +9,9 @@ from mindllm_jax.checks import require_at_least, require_local
 
 @dataclass(frozen=True)
 class TaskSuite:
-    """A small suite of benchmark tasks, run every few steps; none: no suite. Other fields are those of `Evaluate`."""
+    """A small suite of benchmark tasks, run every few steps; the fields are those of `Evaluate`."""
 
-    tasks: tuple[str, ...] = ()  # tasks, groups; NAME_cloze: scored by the text of answers; NAME@5: five examples shown
+    tasks: tuple[str, ...] = ()  # none: no suite; NAME_cloze: by the text of the answers; NAME@5: with five examples
     data: str | None = None  # folder that prepare_benchmarks.py wrote; None: the cache of Hugging Face
     shots: dict[str, int] = field(default_factory=dict)  # examples in a prompt, by task or group; else the task's own
     every: int = 1000  # steps between runs of the suite, which also runs at the end

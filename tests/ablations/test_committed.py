@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mindllm_jax import configuration
-from mindllm_jax.ablations.claims import read_claims
+from mindllm_jax.ablations.claims import ledger, read_claims, read_verdicts
 from mindllm_jax.ablations.plan import suite_runs
 from mindllm_jax.ablations.report import heading, result_tables
 from mindllm_jax.ablations.results import suite_results
@@ -26,6 +26,11 @@ def test_a_committed_table_is_that_of_the_records(table: str, monkeypatch: pytes
     assert committed.startswith(f"# {heading(suite, results)}\n")
     for rebuilt in result_tables(suite, results, read_claims()):
         assert rebuilt.markdown() in committed
+
+
+def test_the_committed_ledger_is_that_of_claims_and_verdicts() -> None:
+    rebuilt = ledger(read_claims(), read_verdicts(RESULTS))
+    assert (ROOT / "docs/claims.md").read_text(encoding="utf-8") == rebuilt
 
 
 def test_there_are_tables() -> None:

@@ -72,8 +72,8 @@ def test_tasks_that_make_no_sense_are_refused(asked: Suite) -> None:
     with pytest.raises(ValueError, match=r"names 'tasks/continuation_zh/f1', .*tasks/continuation_zh/acc_mutual_info"):
         suite_runs(wrong)
     variants = {"one": (), "two": ("TaskSuite.samples=3",)}
-    with pytest.raises(ValueError, match="TaskSuite differs between variants"):
+    with pytest.raises(ValueError, match="variant 'two' of 'a suite' has another TaskSuite than 'one'"):
         suite_runs(dataclasses.replace(asked, variants=variants))
     of_hub = dataclasses.replace(asked, settings=(*asked.settings[:-1], "TaskSuite.data=None"))
-    with pytest.raises(ValueError, match=r"TaskSuite\.data"):
+    with pytest.raises(ValueError, match=r"TaskSuite\.data is not set: name the folder of the items"):
         suite_runs(of_hub)

@@ -8,7 +8,7 @@ import pytest
 
 from mindllm_jax.evaluation.evaluate import Evaluate, evaluate
 from mindllm_jax.evaluation.harness.tasks import tasks_of
-from mindllm_jax.evaluation.suite import load_suite, suite_files, suite_measurement, suite_metrics
+from mindllm_jax.evaluation.suite import load_suite, suite_items, suite_measurement, suite_metrics
 from mindllm_jax.launch import train
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
@@ -60,7 +60,8 @@ def test_names_choose_form_and_examples(run: Path, tokenizer: Tokenizer, tmp_pat
     tasks = load_suite(suite, 64)
     assert list(tasks) == list(names)
     assert [one.config.num_fewshot for task in tasks.values() for one in tasks_of(task)] == [1, 0, 2]
-    assert {path.name for path in suite_files(tasks)} == {"test.jsonl", "dev.jsonl"}
+    cloze = load_suite(TaskSuite(names[1:], str(tmp_path)), 64)
+    assert len(suite_items(cloze)) == 2 * 64 and suite_items(cloze) == suite_items(tasks)
     found = suite_measurement(suite, tokenizer, 64)(load_decoder(run).decoder)
     assert set(suite_metrics(tasks)) <= found.keys()
     assert found["tasks/cmmlu_anatomy_cloze@0/bits_per_byte"] != found["tasks/cmmlu_anatomy_cloze@2/bits_per_byte"]
@@ -83,11 +84,15 @@ def test_bad_settings_raise_before_training(tokenizer: Tokenizer, data: str) -> 
         suite_measurement(TaskSuite(("continuation_xx",), data), tokenizer, 64)
     with pytest.raises(FileNotFoundError, match=r"continuation/en/test\.jsonl"):
         suite_measurement(TaskSuite(("continuation_en",), data), tokenizer, 64)
-    with pytest.raises(ValueError, match=r"'continuation_zh_cloze': only tasks that ask for letters have a cloze form"):
+    with pytest.raises(
+        ValueError, match=r"'continuation_zh_cloze': only tasks and groups that ask for letters"
+    ):
         suite_measurement(TaskSuite(("continuation_zh_cloze",), data), tokenizer, 64)
     for name in ("cmmlu@five", "@5", "cmmlu@"):
         with pytest.raises(ValueError, match=rf"TaskSuite\.tasks: '{name}': a task, @ and its examples"):
             TaskSuite((name,), data)
+    with pytest.raises(ValueError, match=r"TaskSuite\.shots: all tasks name their examples"):
+        suite_measurement(TaskSuite(("continuation_zh@0",), data, {"piqa": 1}), tokenizer, 64)
     with pytest.raises(ValueError, match=r"TaskSuite\.shots: 'piqa' is none of the tasks"):
         suite_measurement(TaskSuite(("continuation_zh",), data, {"piqa": 1}), tokenizer, 64)
 

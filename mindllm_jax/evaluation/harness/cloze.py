@@ -90,6 +90,7 @@ def _task(task: ConfigurableTask, form: _Form, prompt: str) -> ConfigurableTask:
     class Cloze(ConfigurableTask):
         def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
             self.dataset = task.dataset
+            self.local_files = getattr(task, "local_files", {})  # of a `LocalTask`
 
         def process_results(self, doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
             """Returns the metrics of an item, which may have several right choices."""
