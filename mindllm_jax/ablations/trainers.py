@@ -209,8 +209,7 @@ def _deciding(config: Any) -> dict[str, Any]:
     if not config.suite.tasks:
         settings.pop("suite")
     else:
-        for name in ("data", "batch_size"):
-            settings["suite"].pop(name)
+        settings["suite"].pop("data")
     return {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
 
 
