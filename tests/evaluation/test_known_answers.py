@@ -193,7 +193,7 @@ def test_choices_of_translations(tmp_path: Path) -> None:
         assert found["acc_mutual_info,none"] == 1
         assert 0 < found["acc,none"] < 1
     (task,) = tasks_of(load_tasks([name], data=str(tmp_path))[name])
-    docs = list(task.eval_docs)
+    docs: list[Any] = list(task.eval_docs)
     assert all(len(set(doc["choices"])) == 4 and doc["choices"][doc["answer"]] == doc["eng_Latn"] for doc in docs)
     with pytest.raises(ValueError, match="3 sentences of Flores-200: a choice of translations needs 4 or more"):
         scores(tmp_path, "flores_choice_zh_en", {"mindllm/flores200/default/devtest": items[:3]}, likes)

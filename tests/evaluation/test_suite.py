@@ -84,9 +84,7 @@ def test_bad_settings_raise_before_training(tokenizer: Tokenizer, data: str) -> 
         suite_measurement(TaskSuite(("continuation_xx",), data), tokenizer, 64)
     with pytest.raises(FileNotFoundError, match=r"continuation/en/test\.jsonl"):
         suite_measurement(TaskSuite(("continuation_en",), data), tokenizer, 64)
-    with pytest.raises(
-        ValueError, match=r"'continuation_zh_cloze': only tasks and groups that ask for letters"
-    ):
+    with pytest.raises(ValueError, match=r"'continuation_zh_cloze': only tasks and groups that ask for letters"):
         suite_measurement(TaskSuite(("continuation_zh_cloze",), data), tokenizer, 64)
     for name in ("cmmlu@five", "@5", "cmmlu@"):
         with pytest.raises(ValueError, match=rf"TaskSuite\.tasks: '{name}': a task, @ and its examples"):
