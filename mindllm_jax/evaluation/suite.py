@@ -60,11 +60,12 @@ def suite_metrics(tasks: Mapping[str, Task | Group]) -> list[str]:
     for name, task in tasks.items():
         leaves = members(task).values()
         filters = [one["name"] for leaf in leaves for one in leaf.config.filter_list or ()] or [_UNFILTERED]
-        aggregated = getattr(task, "aggregate_metric_list", None) or ()
-        declared = [(metric.metric, end) for metric in aggregated for end in metric.filter_list or filters]
         if name.partition("@")[0] in members(task):
             own = [metric["metric"] for leaf in leaves for metric in leaf.config.metric_list or ()]
             declared = [(metric, end) for metric in own for end in filters]
+        else:
+            aggregated = getattr(task, "aggregate_metric_list", None) or ()
+            declared = [(metric.metric, end) for metric in aggregated for end in metric.filter_list or filters]
         if all(leaf.OUTPUT_TYPE == "multiple_choice" for leaf in leaves):
             declared += [(metric, _UNFILTERED) for metric in ITEM_MEASURES]
         labels = [metric if end == _UNFILTERED else f"{metric},{end}" for metric, end in declared]
