@@ -12,6 +12,7 @@ from mindllm_jax.ablations.measurement import HeldOutText
 from mindllm_jax.ablations.suite import ROWS, Suite
 from mindllm_jax.ablations.trainers import TRAINERS, Trainer
 from mindllm_jax.configuration import Arguments
+from mindllm_jax.evaluation.suite import load_suite, suite_items, suite_metrics
 from mindllm_jax.files import json_sha256, tree_sha256
 
 LIBRARY = Path(__file__).parents[1]
@@ -64,10 +65,12 @@ def suite_runs(suite: Suite, *, data: bool = True) -> list[Run]:
     text = trainer.held_out(configs[suite.baseline], suite.held_out_rows)
     drawn = (text.sources,) if text.rows == ROWS else (text.sources, text.rows)  # older records have no rows
     _require_one_suite(suite, configs)
-    if data:
-        trainer.require_measures(suite.measures, configs[suite.baseline])
     _require_laws(suite, configs)
-    version = _version(suite, trainer, configs, text) if data else ""
+    version = ""
+    if data:
+        tasks = load_suite(configs[suite.baseline].suite, trainer.positions(configs.values()))
+        trainer.require_measures(suite.measures, configs[suite.baseline], suite_metrics(tasks))
+        version = _version(suite, trainer, configs, text, suite_items(tasks))
     runs: list[Run] = []
     for seed in range(suite.seeds):
         for variant in variants:
@@ -131,8 +134,11 @@ def _config(suite: Suite, variant: str, seed: int) -> tuple[Arguments, Any]:
         raise ValueError(f"variant {variant!r} of {suite.title!r}: {error}") from None
 
 
-def _version(suite: Suite, trainer: Trainer, configs: dict[str, Any], text: HeldOutText) -> str:
-    """Returns the hash of data and code, after checking that the settings of all variants fit the data."""
+def _version(suite: Suite, trainer: Trainer, configs: dict[str, Any], text: HeldOutText, items: bytes) -> str:
+    """Returns the hash of data and code, after checking that the settings of all variants fit the data.
+
+    items: what identifies those of the benchmark tasks.
+    """
     for variant, config in configs.items():
         try:
             trainer.check(config)
@@ -140,4 +146,4 @@ def _version(suite: Suite, trainer: Trainer, configs: dict[str, Any], text: Held
             raise ValueError(f"variant {variant!r} of {suite.title!r}: {error}") from None
     of_tasks = _OF_TASKS if any(config.suite.tasks for config in configs.values()) else ()
     code = sources_sha256((*trainer.rooms, *of_tasks), trainer.files).encode()
-    return hashlib.sha256(trainer.data(configs.values(), text) + code).hexdigest()[:8]
+    return hashlib.sha256(trainer.data(configs.values(), text) + items + code).hexdigest()[:8]

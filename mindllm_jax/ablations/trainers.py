@@ -15,7 +15,7 @@ from mindllm_jax.ablations.measurement import GROUP, HeldOutText, measures, same
 from mindllm_jax.configuration import Arguments
 from mindllm_jax.evaluation.bits_per_byte import held_out_sources
 from mindllm_jax.evaluation.forgetting import tuning_measurements
-from mindllm_jax.evaluation.suite import load_suite, suite_items, suite_metrics, suite_periodic
+from mindllm_jax.evaluation.suite import suite_periodic
 from mindllm_jax.files import sha256
 from mindllm_jax.instruct.conversations import read_conversations
 from mindllm_jax.instruct.domains.labels import LABEL_SCORES, read_labelled
@@ -78,8 +78,12 @@ class Trainer(ABC):
         """Returns what identifies the data of a suite, given the settings of its variants, the baseline's first."""
 
     @abstractmethod
-    def require_measures(self, names: Sequence[str], config: Any) -> None:
-        """Raises ValueError for a measure that no run has."""
+    def positions(self, variants: Collection[Any]) -> int:
+        """Returns the positions of the model, given the settings of all variants; of several models, the fewest."""
+
+    @abstractmethod
+    def require_measures(self, names: Sequence[str], config: Any, of_tasks: Sequence[str]) -> None:
+        """Raises ValueError for a measure that no run has, given those of the benchmark tasks."""
 
     @abstractmethod
     def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
@@ -113,14 +117,15 @@ class _PreTraining(Trainer):
         for data in (config.data for config in variants):
             text_store(text, data.sequence_length, _open_store(data.store))
         stores = dict.fromkeys(config.data.store for config in variants)
-        manifests = b"".join(_open_store(url).manifest.to_json() for url in stores)
-        return manifests + _items(variants, min(config.model.max_seq_len for config in variants))
+        return b"".join(_open_store(url).manifest.to_json() for url in stores)
 
-    def require_measures(self, names: Sequence[str], config: Pretrain) -> None:
+    def positions(self, variants: Collection[Pretrain]) -> int:
+        return min(config.model.max_seq_len for config in variants)
+
+    def require_measures(self, names: Sequence[str], config: Pretrain, of_tasks: Sequence[str]) -> None:
         store = _open_store(config.data.store)
         sources = [source for own in held_out_sources(store).values() for source in own]
         of_sources = [f"{GROUP}/{source}" for source in sources if source in (config.data.sources or sources)]
-        of_tasks = suite_metrics(load_suite(config.suite, config.model.max_seq_len))
         _require_known(names, [*measures(config.data.sources, store), *of_sources, *of_tasks])
 
     def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
@@ -175,10 +180,12 @@ class _Tuning(Trainer):
         hashes = [[str(path), sha256(path)] for named in (held_out, *inputs) for path in instruction_files(named)]
         labelled = sorted({one.labels.inputs for one in variants if one.labels.inputs})
         hashes += [[str(path), sha256(path)] for named in labelled for path in input_files(named)]
-        known = (base.folder / CHECKSUMS).read_bytes() + store.manifest.to_json() + json.dumps(hashes).encode()
-        return known + _items(variants, base.model.max_seq_len)
+        return (base.folder / CHECKSUMS).read_bytes() + store.manifest.to_json() + json.dumps(hashes).encode()
 
-    def require_measures(self, names: Sequence[str], config: Tune) -> None:
+    def positions(self, variants: Collection[Tune]) -> int:
+        return read_run(Path(next(iter(variants)).base)).model.max_seq_len
+
+    def require_measures(self, names: Sequence[str], config: Tune, of_tasks: Sequence[str]) -> None:
         instructions = config.instructions
         if not instructions.held_out_inputs:
             raise ValueError(
@@ -191,7 +198,6 @@ class _Tuning(Trainer):
         ]
         datasets = [f"answer_loss/{name}" for name in dict.fromkeys(read)]
         labels = LABEL_SCORES if config.labels.inputs else ()
-        of_tasks = suite_metrics(load_suite(config.suite, read_run(Path(config.base)).model.max_seq_len))
         _require_known(names, ["answer_loss", *datasets, "bits_per_byte/zh", "bits_per_byte/en", *labels, *of_tasks])
 
     def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
@@ -211,11 +217,6 @@ def _deciding(config: Any) -> dict[str, Any]:
     else:
         settings["suite"].pop("data")
     return {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
-
-
-def _items(variants: Collection[Any], max_seq_len: int) -> bytes:
-    """Returns what identifies the items of `TaskSuite`, which all variants answer."""
-    return suite_items(load_suite(next(iter(variants)).suite, max_seq_len))
 
 
 def _labelled_records(config: Tune) -> list[tuple[str, str]]:

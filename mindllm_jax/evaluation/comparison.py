@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mindllm_jax.evaluation.harness.run import TaskResult
-from mindllm_jax.evaluation.measures import item_measures, scored_item
+from mindllm_jax.evaluation.measures import sample_measures
 from mindllm_jax.files import parse_json
 from mindllm_jax.text.json_lines import lines
 
@@ -78,14 +78,12 @@ def require_samples(folder: Path, tasks: Iterable[str]) -> None:
 
 
 def _collect(scores: Scores, task: str, records: Iterable[Mapping[str, Any]]) -> None:
-    """Adds the numbers of each item by metric, those of `item_measures` included."""
+    """Adds the numbers of each item by metric, those of `sample_measures` included."""
     seen: dict[tuple[str, str], int] = {}
     for record in records:
         key = record["filter"], f"{task}:{record['doc_hash']}"
         number = seen[key] = seen.get(key, -1) + 1
-        values = {metric: record[metric] for metric in record["metrics"]}
-        if "right" in record:
-            values |= item_measures(scored_item(record))
+        values = {metric: record[metric] for metric in record["metrics"]} | sample_measures(record)
         for metric, value in values.items():
             if isinstance(value, int | float) and math.isfinite(value):
                 label = metric if record["filter"] == "none" else f"{metric},{record['filter']}"

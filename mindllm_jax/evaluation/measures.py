@@ -1,4 +1,4 @@
-"""Measures of multiple-choice items from the log-likelihoods of their choices.
+"""Measures of items from the log-likelihoods of their choices, or of their answer alone.
 
 Accuracy of a small model is near chance on most benchmarks; the probability and the bits of the right answer change
 earlier (arXiv 2504.11393). Everything is float64, and every measure comes with its standard error.
@@ -14,6 +14,9 @@ import numpy as np
 
 ITEM_MEASURES = ("acc", "acc_bytes", "probability", "bits_per_byte")
 """Measures of every multiple-choice task, which `item_measures` defines."""
+
+ANSWER_MEASURES = ("bits_per_byte",)
+"""Those of a task that scores the likelihood of its answer alone, as arithmetic."""
 
 
 class ScoredItem(NamedTuple):
@@ -61,15 +64,28 @@ def item_measures(item: ScoredItem) -> dict[str, float]:
     return measures
 
 
+def sample_measures(sample: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the measures of the item of a record of `samples_TASK.jsonl`, or of one in memory.
+
+    Those of `item_measures` for multiple choice; bits_per_byte for a task that scores its answer alone, whose only
+    choice is not marked as right; none for generations and others.
+    """
+    if "right" in sample:
+        return item_measures(scored_item(sample))
+    if "choices" in sample:
+        found = item_measures(scored_item({**sample, "right": [0]}))
+        return {name: found[name] for name in ANSWER_MEASURES}
+    return {}
+
+
 def probabilities(item: ScoredItem) -> np.ndarray:
     """Returns the probabilities of the choices, float64 [C], scaled to sum to 1."""
     scaled = np.exp(item.logs - item.logs.max())
     return scaled / scaled.sum()
 
 
-def measures(items: Sequence[ScoredItem]) -> dict[str, Estimate]:
-    """Returns the means over items of `item_measures`; one that some items lack is left out."""
-    each = [item_measures(item) for item in items]
+def means(each: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
+    """Returns the means over items of their measures; one that some items lack is left out."""
     return {
         name: mean([one[name] for one in each]) for name in (each[0] if each else {}) if all(name in e for e in each)
     }

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from mindllm_jax.evaluation.harness.cloze import CLOZE, with_cloze_forms
 from mindllm_jax.evaluation.harness.model import harness_model
 from mindllm_jax.evaluation.harness.run import draw_samples, members, run_task
-from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks
-from mindllm_jax.evaluation.measures import ITEM_MEASURES
+from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks, without_tags
+from mindllm_jax.evaluation.measures import ANSWER_MEASURES, ITEM_MEASURES
 from mindllm_jax.files import sha256
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.together import require_same, together
@@ -66,8 +66,10 @@ def suite_metrics(tasks: Mapping[str, Task | Group]) -> list[str]:
         else:
             aggregated = getattr(task, "aggregate_metric_list", None) or ()
             declared = [(metric.metric, end) for metric in aggregated for end in metric.filter_list or filters]
-        if all(leaf.OUTPUT_TYPE == "multiple_choice" for leaf in leaves):
-            declared += [(metric, _UNFILTERED) for metric in ITEM_MEASURES]
+        kinds = {leaf.OUTPUT_TYPE for leaf in leaves}
+        if kinds <= {"multiple_choice", "loglikelihood"}:
+            of_items = ITEM_MEASURES if kinds == {"multiple_choice"} else ANSWER_MEASURES
+            declared += [(metric, _UNFILTERED) for metric in of_items]
         labels = [metric if end == _UNFILTERED else f"{metric},{end}" for metric, end in declared]
         found += [f"tasks/{name}/{label}" for label in dict.fromkeys(labels)]
     return found
@@ -104,17 +106,13 @@ def suite_periodic(suite: TaskSuite, tokenizer: Tokenizer, max_seq_len: int) -> 
 
 def _load(suite: TaskSuite, names: Sequence[str], shots: Mapping[str, int]) -> dict[str, Task | Group]:
     """Loads tasks, and of names that end in `_cloze` the cloze forms."""
-    loaded = load_tasks(
-        list(dict.fromkeys(name.removesuffix(CLOZE) for name in names)),
-        data=suite.data,
-        shots=shots,
-        settings="TaskSuite",
-    )
-    forms = loaded | with_cloze_forms(loaded) if any(name.endswith(CLOZE) for name in names) else loaded
-    if absent := [name for name in names if name.endswith(CLOZE) and name not in forms]:
+    plain = without_tags([name for name in names if not name.endswith(CLOZE)], "TaskSuite")
+    of_cloze = [name.removesuffix(CLOZE) for name in names if name.endswith(CLOZE)]
+    loaded = load_tasks(list(dict.fromkeys(plain + of_cloze)), data=suite.data, shots=shots, settings="TaskSuite")
+    forms = loaded | with_cloze_forms(loaded) if of_cloze else loaded
+    if absent := [name for name in of_cloze if name + CLOZE not in forms]:
         raise ValueError(
-            f"TaskSuite.tasks: there is no {absent[0]!r}: only tasks and groups that ask for letters have a cloze form;"
-            " the tasks of a tag are named one by one"
+            f"TaskSuite.tasks: there is no {absent[0] + CLOZE!r}: only tasks and groups that ask for letters have a"
+            " cloze form; the tasks of a tag are named one by one"
         )
-    of_tags = {name for name in loaded if name + CLOZE not in names}  # a tag gives its tasks
-    return {name: task for name, task in forms.items() if name in names or name in of_tags}
+    return {name: task for name, task in forms.items() if name in plain or name in names}

@@ -68,7 +68,7 @@ FOLDERS = {
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory, real_sources: Path) -> Path:
     """A working folder with what the suites' variants name: stores of pre-training runs; of tuning runs a base, and one
-    conversation in each file; a few sentences of Flores.
+    conversation in each file; a few items of benchmark tasks.
     """
     folder = tmp_path_factory.mktemp("suites") / "project"
     folder.mkdir()
@@ -80,9 +80,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, real_sources: Path) -> Pat
     TRAINERS["pretrain"].train(
         arguments(*files, overrides=(*small, "Loop.steps=1")), text, folder / "runs/entropy/base"
     )
-    items = folder / "runs/benchmarks/mindllm/flores200/default/devtest.jsonl"
-    items.parent.mkdir(parents=True)
-    items.write_text("".join(json.dumps({"eng_Latn": f"word {n}", "zho_Hans": f"一{n}"}) + "\n" for n in range(4)))
+    _write_items(folder / "runs/benchmarks")
     named: set[str] = set()
     for name in SUITES:
         suite = configuration.load(Suite, arguments(CONFIGS / f"{name}.gin"))
@@ -101,6 +99,30 @@ def project(tmp_path_factory: pytest.TempPathFactory, real_sources: Path) -> Pat
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(gzip.compress(content) if path.endswith(".gz") else content)
     return folder
+
+
+def _write_items(data: Path) -> None:
+    """Writes a few items of each task that a suite names, where the harness is installed."""
+    try:
+        from mindllm_jax.evaluation.harness.index import leaves, task_manager
+
+        index = task_manager(["mmlu", "cmmlu"], "TaskSuite").task_index
+    except ImportError:
+        return
+    question = {"question": "1 + 1?", "subject": "s", "choices": ["1", "2", "3", "4"], "answer": 1}
+    exercise = {"Question": "一加一？", "A": "一", "B": "二", "C": "三", "D": "四", "Answer": "B"}
+    rows: dict[str, list[dict]] = {
+        "mindllm/flores200/default/devtest": [{"eng_Latn": f"word {n}", "zho_Hans": f"一{n}"} for n in range(4)],
+        "mindllm/arithmetic/2da/test": [{"context": f"{n} + 1 =", "completion": f" {n + 1}"} for n in range(4)],
+    }
+    for split in ("dev", "test"):
+        rows |= {f"cais/mmlu/{name.removeprefix('mmlu_')}/{split}": [question] * 2 for name in leaves("mmlu", index)}
+        subjects = (name.removeprefix("cmmlu_") for name in leaves("cmmlu", index))
+        rows |= {f"haonan-li/cmmlu/{name}/{split}": [exercise] * 2 for name in subjects}
+    for path, items in rows.items():
+        file = data / f"{path}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(json.dumps(item) + "\n" for item in items))
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from mindllm_jax.evaluation.measures import (
     chance,
     item_measures,
     mean,
-    measures,
+    means,
     probabilities,
+    sample_measures,
     scored_item,
 )
 
@@ -71,15 +72,17 @@ def test_invariances(seed: int) -> None:
 
 def test_means_and_standard_errors() -> None:
     many = items(7)
-    found = measures(many)
-    values = [item_measures(item)["probability"] for item in many]
+    each = [item_measures(item) for item in many]
+    found = means(each)
+    values = [one["probability"] for one in each]
     assert found["probability"].value == pytest.approx(math.fsum(values) / 40, rel=1e-13)
     variance = math.fsum((value - found["probability"].value) ** 2 for value in values) / 39
     assert found["probability"].error == pytest.approx(math.sqrt(variance / 40), rel=1e-12)
     share = found["acc"].value
     assert found["acc"].error == pytest.approx(math.sqrt(share * (1 - share) / 39), rel=1e-12)
-    assert "acc_mutual_info" in found and "acc_mutual_info" not in measures([many[0]._replace(alone=None), *many[1:]])
-    assert measures([]) == {}
+    without = item_measures(many[0]._replace(alone=None))
+    assert "acc_mutual_info" in found and "acc_mutual_info" not in means([without, *each[1:]])
+    assert means([]) == {}
     value, error = mean([0.25])
     assert value == 0.25 and math.isnan(error)
 
@@ -88,7 +91,7 @@ def test_chance_is_the_mean_of_what_a_model_without_an_opinion_gets() -> None:
     many = [item._replace(logs=np.zeros(len(item.logs))) for item in items(3)]
     expected = sum(len(item.right) / len(item.logs) for item in many) / len(many)
     assert chance(many) == pytest.approx(expected, rel=1e-13)
-    assert measures(many)["probability"].value == pytest.approx(expected, rel=1e-13)
+    assert means([item_measures(item) for item in many])["probability"].value == pytest.approx(expected, rel=1e-13)
 
 
 def test_an_item_is_read_from_memory_and_from_a_file() -> None:
@@ -103,3 +106,12 @@ def test_an_item_is_read_from_memory_and_from_a_file() -> None:
         logs, alone, sizes, right = scored_item(sample)
         assert logs.tolist() == [-1.5, -2.25] and alone is not None and alone.tolist() == [-0.5, -4.0]
         assert sizes.tolist() == [3, 3] and right == (1,)
+
+
+def test_an_answer_alone_has_bits_and_no_accuracy_of_ours() -> None:
+    """The harness's accuracy is whether greedy decoding gives the answer, which no choice of one tells."""
+    record = {"filtered_resps": [(-2.0, False)], "choices": [" 河"], "target": " 河"}
+    assert sample_measures(record) == {"bits_per_byte": pytest.approx(2.0 / math.log(2) / 4, rel=1e-14)}
+    assert sample_measures({"filtered_resps": ["42"], "target": "42"}) == {}
+    chosen = {"filtered_resps": [(-2.0, False), (-1.0, True)], "choices": ["a", "b"], "right": [1]}
+    assert sample_measures(chosen) == item_measures(scored_item(chosen))

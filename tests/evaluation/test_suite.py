@@ -1,12 +1,16 @@
 """The suite of tasks that runs during training."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
 import pytest
 
 from mindllm_jax.evaluation.evaluate import Evaluate, evaluate
+from mindllm_jax.evaluation.harness.index import leaves, task_manager
+from mindllm_jax.evaluation.harness.model import harness_model
+from mindllm_jax.evaluation.harness.run import run_task
 from mindllm_jax.evaluation.harness.tasks import tasks_of
 from mindllm_jax.evaluation.suite import load_suite, suite_items, suite_measurement, suite_metrics
 from mindllm_jax.launch import train
@@ -65,6 +69,38 @@ def test_names_choose_form_and_examples(run: Path, tokenizer: Tokenizer, tmp_pat
     found = suite_measurement(suite, tokenizer, 64)(load_decoder(run).decoder)
     assert set(suite_metrics(tasks)) <= found.keys()
     assert found["tasks/cmmlu_anatomy_cloze@0/bits_per_byte"] != found["tasks/cmmlu_anatomy_cloze@2/bits_per_byte"]
+
+
+def test_an_answer_that_is_scored_alone_has_bits(decoder: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "mindllm/arithmetic/2da/test.jsonl"
+    path.parent.mkdir(parents=True)
+    items = [{"context": f"Question: What is {n} plus 4?\nAnswer:", "completion": f" {n + 4}"} for n in (7, 95)]
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    suite = TaskSuite(("arithmetic_ours_2da",), str(tmp_path))
+    tasks = load_suite(suite, 64)
+    assert suite_metrics(tasks) == [f"tasks/arithmetic_ours_2da/{name}" for name in ("acc", "bits_per_byte")]
+    model, samples = harness_model(decoder, tokenizer), {"arithmetic_ours_2da": [0, 1]}
+    result = run_task("arithmetic_ours_2da", tasks["arithmetic_ours_2da"], model, samples=samples)
+    logs = [record["filtered_resps"][0][0] for record in result.samples["arithmetic_ours_2da"]]
+    assert result.chance is None and result.metrics["acc"] == 0
+    assert result.metrics["bits_per_byte"] == pytest.approx(-(logs[0] / 3 + logs[1] / 3) / math.log(2) / 2, rel=1e-12)
+    found = suite_measurement(suite, tokenizer, 64)(decoder)
+    assert found["tasks/arithmetic_ours_2da/bits_per_byte"] == pytest.approx(result.metrics["bits_per_byte"], rel=1e-6)
+
+
+def test_a_tag_keeps_a_task_whose_cloze_form_is_asked_for(tmp_path: Path) -> None:
+    manager = task_manager(["mmlu_stem_tasks"], "TaskSuite")
+    members = sorted(leaves("mmlu_stem_tasks", manager.task_index))
+    for member in members:
+        for split in ("test", "dev"):
+            path = tmp_path / f"cais/mmlu/{member.removeprefix('mmlu_')}/{split}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            item = {"question": "1 + 1?", "subject": "anatomy", "choices": ["1", "2", "3", "4"], "answer": 1}
+            path.write_text(json.dumps(item) + "\n")
+    tasks = load_suite(TaskSuite(("mmlu_stem_tasks", f"{members[0]}_cloze"), str(tmp_path)), 64)
+    assert sorted(tasks) == sorted([*members, f"{members[0]}_cloze"])
+    alone = load_suite(TaskSuite((members[1], f"{members[0]}_cloze"), str(tmp_path)), 64)
+    assert sorted(alone) == sorted([members[1], f"{members[0]}_cloze"])
 
 
 def test_metrics_of_generating_tasks_have_their_filters(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class TaskResult:
         seconds: wall-clock time.
         harness: the harness's own dictionary: results, groups, configs, versions, n-shot, n-samples, ….
         samples: its records by task, one per item and filter; those of multiple choice have `choices`, their texts,
-            and `right`, the numbers of the right ones, besides.
+            and `right`, the numbers of the right ones, besides; those of the likelihood of an answer `choices` alone.
     """
 
     name: str
@@ -126,22 +126,25 @@ def run_task(
     assert evaluation is not None  # our models are always process 0 to the harness
     harness: dict[str, Any] = dict(evaluation)
     records: dict[str, list[dict[str, Any]]] = harness.pop("samples")
-    scored: list[measures.ScoredItem] = []
+    first: list[dict[str, Any]] = []
     for leaf_name, leaf in leaves.items():
-        if leaf.OUTPUT_TYPE == "multiple_choice":
-            for record in _first_filter(records[leaf_name]):
+        own = _first_filter(records[leaf_name])
+        for record in own:
+            if leaf.OUTPUT_TYPE == "multiple_choice":
                 record |= _choices(leaf, record)
-                scored.append(measures.scored_item(record))
-    first = [record for leaf in leaves for record in _first_filter(records[leaf])]
+            elif leaf.OUTPUT_TYPE == "loglikelihood":
+                record["choices"] = [str(record["target"])]
+        first += own
+    choices = [measures.scored_item(record) for record in first if "right" in record]
     return TaskResult(
         name=name,
-        metrics=_metrics(harness["results"].get(name, {}), scored if len(scored) == len(first) else []),
+        metrics=_metrics(harness["results"].get(name, {}), list(map(measures.sample_measures, first))),
         items=len(first),
         # The choices without their prompt, for acc_mutual_info, have nothing that could be cut.
         requests=sum(prompt != "" for record in first for prompt, *_ in record["arguments"]),
         cut_requests=model.cut - cut,
         seam_differs=model.seam_differs - differing,
-        chance=measures.chance(scored) if len(scored) == len(first) else None,
+        chance=measures.chance(choices) if len(choices) == len(first) else None,
         shots=max(leaf.config.num_fewshot for leaf in leaves.values()),
         seconds=time.monotonic() - begin,
         harness=harness,
@@ -172,7 +175,7 @@ def _choices(task: Any, record: Mapping[str, Any]) -> dict[str, Any]:
     return {"choices": choices, "right": right}
 
 
-def _metrics(values: Mapping[str, Any], scored: Sequence[measures.ScoredItem]) -> dict[str, float]:
+def _metrics(values: Mapping[str, Any], each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Returns the harness's metrics under the names of `TaskResult.metrics`, and the measures that it lacks."""
     found: dict[str, float] = {}
     for key, value in values.items():
@@ -182,7 +185,7 @@ def _metrics(values: Mapping[str, Any], scored: Sequence[measures.ScoredItem]) -
         error = metric.endswith("_stderr")
         label = metric.removesuffix("_stderr") + ("" if filter_name == "none" else f",{filter_name}")
         found[f"{label}_stderr" if error else label] = float(value)
-    for label, (value, error) in measures.measures(scored).items():
+    for label, (value, error) in measures.means(each).items():
         # A group has no error where a member has a single item, although there is one over all items.
         if math.isclose(found.setdefault(label, value), value) and not math.isnan(error):
             found.setdefault(f"{label}_stderr", error)

@@ -50,7 +50,7 @@ def load_tasks(
     require_harness()
     manager = task_manager(names, settings)
     index = manager.task_index
-    names = [one for name in names for one in (leaves(name, index) if index[name].kind.name == "TAG" else (name,))]
+    names = _without_tags(names, manager)
     of_tasks = _shots(names, shots or {}, manager, settings)
     for name in of_tasks:
         if data is None and str((index[name].cfg or {}).get("dataset_path")).startswith("mindllm/"):
@@ -65,6 +65,12 @@ def load_tasks(
         if data is not None:
             check_items(task, settings)
     return loaded
+
+
+def without_tags(names: Sequence[str], settings: str = "Evaluate") -> list[str]:
+    """Returns names with the tasks of a tag in its place. Raises ValueError for an unknown one, as `load_tasks`."""
+    require_harness()
+    return _without_tags(names, task_manager(names, settings))
 
 
 def tasks_of(loaded: Task | Group) -> list[Task]:
@@ -100,6 +106,11 @@ def fit_generation(
                 f"task {task.task_name!r} generates up to max_gen_toks = {new_tokens} tokens, which leaves no room for"
                 f" a prompt in Model.max_seq_len = {max_seq_len}; {remedy}"
             )
+
+
+def _without_tags(names: Sequence[str], manager: TaskManager) -> list[str]:
+    index = manager.task_index
+    return [one for name in names for one in (leaves(name, index) if index[name].kind.name == "TAG" else (name,))]
 
 
 def _shots(
