@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -82,7 +83,8 @@ def read_conversations(
     file.
 
     White space around questions and answers is dropped, and a blank, null or NaN field counts as absent. A record with
-    a turn of a tool is malformed. A record is read as a whole or not at all.
+    a turn of a tool is malformed. A record is read as a whole or not at all. A number in `metadata.score` or `score` is
+    the record's own score, that of each of its conversations.
 
     Args:
         path: the file, UTF-8.
@@ -144,6 +146,7 @@ def _conversations(path: Path, where: str, row: Any) -> list[Conversation]:
     check_unicode(f"{id}{texts}")
     name = _question_id(read[0]) if id is None else id
     dataset = fields.get("dataset")
+    score = _own_score(fields)
     task = next((str(fields[key]).strip() for key in _TASKS if isinstance(fields.get(key), str)), "")
     return [
         Conversation(
@@ -153,7 +156,7 @@ def _conversations(path: Path, where: str, row: Any) -> list[Conversation]:
             one.task or task,
             _language(one, fields),
             where,
-            one.metadata,
+            {**one.metadata, **score},
         )
         for number, one in enumerate(read, start=1)
     ]
@@ -164,6 +167,15 @@ def _language(turns: Turns, fields: dict[str, Any]) -> str:
     if declared is not None:
         return declared if declared in ("zh", "en") else "other"
     return language_of("".join([message.content for message in turns.messages if message.role != "system"]))
+
+
+def _own_score(fields: dict[str, Any]) -> dict[str, float]:
+    """Returns the score that a person or a model gave the record, in `metadata.score` or `score`, if there is one."""
+    metadata = fields.get("metadata")
+    for value in (metadata.get("score") if isinstance(metadata, dict) else None, fields.get("score")):
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
+            return {"score": float(value)}
+    return {}
 
 
 def _question_id(turns: Turns) -> str:

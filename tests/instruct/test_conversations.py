@@ -1,6 +1,7 @@
 """Instruction files in the shapes that published sets come in, and bad lines in them."""
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,25 @@ def test_a_damaged_array_is_reported_with_its_line(write) -> None:
     lines[7] = '"instruction" "Q",'
     with pytest.raises(ValueError, match=r"some\.jsonl, line 9: wrong JSON at column 15"):
         list(read_conversations(write("\n" + "\n".join(lines))))
+
+
+@pytest.mark.parametrize(
+    ("fields", "score"),
+    [
+        ({"score": 4}, 4.0),
+        ({"metadata": {"score": 2.5}, "score": 4}, 2.5),
+        ({"metadata": "a text", "score": 4}, 4.0),
+        ({"metadata": {"score": "5"}}, None),
+        ({"score": True}, None),
+        ({"score": 10**400}, None),
+        ({"score": math.nan}, None),
+        ({}, None),
+    ],
+)
+def test_the_score_of_a_record_is_that_of_its_conversations(write, fields: dict[str, Any], score: float | None) -> None:
+    pair = {"en_instruction": "Q", "en_output": "A", "zh_instruction": "问", "zh_output": "答"}
+    read = list(read_conversations(write({"instruction": "Q", "output": "A", **fields}, {**pair, **fields})))
+    assert [one.metadata.get("score") for one in read] == [score] * 3
 
 
 def test_ids(write) -> None:

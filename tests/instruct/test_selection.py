@@ -21,7 +21,7 @@ from mindllm_jax.instruct.selection.clusters import Buckets, bucket_numbers, buc
 from mindllm_jax.instruct.selection.columns import COLUMNS, columns
 from mindllm_jax.instruct.selection.correlation import rank_correlations, ranks
 from mindllm_jax.instruct.selection.rules import admitted
-from mindllm_jax.instruct.selection.select import score
+from mindllm_jax.instruct.selection.select import score, select
 from mindllm_jax.instruct.selection.settings import SelectInstructions, Selection
 from mindllm_jax.instruct.selection.zip_order import zip_order
 
@@ -39,7 +39,7 @@ RAW = {
     "alone_tokens": [3, 0, 0], "turns": [1, 1, 1], "text_bytes": [40, 60, 9], "zlib_bytes": [20, 60, 9],
     "whole_nll": [20.0, 30.0, np.nan], "answer_nll": [6.0, 2.0, np.nan], "answer_entropy": [8.0, 1.0, np.nan],
     "end_nll": [0.5, 0.25, np.nan], "header_nll": [12.0, 4.0, np.nan], "alone_nll": [6.0, 0.0, np.nan],
-    "tuned_nll": [4.0, 2.0, np.nan], "tuned_entropy": [6.0, 1.5, np.nan],
+    "quality": [4.0, 1.0, np.nan], "tuned_nll": [4.0, 2.0, np.nan], "tuned_entropy": [6.0, 1.5, np.nan],
 }  # fmt: skip
 
 
@@ -61,6 +61,7 @@ def test_columns_by_their_definitions() -> None:
         "answer_tokens": [4, 1],
         "whole_tokens": [10, 20],
         "zlib_ratio": [2.0, 1.0],
+        "record_score": [4.0, 1.0],
         "d_nll": [0.5, 0.0],
         "d_entropy": [0.5, -0.5],
     }
@@ -322,6 +323,23 @@ def test_the_command(base: Path, write, tmp_path: Path) -> None:
         len((tmp_path / "zip/selection.jsonl").read_text().splitlines()) == 10
         and not (tmp_path / "zip/scores").exists()
     )
+    own = launch("select_instructions.py", *words, "--gin.Selection.rule='highest'",
+                 "--gin.Selection.score='record_score'",
+                 f"--gin.SelectInstructions.scores={workdir}/scores", "--workdir", str(tmp_path / "own"))  # fmt: skip
+    assert own.returncode == 0, own.stderr
+    lines = [json.loads(line) for line in (tmp_path / "own/selection.jsonl").read_text().splitlines()]
+    assert [line["score"] for line in lines] == [4.0] * 10  # 16 of the 80 have it
+
+
+@pytest.mark.long
+def test_an_own_score_that_no_record_has(base: Path, write, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    config = SelectInstructions(
+        str(base), (str(write({"instruction": "Q", "output": "A"})),), batch_tokens=400,
+        selection=Selection("highest", "record_score", Buckets("quantiles", 2)),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"'record_score': no record of SelectInstructions\.inputs has a number"):
+        select(config, tmp_path / "selection", score(config, tmp_path / "selection"))
 
 
 @pytest.mark.slow

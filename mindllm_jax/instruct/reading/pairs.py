@@ -53,16 +53,14 @@ def from_seed_task(row: dict[str, Any]) -> list[Turns]:
 
 
 def from_bilingual_pair(row: dict[str, Any]) -> list[Turns]:
-    """Returns the English and the Chinese conversation of a record of `en_…` and `zh_…` fields, with its score."""
-    score = (row.get("metadata") or {}).get("score")
-    metadata = {} if not isinstance(score, int | float) else {"score": float(score)}
+    """Returns the English and the Chinese conversation of a record of `en_…` and `zh_…` fields."""
     turns = []
     for lang in ("en", "zh"):
         instruction, given = row.get(f"{lang}_instruction"), row.get(f"{lang}_input")
         extra = [] if is_absent(given) else [text_of(given, f"{lang}_input")]
         question = "\n".join([text_of(instruction, f"{lang}_instruction"), *extra])
         messages = in_turn(question, text_of(row.get(f"{lang}_output"), f"{lang}_output"))
-        turns.append(Turns(messages, metadata={**metadata, "lang": lang}))
+        turns.append(Turns(messages, metadata={"lang": lang}))
     return turns
 
 

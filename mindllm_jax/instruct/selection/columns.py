@@ -22,6 +22,7 @@ COLUMNS: dict[str, str] = {
     "answer_tokens": "tokens of the answers",
     "whole_tokens": "tokens of the conversation",
     "zlib_ratio": "UTF-8 bytes of the texts over those of zlib at level 9 (ZIP, arXiv 2407.06645, one row by itself)",
+    "record_score": "the record's own score, of its field metadata.score or score",
     "d_nll": "InstructDiff (arXiv 2601.23006): answer_loss minus that of the tuned run",
     "d_entropy": "InstructDiff: answer_entropy minus that of the tuned run",
 }
@@ -31,8 +32,8 @@ COLUMNS: dict[str, str] = {
 def columns(raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the columns of `COLUMNS`, float64 [n], from the raw quantities of `scoring.shards`, each [n].
 
-    NaN stands where a quantity is missing: conversations that were not scored, answers of one token alone, no tuned
-    run.
+    NaN stands where a quantity is missing: conversations that were not scored, answers of one token alone, records
+    without a score of their own, no tuned run.
     """
     raw = {name: np.asarray(values, np.float64) for name, values in raw.items()}
     answer_loss = _ratio(raw["answer_nll"], raw["answer_tokens"])
@@ -54,6 +55,7 @@ def columns(raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         "answer_tokens": raw["answer_tokens"],
         "whole_tokens": raw["whole_tokens"],
         "zlib_ratio": _ratio(raw["text_bytes"], raw["zlib_bytes"]),
+        "record_score": raw["quality"],
         "d_nll": answer_loss - _ratio(raw["tuned_nll"], raw["answer_tokens"]),
         "d_entropy": answer_entropy - _ratio(raw["tuned_entropy"], raw["answer_tokens"]),
     }

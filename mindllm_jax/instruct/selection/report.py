@@ -30,7 +30,6 @@ class Selected(NamedTuple):
         buckets: int64, bucket of each conversation.
         chosen: int64, the selected ones in their order.
         datasets, langs: of each conversation.
-        quality: the records' own score; NaN where there is none.
         examples: question and answer of some conversations, by their number.
         not_scored: conversations without scores, by reason.
         skipped: malformed records, by reason.
@@ -42,7 +41,6 @@ class Selected(NamedTuple):
     chosen: np.ndarray
     datasets: Sequence[str]
     langs: Sequence[str]
-    quality: np.ndarray
     examples: Mapping[int, tuple[str, str]]
     not_scored: Mapping[str, int]
     skipped: Mapping[str, int]
@@ -114,7 +112,8 @@ def correlation_table(selected: Selected, seed: int) -> Table | None:
     rows: list[list[Cell]] = []
     for lang, members in _members(selected.langs).items():
         columns = {name: values[members] for name, values in selected.columns.items()}
-        found = rank_correlations(columns, selected.quality[members], columns["answer_tokens"], seed)
+        own = columns.pop("record_score")
+        found = rank_correlations(columns, own, columns["answer_tokens"], seed)
         for name, one in found.items():
             rows.append([lang, name, one.conversations, *one.shown()])
     columns = ("language", "score", "conversations", "rank correlation", "without answer tokens")

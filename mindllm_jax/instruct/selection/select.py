@@ -79,13 +79,19 @@ def score(
 def select(config: SelectInstructions, workdir: Path, scored: Scored) -> Table:
     """Selects and writes selection.jsonl, refused.jsonl, tables.md and selection.html into the workdir.
 
-    Returns what the terminal shows. Raises ValueError where the rule admits no conversation; then nothing is written.
+    Returns what the terminal shows. Raises ValueError where the rule admits no conversation, or no record has the score
+    of its own that it asks for; then nothing is written.
     """
     selection, shards = config.selection, scored.shards
     table = shards.columns()
     raw = {name: table[name].to_numpy().astype(np.float64) for name in NUMBERS}
     names = {name: table[name].to_pylist() for name in ("dataset", "lang", "task", "id", "where", "problem")}
     of_rows = columns(raw)
+    if selection.score == "record_score" and not np.isfinite(of_rows["record_score"]).any():
+        raise ValueError(
+            "Selection.score = 'record_score': no record of SelectInstructions.inputs has a number in metadata.score or"
+            " score"
+        )
     taken = _taken(selection, of_rows, names, shards)
     if not len(taken.chosen):
         raise ValueError(
@@ -101,7 +107,6 @@ def select(config: SelectInstructions, workdir: Path, scored: Scored) -> Table:
         taken.chosen,
         names["dataset"],
         names["lang"],
-        raw["quality"],
         shown,
         Counter(problem for problem in names["problem"] if problem),
         Counter(one.kind for one in scored.extent.refused),
