@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = {"README.md": "README.zh.md", "docs/tutorial.md": "docs/zh/tutorial.md"}
+GLOSSARY = ("docs/glossary.md", "docs/zh/glossary.md")
 FENCED = re.compile(r"```.*?```", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)")
 
@@ -25,7 +26,7 @@ def versions(page: str) -> tuple[str, str]:
 
 def linked(page: str) -> set[Path | str]:
     """Where the links of a page lead, in English where a page has a Chinese version."""
-    english = {ROOT / chinese: ROOT / page for page, chinese in PAGES.items()}
+    english = {ROOT / chinese: ROOT / page for page, chinese in (*PAGES.items(), GLOSSARY)}
     links = LINK.findall((ROOT / page).read_text("utf-8"))
     paths = {link: ((ROOT / page).parent / link).resolve() for link in links if "://" not in link}
     return {english.get(paths[link], paths[link]) if link in paths else link for link in links}
@@ -46,6 +47,15 @@ def test_commands_are_equal(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_links_are_equal_but_for_the_language(page: str) -> None:
     assert linked(page) == linked(PAGES[page])
+
+
+def test_the_chinese_glossary_has_the_same_terms() -> None:
+    """Down to the phrases, which are about English."""
+    english, chinese = ((ROOT / page).read_text("utf-8").partition("## Phrases")[0] for page in GLOSSARY)
+    terms, translated = (re.findall(r"^\| ([^|-][^|]*) \|", text, re.MULTILINE) for text in (english, chinese))
+    headings = ("letter", "term", "字母", "术语")
+    assert [one for one in terms if one not in headings] == [one for one in translated if one not in headings]
+    assert len(terms) > 80
 
 
 def test_readme_is_short() -> None:
