@@ -1,7 +1,8 @@
 """Cleans raw text of any format into documents with a data card; with Scoring.run, also chooses some by their score.
 
 Every stage is resumable: run the same command again, also when jobs on Slurm are done.
-python launch/clean_corpus.py --gin configs/data/real_bilingual.gin --gin.CleanCorpus.inputs="('DIR',)"
+python launch/clean_corpus.py --gin configs/data/real_bilingual.gin --gin.CleanCorpus.inputs="('DIR',)" \\
+    --gin.Decontamination.benchmarks=EVAL
 
 launch/prepare_data.py then tokenizes the documents: set PrepareData.corpus to CleanCorpus.output or Scoring.output.
 """
