@@ -17,7 +17,7 @@ VERDICTS = "verdicts.json"
 _PREFACE = """# Claims of the paper
 
 Testable sentences of MindLLM (arXiv 2310.15777); `python launch/ablate.py --gin configs/ablations/NAME.gin --tables`
-rebuilds this page from the records. Certainty is that of our reading ([paper.md](paper.md)): the paper itself was not at
+rebuilds this page from the records. Certainty is that of our reading ([paper.md](paper.md)): the paper was not at
 hand; `stated` means that a source says so, `inferred` and `remembered` that none does. A verdict is that of the scale
 beside it, never the paper's.
 
