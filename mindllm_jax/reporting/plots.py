@@ -61,8 +61,10 @@ def line_plot(
             axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-        if len(lines) > 1:
-            axes.legend(frameon=False, ncols=2 if len(lines) > 4 else 1)
+        if len(lines) > 4:
+            figure.legend(loc="outside right upper", frameon=False)  # beside the lines, which it would cover
+        elif len(lines) > 1:
+            axes.legend(frameon=False)
         return _svg(figure)
 
 

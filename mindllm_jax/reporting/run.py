@@ -13,7 +13,7 @@ from mindllm_jax.reporting.plots import Line, line_plot
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.reporting.units import metric_unit, unit_of
 
-# More lines cannot be distinguished, and their legend leaves no room for them.
+# More lines cannot be distinguished.
 _MAX_LINES = 8
 _TASKS = "tasks/"
 _LANGUAGES = {"bits_per_byte/zh": "Chinese", "bits_per_byte/en": "English", "bits_per_byte/code": "code"}
