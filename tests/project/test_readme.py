@@ -27,9 +27,9 @@ def versions(page: str) -> tuple[str, str]:
 def linked(page: str) -> set[Path | str]:
     """Where the links of a page lead, in English where a page has a Chinese version."""
     english = {ROOT / chinese: ROOT / page for page, chinese in (*PAGES.items(), GLOSSARY)}
-    links = LINK.findall((ROOT / page).read_text("utf-8"))
+    links: list[str] = LINK.findall((ROOT / page).read_text("utf-8"))
     paths = {link: ((ROOT / page).parent / link).resolve() for link in links if "://" not in link}
-    return {english.get(paths[link], paths[link]) if link in paths else link for link in links}
+    return {english.get(path, path) for path in paths.values()} | {link for link in links if link not in paths}
 
 
 @pytest.mark.parametrize("page", PAGES)
