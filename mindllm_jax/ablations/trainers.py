@@ -171,6 +171,10 @@ class _Tuning(Trainer):
         held_out = config.instructions.held_out_inputs
         if any(one.instructions.held_out_inputs != held_out for one in variants):
             raise ValueError("Instructions.held_out_inputs differ between variants: measure all on the same ones")
+        if any((one.base, one.replay.store) != (config.base, config.replay.store) for one in variants):
+            raise ValueError(
+                "Tune.base or Replay.store differ between variants: tune and measure all from the same ones"
+            )
         first, *others = map(_labelled_records, variants)
         if any(records != first for records in others):
             raise ValueError("Labels.inputs are of other records in some variants: measure all on the same ones")

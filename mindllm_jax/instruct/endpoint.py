@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import time
@@ -129,7 +130,7 @@ def _reply(endpoint: Endpoint, prompt: str) -> Any:
     except urllib.error.URLError as error:
         kind = "timed out" if isinstance(error.reason, TimeoutError) else "no connection"
         raise Refused(kind, 0.0) from None
-    except OSError:
+    except (OSError, http.client.HTTPException):
         raise Refused("no connection", 0.0) from None
     except ValueError:
         raise Refused("nonsense", 0.0) from None

@@ -37,6 +37,7 @@ def columns(raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     raw = {name: np.asarray(values, np.float64) for name, values in raw.items()}
     answer_loss = _ratio(raw["answer_nll"], raw["answer_tokens"])
+    scored = np.isfinite(answer_loss)
     answer_entropy = _ratio(raw["answer_entropy"], raw["answer_tokens"])
     header_loss = _ratio(raw["header_nll"], raw["answer_tokens"])
     alone_loss = _ratio(raw["alone_nll"], raw["alone_tokens"])
@@ -54,8 +55,8 @@ def columns(raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         "ifd_ppl_ratio": np.exp(answer_loss - alone_loss),
         "answer_tokens": raw["answer_tokens"],
         "whole_tokens": raw["whole_tokens"],
-        "zlib_ratio": _ratio(raw["text_bytes"], raw["zlib_bytes"]),
-        "record_score": raw["quality"],
+        "zlib_ratio": np.where(scored, _ratio(raw["text_bytes"], raw["zlib_bytes"]), np.nan),
+        "record_score": np.where(scored, raw["quality"], np.nan),
         "d_nll": answer_loss - _ratio(raw["tuned_nll"], raw["answer_tokens"]),
         "d_entropy": answer_entropy - _ratio(raw["tuned_entropy"], raw["answer_tokens"]),
     }
