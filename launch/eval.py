@@ -20,24 +20,17 @@ def main() -> None:
     from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, require_all_tasks
     from mindllm_jax.evaluation.report import results_table
     from mindllm_jax.parallel.startup import start
-    from mindllm_jax.parallel.together import together
-    from mindllm_jax.run_records import check_records, write_records
     from mindllm_jax.training.compute_dtype import resolve_dtype
+    from mindllm_jax.training.run_folder import run_folder
 
     config = configuration.load(Evaluate, arguments)
     start()
     if arguments.dry_run:
         Console().print(preview(config).terminal())
         return
-    leader = jax.process_index() == 0
-    workdir = together(lambda: check_records(config, arguments))
-
-    def accept(compute_dtype: str) -> None:
-        if leader:
-            write_records(config, workdir, compute_dtype)
-
-    result = evaluate(config, workdir, accept, resolve_dtype)
-    if leader:
+    with run_folder(config, arguments) as (workdir, accept):
+        result = evaluate(config, workdir, accept, resolve_dtype)
+    if jax.process_index() == 0:
         label = "untrained" if config.untrained else f"step {result['step']}"
         Console().print(results_table({label: result}).terminal())
     require_all_tasks(result)

@@ -42,9 +42,10 @@ def plan_table(suite: Suite, runs: Sequence[Run]) -> Group:
 
 def write_results(suite: Suite, name: str, runs: Sequence[Run]) -> list[Path]:
     """Writes the report of a suite and the ledger of claims; returns the paths."""
-    results, claims, recorded = suite_results(suite, runs), read_claims(), read_verdicts(Path(suite.results))
+    results, claims = suite_results(suite, runs), read_claims()
     if results.missing == len(runs):
         raise ValueError(f"{suite.records} holds no record of {suite.title!r}; nothing was written")
+    read_verdicts(Path(suite.results))  # a damaged file is named before anything is written
     verdicts: dict[str, list[str]] = {}
     unfinished = f", {results.missing} runs missing" if results.missing else ""
     for test in results.tested:
@@ -69,7 +70,7 @@ def write_results(suite: Suite, name: str, runs: Sequence[Run]) -> list[Path]:
     paths = write_report(suite, name, results, claims)
     if suite.scale == "smoke":  # its figures mean nothing
         return paths
-    recorded[f"{name}, {suite.scale}"] = verdicts
+    recorded = read_verdicts(folder) | {f"{name}, {suite.scale}": verdicts}  # another suite may end at the same time
     write_verdicts(folder, recorded)
     write_text(Path(suite.ledger), ledger(claims, recorded))
     return [*paths, Path(suite.ledger)]

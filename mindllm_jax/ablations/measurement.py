@@ -28,11 +28,11 @@ class HeldOutText(NamedTuple):
 
 
 def measures(sources: tuple[str, ...], store: TokenStore) -> list[str]:
-    """Returns the names of the measures: of each language of the sources, and the mean of the languages.
+    """Returns the names of the measures: of each language with held-out text of the sources, and their mean.
 
     sources: all of the store if empty.
     """
-    languages = [name for name, own in store.languages().items() if not sources or set(own) & set(sources)]
+    languages = [name for name, own in held_out_sources(store).items() if not sources or set(own) & set(sources)]
     return [*(f"{GROUP}/{language}" for language in languages), f"{GROUP}/mean"]
 
 
@@ -46,7 +46,7 @@ def text_store(text: HeldOutText, length: int, store: TokenStore) -> TokenStore:
     own = store if store.url == text.store else TokenStore.open(text.store)
     if own.manifest.tokenizer_sha256 == store.manifest.tokenizer_sha256:
         return own
-    for source in text.sources or own.sources:
+    for source in text.sources or sorted({*own.sources, *store.sources}):
         sizes = [one.split(source, "held_out").bytes if source in one.sources else 0 for one in (own, store)]
         if sizes[0] != sizes[1]:
             raise ValueError(

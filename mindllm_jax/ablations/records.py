@@ -15,6 +15,9 @@ from mindllm_jax.files import read_json, write_text
 POINTS = 200
 """The most points of a curve in a record."""
 
+LAST = 20
+"""The last points of a curve, which all are in the record: the most evaluations that a measure averages."""
+
 Curve = list[tuple[int, float]]  # step, value
 
 
@@ -65,10 +68,16 @@ class Record:
     def measure(self, name: str, last: int) -> float:
         """Returns the mean of the last evaluations of a measure; NaN for a failed run, or one that lacks it.
 
-        The evaluation of the untrained model is none of them.
+        The evaluation of the untrained model is none of them. last: at most `LAST`.
         """
         values = [value for step, value in self.curves.get(name, []) if step][-last:]
         return sum(values) / len(values) if values and self.status == "done" else math.nan
+
+    def failure(self, measures: Sequence[str], last: int) -> str:
+        """Returns why the run failed, or that one of the measures has no finite value; "" where all have one."""
+        if self.status == "failed":
+            return self.reason
+        return "; ".join(f"{name} is not finite" for name in measures if not math.isfinite(self.measure(name, last)))
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Record]]:
@@ -111,8 +120,8 @@ def curves(metrics: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dic
     found: dict[str, Curve] = {}
     for name in names:
         points = [(int(row["step"]), row[name]) for row in metrics if name in row]
-        step = math.ceil(len(points) / POINTS) or 1
-        found[name] = points[::-1][::step][::-1]  # keeps the last point
+        step = math.ceil((len(points) - LAST) / (POINTS - LAST)) if len(points) > POINTS else 1
+        found[name] = [*points[:-LAST][::step], *points[-LAST:]]
     return found
 
 

@@ -73,7 +73,7 @@ def means_table(suite: Suite, results: Results) -> Table:
     rows: list[list[Cell]] = []
     for variant, measures in results.means.items():
         found = results.records[variant]
-        failed = sum(record.status == "failed" for record in found)
+        failed = sum(bool(record.failure(suite.measures, suite.last)) for record in found)
         seeds = f"{len(found)}" + (f", {failed} failed" if failed else "")
         rows.append([variant, seeds, *(_interval(measures[name]) for name in suite.measures)])
     columns = ("variant", "seeds", *(_title(name) for name in suite.measures))
@@ -143,8 +143,9 @@ def _prose(suite: Suite, results: Results) -> Iterator[str]:
     records = results.all_records
     if results.missing:
         yield f"{results.missing} runs of this suite are not run."
-    if failed := [record for record in records if record.status == "failed"]:
-        yield "Failed: " + "; ".join(f"{r.variant}, seed {r.seed}: {r.reason}" for r in failed)
+    reasons = [(record, record.failure(suite.measures, suite.last)) for record in records]
+    if failed := [f"{record.variant}, seed {record.seed}: {reason}" for record, reason in reasons if reason]:
+        yield "Failed: " + "; ".join(failed)
     if records:
         hours = sum(record.seconds for record in records) / 3600
         commits = ", ".join(sorted({_short(record.commit) for record in records}))

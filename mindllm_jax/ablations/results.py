@@ -33,7 +33,7 @@ class Tested(NamedTuple):
         expectation: what was expected.
         difference: over the seeds that both variants have; None where no seed has both.
         p_value: corrected for the number of tests of the suite (Holm); None below six pairs.
-        failed: runs of the two variants that diverged and are missing among the pairs.
+        failed: runs of the two variants that diverged or measured no finite value, and are missing among the pairs.
     """
 
     expectation: Expectation
@@ -57,7 +57,7 @@ class Predicted(NamedTuple):
         measured: mean of the predicted variant; None where it has no run.
         nearest: mean of the variant with the most FLOPs of those that the law is fitted to; NaN where one has no run.
         sizes: of each variant, FLOPs of a run and its mean, those that are fitted first, in the order of their FLOPs.
-        failed: runs that diverged and are missing in law and measurement.
+        failed: runs that diverged or measured no finite value, and are missing in law and measurement.
     """
 
     extrapolation: Extrapolation
@@ -140,18 +140,19 @@ def suite_results(suite: Suite, runs: Sequence[Run]) -> Results:
         seeds = sorted(ours.keys() & theirs.keys())
         difference = paired_difference([ours[s] for s in seeds], [theirs[s] for s in seeds]) if seeds else None
         pair = records[expectation["variant"]] + records[suite.against(expectation)]
-        failed = sum(record.status == "failed" for record in pair)
+        failed = sum(bool(record.failure((expectation["measure"],), suite.last)) for record in pair)
         tested.append(Tested(expectation, difference, difference and difference.p_value, failed))
     detectable = {
         name: baseline_detectable(list(seeds.values()), suite.seeds) for name, seeds in values[suite.baseline].items()
     }
-    predicted = [_predicted(one, records, values, means) for one in suite.predictions]
+    predicted = [_predicted(one, suite.last, records, values, means) for one in suite.predictions]
     missing = len(runs) - sum(map(len, records.values()))
     return Results(version, others, records, missing, means, _corrected(tested), predicted, detectable)
 
 
 def _predicted(
     extrapolation: Extrapolation,
+    last: int,
     records: Mapping[str, Sequence[Record]],
     values: Mapping[str, Mapping[str, Mapping[int, float]]],
     means: Mapping[str, Mapping[str, Interval | None]],
@@ -165,7 +166,7 @@ def _predicted(
         prediction = predict([flops[name] for name in fitted], [found[name] for name in fitted], flops[variant])
         nearest = float(np.mean(found[fitted[-1]]))
     sizes = [(flops[name], float(np.mean(found[name]))) for name in (*fitted, variant) if name in flops]
-    failed = sum(record.status == "failed" for of_variant in records.values() for record in of_variant)
+    failed = sum(bool(one.failure((measure,), last)) for of_variant in records.values() for one in of_variant)
     return Predicted(extrapolation, prediction, means[variant][measure], nearest, sizes, failed)
 
 

@@ -92,6 +92,8 @@ def _train(suite: Suite, run: Run, folder: Path) -> Record:
 
 def _diverged(folder: Path, config: Any) -> bool:
     """Returns whether the run in a folder ended because its loss was not finite, and not for another fault."""
-    if not (folder / "metrics.jsonl").exists():
+    try:
+        last = read_metrics(folder)[-1]
+    except (OSError, ValueError):  # before its first line
         return False
-    return read_metrics(folder)[-1].get("skipped_in_a_row", 0) > config.loop.max_skipped
+    return last.get("skipped_in_a_row", 0) > config.loop.max_skipped

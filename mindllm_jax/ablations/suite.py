@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict
 
+from mindllm_jax.ablations.records import LAST
 from mindllm_jax.checks import require_at_least, suggestion
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
@@ -69,7 +70,7 @@ class Suite:
         scale: smoke, cpu, gpu or, of pre-training, paper.
         scales: for which the sizes and steps of the variants are chosen; smoke is always possible.
         seeds: runs of each variant. A seed decides the order of rows in all variants, and the initial parameters.
-        last: evaluations at the end of a run that are averaged.
+        last: evaluations at the end of a run that are averaged, at most 20.
         settings: further settings of all runs, such as `("Mixture.store=DIR",)`.
         share: index, from 0, and number of processes that share the runs, as in a Slurm array: this one trains its own.
             A run has the same index in all suites. The tables are then rebuilt by `--tables`.
@@ -103,6 +104,8 @@ class Suite:
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "seeds", "last", "held_out_rows")
+        if self.last > LAST:
+            raise ValueError(f"Suite.last is {self.last}: records keep the last {LAST} evaluations whole")
         index, count = self.share
         if not 0 <= index < count:
             raise ValueError(f"Suite.share is {self.share}: an index from 0, and a number of processes above it")

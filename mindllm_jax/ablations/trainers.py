@@ -202,7 +202,11 @@ class _Tuning(Trainer):
         ]
         datasets = [f"answer_loss/{name}" for name in dict.fromkeys(read)]
         labels = LABEL_SCORES if config.labels.inputs else ()
-        _require_known(names, ["answer_loss", *datasets, "bits_per_byte/zh", "bits_per_byte/en", *labels, *of_tasks])
+        text = pretraining_text(read_run(Path(config.base)), config.replay, instructions.sequence_length, 0)
+        mixed = {f"{GROUP}/{language}" for language in text.mixture.languages()}
+        languages = [name for name in measures(text.mixture.sources, text.store) if name in mixed]
+        of_each = datasets if len(datasets) > 1 else ()
+        _require_known(names, ["answer_loss", *of_each, *languages, *labels, *of_tasks])
 
     def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
         config = configuration.load(Tune, arguments)  # again, as above

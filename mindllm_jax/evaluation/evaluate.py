@@ -30,7 +30,14 @@ from mindllm_jax.parallel.sharding import Sharding
 from mindllm_jax.parallel.together import together
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.cost import flops_per_token
-from mindllm_jax.training.load_run import LoadedRun, RunRecord, load_decoder, read_run, weights_identity
+from mindllm_jax.training.load_run import (
+    LoadedRun,
+    RunRecord,
+    load_decoder,
+    read_run,
+    training_tokens,
+    weights_identity,
+)
 from mindllm_jax.training.state import abstract_model
 
 log = logging.getLogger(__name__)
@@ -112,7 +119,7 @@ def evaluate(
         "run": config.run,
         "step": loaded.step,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(nnx.state(loaded.decoder))),
-        "training_tokens": _training_tokens(work.record, untrained=config.untrained),
+        "training_tokens": 0 if config.untrained else training_tokens(work.record.identity),
         "weights": weights_identity(work.record, untrained=config.untrained),
         "compute_dtype": loaded.model.dtype.name,
         "protocol": config.protocol.record(loaded.tokenizer, loaded.model),
@@ -193,12 +200,6 @@ def _check(config: Evaluate, workdir: Path | None = None) -> _Work:
             )
         require_samples(Path(config.against), (leaf for task in tasks.values() for leaf in members(task)))
     return _Work(record, held_out, pairs, tasks, draw_samples(tasks, config.samples, config.seed))
-
-
-def _training_tokens(record: RunRecord, *, untrained: bool) -> int | None:
-    """Returns the tokens that the parameters were trained on, None for an imported model, whose number is unknown."""
-    tokens = 0 if untrained else record.identity["position"]["tokens"]
-    return None if tokens == 0 and "source" in record.identity and not untrained else tokens
 
 
 def _run_tasks(

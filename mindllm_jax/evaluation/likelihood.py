@@ -67,7 +67,8 @@ def likelihoods(
     whatever the number and kind of the queries: the keys and values of a layer exist for the rows of a batch, the
     logits for 64 tokens of a row. A prefix needs rows that are not split over devices and a batch of more than one.
 
-    A query longer than Model.max_seq_len loses its beginning. Raises ValueError for an empty context.
+    A query longer than Model.max_seq_len loses its beginning. Raises ValueError for an empty context, and where a
+    log-likelihood is NaN, of which the first choice would be the best.
     """
     longest = decoder.config.max_seq_len
     sequences = _sequences(queries, longest)
@@ -96,6 +97,11 @@ def likelihoods(
                 for number, asked, last in sequence.queries:
                     inner, outer = (index, slice(end - asked, end - 1), 0), (index, end - 1, last)
                     log = logs[inner].sum(dtype=np.float64) + logs[outer]
+                    if np.isnan(log):
+                        raise ValueError(
+                            "a log-likelihood is not a number: parameters of the model are not finite, or its"
+                            " activations overflow in Model.compute_dtype"
+                        )
                     cut = max(0, len(queries[number].context) + len(queries[number].continuation) - longest - 1)
                     answers[number] = Likelihood(float(log), bool(best[inner].all() and best[outer]), cut)
     return answers

@@ -31,6 +31,11 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         of_models = [bits.get(language) for bits in of_bits]
         of_baselines = [baselines.get(language, {}).get(name) for name in (XZ, FIVE_GRAM)]
         rows.append((f"bits per byte, {language}", *map(_format, (*of_models, *of_baselines)), None))
+    of_pairs = [_directions(result.get("bilingual", {})) for result in results.values()]
+    for direction in dict.fromkeys(name for directions in of_pairs for name in directions):
+        for metric in ("retrieval", "gain_over_none", "gain_over_wrong"):
+            shown = [_score(directions.get(direction, {}), metric) for directions in of_pairs]
+            rows.append((unit_of(metric).head(f"{metric}, {direction}"), *shown, None, None, None))
     of_tasks = [result.get("tasks", {}) for result in results.values()]
     for task in dict.fromkeys(task for tasks in of_tasks for task in tasks):
         of_models = [tasks.get(task, {}) for tasks in of_tasks]
@@ -54,7 +59,7 @@ def read_result(path: Path) -> dict[str, Any]:
     try:
         result = read_json(path)
         results_table({"": result})  # all shown fields exist
-        if not result.keys() & {"bits_per_byte", "tasks"}:
+        if not result.keys() & {"bits_per_byte", "bilingual", "tasks", "failed_tasks"}:
             raise KeyError("bits_per_byte")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -78,12 +83,12 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
     if tokens := settings.get("max_gen_toks"):
         yield f"Generated answers: at most {tokens} tokens (max_gen_toks).\n"
     tasks: dict[str, dict[str, Any]] = result.get("tasks", {})
-    bits = {key: value for key, value in result.items() if key not in ("tasks", "failed_tasks")}
+    bits = {key: value for key, value in result.items() if key not in ("bilingual", "tasks", "failed_tasks")}
     if "bits_per_byte" in bits:
         yield f"## Held-out text\n\n{results_table({'this run': bits}).markdown()}"
         yield _position_table(bits["bits_per_byte_by_position"]).markdown()
-    if "bilingual" in bits:
-        yield f"## Translations\n\n{_bilingual_table(bits['bilingual']).markdown()}"
+    if "bilingual" in result:
+        yield f"## Translations\n\n{_bilingual_table(result['bilingual']).markdown()}"
     if choice := {name: task for name, task in tasks.items() if "probability" in task}:
         yield f"## Multiple choice\n\n{_choice_table(choice).markdown()}"
     if other := {name: task for name, task in tasks.items() if name not in choice}:
@@ -124,7 +129,7 @@ def _position_table(languages: Mapping[str, Mapping[str, Sequence[Mapping[str, A
 
 
 def _bilingual_table(result: Mapping[str, Any]) -> Table:
-    directions = {name: values for name, values in result.items() if isinstance(values, Mapping)}
+    directions = _directions(result)
     rows: list[tuple[str | None, ...]] = [
         (
             name,
@@ -144,6 +149,10 @@ def _bilingual_table(result: Mapping[str, Any]) -> Table:
         " model. The others are bits per byte of the translation behind each source, and the gain from the right one."
     )
     return Table(columns, rows, caption)
+
+
+def _directions(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {name: values for name, values in result.items() if isinstance(values, Mapping)}
 
 
 def _choice_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -212,7 +221,7 @@ def _metrics(task: Mapping[str, Any]) -> list[str]:
 def _shares(task: Mapping[str, Any]) -> Sequence[str]:
     """Returns the shares of prompts that were cut and of items whose tokens depend on the seam, in per cent."""
     return (
-        PER_CENT.text(task["cut_requests"] / task["requests"]),
+        PER_CENT.text(task["cut_requests"] / max(1, task["requests"])),  # those of an empty prompt are none
         PER_CENT.text(task["seam_differs"] / task["items"]),
     )
 

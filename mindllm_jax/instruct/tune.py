@@ -33,7 +33,7 @@ from mindllm_jax.run_records import resolved
 from mindllm_jax.training.adapters import AdaptedBase
 from mindllm_jax.training.checkpoint import Checkpointing, latest_checkpoint, read_identity, steps_of
 from mindllm_jax.training.checksums import CHECKSUMS
-from mindllm_jax.training.load_run import RunRecord, keep_tokenizer, read_run, restore_run_params
+from mindllm_jax.training.load_run import RunRecord, keep_tokenizer, read_run, restore_run_params, training_tokens
 from mindllm_jax.training.loop import Periodic, train
 from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.run_spec import Loop, RunSpec, run_spec
@@ -123,6 +123,7 @@ def tune(
         "data": data,
         # Without the base's steps: training it further is no reason to refuse a resume.
         "base": {key: base.identity.get(key) for key in ("model", "data", "seed")},
+        "base_tokens": training_tokens(base.identity),
     }
 
     model = run.abstract_model

@@ -69,7 +69,7 @@ def check_folder(folder: Path, check_on: Sequence[str] = (), check_lines: int = 
     if is_own:
         _require_own_code(folder)
     tokenizer, model, rows, ours, cached = _our_logits(folder)
-    limit = TOLERANCE * max(1.0, max(float(np.abs(row).max()) for row in ours))
+    limit = TOLERANCE * max(1.0, float(np.max([np.abs(row).max() for row in ours])))
     results = [_compared("ours, cache", ours[-1:], [cached], limit)]
     for name, theirs in _their_logits(folder, tokenizer, rows, trust=is_own):
         results.append(_compared(name, ours[-1:] if name.endswith("cache") else ours, theirs, limit))
@@ -222,7 +222,7 @@ def _compared(name: str, ours: Logits, theirs: Logits, limit: float) -> dict[str
     """Returns the largest difference, the mean KL divergence from ours, and the share of equal argmax."""
     pairs = list(zip(ours, theirs, strict=False))  # a batch leaves out the long row, which is last
     tokens = sum(len(mine) for mine, _ in pairs)
-    largest = max(float(np.abs(mine - other).max()) for mine, other in pairs)
+    largest = float(np.max([np.abs(mine - other).max() for mine, other in pairs]))  # NaN if one is
     divergence = sum(float(_kl(mine, other)) for mine, other in pairs) / tokens
     equal = sum(int((mine.argmax(-1) == other.argmax(-1)).sum()) for mine, other in pairs) / tokens
     return {

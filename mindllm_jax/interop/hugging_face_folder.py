@@ -87,6 +87,6 @@ def _license(folder: Path) -> str | None:
         if line.strip() == "---":
             break
         key, _, value = line.partition(":")
-        if key.strip() == "license" and value.strip():
-            return value.strip()
+        if key.strip() == "license" and (license := value.partition(" #")[0].strip().strip("'\"")):
+            return license
     return None

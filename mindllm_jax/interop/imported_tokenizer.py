@@ -90,7 +90,8 @@ def from_gguf(metadata: Mapping[str, Any]) -> bytes:
     names = {"bos_token": ids["bos"], "eos_token": ids["eos"], "pad_token": ids["padding"]}
     special = {name: pieces[id] for name, id in names.items() if id is not None}
     ends = [id for name in ("eos", "eot", "eom") if (id := ids[name]) is not None]
-    if metadata.get("tokenizer.ggml.add_bos_token") and (bos := ids["bos"]) is not None:
+    # llama.cpp puts BOS before a text of Llama 3's tokenizer where a file does not say.
+    if metadata.get("tokenizer.ggml.add_bos_token", split in _WHOLE_PIECES_FIRST) and (bos := ids["bos"]) is not None:
         tokenizer["post_processor"] = _bos_before(pieces[bos], bos)
     template = metadata.get("tokenizer.chat_template")
     return _imported(Path("the GGUF file's tokenizer"), tokenizer, special, ends, template)

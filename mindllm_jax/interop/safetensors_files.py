@@ -57,10 +57,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> StoredT
     if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"{path}: damaged: {name} has the shape {shape}")
     if kind not in DTYPES:
-        raise ValueError(
-            f"{path}: {name} is of the dtype {kind}; {', '.join(DTYPES)} can be read: convert the folder with its "
-            "own library first"
-        )
+        return StoredTensor(tuple(shape), kind, path, partial(_refuse, path, name, kind))
     if not 0 <= begin <= end or end - begin != math.prod(shape) * DTYPES[kind].itemsize:
         raise ValueError(f"{path}: damaged: {name} of shape {shape} has {end - begin:,} bytes")
     if start + end > size:
@@ -69,6 +66,13 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> StoredT
         )
     read = partial(_read, path, DTYPES[kind], tuple(shape), start + begin)
     return StoredTensor(tuple(shape), DTYPES[kind].name, path, read)
+
+
+def _refuse(path: Path, name: str, kind: str) -> np.ndarray:
+    raise ValueError(
+        f"{path}: {name} is of the dtype {kind}; {', '.join(DTYPES)} can be read: convert the folder with its own"
+        " library first"
+    )
 
 
 def _read(path: Path, dtype: np.dtype, shape: tuple[int, ...], offset: int) -> np.ndarray:

@@ -15,6 +15,7 @@ _SHARES = frozenset(
         "chance",
         "exact_match",
         "probability",
+        "retrieval",
         "score",
     )
 )

@@ -9,7 +9,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ import tensorstore as ts
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
+from mindllm_jax.locks import lock_folder
 from mindllm_jax.store.manifest import SPLITS, Manifest, SourceInfo, SplitInfo
 from mindllm_jax.store.store import BLOCK, SHARD, array_files, open_files, read_manifest
 from mindllm_jax.store.tokenized import Tokenized, tokenize
@@ -54,6 +55,8 @@ def build_store(
 ) -> list[str]:
     """Adds sources to the store at `url`, which it creates where there is none, and shows progress.
 
+    A local store is locked meanwhile; one in a bucket must not be written by two commands at a time.
+
     The store depends on documents and settings alone, not on the order or the files of the documents.
     Memory: a batch of texts, a shard of tokens and about 40 bytes per document of the largest source. Disk, besides the
     store: the tokens of one source (in the store's folder; in the temporary folder where the store is not local).
@@ -70,7 +73,7 @@ def build_store(
 
     Raises:
         ValueError: the store was made with another tokenizer, seed or fraction; a source's files changed; a document is
-            bad.
+            bad; another command writes the store.
         OSError: no space, no permission.
     """
     files = open_files(url)
@@ -83,34 +86,40 @@ def build_store(
         held_out=held_out,
         sources={},
     )
-    stored = read_manifest(files, url)
-    if stored is not None:
-        _require_same_settings(stored, manifest, url)
-        manifest = stored
-    files.write("tokenizer.model", tokenizer.model).result()
-    unwritten = _unwritten(sources, manifest, url, rebuild)
-    columns = (SpinnerColumn(), "{task.description}", "{task.completed} of {task.total} sources", TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not unwritten) as progress, _scratch_folder(files) as scratch:
-        task = progress.add_task("", total=len(unwritten))
-        for source in unwritten:
+    with _lock(files):
+        stored = read_manifest(files, url)
+        if stored is not None:
+            _require_same_settings(stored, manifest, url)
+            manifest = stored
+        files.write("tokenizer.model", tokenizer.model).result()
+        unwritten = _unwritten(sources, manifest, url, rebuild)
+        columns = (
+            SpinnerColumn(),
+            "{task.description}",
+            "{task.completed} of {task.total} sources",
+            TimeElapsedColumn(),
+        )
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, disable=not unwritten) as progress, _scratch_folder(files) as scratch:
+            task = progress.add_task("", total=len(unwritten))
+            for source in unwritten:
 
-            def show(documents: int, size: int, name: str = source.name) -> None:
-                progress.update(task, description=f"{name}: {documents:,} documents, {size / 1e6:,.1f} MB")
+                def show(documents: int, size: int, name: str = source.name) -> None:
+                    progress.update(task, description=f"{name}: {documents:,} documents, {size / 1e6:,.1f} MB")
 
-            if source.name in manifest.sources:
-                # From now on its files differ from the manifest.
-                rest = {name: info for name, info in manifest.sources.items() if name != source.name}
-                manifest = _write_manifest(files, replace(manifest, sources=rest))
-            try:
-                tokenized = tokenize(
-                    source.read(), tokenizer, scratch / "tokens", fraction=held_out, seed=seed, progress=show
-                )
-            except ValueError as error:
-                raise ValueError(f"source {source.name}: {error}") from None
-            info = write_source(files, source, tokenized)
-            manifest = _write_manifest(files, replace(manifest, sources=manifest.sources | {source.name: info}))
-            progress.advance(task)
+                if source.name in manifest.sources:
+                    # From now on its files differ from the manifest.
+                    rest = {name: info for name, info in manifest.sources.items() if name != source.name}
+                    manifest = _write_manifest(files, replace(manifest, sources=rest))
+                try:
+                    tokenized = tokenize(
+                        source.read(), tokenizer, scratch / "tokens", fraction=held_out, seed=seed, progress=show
+                    )
+                except ValueError as error:
+                    raise ValueError(f"source {source.name}: {error}") from None
+                info = write_source(files, source, tokenized)
+                manifest = _write_manifest(files, replace(manifest, sources=manifest.sources | {source.name: info}))
+                progress.advance(task)
     return [source.name for source in unwritten]
 
 
@@ -213,6 +222,14 @@ def _unwritten(
         if stored is None:
             unwritten.append(source)
     return unwritten
+
+
+def _lock(files: ts.KvStore) -> AbstractContextManager[None]:
+    """Locks a local store: a second command would write its sources, and a manifest without them, over this one's."""
+    spec = files.spec().to_json()
+    if spec["driver"] != "file":
+        return nullcontext()
+    return lock_folder(Path(spec["path"]), user="a command that writes it", otherwise="take another store")
 
 
 @contextmanager

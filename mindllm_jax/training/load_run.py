@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,6 +131,15 @@ def restore_run_params(record: RunRecord, requested: Params) -> Params:
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, requested)
     return jax.jit(merge, out_shardings=shardings, donate_argnums=0)(restore_run_params(base, wide), trained)
+
+
+def training_tokens(identity: Mapping[str, Any]) -> int | None:
+    """Returns the tokens of pre-training and of all tuning that a checkpoint's parameters have seen.
+
+    None where the number is unknown: of published weights, and of a tuned run whose base did not record it.
+    """
+    before = identity.get("base_tokens", None if identity.keys() & {"source", "base"} else 0)
+    return None if before is None else before + identity["position"]["tokens"]
 
 
 def weights_identity(record: RunRecord, *, untrained: bool = False) -> str:

@@ -94,7 +94,8 @@ def train(
             state, position = initial_state(params, model, spec.transformation()), Position()
         state = state._replace(frozen=frozen() if frozen else {})
         step = int(state.step)
-        done = together(lambda: evaluated_steps(workdir) if leader else set[int]())
+        # Figures of a run that ended before its first checkpoint may be of another base or other data.
+        done = together(lambda: evaluated_steps(workdir) if leader and restored else set[int]())
         owed = from_first(str(step not in done)) == "True"  # a new run, or one that ended before it was evaluated
         measuring = [event for event in periodic if owed and event.is_due(step, loop.steps)]
         if step == loop.steps and not measuring:
@@ -112,7 +113,7 @@ def train(
         sharding = model.sharding.named("batch", "length")
         with (
             GlobalBatches(rows, loop.global_batch_size, sharding, first_row=position.rows, loader=loader) as batches,
-            together(lambda: MetricsWriter(workdir, step, active=leader)) as writer,
+            together(lambda: MetricsWriter(workdir, step if restored else -1, active=leader)) as writer,
             ProfileWindow(loop.profile_steps, workdir / "profile") as profile,
         ):
 

@@ -22,8 +22,9 @@ class MetricsWriter:
     """Appends one line per call to `workdir/metrics.jsonl`, and the same values to TensorBoard.
 
     `start_step`: lines of later steps, left by a run that died after its latest checkpoint, are removed first, so that
-    every step has one line. A writer that is not active, on all hosts but the first, writes nothing. Numbers that are
-    not finite become null, as JSON lacks them. TensorBoard is optional: errors of its files are logged as a warning.
+    every step has one line; -1 removes all. A writer that is not active, on all hosts but the first, writes nothing.
+    Numbers that are not finite become null, as JSON lacks them. TensorBoard is optional: errors of its files are logged
+    as a warning.
 
     Attributes:
         failure: the error of writing metrics.jsonl, with the file's name; None without one. `write` does not raise it,

@@ -62,5 +62,9 @@ def test_stores_of_several_tokenizers_must_hold_the_same_documents(
     fewer = _store(tmp_path / "fewer", documents[:20], other)
     with pytest.raises(ValueError, match=r"held-out text of books has \d+ bytes in .*own and \d+ in .*fewer"):
         text_store(text, 32, fewer)
+    more = _store(tmp_path / "more", documents, other)
+    build_store(more.url, [SourceDocuments("news", "en", {}, lambda: documents)], other, held_out=0.3)
+    with pytest.raises(ValueError, match=r"held-out text of news has 0 bytes in .*own and \d+ in .*more"):
+        text_store(text, 32, TokenStore.open(more.url))
     with pytest.raises(ValueError, match=r"held_out_rows is 2, and the held-out text of en in .*same has \d+ rows"):
         text_store(text._replace(rows=2), 32, same)

@@ -75,10 +75,12 @@ def test_damaged_records_are_named(suite: Suite, record: Make, field: str, value
         read_records(Path(suite.records))
 
 
-def test_curves_are_thinned_and_keep_the_last_point():
-    metrics = [{"step": float(i), "loss": float(i)} for i in range(1, 1002)] + [{"step": 1001.0, "a/b": 1.0}]
+@pytest.mark.parametrize("count", [3, 200, 201, 1001])
+def test_curves_are_thinned_and_keep_the_last_points(count: int):
+    metrics = [{"step": float(i), "loss": float(i)} for i in range(count)] + [{"step": 1001.0, "a/b": 1.0}]
     found = curves(metrics, ["a"])
-    assert len(found["loss"]) <= 200 and found["loss"][-1] == (1001, 1001.0) and found["a/b"] == [(1001, 1.0)]
+    assert min(count, 100) <= len(found["loss"]) <= 200 and found["a/b"] == [(1001, 1.0)]
+    assert found["loss"][0] == (0, 0.0) and found["loss"][-20:] == [(i, float(i)) for i in range(count)][-20:]
 
 
 def test_means_and_differences_are_by_seed(suite: Suite, record: Make):
@@ -117,6 +119,20 @@ def test_a_run_that_diverges_is_recorded_and_not_repeated(suite: Suite, real_sou
     assert results.records["one"][0].status == "done" and results.tested[0].verdict("lower") == "not run"
 
 
+def test_the_error_of_a_run_without_a_first_line_of_metrics_is_its_own(
+    suite: Suite, real_sources: Path, tmp_path: Path
+):
+    settings = (f"Mixture.store={real_sources}", "Model.vocab_size=1000", "Mixture.sources=()")
+    suite = dataclasses.replace(suite, scale="smoke", seeds=1, settings=settings)
+    (run, _) = suite_runs(suite)
+    folder = tmp_path / f"{run.settings}-{run.version}"
+    folder.mkdir()
+    (folder / "metrics.jsonl").touch()
+    (folder / "config.json").write_text('{"Tune": {}}')
+    with pytest.raises(ValueError, match="holds a run of Tune"):
+        run_missing(suite, [run], tmp_path, lambda line: None)
+
+
 def test_versions_are_never_mixed(suite: Suite, record: Make):
     old = [record("one", seed, 2.0, version="v0") for seed in range(3)]
     _write(suite, [*old, record("one", 0, 5.0)])
@@ -144,6 +160,16 @@ def test_a_failed_run_is_shown_and_not_counted(suite: Suite, record: Make):
     assert results.tested[0].failed == 1 and results.tested[0]._replace(p_value=0.01).verdict("lower").startswith("can")
     text = write_report(suite, "a_suite", results, read_claims())[0].read_text()
     assert "2, 1 failed" in text and "Failed: two, seed 0: no finite loss" in text
+
+
+def test_a_run_without_a_finite_measure_counts_as_failed(suite: Suite, record: Make):
+    """As one whose bits per byte overflow at the end: without it the mean would be of the runs that went well."""
+    curve = {"bits_per_byte/mean": [(0, 9.0), (1, math.nan), (2, math.nan)]}
+    _write(suite, [record(v, s, 2.0) for v in ("one", "two") for s in range(2)] + [record("two", 2, 0, curves=curve)])
+    results = suite_results(suite, _runs(suite))
+    assert results.tested[0].failed == 1
+    text = write_report(suite, "a_suite", results, read_claims())[0].read_text()
+    assert "3, 1 failed" in text and "Failed: two, seed 2: bits_per_byte/mean is not finite" in text
 
 
 def test_a_suite_with_a_heat_map(suite: Suite, record: Make):

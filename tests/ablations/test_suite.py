@@ -30,6 +30,7 @@ from tests.ablations.conftest import CONFIGS, SUITES, arguments
             {"variants": {"one": (), "too": ("a",)}},
             r"expectations\[0\]\['variant'\] is 'two'.*did you mean 'too'",
         ),
+        ({"last": 21}, "Suite.last is 21: records keep the last 20"),
         (
             {"expectations": ({"variant": "one", "measure": "bits_per_byte/mean", "direction": "lower"},)},
             "'one' is compared with itself",

@@ -230,6 +230,18 @@ def test_an_example_does_not_stand_in_its_own_prompt(tmp_path: Path) -> None:
     assert len(items) == 3
 
 
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [
+        ("", ValueError, r"train\.tsv, line 1: no column 'answer'"),
+        ("index\tanswer\ttext\n", FileNotFoundError, "holds none of the published files of legalbench"),
+    ],
+)
+def test_legalbench_without_rows(tmp_path: Path, content: str, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        converted(tmp_path, "legalbench", {"rule_qa/train.tsv": content})
+
+
 def test_finance(tmp_path: Path) -> None:
     files = {"fin_cuge_finfe_eval.jsonl": '["涨停", 2]\n', "fin_cuge_finfe_train.jsonl.gz": '["出货", 0]\n'}
     assert converted(tmp_path, "fincuge", files) == {

@@ -19,7 +19,7 @@ from mindllm_jax.evaluation.compression import NGram, xz_bits
 from mindllm_jax.evaluation.evaluate import Evaluate, evaluate, preview, require_all_tasks
 from mindllm_jax.evaluation.harness.model import HarnessRequests
 from mindllm_jax.evaluation.protocol import Protocol
-from mindllm_jax.evaluation.report import read_result, report_markdown
+from mindllm_jax.evaluation.report import read_result, report_markdown, results_table
 from mindllm_jax.model.config import Model
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.store.store import TokenStore
@@ -86,6 +86,9 @@ def test_translations_are_measured_where_there_are_files(run: Path, tmp_path: Pa
     result = evaluate(config, tmp_path / "out")
     assert result["bilingual"]["sentences"] == 3 and {"en-zh", "zh-en"} < result["bilingual"].keys()
     assert "retrieval" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert read_result(tmp_path / "out" / "eval.json") == result
+    shown = results_table({"step 7": result})
+    assert [str(row[0]) for row in shown.rows[:2]] == ["retrieval, en-zh, %", "gain_over_none, en-zh"]
 
 
 def test_before_training_and_another_step(run: Path, trained: dict) -> None:

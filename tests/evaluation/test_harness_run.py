@@ -172,6 +172,17 @@ def test_agieval_items_may_have_several_right_choices(data: Path) -> None:
     assert cloze.metrics["acc_mutual_info"] == 0.5  # all differences are 0: the first choice
 
 
+def test_a_task_that_scores_something_else_has_no_measures_of_a_right_choice(data: Path) -> None:
+    """truthfulqa_mc2 scores the mass of all true answers, and names the first as its target."""
+    item = {"question": "q?", "mc2_targets": {"choices": ["a", "b", "c", "d"], "labels": [1, 1, 0, 0]}}
+    write(data / "truthfulqa/truthful_qa/multiple_choice/validation.jsonl", [item] * 2)
+    tasks = load_tasks(["truthfulqa_mc2"], data=str(data))
+    model = planted(lambda *_: -1.0)
+    result = run_task("truthfulqa_mc2", tasks["truthfulqa_mc2"], model, samples=draw_samples(tasks, None, 0))
+    assert result.metrics["acc"] == pytest.approx(0.5) and result.chance is None
+    assert "probability" not in result.metrics and "right" not in result.samples["truthfulqa_mc2"][0]
+
+
 def test_items_that_are_cloze_already_have_no_other_form(data: Path) -> None:
     item = {"ind": 1, "activity_label": "Cooking", "ctx_a": "She stirs (A) pot.", "ctx_b": "then she", "label": "1"}
     item |= {"ctx": "", "endings": ["eats.", "sleeps.", "runs.", "reads."], "source_id": "", "split": "val"}

@@ -1,7 +1,9 @@
 from collections.abc import Callable, Sequence
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from numerics import SEED
 
 from mindllm_jax.evaluation import likelihood
@@ -96,6 +98,14 @@ def test_a_continuation_alone_too_long_counts_by_its_end(decoder: Decoder, log_o
 def test_nothing_is_certain_and_needs_no_pass(decoder: Decoder) -> None:
     assert likelihoods(decoder, [Query([1, 2], [])]) == [(0.0, True, 0)]
     assert likelihoods(decoder, []) == []
+
+
+def test_a_model_that_is_not_finite_answers_nothing(decoder: Decoder) -> None:
+    """Of four NaNs the first would be the largest, and every A would be right."""
+    broken = nnx.clone(decoder)
+    broken.embedding[...] = jnp.full_like(broken.embedding[...], jnp.nan)
+    with pytest.raises(ValueError, match="a log-likelihood is not a number: parameters"):
+        likelihoods(broken, [Query([1, 2], [3])])
 
 
 def test_an_empty_context_is_refused(decoder: Decoder) -> None:

@@ -125,5 +125,12 @@ def test_a_damaged_result_is_reported_with_its_file(tmp_path: Path, content: str
     path.write_text(content)
     with pytest.raises(ValueError, match=r"eval\.json is damaged: not the result of an evaluation"):
         read_result(path)
-    path.write_text(json.dumps(RESULT))
-    assert read_result(path) == RESULT
+    for result in (RESULT, {"failed_tasks": {"piqa": "no data"}}):
+        path.write_text(json.dumps(result))
+        assert read_result(path) == result
+
+
+def test_a_task_of_empty_prompts_has_no_share_of_cut_ones() -> None:
+    """As BLiMP's sentences: none of its requests has a prompt."""
+    text = report_markdown(RESULT | {"tasks": {"blimp": CHOICE | {"requests": 0}}})
+    assert cells(text, "blimp")[-2:] == ["0.0", "33.3"]

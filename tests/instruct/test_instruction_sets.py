@@ -1,6 +1,8 @@
 """What a conversation keeps of its record, formats other than JSON, and all of the published sets."""
 
+import gzip
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -141,6 +143,8 @@ def test_fincuge_by_the_name_of_its_file(tmp_path: Path) -> None:
         "FinRE/test.jsonl": ["甲", "乙", "合资", "甲与乙合资"],
         "fin_cuge_finese.jsonl": ["1", "新闻", "其他", "NaN"],
         "finnsp.jsonl": ["1", "", "消息", "甲", "1", "甲"],
+        "of_pandas/finfe.jsonl": ["平", 1.0],
+        "of_pandas/finnsp.jsonl": ["1", None, "消息", "甲", 1.0, "甲"],
     }
     answers = []
     for name, row in rows.items():
@@ -150,7 +154,10 @@ def test_fincuge_by_the_name_of_its_file(tmp_path: Path) -> None:
         (one,) = read_conversations(path)
         answers.append((one.task, one.messages[-1].content))
     expected = [("finfe", "积极"), ("finre", "合资"), ("finese", "事件：其他；主体：无"), ("finnsp", "是；主体：甲")]
-    assert answers == expected
+    assert answers == [*expected, ("finfe", "中性"), ("finnsp", "是；主体：甲")]
+    (tmp_path / "finnsp.jsonl").write_text('["1", 5, "消息", "甲", "1", "甲"]\n')
+    with pytest.raises(ValueError, match="`field 2` is a int, not a string"):
+        list(read_conversations(tmp_path / "finnsp.jsonl"))
     (tmp_path / "finfe_train.jsonl").write_text('["跌", 7]\n["跌"]\n["跌", 0]\n')
     skipped = Counter[str]()
     assert len(list(read_conversations(tmp_path / "finfe_train.jsonl", on_bad="skip", skipped=skipped))) == 1
@@ -164,6 +171,13 @@ def test_csv_and_labelled_sentences(tmp_path: Path) -> None:
     read = list(read_conversations(csv, on_bad="skip", refused=refused))
     assert [one.messages[-1].content for one in read] == ["bullish", "neutral"]
     assert [(one.where, one.kind) for one in refused] == [(f"{csv}, line 4", "wrong number of fields")]
+    csv.write_text("text,label\n" + "x" * 200_000 + ",1\n")
+    with pytest.raises(ValueError, match=r"tweets\.csv, after line 1: not CSV that can be read \(field larger"):
+        list(read_conversations(csv, on_bad="skip"))
+    cut = tmp_path / "cut.csv.gz"
+    cut.write_bytes(gzip.compress(b"text,label\n" + os.urandom(2000).hex().encode() + b",1\n")[:-500])
+    with pytest.raises(ValueError, match=r"cut\.csv\.gz is a damaged gzip file"):
+        list(read_conversations(cut, on_bad="skip"))
     alpaca = tmp_path / "alpaca.csv"
     alpaca.write_text('\ufeffinstruction,input,output\n"two\nlines",,A\n')
     (one,) = read_conversations(alpaca)

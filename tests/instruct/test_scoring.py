@@ -145,6 +145,9 @@ def test_an_interrupted_scoring_resumes(scored, monkeypatch) -> None:
     texts.clear()
     scored(name="cut")
     assert not texts, "all is done"
+    assert resumed.is_finished()
+    resumed.paths()[1].unlink()
+    assert not resumed.is_finished(), "a removed shard is scored again"
 
 
 def test_scores_of_other_inputs_are_refused(scored) -> None:

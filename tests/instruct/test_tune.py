@@ -26,7 +26,7 @@ from mindllm_jax.rows import Batch, SampledRows
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.checkpoint import latest_checkpoint
 from mindllm_jax.training.checksums import write_checksums
-from mindllm_jax.training.load_run import load_decoder, read_run
+from mindllm_jax.training.load_run import load_decoder, read_run, training_tokens
 from mindllm_jax.training.run_spec import Loop
 
 
@@ -127,6 +127,10 @@ def test_the_run_remembers_its_base(tuned: Path, base: Path) -> None:
     identity = read_run(tuned).identity
     assert identity["Tune"]["base"] == str(base)
     assert identity["Pretrain"] == {"data": {"store": "somewhere"}}, "where held-out text is found"
+    of_base = read_run(base).identity
+    assert training_tokens(identity) == training_tokens(of_base) + identity["position"]["tokens"]
+    assert training_tokens({**identity, "base_tokens": None}) is None, "published weights were tuned"
+    assert training_tokens({key: identity[key] for key in ("base", "position")}) is None, "of an older version"
 
 
 def damage(path: Path) -> None:

@@ -65,6 +65,12 @@ def test_an_imported_tokenizer_goes_out_with_its_ids(pre: str, tmp_path: Path) -
     assert all(again.encode(text).tolist() == tokenizer.encode(text).tolist() for text in TEXTS)
 
 
+@pytest.mark.parametrize(("pre", "first"), [("llama-bpe", 1), ("smollm", 0)])
+def test_a_gguf_file_that_does_not_say_is_read_as_llama_cpp_reads_it(pre: str, first: int) -> None:
+    tokenizer = Tokenizer(Path("t"), from_gguf(metadata() | {"tokenizer.ggml.pre": pre}))
+    assert len(tokenizer.first_ids) == first
+
+
 @pytest.mark.parametrize("stated", [False, True])
 def test_what_stands_before_a_text_goes_in_and_out(stated: bool, tmp_path: Path) -> None:
     """As a GGUF file says, and as tokenizer.json has it: transformers reads no add_bos_token beside that."""

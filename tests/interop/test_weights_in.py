@@ -83,7 +83,8 @@ def test_shards_and_bfloat16(tmp_path: Path, extended: Tokenizer) -> None:
     np.testing.assert_array_equal(run.decoder.embedding[...], model.model.embed_tokens.weight.detach().float().numpy())
 
 
-def test_pickled_weights_as_the_published_model_has_them(tmp_path: Path, extended: Tokenizer) -> None:
+@pytest.mark.parametrize("form", ["pickle", "safetensors"])
+def test_weights_as_the_published_model_has_them(form: str, tmp_path: Path, extended: Tokenizer) -> None:
     """With the buffers of old versions beside the parameters, in bfloat16."""
     model = gpt_neo().to(torch.bfloat16)
     folder = saved(model, tmp_path / "hf", extended)
@@ -93,7 +94,11 @@ def test_pickled_weights_as_the_published_model_has_them(tmp_path: Path, extende
         state[f"transformer.h.{layer}.attn.attention.bias"] = torch.ones(1, 1, 1024, 1024, dtype=torch.bool)
         state[f"transformer.h.{layer}.attn.attention.masked_bias"] = torch.tensor(-1e9)
     state["lm_head.weight"] = state["transformer.wte.weight"]
-    torch.save(state, folder / "pytorch_model.bin")
+    if form == "pickle":
+        torch.save(state, folder / "pytorch_model.bin")
+    else:
+        del state["lm_head.weight"]  # safetensors holds no tensor twice
+        save_file(state, folder / "model.safetensors")
     run = imported(folder, tmp_path)
     assert run.config.tied and run.config.windows == (None, 8) and run.config.attention_scale == 1.0
     ids = np.random.default_rng(0).integers(0, 700, (1, 60))
@@ -118,7 +123,7 @@ def test_pickled_parameters(zipped: bool, tmp_path: Path, extended: Tokenizer) -
 
 def test_a_run_of_published_weights_records_its_source(tmp_path: Path, extended: Tokenizer) -> None:
     folder = saved(llama(), tmp_path / "hf", extended)
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    (folder / "README.md").write_text('---\nlicense: "apache-2.0" # as of 2026\n---\n# A model\n')
     imported(folder, tmp_path)
     record = read_run(tmp_path / "run")
     source = record.identity["source"]

@@ -1,5 +1,6 @@
 """A store depends on documents and settings alone; an interrupted one is completed; changed files are reported."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -150,3 +151,25 @@ def test_a_store_that_cannot_be_written(tmp_path: Path, tokenizer: Tokenizer, so
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises((OSError, ValueError), match="file"):
         build_store(str(tmp_path / "file"), [source_of("zh")], tokenizer)
+
+
+def test_a_second_command_is_refused_while_a_store_is_written(
+    tmp_path: Path, tokenizer: Tokenizer, source_of: SourceOf
+) -> None:
+    """Together they would mix their texts, and the later manifest would not name the sources of the other."""
+    english = source_of("en")
+    refused = []
+
+    def disturbed() -> Iterator[Document]:
+        with pytest.raises(
+            ValueError, match=f"is in use by a command that writes it of process {os.getpid()}"
+        ) as error:
+            build_store(str(tmp_path / "store"), [source_of("zh")], tokenizer)
+        refused.append(error)
+        yield from english.read()
+
+    build_store(str(tmp_path / "store"), [english._replace(read=disturbed)], tokenizer)
+    assert refused
+    build_store(str(tmp_path / "store"), [source_of("zh")], tokenizer)
+    assert set(TokenStore.open(tmp_path / "store").sources) == {"fixture_zh", "fixture_en"}
+    TokenStore.open(tmp_path / "store").verify()

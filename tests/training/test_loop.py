@@ -222,3 +222,11 @@ def test_a_run_that_stops_and_resumes_inside_the_profiler_window(train, tmp_path
     assert traces() == ["step_3"], "what was traced is kept"
     train(tmp_path, Loop=profiled)
     assert traces() == ["step_3", "step_5"]
+
+
+def test_a_start_before_the_first_checkpoint_keeps_no_figure_of_another_run(train, tmp_path: Path) -> None:
+    """As of another base or store, which a run that ended after its first measurement had measured."""
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "time": 1.0, "figure": 7.0}\n')
+    metrics = train(tmp_path, periodic=[Periodic(4, lambda decoder: {"figure": 1.0}, before=True)])
+    assert of(metrics, "figure") == {0: 1.0, 4: 1.0}
+    assert [row["step"] for row in metrics if "figure" in row] == [0, 4]

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from process_fixtures import InTwoProcesses
 
-from mindllm_jax import configuration
+from mindllm_jax import configuration, locks
+from mindllm_jax.locks import LOCK
 from mindllm_jax.run_records import write_records
-from mindllm_jax.training import run_folder as module
-from mindllm_jax.training.run_folder import LOCK, run_folder
+from mindllm_jax.training.run_folder import run_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,7 +89,7 @@ time.sleep(60)
 @pytest.mark.parametrize("seconds", [0.3, 60])
 def test_a_lock_of_another_host_is_waited_for(tmp_path: Path, monkeypatch, seconds: float) -> None:
     """A file server keeps the lock of a host that died for a while."""
-    monkeypatch.setattr(module, "LOCK_PATIENCE", 3.0)
+    monkeypatch.setattr(locks, "PATIENCE", 3.0)
     (tmp_path / LOCK).write_text(json.dumps({"host": "elsewhere", "machine": "0", "process": 7, "since": "long ago"}))
     file = (tmp_path / LOCK).open()
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -113,8 +113,8 @@ def test_a_lock_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
     def full(*_: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.json, "dumps", full)
-    refused = pytest.raises(OSError, match="cannot write to the workdir: No space left on device")
+    monkeypatch.setattr(locks.json, "dumps", full)
+    refused = pytest.raises(OSError, match="cannot write to the folder: No space left on device")
     with refused, run_folder(Settings(), arguments(tmp_path / "new/run")):
         pass
     assert not list(tmp_path.iterdir())

@@ -58,11 +58,13 @@ def _legalbench(folder: Path) -> Iterator[Split]:
         examples += items
         sources += [path, prompt] if items else []
     reason = "train rows that do not stand in the prompt of their task as its form has them, or without a second label"
+    if not sources:
+        return
     yield Split("mindllm/legalbench_train", "default", "test", examples, tuple(sources), {reason: left_out})
 
 
 def _tsv(path: Path) -> list[tuple[int, Item]]:
-    header = text_lines(path)[0].rstrip("\r").split("\t")
+    header = (text_lines(path) or [""])[0].rstrip("\r").split("\t")
     require("answer" in header, f"{path}, line 1", f"no column 'answer' among {header}")
     return table(path, header, delimiter="\t")
 

@@ -134,6 +134,9 @@ def run_task(
                 record |= _choices(leaf, record)
             elif leaf.OUTPUT_TYPE == "loglikelihood":
                 record["choices"] = [str(record["target"])]
+        if leaf.OUTPUT_TYPE == "multiple_choice" and not _is_of_the_right_choice(leaf, own):
+            for record in own:
+                del record["choices"], record["right"]
         first += own
     choices = [measures.scored_item(record) for record in first if "right" in record]
     return TaskResult(
@@ -173,6 +176,17 @@ def _choices(task: Any, record: Mapping[str, Any]) -> dict[str, Any]:
     if task.multiple_input:
         choices = [record["target"]] * len(choices)
     return {"choices": choices, "right": right}
+
+
+def _is_of_the_right_choice(task: Any, records: Sequence[Mapping[str, Any]]) -> bool:
+    """Returns whether a task scores that the likeliest choice is its target.
+
+    One with code of its own may score another thing: the mass of several true answers, as truthfulqa_mc2, or which of
+    two sentences is likelier.
+    """
+    if not task.config.process_results:
+        return True
+    return all(record.get("acc") == measures.sample_measures(record)["acc"] for record in records)
 
 
 def _metrics(values: Mapping[str, Any], each: Sequence[Mapping[str, float]]) -> dict[str, float]:

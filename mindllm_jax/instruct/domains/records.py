@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mindllm_jax.files import json_sha256
+from mindllm_jax.text.documents import check_unicode
 from mindllm_jax.text.json_lines import BadLine, lines, parse_rows, values
 
 
@@ -88,6 +89,9 @@ def _record(value: Any, remove: tuple[str, ...]) -> Record:
         raise BadLine("not a record", f"a JSON {type(value).__name__} where an object or an array was expected")
     named = value.items() if isinstance(value, dict) else enumerate(value)
     fields = {str(name): _clean(_text(part), remove) for name, part in named}
+    for name, text in fields.items():
+        check_unicode(name)
+        check_unicode(text)
     return Record(json_sha256(fields, sort_keys=True, ensure_ascii=False)[:16], fields)
 
 

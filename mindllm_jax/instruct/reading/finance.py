@@ -29,7 +29,7 @@ class _Task(NamedTuple):
 def _sentiment(row: Sequence[Any]) -> tuple[str, str]:
     if row[1] not in (0, 1, 2) or isinstance(row[1], bool):
         raise BadLine("unknown label", f"field 2 is {row[1]!r} where 0, 1 or 2 was expected")
-    return f"判断下面这条股吧评论的情绪（积极、中性或消极）：\n{_field(row, 0)}", _SENTIMENTS[row[1]]
+    return f"判断下面这条股吧评论的情绪（积极、中性或消极）：\n{_field(row, 0)}", _SENTIMENTS[int(row[1])]
 
 
 def _event(row: Sequence[Any]) -> tuple[str, str]:
@@ -41,8 +41,8 @@ def _event(row: Sequence[Any]) -> tuple[str, str]:
 def _negative(row: Sequence[Any]) -> tuple[str, str]:
     if row[4] not in ("0", "1", 0, 1):
         raise BadLine("unknown label", f"field 5 is {row[4]!r} where 0 or 1 was expected")
-    text = "\n".join(part.strip() for part in (row[1], row[2]) if not is_absent(part))
-    is_negative = str(row[4]) == "1"
+    text = "\n".join(_field(row, index) for index in (1, 2) if not is_absent(row[index]))
+    is_negative = int(row[4]) == 1
     subjects = "无" if is_absent(row[5]) else _field(row, 5)
     return (
         f"下面的消息对其中的金融机构是负面的吗？负面的主体有哪些？\n{text_of(text, 'fields 2 and 3')}",

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -92,18 +93,24 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _csv_records(path: Path) -> Iterator[tuple[str, Any]]:
     raw = path.read_bytes()
-    text = _decoded(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw, path)
+    try:
+        text = _decoded(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw, path)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is a damaged gzip file ({error}); fetch or copy it again") from None
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
-    for row in reader:
-        where, width = f"{path}, line {reader.line_num}", len(reader.fieldnames or ())
-        given = sum(value is not None for value in row.values()) if None not in row else width + len(row[None])
-        if given != width:
-            yield (
-                where,
-                BadLine("wrong number of fields", f"{given} fields, and the header has {width}; quote the commas"),
-            )
-        else:
-            yield where, row
+    try:
+        for row in reader:
+            where, width = f"{path}, line {reader.line_num}", len(reader.fieldnames or ())
+            given = sum(value is not None for value in row.values()) if None not in row else width + len(row[None])
+            if given != width:
+                message = f"{given} fields, and the header has {width}; quote the commas"
+                yield where, BadLine("wrong number of fields", message)
+            else:
+                yield where, row
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, after line {reader.line_num}: not CSV that can be read ({error}); write it as JSON lines"
+        ) from None
 
 
 def _decoded(content: bytes, path: Path | None = None) -> Any:

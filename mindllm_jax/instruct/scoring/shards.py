@@ -91,8 +91,12 @@ class ScoreShards:
             yield from zip(table["number"].to_pylist(), table["messages"].to_pylist(), strict=True)
 
     def is_finished(self) -> bool:
-        """Whether all is scored."""
-        return (self.folder / "summary.json").exists()
+        """Whether all is scored, and no shard was removed since, as one that was damaged."""
+        summary = self.folder / "summary.json"
+        if not summary.exists():
+            return False
+        of_each = read_json(self.folder / "key.json")["shard"]
+        return len(self.paths()) == -(-read_json(summary)["conversations"] // of_each)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Writes the summary, which says that all is scored."""

@@ -110,6 +110,7 @@ BAD = {
     "field missing": (["文"], r"there is no field `1`; it has 0"),
     "not a record": ("7", "a JSON int where an object or an array was expected"),
     "wrong JSON": ("[", "wrong JSON"),
+    "broken Unicode": ('["\\ud800", 1]', "an escape .* without its other half"),
 }
 
 
