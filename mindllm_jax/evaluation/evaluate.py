@@ -24,10 +24,11 @@ from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks
 from mindllm_jax.evaluation.held_out import HeldOut, baselines, find_held_out, held_out_results
 from mindllm_jax.evaluation.progress import TaskProgress
 from mindllm_jax.evaluation.protocol import Protocol
+from mindllm_jax.evaluation.suite import suite_items
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.sharding import Sharding
-from mindllm_jax.parallel.together import together
+from mindllm_jax.parallel.together import require_same, together
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.cost import flops_per_token
 from mindllm_jax.training.load_run import (
@@ -112,6 +113,10 @@ def evaluate(
     ValueError, before the long part begins, where run, store, tasks and their data do not fit together.
     """
     work = together(lambda: _check(config, workdir))
+    require_same("the data of the tasks in Evaluate.data", suite_items(work.tasks))
+    require_same("the sentences of Bilingual.files", repr(work.pairs).encode())
+    if work.held_out:
+        require_same(f"the token store {work.held_out.store.url}", work.held_out.store.manifest.to_json())
     sharding = Sharding(config.mesh.build())
     loaded = load_decoder(work.record, untrained=config.untrained, sharding=sharding, resolve_model=resolve_model)
     together(lambda: accept(loaded.model.dtype.name))
@@ -128,7 +133,6 @@ def evaluate(
         names = ("data", "shots", "samples", "seed", "max_gen_toks")
         result["task_settings"] = {name: getattr(config, name) for name in names}
     folder = EvaluationFolder(workdir, loaded, config.protocol, result)
-    together(folder.begin)
 
     def report(part: Mapping[str, Any]) -> None:
         result.update(part)

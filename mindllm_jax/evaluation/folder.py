@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from mindllm_jax.evaluation.page import PromptPage
 from mindllm_jax.evaluation.protocol import Protocol
 from mindllm_jax.evaluation.report import report_markdown
 from mindllm_jax.files import read_json, replacing, write_text
+from mindllm_jax.run_records import differences
 from mindllm_jax.training.load_run import LoadedRun
+
+log = logging.getLogger(__name__)
 
 
 class EvaluationFolder:
@@ -37,17 +41,23 @@ class EvaluationFolder:
         limit = result.get("task_settings", {}).get("samples")
         config = {"model_num_parameters": result["parameters"], "model_dtype": result["compute_dtype"], "limit": limit}
         self._harness = HarnessResults(_title(result), result["protocol"], config)
+        self._begun = False
 
-    def begin(self) -> None:
-        """Removes the results of an evaluation of other weights or with other settings, which would mix with ours.
+    def _begin(self, path: Path) -> None:
+        """Removes, before the first part, results of other weights or settings, which would mix with ours.
 
         The answers stay: their keys tell evaluations apart.
         """
-        if self._path is None or self._holds_ours(self._path / "eval.json"):
+        if self._begun:
             return
+        self._begun = True
+        if (path / "eval.json").exists():
+            if not (different := self._different(path / "eval.json")):
+                return
+            log.warning("%s: the results of another evaluation are replaced:\n  %s", path, "\n  ".join(different))
         for name in ("eval.json", "report.md", "results.json", "prompts.html", "samples_*.jsonl"):
-            for path in self._path.glob(name):
-                path.unlink()
+            for old in path.glob(name):
+                old.unlink()
 
     def answers(self) -> Answers | None:
         """Returns the cache of answers in the folder, in every process; None without a folder."""
@@ -56,6 +66,7 @@ class EvaluationFolder:
     def write(self, result: Mapping[str, Any]) -> None:
         """Writes eval.json and report.md."""
         if self._path is not None:
+            self._begin(self._path)
             write_text(self._path / "eval.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
             write_text(self._path / "report.md", report_markdown(result))
 
@@ -63,6 +74,7 @@ class EvaluationFolder:
         """Writes the samples of a task, and results.json and prompts.html with it."""
         if self._path is None:
             return
+        self._begin(self._path)
         for name, records in result.samples.items():
             with replacing(self._path / f"samples_{name}.jsonl") as file:
                 file.writelines(sample_lines(records))
@@ -71,12 +83,13 @@ class EvaluationFolder:
         self._page.add(result)
         write_text(self._path / "prompts.html", self._page.html())
 
-    def _holds_ours(self, path: Path) -> bool:
+    def _different(self, path: Path) -> list[str]:
+        """Returns what differs between the evaluation in the folder and ours, as lines."""
         try:
             before = read_json(path)
-        except (OSError, ValueError):  # none, or a damaged one
-            return False
-        return before.items() >= self._header.items()
+        except (OSError, ValueError) as error:
+            return [str(error)]
+        return differences({name: before.get(name) for name in self._header}, self._header)
 
 
 def _title(result: Mapping[str, Any]) -> str:

@@ -26,6 +26,10 @@ _AXES = ("batch", "length", "features")
 Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
+class NotFiniteError(ValueError):
+    """A log-likelihood is NaN."""
+
+
 class Query(NamedTuple):
     """Token ids of a context, at least one, and of its continuation."""
 
@@ -67,8 +71,8 @@ def likelihoods(
     whatever the number and kind of the queries: the keys and values of a layer exist for the rows of a batch, the
     logits for 64 tokens of a row. A prefix needs rows that are not split over devices and a batch of more than one.
 
-    A query longer than Model.max_seq_len loses its beginning. Raises ValueError for an empty context, and where a
-    log-likelihood is NaN, of which the first choice would be the best.
+    A query longer than Model.max_seq_len loses its beginning. Raises ValueError for an empty context, and
+    NotFiniteError where a log-likelihood is NaN, of which the first choice would be the best.
     """
     longest = decoder.config.max_seq_len
     sequences = _sequences(queries, longest)
@@ -98,7 +102,7 @@ def likelihoods(
                     inner, outer = (index, slice(end - asked, end - 1), 0), (index, end - 1, last)
                     log = logs[inner].sum(dtype=np.float64) + logs[outer]
                     if np.isnan(log):
-                        raise ValueError(
+                        raise NotFiniteError(
                             "a log-likelihood is not a number: parameters of the model are not finite, or its"
                             " activations overflow in Model.compute_dtype"
                         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mindllm_jax.evaluation.harness.cloze import CLOZE, with_cloze_forms
 from mindllm_jax.evaluation.harness.model import harness_model
-from mindllm_jax.evaluation.harness.run import draw_samples, members, run_task
+from mindllm_jax.evaluation.harness.run import draw_samples, members, run_task, scores_right_choice
 from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks, without_tags
+from mindllm_jax.evaluation.likelihood import NotFiniteError
 from mindllm_jax.evaluation.measures import ANSWER_MEASURES, ITEM_MEASURES
 from mindllm_jax.files import sha256
 from mindllm_jax.model.decoder import Decoder
@@ -20,6 +23,8 @@ from mindllm_jax.training.task_suite import TaskSuite
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
     from lm_eval.api.task import Task
+
+log = logging.getLogger(__name__)
 
 _UNFILTERED = "none"  # the harness's name
 _SEED = 0  # of the samples: the same whatever the seed of a run, so that runs can be compared
@@ -66,10 +71,10 @@ def suite_metrics(tasks: Mapping[str, Task | Group]) -> list[str]:
         else:
             aggregated = getattr(task, "aggregate_metric_list", None) or ()
             declared = [(metric.metric, end) for metric in aggregated for end in metric.filter_list or filters]
-        kinds = {leaf.OUTPUT_TYPE for leaf in leaves}
-        if kinds <= {"multiple_choice", "loglikelihood"}:
-            of_items = ITEM_MEASURES if kinds == {"multiple_choice"} else ANSWER_MEASURES
-            declared += [(metric, _UNFILTERED) for metric in of_items]
+        if all(map(scores_right_choice, leaves)):
+            declared += [(metric, _UNFILTERED) for metric in ITEM_MEASURES]
+        elif all(scores_right_choice(leaf) or leaf.OUTPUT_TYPE == "loglikelihood" for leaf in leaves):
+            declared += [(metric, _UNFILTERED) for metric in ANSWER_MEASURES]
         labels = [metric if end == _UNFILTERED else f"{metric},{end}" for metric, end in declared]
         found += [f"tasks/{name}/{label}" for label in dict.fromkeys(labels)]
     return found
@@ -80,8 +85,9 @@ def suite_measurement(
 ) -> Callable[[Decoder], Mapping[str, float]]:
     """Returns a measurement for the training loop: `tasks/NAME/METRIC` of each task of a suite.
 
-    The metrics are those of `TaskResult`, without standard errors, by the default protocol. Every process of a run
-    makes the same call. Raises as `load_suite`, and ValueError where the items are not the same on all hosts.
+    The metrics are those of `TaskResult`, without standard errors, by the default protocol; NaN of a model whose
+    log-likelihoods are not finite. Every process of a run makes the same call. Raises as `load_suite`, and ValueError
+    where the items are not the same on all hosts.
     """
     tasks = together(lambda: load_suite(suite, max_seq_len))
     require_same("the data of the tasks in TaskSuite.data", suite_items(tasks))
@@ -91,8 +97,13 @@ def suite_measurement(
         model = harness_model(decoder, tokenizer, batch_size=suite.batch_size)
         found: dict[str, float] = {}
         for name, task in tasks.items():
-            result = run_task(name.partition("@")[0], task, model, samples=samples)
-            values = {metric: value for metric, value in result.metrics.items() if not metric.endswith("_stderr")}
+            try:
+                metrics = run_task(name.partition("@")[0], task, model, samples=samples).metrics
+            except NotFiniteError as error:  # the run may recover, and each resume would end here again
+                log.warning("the task %s is not measured: %s", name, error)
+                found |= dict.fromkeys(suite_metrics({name: task}), math.nan)
+                continue
+            values = {metric: value for metric, value in metrics.items() if not metric.endswith("_stderr")}
             found |= {f"tasks/{name}/{metric}": value for metric, value in values.items()}
         return found
 

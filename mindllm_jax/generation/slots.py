@@ -165,6 +165,8 @@ def decode(
         step,
         (jnp.int32(0), slots.cache, logits, jnp.asarray(how.active), blank),
     )
+    # Replicated, so that every process can read all of it.
+    out = Decoded(*map(decoder.layout.placement.constrain, out))
     return Slots(cache, jax.lax.dynamic_update_slice_in_dim(slots.logits, logits, first, axis=0)), out
 
 

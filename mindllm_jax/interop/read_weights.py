@@ -60,8 +60,10 @@ def read_parameters(source: Source, model: Model) -> Parameters:
 
 
 def dtype_of(source: Source) -> str:
-    """Returns the dtype that holds all tensors exactly: theirs, or float32 for several dtypes or quantized ones."""
-    names = {stored.dtype if stored.dtype in FLOATS else "float32" for stored in source.tensors.values()}
+    """Returns the dtype that holds all parameters exactly: theirs, or float32 for several dtypes or quantized ones."""
+    architecture = architecture_of(source.config, source.path)
+    dtypes = [stored.dtype for name, stored in source.tensors.items() if not _ignored(name, architecture)]
+    names = {dtype if dtype in FLOATS else "float32" for dtype in dtypes}
     return names.pop() if len(names) == 1 else "float32"
 
 

@@ -51,7 +51,14 @@ class ImportedModel(ByteLevelModel):
             if piece not in self.symbols:
                 raise ValueError(f"{path}: special_tokens.{name} = {piece!r} is not a special token")
         for id, piece in self._added.items():
-            if piece.special and (piece.lstrip or piece.rstrip) and piece.content in self.chat_template:
+            if not (piece.lstrip or piece.rstrip):
+                continue
+            if not piece.special:
+                raise ValueError(
+                    f"{path}: the piece {piece.content!r} (id {id}) is found in texts and strips white space beside it"
+                    " (lstrip or rstrip); only tokenizers that keep every text are supported"
+                )
+            if piece.content in self.chat_template:
                 raise ValueError(
                     f"{path}: the chat template writes the piece {piece.content!r} (id {id}), which strips white space"
                     " beside it (lstrip or rstrip); such templates are not supported"
@@ -120,6 +127,7 @@ def _check_kind(path: Path, tokenizer: Mapping[str, Any]) -> None:
     reasons = {
         f"its model is {model.get('type')}": model.get("type") != "BPE",
         "it falls back to bytes, as Llama's of SentencePiece's kind": bool(model.get("byte_fallback")),
+        "it leaves out merges at random (dropout)": bool(model.get("dropout")),
         "it has an unknown piece": model.get("unk_token") is not None,
         "it normalises texts": tokenizer.get("normalizer") is not None,
         "its pre-tokenizer is not ByteLevel": "ByteLevel" not in kinds,

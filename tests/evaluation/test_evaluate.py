@@ -243,6 +243,27 @@ def test_results_of_another_evaluation_do_not_stay_in_the_folder(
         evaluate(dataclasses.replace(one, against=str(tmp_path)), tmp_path)
 
 
+@pytest.mark.long
+def test_results_stay_until_others_are_there(
+    run: Path, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on another processor, where another dtype is the fastest, and the evaluation ends early."""
+    config = Evaluate(str(run), bits_per_byte=False, tasks=("continuation_zh",), data=data)
+    evaluate(config, tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def bfloat16(model: Model) -> Model:
+        return dataclasses.replace(model, compute_dtype="bfloat16")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "harness_model", lambda *_, **settings: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            evaluate(config, tmp_path / "out", resolve_model=bfloat16)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    evaluate(config, tmp_path / "out", resolve_model=bfloat16)
+    assert "replaced:\n  compute_dtype: was 'float32', is now 'bfloat16'" in caplog.text
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/eval").glob("*.gin")), ids=lambda path: path.stem)
 def test_configs_parse(path: Path) -> None:
     config = load(Evaluate, command_line(None, ["--gin", str(path), "--gin.Evaluate.run=runs/x"]))
@@ -282,15 +303,27 @@ def test_the_command_writes_and_shows_its_result(run: Path, trained: dict, data:
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_results_of_one(run: Path, trained: dict, tmp_path: Path) -> None:
+def test_two_processes_give_the_results_of_one(run: Path, trained: dict, data: str, tmp_path: Path) -> None:
+    """Bits, likelihoods and generations."""
+    for split in ("train", "test"):
+        path = Path(data) / f"openai/gsm8k/main/{split}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps({"question": f"{n}?", "answer": f"#### {n}"}) + "\n" for n in range(5)))
+    tasks = ("continuation_zh", "gsm8k")
+    settings = [f"--gin.Evaluate.tasks={tasks}", f"--gin.Evaluate.data={data}", "--gin.Evaluate.max_gen_toks=4"]
     cluster = [sys.executable, str(ROOT / "launch/local_cluster.py"), "--processes", "2", "--devices", "2", "--"]
-    done = subprocess.run(
-        [*cluster, *command(run, tmp_path / "out")], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    every = [*cluster, *command(run, tmp_path / "out"), *settings, "--gin.Evaluate.shots={'gsm8k': 0}"]
+    done = subprocess.run(every, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out/eval.json").read_text())
     assert result["bits_per_byte"] == pytest.approx(trained["bits_per_byte"], rel=1e-6)
     assert done.stdout.count("bits per byte, zh") == 1
+    config = Evaluate(str(run), bits_per_byte=False, tasks=tasks, data=data, max_gen_toks=4, shots={"gsm8k": 0})
+    alone = evaluate(config, tmp_path / "alone")
+    assert result["tasks"]["continuation_zh"] == pytest.approx(alone["tasks"]["continuation_zh"], rel=1e-5)
+    samples = [(tmp_path / f"{name}/samples_gsm8k.jsonl").read_text() for name in ("out", "alone")]
+    answers = [[json.loads(line)["resps"] for line in content.splitlines()] for content in samples]
+    assert answers[0] == answers[1] and len(answers[0]) == 10  # of two filters
 
 
 def test_the_command_ends_bad_input_with_one_message(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ import math
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from mindllm_jax.evaluation.evaluate import Evaluate, evaluate
 from mindllm_jax.evaluation.harness.index import leaves, task_manager
@@ -101,6 +103,23 @@ def test_a_tag_keeps_a_task_whose_cloze_form_is_asked_for(tmp_path: Path) -> Non
     assert sorted(tasks) == sorted([*members, f"{members[0]}_cloze"])
     alone = load_suite(TaskSuite((members[1], f"{members[0]}_cloze"), str(tmp_path)), 64)
     assert sorted(alone) == sorted([members[1], f"{members[0]}_cloze"])
+
+
+def test_a_model_that_is_not_finite_has_nan_in_all_metrics(decoder: Decoder, tokenizer: Tokenizer, data: str) -> None:
+    """So that a training run goes on, and its resume does not end at the same evaluation."""
+    suite = TaskSuite(("continuation_zh",), data, samples=2)
+    broken = nnx.clone(decoder)
+    broken.embedding[...] = jnp.full_like(broken.embedding[...], jnp.nan)
+    found = suite_measurement(suite, tokenizer, 64)(broken)
+    assert list(found) == suite_metrics(load_suite(suite, 64)) and all(map(math.isnan, found.values()))
+
+
+def test_metrics_of_a_task_that_scores_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "truthfulqa/truthful_qa/multiple_choice/validation.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"question": "q?", "mc2_targets": {"choices": ["a", "b"], "labels": [1, 0]}}) + "\n")
+    tasks = load_suite(TaskSuite(("truthfulqa_mc2",), str(tmp_path)), 512)
+    assert suite_metrics(tasks) == ["tasks/truthfulqa_mc2/acc"]
 
 
 def test_metrics_of_generating_tasks_have_their_filters(tmp_path: Path) -> None:

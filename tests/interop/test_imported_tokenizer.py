@@ -155,6 +155,11 @@ def test_a_missing_key() -> None:
 WRONG_JSON: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "byte fallback": (lambda value: value["model"].update(byte_fallback=True), "it falls back to bytes, as Llama's"),
     "Unigram": (lambda value: value["model"].update(type="Unigram"), "its model is Unigram"),
+    "dropout": (lambda value: value["model"].update(dropout=0.5), "it leaves out merges at random"),
+    "a piece that strips": (
+        lambda value: [piece.update(lstrip=True) for piece in value["added_tokens"] if not piece["special"]],
+        "is found in texts and strips white space",
+    ),
     "NFC": (lambda value: value.update(normalizer={"type": "NFC"}), "it normalises texts"),
     "Metaspace": (
         lambda value: value.update(pre_tokenizer={"type": "Metaspace"}),

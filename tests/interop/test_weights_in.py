@@ -100,6 +100,7 @@ def test_weights_as_the_published_model_has_them(form: str, tmp_path: Path, exte
         del state["lm_head.weight"]  # safetensors holds no tensor twice
         save_file(state, folder / "model.safetensors")
     run = imported(folder, tmp_path)
+    assert read_run(tmp_path / "run").identity["source"]["dtype"] == "bfloat16"
     assert run.config.tied and run.config.windows == (None, 8) and run.config.attention_scale == 1.0
     ids = np.random.default_rng(0).integers(0, 700, (1, 60))
     model = model.float()

@@ -130,13 +130,10 @@ def run_task(
     for leaf_name, leaf in leaves.items():
         own = _first_filter(records[leaf_name])
         for record in own:
-            if leaf.OUTPUT_TYPE == "multiple_choice":
+            if scores_right_choice(leaf):
                 record |= _choices(leaf, record)
             elif leaf.OUTPUT_TYPE == "loglikelihood":
                 record["choices"] = [str(record["target"])]
-        if leaf.OUTPUT_TYPE == "multiple_choice" and not _is_of_the_right_choice(leaf, own):
-            for record in own:
-                del record["choices"], record["right"]
         first += own
     choices = [measures.scored_item(record) for record in first if "right" in record]
     return TaskResult(
@@ -153,6 +150,18 @@ def run_task(
         harness=harness,
         samples=records,
     )
+
+
+def scores_right_choice(task: Any) -> bool:
+    """Returns whether a task scores that the likeliest choice is its item's target, so that `item_measures` are of it.
+
+    A multiple choice with code of its own may score another thing: the mass of all true answers, as truthfulqa_mc2, or
+    which of two sentences is likelier. Its target is then a constant, or it has no accuracy.
+    """
+    if task.OUTPUT_TYPE != "multiple_choice" or not task.config.process_results:
+        return task.OUTPUT_TYPE == "multiple_choice"
+    has_accuracy = any(metric["metric"] == "acc" for metric in task.config.metric_list or ())
+    return has_accuracy and isinstance(task.config.doc_to_target, str) and "{{" in task.config.doc_to_target
 
 
 def _first_filter(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -176,17 +185,6 @@ def _choices(task: Any, record: Mapping[str, Any]) -> dict[str, Any]:
     if task.multiple_input:
         choices = [record["target"]] * len(choices)
     return {"choices": choices, "right": right}
-
-
-def _is_of_the_right_choice(task: Any, records: Sequence[Mapping[str, Any]]) -> bool:
-    """Returns whether a task scores that the likeliest choice is its target.
-
-    One with code of its own may score another thing: the mass of several true answers, as truthfulqa_mc2, or which of
-    two sentences is likelier.
-    """
-    if not task.config.process_results:
-        return True
-    return all(record.get("acc") == measures.sample_measures(record)["acc"] for record in records)
 
 
 def _metrics(values: Mapping[str, Any], each: Sequence[Mapping[str, float]]) -> dict[str, float]:
