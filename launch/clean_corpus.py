@@ -28,7 +28,7 @@ def main() -> None:
     try:
         from mindllm_jax.corpus.pipeline import clean_corpus, stages_table
         from mindllm_jax.corpus.report.borderline import write_borderline
-        from mindllm_jax.corpus.report.card import write_card
+        from mindllm_jax.corpus.report.card import card_once
         from mindllm_jax.corpus.report.collect import collect
         from mindllm_jax.corpus.scoring import score_corpus
     except ImportError as error:
@@ -51,11 +51,11 @@ def main() -> None:
     output, chosen = Path(config.output), Path(config.scoring.output)
     finished = clean_corpus(config)
     if finished:
-        print(write_card(output, collect(output)))
+        print(card_once(output, partial(collect, output)))
     if finished and score:
         finished = score()
         if finished:
-            print(write_card(chosen, collect(output, chosen=chosen)))
+            print(card_once(chosen, partial(collect, output, chosen=chosen)))
     if not finished:
         print("submitted to Slurm (see squeue); run the same command again when the jobs are done")
         return

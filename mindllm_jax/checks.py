@@ -15,7 +15,7 @@ MAX_SEED = 2**31 - 1
 def local_path(setting: str, path: str) -> Path:
     """Returns the path of a setting, which has to be one of this machine.
 
-    Raises ValueError for an empty path, a URL, and a path that the locale cannot encode as UTF-8.
+    Raises ValueError for an empty path, a URL, one that begins with ~, and one that the locale cannot encode as UTF-8.
     """
     if not path.strip() or "\0" in path:
         raise ValueError(f"{setting} = {path!r}: must be the path of a file or folder")
@@ -24,6 +24,8 @@ def local_path(setting: str, path: str) -> Path:
             f"{setting} = {path}: must be a path on this machine, not a URL: mount the bucket and give the folder. "
             "Only the stores (Mixture.store, PrepareData.store, Evaluate.store) and CleanCorpus.inputs may be URLs"
         )
+    if path.startswith("~"):
+        raise ValueError(f"{setting} = {path}: write the home folder in full, as only a shell knows what ~ is")
     absolute = str(Path(path).absolute())
     try:
         # Libraries in C++ take a path as UTF-8 in every locale and would write to another place.

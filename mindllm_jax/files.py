@@ -55,6 +55,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Lists the files in a folder and its subfolders, by path; follows links to folders, to each folder once."""
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        found += [Path(place, name) for name in names]
+    return sorted(found)
+
+
 def sha256(path: Path) -> str:
     """Returns the sha256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:

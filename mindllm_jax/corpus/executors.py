@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 import threading
@@ -50,7 +51,8 @@ def run_stages(stages: list[PipelineStage], logs: Path, executor: Executor) -> b
             bar = progress.add_task(stage.name, total=stage.tasks)
             with _poll_progress(run, lambda done, bar=bar: progress.update(bar, completed=done)):
                 try:
-                    run.run()
+                    with _end_if_killed(stage.name):
+                        run.run()
                 except RuntimeError as error:
                     if "No files found" not in str(error):
                         raise
@@ -122,12 +124,46 @@ def _submit(stages: list[PipelineStage], logs: Path, executor: Executor) -> bool
 
 def unfinished(stages: list[PipelineStage], logs: Path) -> bool:
     """Returns whether a task of these stages has still to run."""
-    folders = (stage_folder(logs, number, stage) / "completions" for number, stage in enumerate(stages))
     return any(
-        not (folder / f"{rank:05d}").exists()
-        for folder, stage in zip(folders, stages, strict=True)
-        for rank in range(stage.tasks)
+        not is_finished(logs, number, stage, rank) for number, stage in enumerate(stages) for rank in range(stage.tasks)
     )
+
+
+def is_finished(logs: Path, number: int, stage: PipelineStage, rank: int) -> bool:
+    """Returns whether a task of the stage of a number is finished."""
+    return (stage_folder(logs, number, stage) / f"completions/{rank:05d}").exists()
+
+
+@contextmanager
+def _end_if_killed(stage: str) -> Iterator[None]:
+    """Raises ChildProcessError where the kernel kills a worker, as for want of memory: its pool would wait for ever."""
+    import multiprocess
+
+    finished, killed = threading.Event(), list[int]()
+
+    def watch() -> None:
+        workers: dict[int, Any] = {}
+        while not finished.wait(1):
+            workers |= {worker.pid: worker for worker in multiprocess.active_children()}  # pyright: ignore[reportAttributeAccessIssue]
+            killed.extend(-worker.exitcode for worker in workers.values() if (worker.exitcode or 0) < 0)
+            if killed:
+                _thread.interrupt_main()
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not killed:
+            raise
+        raise ChildProcessError(
+            f"a worker of the stage {stage!r} was killed by signal {killed[0]}, for want of memory perhaps: set"
+            " Executor.workers lower, or split the largest file, and run the same command again to resume"
+        ) from None
+    finally:
+        finished.set()
+        thread.join()
 
 
 @contextmanager

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mindllm_jax.corpus.contamination.filter import Decontaminate
 from mindllm_jax.corpus.contamination.index import WriteIndex
+from mindllm_jax.corpus.contamination.items import benchmark_files
 from mindllm_jax.corpus.dedup.cluster import Cluster
 from mindllm_jax.corpus.dedup.exact import DropCopies, SkipCopies, exact_config
 from mindllm_jax.corpus.dedup.lines import CountLines, DropRepeats, FindRepeats
 from mindllm_jax.corpus.dedup.minhash import Signatures, stock_config
 from mindllm_jax.corpus.dedup.near import DropNearDuplicates
-from mindllm_jax.corpus.executors import PipelineStage, run_stages, unfinished
+from mindllm_jax.corpus.executors import PipelineStage, is_finished, run_stages, unfinished
 from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.corpus.filters.format import Format
 from mindllm_jax.corpus.filters.language import Language
@@ -25,10 +27,14 @@ from mindllm_jax.corpus.outcomes import step_name
 from mindllm_jax.corpus.reading.files import raw_files, short_names, sizes
 from mindllm_jax.corpus.reading.names import ApplyNames, CollectNames, ResolveNames
 from mindllm_jax.corpus.reading.reader import Reader
+from mindllm_jax.corpus.reading.shard import ReadShard
 from mindllm_jax.corpus.reading.split import Split
 from mindllm_jax.corpus.report.summary import Summary
 from mindllm_jax.corpus.settings import CleanCorpus
-from mindllm_jax.corpus.settings_record import check_or_write_settings
+from mindllm_jax.corpus.settings_record import check_or_write_settings, record_repaired_files
+from mindllm_jax.corpus.writing import WriteDocuments
+from mindllm_jax.files import sha256
+from mindllm_jax.locks import lock_folder
 from mindllm_jax.reporting.tables import Cell, Table
 
 
@@ -36,21 +42,37 @@ def clean_corpus(config: CleanCorpus) -> bool:
     """Runs the tasks that are not finished; returns whether all are finished.
 
     An interrupted task runs again from its beginning and overwrites its output; finished tasks are not touched. The
-    result depends on the inputs and settings, not on the number of workers.
+    result depends on the inputs and settings, not on the number of workers. The folder is locked meanwhile.
 
     Raises:
         OSError: an input is missing, the output cannot be written.
-        ValueError: an input is unreadable, or the folder has a corpus of other settings.
+        ValueError: an input is unreadable, the folder has a corpus of other settings, or another command cleans it.
     """
-    files = raw_files(config.inputs)
-    settings = {**dataclasses.asdict(config), "files": sizes(files)}
-    for name in ("inputs", "output", "executor", "keep_dropped", "scoring"):
+    files, output = raw_files(config.inputs), Path(config.output)
+    settings = {**dataclasses.asdict(config), "files": sizes(files), **_contents(config)}
+    for name in ("inputs", "output", "on_bad", "executor", "keep_dropped", "scoring"):
         del settings[name]
-    check_or_write_settings(Path(config.output), settings, "set another CleanCorpus.output")
-    pipeline, logs = stages(config, files), Path(config.output) / "logs"
-    if unfinished(pipeline, logs):  # the card marks a finished corpus
-        (Path(config.output) / "card.json").unlink(missing_ok=True)
-    return run_stages(pipeline, logs, config.executor)
+    remedy = "set another CleanCorpus.output"
+    with lock_folder(output, user="a command that cleans it", otherwise=remedy):
+        pipeline, logs = stages(config, files), output / "logs"
+        record_repaired_files(output, settings["files"], partial(is_finished, logs, 0, pipeline[0]))
+        check_or_write_settings(output, settings, remedy)
+        if unfinished(pipeline, logs):  # the card marks a finished corpus
+            (output / "card.json").unlink(missing_ok=True)
+        return run_stages(pipeline, logs, config.executor)
+
+
+def _contents(config: CleanCorpus) -> dict[str, Any]:
+    """Returns what identifies the files beside the raw ones that the settings name."""
+    found: dict[str, Any] = {}
+    if folder := config.decontamination.benchmarks:
+        found["benchmark_files"] = {
+            name: [(file.name, file.stat().st_size) for file in files]
+            for name, files in benchmark_files(Path(folder)).items()
+        }
+    if config.lexicon:
+        found["lexicon_sha256"] = sha256(Path(config.lexicon))
+    return found
 
 
 def stages_table(config: CleanCorpus) -> Table:
@@ -69,7 +91,6 @@ def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
     """Returns the stages over the shards, one per raw file."""
     from datatrove.pipeline.dedup.exact_dedup import ExactDedupSignature, ExactFindDedups
     from datatrove.pipeline.dedup.minhash import MinhashDedupBuckets
-    from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.writers.jsonl import JsonlWriter
     from datatrove.utils.logging import logger
 
@@ -86,11 +107,8 @@ def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
     def written(name: str) -> Any:
         return JsonlWriter(work(name), output_filename="${rank}.jsonl.zst", compression="zstd")
 
-    def read(name: str) -> Any:
-        return JsonlReader(work(name), glob_pattern="*.jsonl.zst", add_file_path=False)
-
     def read_text(*, count: bool = False) -> list[Any]:
-        return [read("text"), ApplyNames(work("names"), names, count=count)]
+        return [ReadShard(work("text")), ApplyNames(work("names"), names, count=count)]
 
     cleaning: list[CleaningFilter] = [
         DropRepeats(work("repeats"), config.repeats, dropped("repeats")),
@@ -153,7 +171,9 @@ def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
             shards,
         ),
         PipelineStage(
-            "signatures", [read("clean"), Signatures(work("signatures"), config.minhash, config.priorities)], shards
+            "signatures",
+            [ReadShard(work("clean")), Signatures(work("signatures"), config.minhash, config.priorities)],
+            shards,
         ),
         PipelineStage(
             "pairs",
@@ -168,14 +188,10 @@ def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
         PipelineStage(
             "documents",
             [
-                read("clean"),
+                ReadShard(work("clean")),
                 DropNearDuplicates(work("clusters"), dropped("near")),
                 Summary(str(output / "summary")),
-                JsonlWriter(
-                    str(output / "documents"),
-                    output_filename="${lang}/${source}/${rank}.jsonl.gz",
-                    expand_metadata=True,
-                ),
+                WriteDocuments(str(output / "documents")),
             ],
             shards,
         ),

@@ -24,6 +24,7 @@ from mindllm_jax.corpus.filters.base import CleaningFilter
 from mindllm_jax.corpus.report.summary import Summary
 from mindllm_jax.corpus.settings import CleanCorpus
 from mindllm_jax.corpus.settings_record import check_or_write_settings
+from mindllm_jax.corpus.writing import WriteDocuments
 from mindllm_jax.files import sha256
 
 Scorer = Callable[[Iterable[str]], Iterator[float]]
@@ -71,11 +72,11 @@ def choose_stages(config: CleanCorpus, files: int) -> list[PipelineStage]:
 
     output, keep = Path(config.scoring.output), config.scoring.keep
     dropped = JsonlWriter(str(output / "dropped"), "score/${rank}.jsonl.gz") if config.keep_dropped else None
-    written = JsonlWriter(str(output / "documents"), "${lang}/${source}/${rank}.jsonl.gz", expand_metadata=True)
     choose = Choose(_bits(config), str(output), keep, dropped)
+    steps = [_reader(config), choose, Summary(str(output / "summary")), WriteDocuments(str(output / "documents"))]
     return [
         PipelineStage("parts", [Parts(_bits(config), str(output), len(keep))], 1),
-        PipelineStage("choose", [_reader(config), choose, Summary(str(output / "summary")), written], files),
+        PipelineStage("choose", steps, files),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from mindllm_jax.files import read_json, write_text
 
 def check_or_write_settings(folder: Path, settings: dict[str, Any], remedy: str) -> None:
     """Writes `settings.json`, or compares the settings with those of an earlier run.
+
+    A setting that an older version did not record is not compared.
 
     Args:
         folder: the folder whose content depends on the settings.
@@ -31,9 +34,29 @@ def check_or_write_settings(folder: Path, settings: dict[str, Any], remedy: str)
         write_text(path, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
         return
     old = read_json(path)
-    different = sorted(name for name in settings | old if settings.get(name) != old.get(name))
+    different = sorted(name for name in settings.keys() & old.keys() if settings[name] != old[name])
     if different:
         raise ValueError(
             f"{folder} was made with other settings ({', '.join(different)} differ, see {path}); {remedy}, or delete"
             " the folder to rebuild it"
         )
+
+
+def record_repaired_files(
+    folder: Path, sizes: Sequence[tuple[str, int | None]], is_read: Callable[[int], bool]
+) -> None:
+    """Records the present names and sizes of the raw files that were not read yet, of which one may be repaired.
+
+    Args:
+        folder: as above, also one without a record.
+        sizes: of all raw files.
+        is_read: whether the file of a number was read to its end.
+    """
+    path = folder / "settings.json"
+    if not path.exists():
+        return
+    old = read_json(path)
+    before = old.get("files", [])
+    if len(before) == len(sizes):
+        files = [before[number] if is_read(number) else now for number, now in enumerate(sizes)]
+        write_text(path, json.dumps({**old, "files": files}, ensure_ascii=False, indent=1) + "\n")

@@ -1,5 +1,6 @@
 """Writes document files into a token store: which files make up which source, and a table of the result."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from mindllm_jax.text.documents import Document, SeenIds, read_documents
 from mindllm_jax.text.input_files import corpus_files, input_files
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.tokenization.training import TrainTokenizer, train_tokenizer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,10 @@ def prepare_data(config: PrepareData) -> Prepared:
         from mindllm_jax.corpus.report.card import add_tokens
 
         tokens = {name: sum(split.tokens for split in info.splits.values()) for name, info in store.sources.items()}
-        add_tokens(Path(config.corpus), tokens)
+        try:
+            add_tokens(Path(config.corpus), tokens)
+        except OSError as error:  # as of a corpus that another user cleaned
+            log.warning("the card of %s does not get the numbers of tokens: %s", config.corpus, error)
     return Prepared(store, written, skipped)
 
 

@@ -118,6 +118,7 @@ def build_store(
                 except ValueError as error:
                     raise ValueError(f"source {source.name}: {error}") from None
                 info = write_source(files, source, tokenized)
+                del tokenized  # a file server keeps a file that is mapped, and its folder with it
                 manifest = _write_manifest(files, replace(manifest, sources=manifest.sources | {source.name: info}))
                 progress.advance(task)
     return [source.name for source in unwritten]
@@ -245,4 +246,4 @@ def _scratch_folder(files: ts.KvStore) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -5,14 +5,14 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from mindllm_jax.files import replacing
+from mindllm_jax.files import files_below, replacing
 from mindllm_jax.text.json_lines import BadLine, lines, parse, parse_rows
 from mindllm_jax.text.names import language_code, source_name
 
@@ -154,7 +154,7 @@ def document_files(directory: Path, *, subfolders: bool = False) -> list[Path]:
         raise FileNotFoundError(f"there is no folder {directory}")
     if not directory.is_dir():
         raise NotADirectoryError(f"{directory} is a file; give the folder that holds the .jsonl files")
-    files = sorted(filter(is_document_file, directory.rglob("*") if subfolders else directory.iterdir()))
+    files = sorted(filter(is_document_file, files_below(directory) if subfolders else directory.iterdir()))
     if not files:
         raise ValueError(f"{directory} holds no .jsonl or .jsonl.gz file")
     return files
@@ -213,6 +213,16 @@ def id_of(row: dict[str, Any], field: str = "id") -> str | None:
             return str(value)
 
 
+def source_of(row: Mapping[str, Any]) -> str | None:
+    """Returns the name in a row's `source`; None where there is none. Raises BadLine for what is no name."""
+    value = row.get("source")
+    if value is None or value == "" or value != value:  # NaN, a missing value of pandas, differs from itself
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadLine("bad source", f"`source` is a {type(value).__name__}, not a name")
+    return source_name(str(value))
+
+
 def check_unicode(text: str) -> None:
     """Raises BadLine if UTF-8 cannot encode a text."""
     try:
@@ -238,4 +248,4 @@ def _parse(line: bytes, source: str, lang: str | None) -> Document:
         )
     id = id_of(row) or hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
     check_unicode(f"{text}{id}")
-    return Document(text=text, source=source_name(str(row.get("source") or source)), lang=language, id=id)
+    return Document(text=text, source=source_of(row) or source_name(source), lang=language, id=id)

@@ -77,8 +77,9 @@ def parse(line: bytes, encoding: str = "utf-8") -> Any:
         return json.loads(line.removeprefix(codecs.BOM_UTF8).decode(encoding).rstrip())
     except UnicodeDecodeError as error:
         name = encoding.upper()
+        other = "UTF-16" if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "GB18030"
         advice = (
-            "convert the file, for example with iconv -f GB18030 -t UTF-8" if name == "UTF-8" else "repair the line"
+            f"convert the file, for example with iconv -f {other} -t UTF-8" if name == "UTF-8" else "repair the line"
         )
         raise BadLine(
             f"not {name}",

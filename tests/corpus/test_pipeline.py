@@ -5,13 +5,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,13 @@ import pytest
 
 pytest.importorskip("datatrove")
 
+from datatrove.pipeline.base import PipelineStep
+
 from mindllm_jax.corpus import pipeline
+from mindllm_jax.corpus.executors import PipelineStage, run_stages
 from mindllm_jax.corpus.pipeline import clean_corpus
 from mindllm_jax.corpus.report.borderline import write_borderline
-from mindllm_jax.corpus.report.card import add_tokens, decisions, write_card
+from mindllm_jax.corpus.report.card import add_tokens, card_once, decisions, write_card
 from mindllm_jax.corpus.report.collect import collect
 from mindllm_jax.corpus.settings import CleanCorpus, Decontamination, Executor, QualityRules, Repeats
 
@@ -108,7 +114,7 @@ def dropped(corpus: Path, reason: str) -> dict[str, str]:
 
 def digest(folder: Path) -> dict[str, str]:
     return {
-        str(file.relative_to(folder)): hashlib.sha256(gzip.decompress(file.read_bytes())).hexdigest()
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.rglob("*.gz"))
     }
 
@@ -133,6 +139,8 @@ def test_kept_documents_are_cleaned(corpus: Path) -> None:
 def test_two_workers_make_the_same(corpus: Path, settings: Callable[..., CleanCorpus], tmp_path: Path) -> None:
     assert clean_corpus(settings(tmp_path / "two", executor=Executor(workers=2)))
     assert digest(tmp_path / "two/documents") == digest(corpus / "documents")
+    # A token store knows its inputs by their checksums: gzip may not write the time.
+    assert all(file.read_bytes()[4:8] == bytes(4) for file in (corpus / "documents").rglob("*.gz"))
 
 
 def test_a_killed_run_resumes(corpus: Path, settings: Callable[..., CleanCorpus], tmp_path: Path) -> None:
@@ -152,6 +160,86 @@ def test_a_killed_run_resumes(corpus: Path, settings: Callable[..., CleanCorpus]
     assert clean_corpus(config)
     assert digest(tmp_path / "out/documents") == digest(corpus / "documents")
     assert finished.stat().st_mtime_ns == before, "a finished task was run again"
+
+
+def test_a_shard_without_documents_moves_no_other(
+    raw: Path, settings: Callable[..., CleanCorpus], tmp_path: Path
+) -> None:
+    """The ids of c repeat those of b, and nothing of a is kept."""
+    german = "Der alte Mann wohnte in der Mühle und hatte einen Garten mit Bäumen. " * 5
+    for number, name in enumerate("abc"):
+        texts = [german] * 3 if name == "a" else [prose(1000 * number + n, "en") for n in range(4)]
+        rows = [{"id": str(n), "text": text, "source": "s"} for n, text in enumerate(texts)]
+        (tmp_path / f"raw/{name}.jsonl").parent.mkdir(exist_ok=True)
+        (tmp_path / f"raw/{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    assert clean_corpus(settings(tmp_path / "out", inputs=(str(tmp_path / "raw"),)))
+    assert set(documents(tmp_path / "out")) == {*"0123", *(f"{n}@c.jsonl" for n in range(4))}
+
+
+def test_a_shard_that_was_cut_is_named(corpus: Path, settings: Callable[..., CleanCorpus], tmp_path: Path) -> None:
+    """As by a host that crashed; the reader of datatrove takes what is left."""
+    folder = shutil.copytree(corpus, tmp_path / "out")
+    shard = folder / "work/clean/00000.jsonl.zst"
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size * 3 // 4])
+    shutil.rmtree(folder / "logs/11_documents")
+    with pytest.raises(
+        ValueError, match=r"work/clean/00000\.jsonl\.zst was damaged after line \d+ .*: delete the folder"
+    ):
+        clean_corpus(settings(folder))
+
+
+def test_a_second_command_is_refused(
+    corpus: Path, settings: Callable[..., CleanCorpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(shutil.copytree(corpus, tmp_path / "out"))
+
+    def again(*_: Any) -> bool:
+        with pytest.raises(ValueError, match="is in use by a command that cleans it of process"):
+            clean_corpus(config)
+        return True
+
+    monkeypatch.setattr(pipeline, "run_stages", again)
+    assert clean_corpus(config)
+
+
+def test_benchmarks_are_looked_for_before_anything_runs(
+    corpus: Path, settings: Callable[..., CleanCorpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(tmp_path / "out", decontamination=Decontamination(benchmarks=str(tmp_path / "EVLA")))
+    with pytest.raises(FileNotFoundError, match=r"no folder .*EVLA"):
+        clean_corpus(config)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(pipeline, "run_stages", lambda *_: True)
+    more = shutil.copytree(Path(settings(corpus).decontamination.benchmarks), tmp_path / "EVLA")
+    assert clean_corpus(config)
+    (more / "new.txt").write_text(ITEM)
+    with pytest.raises(ValueError, match="benchmark_files differ"):
+        clean_corpus(config)
+
+
+def test_a_worker_that_the_kernel_kills_is_named(tmp_path: Path) -> None:
+    """Its pool would wait for it for ever."""
+    stage = PipelineStage("heavy", [Killed()], 3)
+    with pytest.raises(ChildProcessError, match="a worker of the stage 'heavy' was killed by signal 9"):
+        run_stages([stage], tmp_path / "logs", Executor(workers=2))
+
+
+class Killed(PipelineStep):
+    """Ends the second task as a machine without memory does."""
+
+    name = "Killed"
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        """Runs a task."""
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_finished_corpus_needs_no_work_folder(corpus: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(corpus, tmp_path / "out")
+    page = card_once(folder, partial(collect, folder))
+    shutil.rmtree(folder / "work")
+    assert card_once(folder, partial(collect, folder)) == page and page.exists()
 
 
 def test_other_settings_in_the_same_folder_are_refused(corpus: Path, settings: Callable[..., CleanCorpus]) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from mindllm_jax.corpus.settings import CleanCorpus
-from mindllm_jax.corpus.settings_record import check_or_write_settings
+from mindllm_jax.corpus.settings_record import check_or_write_settings, record_repaired_files
 
 
 def test_equal_settings_pass_and_others_are_named(tmp_path: Path) -> None:
     check_or_write_settings(tmp_path, {"a": (1, 2), "b": None}, "x")
     check_or_write_settings(tmp_path, {"a": [1, 2], "b": None}, "x")
-    with pytest.raises(ValueError, match=r"other settings \(a, c differ.*set another folder, or delete"):
+    with pytest.raises(ValueError, match=r"other settings \(a differ.*set another folder, or delete"):
         check_or_write_settings(tmp_path, {"a": [1], "b": None, "c": 1}, "set another folder")
 
 
@@ -28,3 +28,14 @@ def test_an_output_that_reads_as_a_pattern_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"output must have no \[ \] \? or \*"):
         CleanCorpus(inputs=("in",), output=f"out/{name}/corpus")
     CleanCorpus(inputs=("in [1]?",), output="out/中文 #%41 {y}/corpus")
+
+
+def test_a_file_that_was_not_read_yet_may_be_repaired(tmp_path: Path) -> None:
+    record_repaired_files(tmp_path, [("a", 1)], lambda number: False)
+    assert not (tmp_path / "settings.json").exists()
+    check_or_write_settings(tmp_path, {"files": [("a", 1), ("b", 2)]}, "x")
+    now = [("a", 9), ("b", 9)]
+    record_repaired_files(tmp_path, now, lambda number: number == 0)
+    with pytest.raises(ValueError, match="files differ"):
+        check_or_write_settings(tmp_path, {"files": now}, "x")
+    check_or_write_settings(tmp_path, {"files": [("a", 1), ("b", 9)]}, "x")

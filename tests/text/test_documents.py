@@ -163,6 +163,15 @@ def test_what_a_small_fraction_holds_out_a_larger_one_holds_out_too(id, a, b):
     assert held_out(id, max(a, b)) or not held_out(id, min(a, b))
 
 
+@pytest.mark.parametrize(("source", "kind"), [(["a"], "bad source"), ({"a": 1}, "bad source"), (True, "bad source")])
+def test_a_source_that_is_no_name(tmp_path, source, kind):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "t", "lang": "zh", "source": source}) + "\n")
+    with pytest.raises(ValueError, match=f"`source` is a {type(source).__name__}, not a name"):
+        list(read_documents(tmp_path / "a.jsonl"))
+    (tmp_path / "nan.jsonl").write_text('{"text": "t", "lang": "zh", "source": NaN}\n')
+    assert [one.source for one in read_documents(tmp_path / "nan.jsonl", source="pandas")] == ["pandas"]
+
+
 def test_document_files(tmp_path):
     for name, told in [("absent", "there is no folder"), ("file.txt", "is a file"), (".", "holds no .jsonl")]:
         (tmp_path / "file.txt").touch()

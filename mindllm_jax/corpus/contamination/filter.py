@@ -55,8 +55,9 @@ def contamination(text: str, index: Index, config: Decontamination) -> tuple[lis
     tokens = indexed_tokens(text)
     # An item of one language may stand in a text of the other: try both n, if the text has enough tokens of its kind.
     han = int(tokens.is_han.sum())
-    lengths = {config.ngram_words: 2 * (len(tokens.hashes) - han), config.ngram_chars: 2 * han}
-    parts = [_hits(tokens.hashes, n, index) for n, size in lengths.items() if size >= n <= len(tokens.hashes)]
+    lengths = [(config.ngram_words, 2 * (len(tokens.hashes) - han)), (config.ngram_chars, 2 * han)]
+    fitting = {n for n, size in lengths if size >= n <= len(tokens.hashes)}
+    parts = [_hits(tokens.hashes, n, index) for n in sorted(fitting)]
     if not any(len(hits) for hits, _, _ in parts):
         return [], set()
     hits, ends, places = (np.concatenate(columns) for columns in zip(*parts, strict=True))

@@ -12,24 +12,37 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mindllm_jax.files import files_below
+
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".dev", ".devtest")
+_UNREAD = (".parquet", ".arrow", ".feather", ".xlsx", ".zip", ".tar", ".tgz", ".zst", ".xz", ".bz2", ".7z")
+"""Of files that may hold items and are not read."""
 
 
 def benchmark_files(folder: Path) -> dict[str, list[Path]]:
     """Lists the raw files by benchmark: each folder or file in `folder` is one.
 
+    Links to folders are followed. Files that cannot hold items, such as README.md or scripts, are left out.
+
     Raises:
         OSError: there is no such folder.
-        ValueError: it has no file of a known kind.
+        ValueError: it, or a folder in it, has no file of a known kind, or a file may hold items and cannot be read.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} with the raw files of benchmarks")
     files: dict[str, list[Path]] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.name.removesuffix(".gz").endswith(SUFFIXES):
+    known = f"{', '.join(SUFFIXES)} file (also with .gz)"
+    for file in files_below(folder):
+        if file.name.endswith(_UNREAD):
+            raise ValueError(f"{file} is no {known}: unpack or convert it, or move it away")
+        if file.name.removesuffix(".gz").endswith(SUFFIXES):
             files.setdefault(file.relative_to(folder).parts[0].split(".")[0], []).append(file)
     if not files:
-        raise ValueError(f"{folder} has no {', '.join(SUFFIXES)} file (also with .gz)")
+        raise ValueError(f"{folder} has no {known}")
+    read = {file.relative_to(folder).parts[0] for found in files.values() for file in found}
+    for inside in sorted(folder.iterdir()):
+        if inside.is_dir() and not inside.name.startswith((".", "__")) and inside.name not in read:
+            raise ValueError(f"{inside} has no {known}: no item of this benchmark would be found; move it away")
     return files
 
 

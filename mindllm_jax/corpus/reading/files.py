@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from mindllm_jax.corpus.reading.formats import SUFFIXES, suffix
@@ -66,8 +67,11 @@ def file_system(name: str) -> tuple[Any, str]:
     """
     try:
         from fsspec.core import url_to_fs
+        from fsspec.implementations.local import LocalFileSystem
     except ImportError as error:
         raise ImportError("reading raw files needs fsspec: pip install 'mindllm-jax[data]'") from error
+    if "://" not in name:  # fsspec takes `::` in a name for a chain of file systems
+        return LocalFileSystem(), Path(name).absolute().as_posix()
     try:
         return url_to_fs(name)
     except ValueError as error:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from mindllm_jax.text.documents import id_of, text_of
-from mindllm_jax.text.names import language_code, source_name
+from mindllm_jax.text.documents import id_of, source_of, text_of
+from mindllm_jax.text.names import language_code
 
 Scalar = str | int | float
 
@@ -76,8 +76,8 @@ def from_row(row: Any, *, text_field: str, id_field: str, number: int, where: st
         if name in (text_field, id_field) or not isinstance(value, Scalar):
             continue
         if name == "source":
-            if value != "":
-                metadata["source"] = source_name(str(value))
+            if (source := source_of(row)) is not None:
+                metadata["source"] = source
         elif name == "lang":
             if (code := language_code(value)) is not None:
                 metadata["lang"] = code

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
 from mindllm_jax.corpus.filters.quality import bounds
+from mindllm_jax.corpus.reading.shard import ReadShard
 from mindllm_jax.corpus.settings import CleanCorpus
 from mindllm_jax.reporting.page import Page, Paragraph, Sample, Section, write_page
 
@@ -47,19 +48,16 @@ def write_borderline(config: CleanCorpus, documents: int = 3000) -> Path:
 
     Returns the path of the page. Raises FileNotFoundError if the corpus has no extracted text yet.
     """
-    from datatrove.pipeline.readers import JsonlReader
-    from datatrove.utils.logging import logger
 
     folder = Path(config.output)
     shards = sorted((folder / "work/text").glob("*.jsonl.zst"))
     if not shards:
         raise FileNotFoundError(f"{folder} has no text yet: run the command without --borderline first")
     limits: dict[_Limit, _Nearest] = defaultdict(_Nearest)
-    logger.disable("datatrove")
-    reader = JsonlReader(str(folder / "work/text"), glob_pattern="*.jsonl.zst", limit=max(1, documents // len(shards)))
+    reader, of_each = ReadShard(str(folder / "work/text")), max(1, documents // len(shards))
     number = count()
-    for rank in range(len(shards)):
-        for document in reader.run(None, rank, len(shards)):
+    for shard in shards:
+        for document in islice(reader.run(rank=int(shard.name.partition(".")[0])), of_each):
             for bound in bounds(document, config.rules):
                 label = f"{bound.value:.4g}: {document.metadata['source']} {document.id}"
                 for side, limit in (("min", bound.min), ("max", bound.max)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,14 @@ def write_card(folder: Path, card: dict[str, Any]) -> Path:
     # Last: it marks a finished corpus.
     write_text(folder / "card.json", json.dumps(card, ensure_ascii=False, indent=1) + "\n")
     return folder / "card.html"
+
+
+def card_once(folder: Path, content: Callable[[], dict[str, Any]]) -> Path:
+    """Writes the card of a corpus that has none, and returns the path of the page.
+
+    A finished corpus keeps its card: `work`, from which it was made, may be deleted.
+    """
+    return folder / "card.html" if (folder / "card.json").exists() else write_card(folder, content())
 
 
 def add_tokens(folder: Path, tokens: Mapping[str, int]) -> Path:

@@ -13,6 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from mindllm_jax.files import files_below
 from mindllm_jax.text.input_files import named_files
 from mindllm_jax.text.json_lines import BadLine, lines, values
 
@@ -31,7 +32,7 @@ def instruction_files(inputs: Iterable[str]) -> list[Path]:
     """
 
     def of_folder(folder: Path) -> list[Path]:
-        found = sorted(file for file in folder.rglob("*") if file.name.endswith(SUFFIXES))
+        found = [file for file in files_below(folder) if file.name.endswith(SUFFIXES)]
         if not found:
             raise ValueError(f"{folder} holds no instruction file ({', '.join(SUFFIXES)})")
         return found

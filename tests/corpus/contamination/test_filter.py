@@ -1,6 +1,7 @@
 """Benchmark items in long documents, in any spelling."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,14 @@ def test_index_read_back_and_counts(config, folder) -> None:
         "trains": {"items": 2, "passages": 1, "too short": 1},
     }
     assert (np.diff(index.ngrams.astype(object)) > 0).all() and index.first[-1] == len(index.passages)
+
+
+def test_n_may_be_the_same_for_words_and_characters(config: Decontamination, tmp_path: Path) -> None:
+    config = replace(config, ngram_words=10, ngram_chars=10)
+    WriteIndex(str(tmp_path / "index"), config).run()
+    for item, name in ((ENGLISH, "trains"), (CHINESE, "exam")):
+        names, _ = contamination(with_item(PROSE, item), read_index(str(tmp_path / "index")), config)
+        assert names == [name]
 
 
 def test_share_at_its_boundary(tmp_path: Path) -> None:

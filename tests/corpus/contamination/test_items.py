@@ -95,6 +95,26 @@ def test_files_by_benchmark(tmp_path: Path) -> None:
     assert {name: len(files) for name, files in found.items()} == {"gsm8k": 1, "mmlu": 2, "piqa": 1}
 
 
+def test_folders_behind_links_are_read(tmp_path: Path) -> None:
+    """As data that lies once on a cluster, with a loop."""
+    write(tmp_path / "data/ceval/law.csv", "x")
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval/ceval").symlink_to(tmp_path / "data/ceval")
+    (tmp_path / "data/ceval/again").symlink_to(tmp_path / "data")
+    assert benchmark_files(tmp_path / "eval") == {"ceval": [tmp_path / "eval/ceval/law.csv"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("arc/test.parquet", r"test\.parquet is no \.csv.* file .*: unpack or convert"), ("arc/README.md", "arc has no")],
+)
+def test_a_benchmark_that_would_be_left_out_is_named(name: str, message: str, tmp_path: Path) -> None:
+    write(tmp_path / "mmlu/law.csv", "x")
+    write(tmp_path / name, "x")
+    with pytest.raises(ValueError, match=message):
+        benchmark_files(tmp_path)
+
+
 def test_empty_folders_raise(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         benchmark_files(tmp_path / "absent")
