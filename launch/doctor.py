@@ -8,7 +8,7 @@ from mindllm_jax import configuration
 
 def main() -> None:
     """Prints the four tables."""
-    configuration.command_line(__doc__, dry_run=False)
+    configuration.without_settings(__doc__)
 
     import os
     import platform

@@ -9,6 +9,7 @@ several entry points: a binding of another entry point's dataclass is accepted a
 from mindllm_jax.configuration.arguments import Arguments as Arguments
 from mindllm_jax.configuration.arguments import Flag as Flag
 from mindllm_jax.configuration.arguments import command_line as command_line
+from mindllm_jax.configuration.arguments import without_settings as without_settings
 from mindllm_jax.configuration.loading import gin_texts as gin_texts
 from mindllm_jax.configuration.loading import load as load
 from mindllm_jax.configuration.schema import from_json as from_json

@@ -30,6 +30,14 @@ class Arguments(NamedTuple):
     switches: frozenset[str] = frozenset()  # names of the entry point's switches that were given
 
 
+def without_settings(description: str | None) -> None:
+    """Parses the command line of an entry point that has no settings; exits with status 2 on any word but --help."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.parse_args()
+
+
 def make_parser(description: str | None, flags: tuple[Flag, ...], *, dry_run: bool = True) -> argparse.ArgumentParser:
     """Returns the parser of the shared flags and the entry point's own; it leaves `--gin.NAME=VALUE` over.
 

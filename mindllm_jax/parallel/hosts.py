@@ -124,9 +124,9 @@ def _metadata(environ: Mapping[str, str]) -> dict[str, str] | None:
         workers = [item.rpartition(":")[2] for item in attribute("worker-network-endpoints").split(",")]
         facts = dict(re.findall(r"^(\w+): '?(.*?)'?$", attribute("tpu-env"), re.MULTILINE))
         return facts | {"TPU_WORKER_HOSTNAMES": ",".join(workers), "TPU_WORKER_ID": attribute("agent-worker-number")}
-    except urllib.error.HTTPError:
-        return None  # a TPU machine that is not part of a slice has no such attributes
     except OSError as error:
+        if isinstance(error, urllib.error.HTTPError) and error.code == 404:
+            return None  # a TPU machine that is not part of a slice has no such attributes
         raise OSError(
             f"this machine has TPUs, but its pod is unknown, because the metadata server ({server}) failed: {error}; "
             "TPU_SKIP_MDS_QUERY=1 uses this machine alone"

@@ -85,7 +85,6 @@ def _listen(port: int) -> socket.socket:
 async def _join(group: ProcessGroup, limit: float) -> None:
     """The other processes: connect to process 0 and wait for its list of those that joined."""
     name = socket.gethostname()
-    started = asyncio.get_running_loop().time()
     first = f"process 0{_in_brackets(group.hosts[0])} of {len(group.hosts)}"
     try:
         reader, writer = await asyncio.wait_for(_connect(group.address), limit)
@@ -97,8 +96,8 @@ async def _join(group: ProcessGroup, limit: float) -> None:
     line = b""
     with contextlib.suppress(TimeoutError, OSError):
         writer.write(json.dumps({"process": group.index, "host": name}).encode() + b"\n")
-        left = limit + GRACE - (asyncio.get_running_loop().time() - started)
-        line = await asyncio.wait_for(reader.readline(), left)
+        # Process 0 may have been the later one, and waits for its own limit.
+        line = await asyncio.wait_for(reader.readline(), limit + GRACE)
     writer.close()
     if not line:
         raise TimeoutError(

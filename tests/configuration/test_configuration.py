@@ -12,7 +12,7 @@ from typing import Literal, NotRequired, TypedDict
 
 import pytest
 
-from mindllm_jax.configuration import bindings, command_line, from_json, load, schema
+from mindllm_jax.configuration import bindings, command_line, from_json, load, schema, without_settings
 from mindllm_jax.run_records import check_records, write_records
 
 ROOT = Path(__file__).parents[2]
@@ -323,3 +323,14 @@ def test_help_imports_nothing_heavy(entry):
     assert done.stdout.startswith("usage:") and f"python launch/{entry.name}" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "argparse" in imported and not imported & {"jax", "numpy", "gin", "tensorstore", "rich"}
+
+
+@pytest.mark.parametrize("words", [["--gin.Loop.steps=20"], ["--workdir", "x"], ["--print_config"]])
+def test_an_entry_point_without_settings_takes_none(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the demo, which would run for minutes with its own."""
+    monkeypatch.setattr(sys, "argv", ["demo.py", *words])
+    with pytest.raises(SystemExit) as ended:
+        without_settings("The demo.")
+    assert ended.value.code == 2 and "unrecognized arguments" in capsys.readouterr().err

@@ -59,6 +59,17 @@ def test_the_command_is_one_that_train_takes(name: str) -> None:
     assert config.data.store == "/data/store" and arguments.workdir == Path("/data/runs/mindllm_3b")
 
 
+@pytest.mark.parametrize("devices", [16, 32, 64])
+def test_the_preset_of_the_launch_files_can_be_split(devices: int) -> None:
+    """Two and four nodes of 8 GPUs, and the slice of 64 chips that the TPU files ask for."""
+    preset = configuration.load(Pretrain, configuration.command_line("", [
+        "--gin", str(ROOT / "configs/pretrain/mindllm_3b.gin"), "--gin.Mixture.store=/data/store",
+    ]))  # fmt: skip
+    assert preset.loop.global_batch_size % devices == 0
+    for file in (*FILES, ROOT / "launch/tpu_pod.sh", ROOT / "launch/slurm.sbatch"):
+        assert "configs/pretrain/mindllm_3b.gin" in file.read_text()
+
+
 @pytest.mark.parametrize("name", ["gpu", "tpu"])
 def test_every_mount_has_its_volume(name: str) -> None:
     pod = job(read(name))["template"]["spec"]

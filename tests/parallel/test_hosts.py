@@ -92,7 +92,7 @@ def tpu_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         def do_GET(self) -> None:
             name = self.path.rpartition("/")[2]
             known = name in attributes and self.headers["Metadata-Flavor"] == "Google"
-            self.send_response(200 if known else 404)
+            self.send_response(int(attributes.get("status", 200 if known else 404)))
             self.end_headers()
             if known:
                 self.wfile.write(attributes[name].encode())
@@ -127,6 +127,13 @@ def test_several_pods_of_tpu_machines(tpu_machine: dict[str, str]) -> None:
 
 def test_a_tpu_machine_without_a_pod_is_alone(tpu_machine: dict[str, str]) -> None:
     assert find_processes() is None
+
+
+def test_a_metadata_server_that_is_overloaded_is_no_machine_alone(tpu_machine: dict[str, str]) -> None:
+    """Alone it would wait in libtpu for the other hosts of its pod."""
+    tpu_machine["status"] = "503"
+    with pytest.raises(OSError, match=r"its pod is unknown, because .* failed: HTTP Error 503"):
+        find_processes()
 
 
 def test_a_metadata_server_that_is_silent(tpu_machine: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

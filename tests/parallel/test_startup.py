@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import glob
 import logging
 import os
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 import pytest
 
+from mindllm_jax.parallel import rendezvous as meeting
 from mindllm_jax.parallel.hosts import ProcessGroup
 from mindllm_jax.parallel.rendezvous import rendezvous
 from mindllm_jax.parallel.startup import start
@@ -115,6 +117,30 @@ def test_the_first_of_four_never_joins_and_three_name_it() -> None:
         assert done.stderr.startswith("error: process 0 (127.0.0.1) of 4 did not join within 2 s: no connection to")
         assert "Traceback" not in done.stderr
         assert seconds < 2 + 15
+
+
+def test_a_process_waits_for_the_whole_limit_of_a_first_one_that_came_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "GRACE", 0.2)
+
+    async def late_first(port: int) -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            await asyncio.sleep(1.5)  # for the last of the three
+            writer.write(b'[[0, "a"], [1, "b"], [2, "c"]]\n')
+            writer.close()
+
+        await asyncio.sleep(1)
+        async with await asyncio.start_server(answer, "127.0.0.1", port):
+            await asyncio.sleep(3)
+
+    async def meet() -> None:
+        port = free_port()
+        group = ProcessGroup(f"127.0.0.1:{port}", 1, ("a", "b", "c"))
+        first = asyncio.create_task(late_first(port))
+        await meeting._join(group, 2)
+        first.cancel()
+
+    asyncio.run(meet())
 
 
 def test_process_0_that_dies_while_others_wait_is_named() -> None:
