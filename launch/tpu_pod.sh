@@ -23,6 +23,7 @@ RUNTIME=${RUNTIME:-v2-alpha-tpuv5}  # v2-alpha-tpuv6e for v6e
 KIND=${KIND---spot}                 # or --reserved; empty (KIND=) for on demand
 SHARE=${SHARE:-}                    # address:/name of the file share; it becomes /data on every host
 GIN=${GIN:-configs/pretrain/mindllm_3b.gin}
+CONSTRAINTS=${CONSTRAINTS:-constraints/py312-jax0.11.2.txt} # the same versions on all hosts, whenever they are installed
 STORE=${STORE:-/data/store} # made by launch/prepare_data.py
 WORKDIR=${WORKDIR:-/data/runs/mindllm_3b}
 POLL=${POLL:-30}         # seconds between two looks at the queue
@@ -48,13 +49,18 @@ delete() {
 
 on_all_hosts() { gcloud compute tpus tpu-vm ssh "$NAME" "${where[@]}" --worker=all --command="$1"; }
 
-install() { # this commit, its packages, the share; what is there already is not done again
-    git archive --format=tar.gz --prefix=mindllm-jax/ --output="$archive" HEAD
-    gcloud compute tpus tpu-vm scp "$archive" "$NAME": "${where[@]}" --worker=all
+# This commit, its packages, the share; what is there already is not done again. The hosts' own Python is 3.10, so uv
+# brings one. Chained, because `set -e` does not hold in a function that is called in a condition.
+install() {
+    git archive --format=tar.gz --prefix=mindllm-jax/ --output="$archive" HEAD &&
+    gcloud compute tpus tpu-vm scp "$archive" "$NAME": "${where[@]}" --worker=all &&
     on_all_hosts "set -e
         tar xzf $(basename "$archive") && cd mindllm-jax
-        [ -x .venv/bin/pip ] || { sudo apt-get update && sudo apt-get install -y python3-venv nfs-common; python3 -m venv .venv; }
-        .venv/bin/pip install --quiet --editable '.[tpu]'
+        if [ ! -x .venv/bin/pip ]; then
+            sudo apt-get update && sudo apt-get install -y python3-pip nfs-common
+            python3 -m pip install --quiet --user uv && python3 -m uv venv --quiet --seed --python 3.12 .venv
+        fi
+        .venv/bin/pip install --quiet --editable '.[tpu]' -c $CONSTRAINTS
         mountpoint --quiet /data || { sudo mkdir -p /data && sudo mount '$SHARE' /data; }"
 }
 
@@ -81,7 +87,8 @@ trap 'rm -f "$archive"' EXIT
 
 failed=0 before=
 while true; do
-    now=$(state)
+    # An answer that failed is not an empty queue: nothing is asked for twice.
+    now=$(state) || { say "gcloud failed; looking again"; sleep "$POLL"; continue; }
     [ "$now" = "$before" ] || say "$NAME: ${now:-not in the queue}"
     before=$now
     case $now in
@@ -92,7 +99,7 @@ while true; do
                 exit
             fi
             sleep "$POLL" # a preemption shows in the queue a little later than on the hosts
-            if [ "$(state)" = ACTIVE ]; then
+            if [ "$(state || true)" = ACTIVE ]; then
                 failed=$((failed + 1))
                 say "failed ($failed of $ATTEMPTS) on a slice that was not preempted"
                 [ "$failed" -lt "$ATTEMPTS" ] || exit 1

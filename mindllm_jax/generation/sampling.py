@@ -94,5 +94,7 @@ def _draw(logits: FloatBV, keys: KeyB, by: Choices) -> IntB:
     drawn = draw(keys, jnp.where(allowed, top, -jnp.inf))
     chosen = jnp.take_along_axis(ids, drawn[:, None], axis=-1)[:, 0]
     from_all = (temperature > 0) & (top_k == 0) & (top_p == 1)
-    every = jax.lax.cond(jnp.any(from_all), lambda: draw(keys, scaled), lambda: jnp.zeros_like(chosen))
+    every = jax.lax.cond(
+        jnp.any(from_all), lambda: draw(keys, scaled).astype(chosen.dtype), lambda: jnp.zeros_like(chosen)
+    )
     return jnp.where(from_all, every, chosen).astype(jnp.int32)

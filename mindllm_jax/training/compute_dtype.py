@@ -36,7 +36,11 @@ def resolve_dtype(model: Model, *, measuring: bool = True) -> Model:
     processes must call this together; they take its answer.
 
     measuring: False measures and writes nothing, and takes float32 for a machine without an entry.
+
+    Raises ValueError for float64 where JAX computes it as float32.
     """
+    if model.compute_dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise ValueError("Model.compute_dtype = 'float64': JAX computes it as float32 unless JAX_ENABLE_X64=1 is set")
     if model.compute_dtype != "fastest" or jax.default_backend() != "cpu":
         return model
     leader, folder = jax.process_index() == 0, cache_folder()

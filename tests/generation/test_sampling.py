@@ -125,3 +125,9 @@ def test_draws_are_those_of_float64() -> None:
             allowed[by.top_k or CANDIDATES :] = False
             expected = order[np.argmax(np.where(allowed, scaled[order] + few[row], -np.inf))]
         assert token == expected, (row, by)
+
+
+def test_draws_where_jax_has_types_of_64_bits() -> None:
+    with jax.enable_x64(True):
+        ids = sample(jnp.asarray(LOGITS)[None], jax.random.split(jax.random.key(0), 1), by(1, 1.0))
+    assert ids.dtype == jnp.int32

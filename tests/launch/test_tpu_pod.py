@@ -18,11 +18,11 @@ GCLOUD = """#!/bin/bash
 next() { head -n 1 "$1"; if [ "$(wc -l < "$1")" -gt 1 ]; then sed -i 1d "$1"; fi; }
 case $* in
     "config get-value project") echo some-project ;;
-    *"queued-resources list"*) next "$HERE/states" ;;
+    *"queued-resources list"*) state=$(next "$HERE/states"); if [ "$state" = fails ]; then exit 1; fi; echo "$state" ;;
     *launch/train.py*) echo train "$*" >> "$HERE/calls"; exit "$(next "$HERE/outcomes")" ;;
     *"queued-resources create"*) echo create "$*" >> "$HERE/calls" ;;
     *"queued-resources delete"*) echo delete >> "$HERE/calls" ;;
-    *"tpu-vm scp"*) echo copy >> "$HERE/calls" ;;
+    *"tpu-vm scp"*) echo copy >> "$HERE/calls"; exit "${COPIED:-0}" ;;
     *"tpu-vm ssh"*) echo install >> "$HERE/calls" ;;
     *) echo "unknown: $*" >&2; exit 9 ;;
 esac
@@ -87,6 +87,20 @@ def test_what_fails_without_preemption_ends(pod: Pod, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert [call.split()[0] for call in calls(tmp_path)].count("train") == 2
     assert "failed (2 of 2) on a slice that was not preempted" in done.stdout
+
+
+def test_a_copy_that_fails_is_no_start_with_an_older_commit(pod: Pod, tmp_path: Path) -> None:
+    done = pod(states=["ACTIVE"], outcomes=[0], ATTEMPTS="2", COPIED="1")
+    assert done.returncode == 1 and set(calls(tmp_path)) == {"copy"}
+    assert "failed (2 of 2)" in done.stdout
+
+
+def test_a_queue_that_does_not_answer_is_asked_again(pod: Pod, tmp_path: Path) -> None:
+    """For days, every 30 seconds; a failure is not an empty queue, for which a second slice would be asked."""
+    done = pod(states=["PROVISIONING", "fails", "ACTIVE"], outcomes=[0])
+    assert done.returncode == 0, done.stderr
+    assert "gcloud failed; looking again" in done.stdout
+    assert not any(call.startswith("create") for call in calls(tmp_path))
 
 
 def test_without_a_share_nothing_is_asked_for(pod: Pod, tmp_path: Path) -> None:

@@ -165,8 +165,11 @@ def test_a_dry_run_measures_nothing_and_reads_the_cache(kept, measured, capsys) 
 
 
 def test_a_given_dtype_is_neither_measured_nor_logged(kept, measured, monkeypatch, capsys) -> None:
-    for dtype in ("float32", "bfloat16", "float64"):
-        assert resolve_dtype(replace(OPEN, compute_dtype=dtype)).compute_dtype == dtype
+    with jax.enable_x64(True):
+        for dtype in ("float32", "bfloat16", "float64"):
+            assert resolve_dtype(replace(OPEN, compute_dtype=dtype)).compute_dtype == dtype
+    with pytest.raises(ValueError, match="computes it as float32 unless JAX_ENABLE_X64=1"):
+        resolve_dtype(replace(OPEN, compute_dtype="float64"))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert resolve_dtype(OPEN) == OPEN
     assert capsys.readouterr() == ("", "") and len(measured) == 2 and not kept.exists()
