@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from mindllm_jax.batching.chat_format import EncodedConversation, encode_conversations
@@ -205,7 +206,7 @@ def _encoded(
     longest = config.sequence_length + 1  # a row of T tokens has T + 1 ids, the last of them only as a target
     console = Console(stderr=True, quiet=jax.process_index() != 0)
     starts = range(0, len(read), _ENCODED_AT_ONCE)
-    for start in track(starts, f"reading {file.name}", console=console, transient=True):
+    for start in track(starts, escape(f"reading {file.name}"), console=console, transient=True):
         some = read[start : start + _ENCODED_AT_ONCE]
         encoded = encode_conversations(tokenizer, [conversation.messages for _, conversation in some])
         for (is_held_out, conversation), (ids, loss_mask) in zip(some, encoded, strict=True):

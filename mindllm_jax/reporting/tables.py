@@ -68,7 +68,7 @@ class Table:
 
     def terminal(self) -> TerminalTable:
         """Returns the table for `rich.print`."""
-        table = TerminalTable(title=self.caption or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table = TerminalTable(title=escape(self.caption) or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for column, right in zip(self.columns, self._numeric(), strict=True):
             table.add_column(escape(column), justify="right" if right else "left", overflow="fold")
         for cells in self._formatted():

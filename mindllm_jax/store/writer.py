@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorstore as ts
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
 from mindllm_jax.locks import lock_folder
@@ -105,7 +106,8 @@ def build_store(
             for source in unwritten:
 
                 def show(documents: int, size: int, name: str = source.name) -> None:
-                    progress.update(task, description=f"{name}: {documents:,} documents, {size / 1e6:,.1f} MB")
+                    text = f"{name}: {documents:,} documents, {size / 1e6:,.1f} MB"
+                    progress.update(task, description=escape(text))
 
                 if source.name in manifest.sources:
                     # From now on its files differ from the manifest.

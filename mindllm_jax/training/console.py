@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 
 class RunConsole:
@@ -21,11 +22,11 @@ class RunConsole:
         self._console = Console(quiet=not active, highlight=False)
 
     def __call__(self, content: Any) -> None:
-        """Prints a line or a table."""
+        """Prints a line, whose brackets are no markup, or a table or text of rich."""
         if self.failure:
             return
         try:
-            self._console.print(content)
+            self._console.print(escape(content) if isinstance(content, str) else content)
         except SystemExit:  # raised by rich for a closed pipe
             self.failure = BrokenPipeError("stdout is closed")
         except OSError as error:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from rich.text import Text
 
 from mindllm_jax.batching.global_batches import GlobalBatches, Loader
 from mindllm_jax.model.decoder import Decoder
@@ -81,7 +82,7 @@ def train(
     log(layout(model.sharding.mesh))
     log(spec.cost.table().terminal())
     if warning := spec.cost.warning():
-        log(f"[bold yellow]warning[/]: {warning}")
+        log(Text.assemble(("warning", "bold yellow"), f": {warning}"))
 
     with Checkpoints(workdir, checkpointing, identity) as checkpoints, StopSignal() as stop:
         # ------------------------------------------------------------ restore

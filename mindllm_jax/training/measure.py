@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from mindllm_jax.batching.global_batches import GlobalBatches
@@ -83,7 +84,7 @@ def _add_up(
     total = np.zeros(())
     console = Console(stderr=True, quiet=title is None or jax.process_index() != 0)
     with GlobalBatches(rows, count, decoder.layout.placement.named("batch", "length")) as batches:
-        for batch in track(batches, title or "", total=steps, console=console, transient=True):
+        for batch in track(batches, escape(title or ""), total=steps, console=console, transient=True):
             sums = jax.device_get(sums_of_batch(definition, params, batch, token_bytes))
             total = total + np.asarray(sums, np.float64)
     return total

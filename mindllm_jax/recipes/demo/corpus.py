@@ -110,6 +110,12 @@ def build(config: DemoCorpus, log: Callable[[str], None] = print) -> Table:
             " raise the fraction, or split the documents"
         )
     made = {path: write_json_lines(partial / path, rows) for path, rows in collector.files()}
+    for side in ("train", "held_out"):
+        if not any(path.startswith(f"instructions/{side}/") for path in made):
+            raise ValueError(
+                f"the {side.replace('_', '-')} documents give no instruction, because no paragraph of them has two"
+                " sentences: take prose, or more of it"
+            )
     log("made " + ", ".join(f"{path}: {rows}" for path, rows in made.items()))
     with replacing(partial / "manifest.json") as file:
         json.dump({"settings": settings, "documents": counts, "made": made}, file, indent=2, ensure_ascii=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from mindllm_jax.batching.chat_format import encode_prompt
 from mindllm_jax.batching.chat_template import Message
@@ -46,7 +47,8 @@ def write_report(directory: Path, evaluations: Mapping[str, Path]) -> Path:
     console = Console(highlight=False)
     console.print(table.terminal())
     for sample in samples:
-        console.print(f"\n[bold]{sample.label}[/bold]\n[dim]{sample.prompt}[/dim]{sample.text}")
+        label, prompt, text = map(escape, (sample.label, sample.prompt, sample.text))
+        console.print(f"\n[bold]{label}[/bold]\n[dim]{prompt}[/dim]{text}")
     console.print(f"\n{EXPECTATION}")
     write_page(directory / "report.html", _page(directory, table, samples))
     # In a picture of its own nothing sets the text colour: grey is seen on light and dark.

@@ -159,6 +159,16 @@ def test_invalid_corpora_raise(tmp_path):
         build(DemoCorpus(directory=str(tmp_path / "out"), text=str(folder)), no_log)
 
 
+def test_text_without_an_instruction_is_refused_before_a_model_is_trained(tmp_path):
+    lines = [{"text": f"line number {n} of a long list of things", "id": f"n{n}", "lang": "en"} for n in range(60)]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = DemoCorpus(directory=str(tmp_path / "out"), text=str(tmp_path / "in"), held_out=0.2)
+    with pytest.raises(ValueError, match="train documents give no instruction, because no paragraph of them has two"):
+        build(config, no_log)
+    assert not (tmp_path / "out").exists()
+
+
 def test_invalid_settings_raise():
     with pytest.raises(ValueError, match=r"DemoCorpus\.on_bad must be"):
         DemoCorpus(on_bad="ignore")
