@@ -101,3 +101,13 @@ def test_tpu_hosts_cover_the_topology() -> None:
     chips = math.prod(map(int, topology.split("x")))
     a_host = container(jobset)["resources"]["limits"]["google.com/tpu"]
     assert job(jobset)["parallelism"] == job(jobset)["completions"] == chips // a_host
+
+
+@pytest.mark.parametrize("name", ["gpu", "tpu"])
+def test_pods_that_stop_with_an_evicted_one_are_a_disruption(name: str) -> None:
+    """A signal to one process stops all, which end with 130 once they are saved."""
+    jobset = read(name)
+    ignored = [rule for rule in jobset["spec"]["failurePolicy"]["rules"] if "IgnoreMaxRestarts" in rule["action"]]
+    assert [rule["onJobFailureReasons"] for rule in ignored] == [["PodFailurePolicy"]]
+    codes = [rule["onExitCodes"] for rule in job(jobset)["podFailurePolicy"]["rules"] if "onExitCodes" in rule]
+    assert codes == [{"containerName": container(jobset)["name"], "operator": "In", "values": [130]}]
