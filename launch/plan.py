@@ -15,6 +15,7 @@ def main() -> None:
     arguments = configuration.command_line(__doc__, flags=(topology,), dry_run=False)
 
     import os
+    import shlex
 
     # Leaves this machine's accelerators, if any, alone.
     os.environ["JAX_PLATFORMS"] = "cpu"
@@ -33,15 +34,15 @@ def main() -> None:
         path = arguments.workdir / "plan.gin"
         arguments.workdir.mkdir(parents=True, exist_ok=True)
         write_text(path, f"# {config.topology}: {plan.best.candidate.name()}\n{plan.settings(plan.best)}")
-        files = " ".join(f"--gin {file}" for file in (*arguments.files, path))
+        files = (word for file in (*arguments.files, path) for word in ("--gin", str(file)))
         planned = {line.split(" = ")[0] for line in plan.settings(plan.best).splitlines()}
         others = [
             word
             for word in arguments.overrides
             if word.split("=")[0].strip() not in {*planned, "Mixture.store"} and not word.startswith("Planner.")
         ]
-        settings = " ".join(f"--gin.{word}" for word in ("Mixture.store=STORE", *others))
-        print(f"python launch/train.py {files} {settings} --workdir RUN")
+        settings = (f"--gin.{word}" for word in ("Mixture.store=STORE", *others))
+        print(shlex.join(["python", "launch/train.py", *files, *settings, "--workdir", "RUN"]))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ def _read(source: str, name: str, folder: Path, within: tuple[Path, ...] = ()) -
         def macro(self, macro_name: str) -> Any:
             return Reference("%", macro_name)
 
-    lines = enumerate(source.removeprefix("\ufeff").splitlines(keepends=True), start=1)
+    # Not by str.splitlines, which also cuts at characters that end no line of a file.
+    lines = enumerate(io.StringIO(source.removeprefix("\ufeff"), newline=None), start=1)
     line = 1
 
     def readline() -> str:
@@ -114,11 +115,12 @@ def read_override(text: str, classes: dict[str, type]) -> Binding:
     where, name = f"--gin.{text}", key.rpartition("/")[2]
     owner, _, field = name.rpartition(".")
     hint = hints(classes[owner]).get(field) if owner in classes else None
+    is_text = hint in (str, str | None)
     for spelling in (raw, repr(raw)):
         try:
             (binding,) = _read(f"{key} = {spelling}\n", where, Path())
         except ValueError:
             continue
-        if isinstance(binding.value, str | Reference) or hint is not str:
+        if isinstance(binding.value, str | Reference) or not is_text or (binding.value is None and hint is not str):
             return binding._replace(where=where)
     raise ValueError(f"--gin.{text}: write --gin.Class.field=VALUE")

@@ -63,6 +63,11 @@ def _slurm(environ: Mapping[str, str]) -> ProcessGroup | None:
     if "SLURM_STEP_NODELIST" not in environ:
         return None
     nodes = expand_nodes(environ["SLURM_STEP_NODELIST"])
+    if "SLURM_STEP_TASKS_PER_NODE" not in environ:
+        raise ValueError(
+            "SLURM_STEP_NODELIST is set and SLURM_STEP_TASKS_PER_NODE is not: start the processes by srun, or pass on"
+            " all of its variables or none"
+        )
     tasks = _repeated(environ["SLURM_STEP_TASKS_PER_NODE"])
     hosts = tuple(itertools.chain.from_iterable((node,) * n for node, n in zip(nodes, tasks, strict=True)))
     port = 61440 + _number(environ, "SLURM_JOB_ID") % 4096
@@ -99,11 +104,13 @@ def _tpu(environ: Mapping[str, str]) -> ProcessGroup | None:
     if facts is None:
         return None
     workers = facts["TPU_WORKER_HOSTNAMES"].split(",")
-    slices, slice_id = int(facts.get("MEGASCALE_NUM_SLICES") or 1), int(facts.get("MEGASCALE_SLICE_ID") or 0)
+    slices = _number(facts, "MEGASCALE_NUM_SLICES") if facts.get("MEGASCALE_NUM_SLICES") else 1
+    slice_id = _number(facts, "MEGASCALE_SLICE_ID") if facts.get("MEGASCALE_SLICE_ID") else 0
+    worker = _number(facts, "TPU_WORKER_ID") if len(workers) > 1 else 0
     hosts = [""] * (len(workers) * slices)
     hosts[slice_id * len(workers) : (slice_id + 1) * len(workers)] = workers
     first = (facts.get("MEGASCALE_COORDINATOR_ADDRESS") or workers[0]).partition(":")[0]
-    return ProcessGroup(f"{first}:{TPU_PORT}", slice_id * len(workers) + _number(facts, "TPU_WORKER_ID"), tuple(hosts))
+    return ProcessGroup(f"{first}:{TPU_PORT}", slice_id * len(workers) + worker, tuple(hosts))
 
 
 def _metadata(environ: Mapping[str, str]) -> dict[str, str] | None:

@@ -63,5 +63,6 @@ class MeshAxes:
         if free and devices % fixed == 0:
             sizes[free[0]] = devices // fixed
         if math.prod(sizes.values()) != devices:
-            raise ValueError(f"MeshAxes {sizes} needs {abs(math.prod(sizes.values()))} devices; there are {devices}")
+            needed = f"a multiple of {fixed}" if free else f"{fixed}"
+            raise ValueError(f"MeshAxes {sizes} needs {needed} devices; there are {devices}")
         return sizes

@@ -113,7 +113,7 @@ async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWr
     host, _, port = address.rpartition(":")
     while True:
         with contextlib.suppress(OSError):
-            return await asyncio.open_connection(host, int(port), limit=LONGEST)
+            return await asyncio.open_connection(host.strip("[]"), int(port), limit=LONGEST)
         await asyncio.sleep(RETRY)
 
 

@@ -45,6 +45,7 @@ class Corpus:
     sizes: tuple[int, ...] = (1, 2)
     weights: dict[str, int] = field(default_factory=lambda: {"zh": 2})
     limit: int | None = None
+    title: str | None = None
     parts: tuple[Part, ...] = ()
 
 
@@ -203,6 +204,18 @@ def test_print_config_shows_a_required_setting(capsys):
 def test_flags_that_are_not_local_paths_are_refused(flags, message):
     with pytest.raises(ValueError, match=message):
         command_line("", flags)
+
+
+def test_a_number_for_a_text_that_may_be_none_is_a_text(build):
+    assert build("", "--gin.Corpus.title=2024").corpus.title == "2024"
+    assert build("", "--gin.Corpus.title=None").corpus.title is None
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u0085", "\f", "\x1c"])
+def test_characters_that_end_no_line_stay_in_texts_and_comments(build, character):
+    """As they are pasted from web pages."""
+    text = f"# a{character}b = 1\nCorpus.path = 'a{character}b'\n"
+    assert build(text).corpus.path == f"a{character}b"
 
 
 def test_a_setting_without_default_must_be_given():

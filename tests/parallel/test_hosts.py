@@ -81,6 +81,7 @@ def test_several_slices_under_kubernetes(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_one_tpu_host_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given(monkeypatch, TPU_WORKER_HOSTNAMES="localhost", TPU_WORKER_ID="0") is None
+    assert given(monkeypatch, TPU_WORKER_HOSTNAMES="localhost") is None
 
 
 @pytest.fixture
@@ -159,6 +160,8 @@ def test_a_metadata_server_that_is_silent(tpu_machine: dict[str, str], monkeypat
             "MINDLLM_COORDINATOR = a: give",
         ),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, r"TPU_WORKER_ID = \(not set\): it must be a number"),
+        ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "x"}, "MEGASCALE_NUM_SLICES = x: it must be a number"),
+        ({"SLURM_STEP_NODELIST": "a[1-2]", "SLURM_PROCID": "1"}, "SLURM_STEP_TASKS_PER_NODE is not: start the"),
     ],
 )
 def test_invalid_variables_raise(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str) -> None:

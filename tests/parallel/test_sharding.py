@@ -65,6 +65,7 @@ def test_rows_that_cannot_be_split_in_balanced_chunks() -> None:
     ("axes", "message"),
     [
         ({"data": 3}, r"'data': 3, .* needs 3 devices; there are 8"),
+        ({"fsdp": 3}, r"'data': -1, .* needs a multiple of 3 devices; there are 8"),
         ({"data": -1, "fsdp": -1}, r"at most one may be -1"),
         ({"tensor": 0}, r"sizes are at least 1"),
     ],
