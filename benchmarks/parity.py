@@ -3,10 +3,11 @@
 A model is scored twice, by our decoder and by PyTorch on the CPU, both in float32, on the same items of MMLU, CMMLU,
 GSM8K, HellaSwag and Flores, drawn with a seed from those whose continuations are shorter than the model's positions.
 Continuations are the choices, or the reference of a set that is generated. Columns: the largest difference of a
-continuation's log-likelihood in nats; items whose answer (the likeliest choice) and continuations whose `greedy`
-differ; greedy generations whose text equals that of `hf`, those whose tokens are all the best ones over there and whose
-text is another, because the library tokenizers decodes bytes that are no character otherwise, those that leave `hf` at
-a near-tie (its two best logits differ by less than 1e-4), and all others.
+continuation's log-likelihood in nats, and how far either side is there from `hf` in float64; items whose answer (the
+likeliest choice) and continuations whose `greedy` differ; greedy generations whose text equals that of `hf`, those
+whose tokens are all the best ones over there and whose text is another, because the library tokenizers decodes bytes
+that are no character otherwise, those that leave `hf` at a near-tie (its two best logits differ by less than 1e-4),
+and all others.
 
     python benchmarks/parity.py --eval EVAL --model demo=runs/demo/pretrain --results FILE.json --markdown FILE.md
 
@@ -149,6 +150,8 @@ def compare(ours: Any, theirs: Any, items: list[Item], arguments: argparse.Names
     logs, their_logs = (np.array([log for log, _ in answers]) for answers in (mine, other))
     answers, their_answers = (np.argmax(part.reshape(len(items), -1), 1) for part in (logs, their_logs))
     right = np.array([item.answer for item in items])
+    worst = int(np.abs(logs - their_logs).argmax())
+    exact = in_float64(theirs, pairs[worst])
     result = {
         "items": len(items),
         "shots": arguments.shots,
@@ -156,6 +159,9 @@ def compare(ours: Any, theirs: Any, items: list[Item], arguments: argparse.Names
         "cut": ours.cut - before[0],
         "seam_differs": ours.seam_differs - before[1],
         "largest_difference": float(np.abs(logs - their_logs).max()),
+        "its_log": exact,
+        "its_error": float(abs(logs[worst] - exact)),
+        "its_error_hf": float(abs(their_logs[worst] - exact)),
         "different_answers": int((answers != their_answers).sum()),
         "different_greedy": sum(a[1] != b[1] for a, b in zip(mine, other, strict=True)),
         "seconds": spent.wall,
@@ -166,6 +172,16 @@ def compare(ours: Any, theirs: Any, items: list[Item], arguments: argparse.Names
     if items[0].until:
         result |= generations(ours, theirs, items[: arguments.generate], arguments.new_tokens)
     return result
+
+
+def in_float64(theirs: Any, pair: tuple[str, str]) -> float:
+    """Returns the log-likelihood of a continuation by `hf` with its parameters and activations in float64."""
+    theirs.model.double()
+    try:
+        ((log, _),) = theirs.loglikelihood(requests("loglikelihood", [pair]))
+    finally:
+        theirs.model.float()
+    return log
 
 
 def generations(ours: Any, theirs: Any, items: list[Item], new_tokens: int) -> dict[str, int]:
@@ -219,20 +235,22 @@ def requests(kind: Any, arguments: list[Any]) -> list[Any]:
 def table_of(results: dict[str, Any]) -> Table:
     """Tabulates results by model and set."""
     columns = (
-        "model", "set", "shots", "items", "prompts cut", "seams differ", "largest difference, nats", "answers differ",
-        "greedy differ", "accuracy, ours / hf", "generations equal", "decoded otherwise",
-        "near-ties", "unequal",
+        "model", "set", "shots", "items", "prompts cut", "seams differ", "largest difference, nats",
+        "from float64, ours / hf", "answers differ", "greedy differ", "accuracy, ours / hf", "generations equal",
+        "decoded otherwise", "near-ties", "unequal",
     )  # fmt: skip
     rows: list[list[Any]] = []
     for name, sets in results.items():
         for chosen, result in sets.items():
             accuracy = f"{result['accuracy']:.3f} / {result['accuracy_hf']:.3f}" if "accuracy" in result else None
+            errors = (f"{result[name]:.1e}" for name in ("its_error", "its_error_hf") if name in result)
             counts = [result.get(name) for name in ("decoded_otherwise", "near_ties", "unequal")]
             generated = [f"{result['equal']} of {result['generations']}" if "generations" in result else None, *counts]
             rows.append([
                 name, chosen, result["shots"], result["items"], f"{result['cut'] / result['continuations']:.0%}",
                 f"{result['seam_differs'] / result['continuations']:.0%}", f"{result['largest_difference']:.1e}",
-                result["different_answers"], result["different_greedy"], accuracy, *generated,
+                " / ".join(errors) or None, result["different_answers"], result["different_greedy"], accuracy,
+                *generated,
             ])  # fmt: skip
     return Table(columns, rows, "Our model for lm-evaluation-harness and its class hf, float32 on the CPU")
 
