@@ -56,16 +56,24 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Lists the files in a folder and its subfolders, by path; follows links to folders, to each folder once."""
+    """Lists the files in a folder and its subfolders, by path; follows links to folders.
+
+    A folder that several names lead to is listed under one: its own before that of a link, and of links the first.
+    """
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        found += [Path(place, name) for name in names]
+    starts = [folder]
+    while starts:
+        links: list[Path] = []
+        for place, folders, names in (entry for start in starts for entry in os.walk(start)):
+            status = os.stat(place)
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            found += [Path(place, name) for name in names]
+            links += [path for name in folders if (path := Path(place, name)).is_symlink()]
+        starts = sorted(links)
     return sorted(found)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import sys
 import threading
@@ -51,8 +50,7 @@ def run_stages(stages: list[PipelineStage], logs: Path, executor: Executor) -> b
             bar = progress.add_task(stage.name, total=stage.tasks)
             with _poll_progress(run, lambda done, bar=bar: progress.update(bar, completed=done)):
                 try:
-                    with _end_if_killed(stage.name):
-                        run.run()
+                    run.run()
                 except RuntimeError as error:
                     if "No files found" not in str(error):
                         raise
@@ -86,9 +84,9 @@ def _make_executor(stage: PipelineStage, folder: Path, executor: Executor) -> An
             mem_per_cpu_gb=executor.memory_gb,
             gpus_per_task=executor.gpus if stage.model else 0,
         )
-    from datatrove.executor.local import LocalPipelineExecutor
+    from mindllm_jax.corpus.local_executor import LocalExecutor
 
-    return LocalPipelineExecutor(
+    return LocalExecutor(
         stage.steps,
         tasks=stage.tasks,
         workers=1 if stage.model else min(executor.workers or os.cpu_count() or 1, stage.tasks),
@@ -132,38 +130,6 @@ def unfinished(stages: list[PipelineStage], logs: Path) -> bool:
 def is_finished(logs: Path, number: int, stage: PipelineStage, rank: int) -> bool:
     """Returns whether a task of the stage of a number is finished."""
     return (stage_folder(logs, number, stage) / f"completions/{rank:05d}").exists()
-
-
-@contextmanager
-def _end_if_killed(stage: str) -> Iterator[None]:
-    """Raises ChildProcessError where the kernel kills a worker, as for want of memory: its pool would wait for ever."""
-    import multiprocess
-
-    finished, killed = threading.Event(), list[int]()
-
-    def watch() -> None:
-        workers: dict[int, Any] = {}
-        while not finished.wait(1):
-            workers |= {worker.pid: worker for worker in multiprocess.active_children()}  # pyright: ignore[reportAttributeAccessIssue]
-            killed.extend(-worker.exitcode for worker in workers.values() if (worker.exitcode or 0) < 0)
-            if killed:
-                _thread.interrupt_main()
-                return
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not killed:
-            raise
-        raise ChildProcessError(
-            f"a worker of the stage {stage!r} was killed by signal {killed[0]}, for want of memory perhaps: set"
-            " Executor.workers lower, or split the largest file, and run the same command again to resume"
-        ) from None
-    finally:
-        finished.set()
-        thread.join()
 
 
 @contextmanager

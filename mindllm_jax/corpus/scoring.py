@@ -9,6 +9,7 @@ import json
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from mindllm_jax.corpus.settings import CleanCorpus
 from mindllm_jax.corpus.settings_record import check_or_write_settings
 from mindllm_jax.corpus.writing import WriteDocuments
 from mindllm_jax.files import sha256
+from mindllm_jax.locks import lock_folder
 
 Scorer = Callable[[Iterable[str]], Iterator[float]]
 """Bits per token of each text, in their order."""
@@ -52,6 +54,14 @@ def score_corpus(config: CleanCorpus, load: Callable[[], Scorer]) -> bool:
     files = len(list((Path(config.output) / "documents").rglob("*.jsonl.gz")))
     if not files:
         raise ValueError(f"there are no documents to score in {config.output}/documents")
+    with ExitStack() as locks:
+        for folder, other in ((Path(config.output), "CleanCorpus.output"), (output, "Scoring.output")):
+            locks.enter_context(lock_folder(folder, user="a command that scores it", otherwise=f"set another {other}"))
+        return _scored(config, load, scored, output, files)
+
+
+def _scored(config: CleanCorpus, load: Callable[[], Scorer], scored: Path, output: Path, files: int) -> bool:
+    scoring = config.scoring
     model = {"run": scoring.run, "step": scoring.step, "max_tokens": scoring.max_tokens}
     check_or_write_settings(scored, model, "set Scoring.run, Scoring.step and Scoring.max_tokens to the old values")
     choice = {**model, "keep": scoring.keep, "corpus": sha256(Path(config.output) / "settings.json")}

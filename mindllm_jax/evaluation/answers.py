@@ -81,6 +81,8 @@ class Answers:
                 entry = parse_json(line, f"{self.path}, line {number}")
                 if entry.get("check") != _hash(entry.get("answer"))[:8]:
                     raise ValueError(f"{self.path}, line {number}: damaged: it does not match its checksum")
+                if entry["answer"].get("log") != entry["answer"].get("log"):  # NaN differs from itself
+                    raise ValueError(f"{self.path}, line {number}: the log-likelihood is not a number")
             except ValueError as error:
                 log.warning("%s; its request is answered again", error)
                 continue

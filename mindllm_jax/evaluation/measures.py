@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 ITEM_MEASURES = ("acc", "acc_bytes", "probability", "bits_per_byte")
-"""Measures of every multiple-choice task, which `item_measures` defines."""
+"""Measures of the multiple-choice tasks that score a right choice (`scores_right_choice`); see `item_measures`."""
 
 ANSWER_MEASURES = ("bits_per_byte",)
 """Those of a task that scores the likelihood of its answer alone, as arithmetic."""

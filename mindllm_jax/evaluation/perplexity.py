@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from mindllm_jax.corpus.settings import Scoring
-from mindllm_jax.evaluation.likelihood import Query, likelihoods
+from mindllm_jax.evaluation.likelihood import NotFiniteError, Query, likelihoods
 from mindllm_jax.parallel.startup import check_platforms
 from mindllm_jax.training.load_run import load_decoder, read_run
 
@@ -46,7 +46,10 @@ def load_scorer(scoring: Scoring) -> Callable[[Iterable[str]], Iterator[float]]:
         while batch := list(islice(beginnings, _DOCUMENTS)):
             tokens = [ids[: scoring.max_tokens].tolist() for ids in tokenizer.encode_batch(batch)]
             queries = [Query([tokenizer.doc_id], ids) for ids in tokens]
-            answers = likelihoods(loaded.decoder, queries, batch_size=scoring.batch_size)
+            try:
+                answers = likelihoods(loaded.decoder, queries, batch_size=scoring.batch_size)
+            except NotFiniteError as error:
+                raise ValueError(f"{error}: set an earlier Scoring.step or another Scoring.run") from None
             for ids, answer in zip(tokens, answers, strict=True):
                 yield -answer.log / math.log(2) / max(1, len(ids))
 

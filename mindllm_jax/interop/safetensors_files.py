@@ -26,7 +26,8 @@ _MAX_HEADER = 100_000_000  # bytes, as the library's
 def tensors_of(path: Path) -> dict[str, StoredTensor]:
     """Returns the tensors of a safetensors file by name; reads its header alone.
 
-    Raises OSError when it cannot be read, ValueError when it is truncated, damaged or holds another dtype.
+    Tensors of other dtypes (the attention masks of old transformers) are listed with theirs and cannot be read. Raises
+    OSError when the file cannot be read, ValueError when it is truncated or damaged.
     """
     header, start = _header(path)
     size, end, tensors = path.stat().st_size, start, {}
@@ -56,16 +57,16 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> StoredT
             raise ValueError(f"{path}: damaged: the header's entry of {name} is {entry!r}")
     if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"{path}: damaged: {name} has the shape {shape}")
-    if kind not in DTYPES:
-        return StoredTensor(tuple(shape), kind, path, partial(_refuse, path, name, kind))
-    if not 0 <= begin <= end or end - begin != math.prod(shape) * DTYPES[kind].itemsize:
+    known = DTYPES.get(kind)
+    if not 0 <= begin <= end or (known and end - begin != math.prod(shape) * known.itemsize):
         raise ValueError(f"{path}: damaged: {name} of shape {shape} has {end - begin:,} bytes")
     if start + end > size:
         raise ValueError(
             f"{path}: truncated: {name} ends at byte {start + end:,}, the file at {size:,}; download it again"
         )
-    read = partial(_read, path, DTYPES[kind], tuple(shape), start + begin)
-    return StoredTensor(tuple(shape), DTYPES[kind].name, path, read)
+    if known is None:
+        return StoredTensor(tuple(shape), kind, path, partial(_refuse, path, name, kind))
+    return StoredTensor(tuple(shape), known.name, path, partial(_read, path, known, tuple(shape), start + begin))
 
 
 def _refuse(path: Path, name: str, kind: str) -> np.ndarray:

@@ -218,10 +218,19 @@ def test_benchmarks_are_looked_for_before_anything_runs(
 
 
 def test_a_worker_that_the_kernel_kills_is_named(tmp_path: Path) -> None:
-    """Its pool would wait for it for ever."""
+    """The pool of datatrove would wait for it for ever."""
     stage = PipelineStage("heavy", [Killed()], 3)
-    with pytest.raises(ChildProcessError, match="a worker of the stage 'heavy' was killed by signal 9"):
+    with pytest.raises(ChildProcessError, match="a worker was killed, for want of memory perhaps: set Executor"):
         run_stages([stage], tmp_path / "logs", Executor(workers=2))
+    assert not (tmp_path / "logs/00_heavy/completions/00001").exists()
+
+
+def test_an_error_of_a_worker_is_raised_as_it_is(settings: Callable[..., CleanCorpus], tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"raw/{name}.jsonl").parent.mkdir(exist_ok=True)
+        (tmp_path / f"raw/{name}.jsonl").write_text('{"text": ')
+    with pytest.raises(ValueError, match=r"[ab]\.jsonl, line 1: wrong JSON"):
+        clean_corpus(settings(tmp_path / "out", inputs=(str(tmp_path / "raw"),), executor=Executor(workers=2)))
 
 
 class Killed(PipelineStep):

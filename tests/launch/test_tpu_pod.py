@@ -103,6 +103,11 @@ def test_a_queue_that_does_not_answer_is_asked_again(pod: Pod, tmp_path: Path) -
     assert not any(call.startswith("create") for call in calls(tmp_path))
 
 
+def test_a_gcloud_that_never_answers_ends(pod: Pod) -> None:
+    """As without a login, or with a wrong project."""
+    assert pod(states=["fails"], outcomes=[0]).returncode == 1
+
+
 def test_without_a_share_nothing_is_asked_for(pod: Pod, tmp_path: Path) -> None:
     done = pod(states=[""], outcomes=[0], SHARE="")
     assert done.returncode == 2 and "SHARE=10.0.0.2:/share" in done.stderr

@@ -15,7 +15,7 @@ from typing import Any
 from mindllm_jax.files import files_below
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".dev", ".devtest")
-_UNREAD = (".parquet", ".arrow", ".feather", ".xlsx", ".zip", ".tar", ".tgz", ".zst", ".xz", ".bz2", ".7z")
+_UNREAD = (".parquet", ".arrow", ".feather", ".xls", ".xlsx", ".zip", ".tar", ".tgz", ".zst", ".xz", ".bz2", ".7z")
 """Of files that may hold items and are not read."""
 
 
@@ -33,15 +33,15 @@ def benchmark_files(folder: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     known = f"{', '.join(SUFFIXES)} file (also with .gz)"
     for file in files_below(folder):
-        if file.name.endswith(_UNREAD):
+        if file.name.removesuffix(".gz").endswith(_UNREAD):
             raise ValueError(f"{file} is no {known}: unpack or convert it, or move it away")
         if file.name.removesuffix(".gz").endswith(SUFFIXES):
             files.setdefault(file.relative_to(folder).parts[0].split(".")[0], []).append(file)
     if not files:
         raise ValueError(f"{folder} has no {known}")
-    read = {file.relative_to(folder).parts[0] for found in files.values() for file in found}
+    read = {(folder / file.relative_to(folder).parts[0]).resolve() for found in files.values() for file in found}
     for inside in sorted(folder.iterdir()):
-        if inside.is_dir() and not inside.name.startswith((".", "__")) and inside.name not in read:
+        if inside.is_dir() and not inside.name.startswith((".", "__")) and inside.resolve() not in read:
             raise ValueError(f"{inside} has no {known}: no item of this benchmark would be found; move it away")
     return files
 

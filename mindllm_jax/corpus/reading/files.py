@@ -71,7 +71,7 @@ def file_system(name: str) -> tuple[Any, str]:
     except ImportError as error:
         raise ImportError("reading raw files needs fsspec: pip install 'mindllm-jax[data]'") from error
     if "://" not in name:  # fsspec takes `::` in a name for a chain of file systems
-        return LocalFileSystem(), Path(name).absolute().as_posix()
+        return LocalFileSystem(), Path(name).expanduser().absolute().as_posix()
     try:
         return url_to_fs(name)
     except ValueError as error:

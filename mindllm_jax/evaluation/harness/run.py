@@ -42,7 +42,7 @@ class TaskResult:
         shots: examples in a prompt, the most of the members.
         seconds: wall-clock time.
         harness: the harness's own dictionary: results, groups, configs, versions, n-shot, n-samples, ….
-        samples: its records by task, one per item and filter; those of multiple choice have `choices`, their texts,
+        samples: its records by task, one per item and filter; those of a right choice have `choices`, their texts,
             and `right`, the numbers of the right ones, besides; those of the likelihood of an answer `choices` alone.
     """
 

@@ -102,11 +102,18 @@ def test_folders_behind_links_are_read(tmp_path: Path) -> None:
     (tmp_path / "eval/ceval").symlink_to(tmp_path / "data/ceval")
     (tmp_path / "data/ceval/again").symlink_to(tmp_path / "data")
     assert benchmark_files(tmp_path / "eval") == {"ceval": [tmp_path / "eval/ceval/law.csv"]}
+    write(tmp_path / "eval/zz/law.csv", "x")
+    (tmp_path / "eval/latest").symlink_to("zz")
+    assert list(benchmark_files(tmp_path / "eval")) == ["ceval", "zz"], "under its own name"
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("arc/test.parquet", r"test\.parquet is no \.csv.* file .*: unpack or convert"), ("arc/README.md", "arc has no")],
+    [
+        ("arc/test.parquet", r"test\.parquet is no \.csv.* file .*: unpack or convert"),
+        ("mmlu/test.tar.gz", r"test\.tar\.gz is no \.csv"),
+        ("arc/README.md", "arc has no"),
+    ],
 )
 def test_a_benchmark_that_would_be_left_out_is_named(name: str, message: str, tmp_path: Path) -> None:
     write(tmp_path / "mmlu/law.csv", "x")
