@@ -7,8 +7,9 @@ import json
 import math
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -42,7 +43,7 @@ class Instructions:
 
     Attributes:
         inputs: files of conversations in the shapes that `instruct.conversations` reads, or folders of them.
-        held_out_inputs: files of held-out conversations.
+        held_out_inputs: files of held-out conversations; those of `inputs` with the same question are left out.
         held_out: without `held_out_inputs`, the held-out fraction of `inputs`, by the hash of their ids.
         sequence_length: T, the tokens of a row.
         on_bad: "error" raises on a malformed record, "skip" skips and counts it.
@@ -128,8 +129,11 @@ def keep_instructions(packed: PackedInstructions, store: Path) -> None:
     write_bytes(store, content.getvalue())
 
 
-def instructions_table(packed: PackedInstructions, global_batch_size: int) -> Table:
-    """Tabulates conversations, tokens and rows of each dataset on both sides, and counts of skipped ones."""
+def instructions_table(packed: PackedInstructions, global_batch_size: int, weights: Mapping[str, float]) -> Table:
+    """Tabulates conversations, tokens and rows of each dataset on both sides, and counts of skipped ones.
+
+    weights: `Instructions.weights`; a dataset of weight 0 is no part of an epoch.
+    """
     rows: list[list[Cell]] = []
     for side, datasets in (("train", packed.train), ("held out", packed.held_out)):
         for name, packed_rows in datasets.items():
@@ -137,7 +141,8 @@ def instructions_table(packed: PackedInstructions, global_batch_size: int) -> Ta
             count, tokens = len(packed_rows.conversations) - 1, len(packed_rows.ids)
             answers, filled = int(packed_rows.loss_mask.sum()), (tokens - count) / places
             rows.append([side, name, count, tokens, answers, len(packed_rows), f"{filled:.1%}"])
-    notes = [f"an epoch is {sum(map(len, packed.train.values())) / global_batch_size:.1f} steps"]
+    read = [len(packed_rows) for name, packed_rows in packed.train.items() if weights.get(name, 1.0)]
+    notes = [f"an epoch is {sum(read) / global_batch_size:.1f} steps"]
     notes += [f"{count} {reason}" for reason, count in sorted(packed.counts.items())]
     columns = ("instructions", "dataset", "conversations", "tokens", "answer tokens", "rows", "filled")
     return Table(columns, rows, "; ".join(notes))
@@ -150,8 +155,13 @@ def _pack(
     counts = Counter[str]()
     read = {side: {file: _read(file, config, counts) for file in files} for side, files in sides.items()}
     _require_known(config, {one.dataset for some in read["train"].values() for one in some})
+    measured = {_question(one) for some in read["held_out"].values() for one in some}
     for side, files in read.items():
         for file, some in files.items():
+            if side == "train" and measured:
+                apart = [one for one in some if _question(one) not in measured]
+                counts["conversations left out (their question is held out)"] += len(some) - len(apart)
+                some = apart
             sided = [(side == "held_out" or _is_held_out(one, config), one) for one in some]
             for is_held_out, dataset, encoded in _encoded(file, sided, config, tokenizer, counts):
                 split["held_out" if is_held_out else "train"].setdefault(dataset, []).append(encoded)
@@ -185,6 +195,12 @@ def _read(file: Path, config: Instructions, counts: Counter[str]) -> list[Conver
     read = list(read_conversations(file, on_bad=config.on_bad, skipped=skipped))
     counts.update({f"lines left out ({reason})": count for reason, count in skipped.items()})
     return read
+
+
+def _question(conversation: Conversation) -> str:
+    """Returns the texts before the first answer."""
+    asked = takewhile(lambda message: message.role != "assistant", conversation.messages)
+    return json.dumps(list(asked), ensure_ascii=False)
 
 
 def _is_held_out(conversation: Conversation, config: Instructions) -> bool:

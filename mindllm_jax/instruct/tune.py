@@ -138,7 +138,8 @@ def tune(
         if jax.process_index() == 0:
             keep_tokenizer(base.tokenizer, workdir)
             keep_instructions(packed, stored)
-            rich.print(instructions_table(packed, config.loop.global_batch_size).terminal())
+            weights = config.instructions.weights
+            rich.print(instructions_table(packed, config.loop.global_batch_size, weights).terminal())
         accept(run.model.dtype.name)
 
     rows = TuningRows(

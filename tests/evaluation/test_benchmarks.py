@@ -213,7 +213,8 @@ def test_law(tmp_path: Path) -> None:
 
 
 def test_an_example_does_not_stand_in_its_own_prompt(tmp_path: Path) -> None:
-    examples = [("ran", "No"), ("said", "Yes"), ("wrote", "Yes")]
+    """And as many of every other label are left out: the rarest label of the rest would tell the answer."""
+    examples = [("ran", "No"), ("said", "Yes"), ("slept", "No"), ("wrote", "Yes")]
     files = {
         "hearsay/train.tsv": "index\tanswer\ttext\n" + "".join(f"{n}\t{a}\t{t}\n" for n, (t, a) in enumerate(examples)),
         "hearsay/base_prompt.txt": "Is it hearsay?\n\n"
@@ -223,11 +224,15 @@ def test_an_example_does_not_stand_in_its_own_prompt(tmp_path: Path) -> None:
     items = converted(tmp_path, "legalbench", files)["mindllm/legalbench_train/default/test.jsonl"]
     assert items[1] == {
         "task": "hearsay",
-        "query": "Is it hearsay?\n\nQ: ran?\nA: No\n\nQ: wrote?\nA: Yes\n\nQ: said?\nA:",
+        "query": "Is it hearsay?\n\nQ: slept?\nA: No\n\nQ: wrote?\nA: Yes\n\nQ: said?\nA:",
         "choices": ["No", "Yes"],
         "gold": 1,
     }
-    assert len(items) == 3
+    shown = [[item["query"].count(f"A: {label}") for label in ("No", "Yes")] for item in items]
+    assert shown == [[1, 1]] * 4
+    uneven = {**files, "hearsay/train.tsv": files["hearsay/train.tsv"].replace("2\tNo", "2\tYes")}
+    uneven["hearsay/base_prompt.txt"] = uneven["hearsay/base_prompt.txt"].replace("slept?\nA: No", "slept?\nA: Yes")
+    assert list(converted(tmp_path / "uneven", "legalbench", uneven)) == ["nguha/legalbench/hearsay/train.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -248,6 +253,10 @@ def test_finance(tmp_path: Path) -> None:
         "mindllm/finfe/default/train.jsonl": [{"text": "出货", "label": 0}],
         "mindllm/finfe/default/test.jsonl": [{"text": "涨停", "label": 2}],
     }
+    posts = [["a", 1], ["b", 0], ["c", 1], ["d", 0], ["e", 1], ["f", 2], ["g", 2]]
+    files = {"fin_cuge_finfe_train.jsonl.gz": "".join(json.dumps(post) + "\n" for post in posts)}
+    train = converted(tmp_path, "fincuge", files)["mindllm/finfe/default/train.jsonl"]
+    assert [post["label"] for post in train] == [0, 1, 2, 0, 1, 2, 1], "the examples have all labels"
     with pytest.raises(ValueError, match="line 1: the label 3 is none of 0, 1, 2"):
         converted(tmp_path, "fincuge", {"fin_cuge_finfe_eval.jsonl": '["涨停", 3]\n'})
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mindllm_jax.evaluation.harness.cloze import with_cloze_forms
+from mindllm_jax.evaluation.harness.cloze import with_cloze_forms, without_letters
 from mindllm_jax.evaluation.harness.results import HarnessResults, sample_lines
 from mindllm_jax.evaluation.harness.run import draw_samples, item_count, members, run_task
 from mindllm_jax.evaluation.harness.tasks import load_tasks
@@ -170,6 +170,21 @@ def test_agieval_items_may_have_several_right_choices(data: Path) -> None:
         assert result.chance == pytest.approx((2 / 3 + 1 / 3) / 2)
     assert cloze.samples["agieval_jec_qa_kd_cloze"][0]["arguments"][0] == ("问题：哪个大?\n答案：", "一")
     assert cloze.metrics["acc_mutual_info"] == 0.5  # all differences are 0: the first choice
+
+
+@pytest.mark.parametrize(
+    ("choices", "texts"),
+    [
+        (["(A)一", "(B)A 二"], ["一", "A 二"]),
+        (["A．G和I", "B．G和X"], ["G和I", "G和X"]),
+        (["A No ginseng", "B No Shouwu"], ["No ginseng", "No Shouwu"]),
+        (["A cat", "Dogs"], ["A cat", "Dogs"]),
+        (["(A)A careful analysis", "(B)B-side"], ["A careful analysis", "B-side"]),
+        (["（A） 一", "二"], ["一", "二"]),
+    ],
+)
+def test_letters_before_choices(choices: list[str], texts: list[str]) -> None:
+    assert without_letters(choices) == texts
 
 
 def test_a_task_that_scores_something_else_has_no_measures_of_a_right_choice(data: Path) -> None:

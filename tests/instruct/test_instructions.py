@@ -74,9 +74,25 @@ def test_bad_lines_are_counted(write, tokenizer: Tokenizer, store: Path) -> None
     config = Instructions((str(path),), sequence_length=64, held_out=0.0, on_bad="skip")
     packed = pack_instructions(config, tokenizer, store)
     assert packed.counts == {"lines left out (empty text)": 1, "lines left out (wrong JSON)": 1}
-    table = instructions_table(packed, global_batch_size=2)
+    table = instructions_table(packed, 2, {})
     assert "1 lines left out (wrong JSON)" in table.caption and "an epoch is" in table.caption
     assert [row[:3] for row in table.rows] == [["train", "some", 5]]
+
+
+def test_a_question_that_is_measured_is_not_trained_on(write, tokenizer: Tokenizer, store: Path) -> None:
+    """As where a folder of inputs holds the file of held-out conversations."""
+    train, measured = write(*ROWS[:40], name="train.jsonl"), write(*ROWS[:10], name="eval.jsonl")
+    config = Instructions((str(train), str(measured)), (str(measured),), sequence_length=64)
+    packed = pack_instructions(config, tokenizer, store)
+    assert packed.counts == {"conversations left out (their question is held out)": 20}
+    assert sorted(packed.train) == ["train"] and len(packed.held_out["eval"].conversations) == 11
+
+
+def test_an_epoch_is_of_the_datasets_that_are_read(write, tokenizer: Tokenizer, store: Path) -> None:
+    inputs = (str(write(*ROWS[:40], name="a.jsonl")), str(write(*ROWS[40:50], name="b.jsonl")))
+    packed = pack_instructions(Instructions(inputs, sequence_length=64, held_out=0.0), tokenizer, store)
+    rows = {name: len(packed_rows) for name, packed_rows in packed.train.items()}
+    assert f"an epoch is {rows['b']:.1f} steps" in instructions_table(packed, 1, {"a": 0.0}).caption
 
 
 def test_datasets_are_apart_and_kept_by_their_lengths(write, tokenizer: Tokenizer, store: Path) -> None:

@@ -39,7 +39,9 @@ RAW = {
     "alone_tokens": [3, 0, 0], "turns": [1, 1, 1], "text_bytes": [40, 60, 9], "zlib_bytes": [20, 60, 9],
     "whole_nll": [20.0, 30.0, np.nan], "answer_nll": [6.0, 2.0, np.nan], "answer_entropy": [8.0, 1.0, np.nan],
     "end_nll": [0.5, 0.25, np.nan], "header_nll": [12.0, 4.0, np.nan], "alone_nll": [6.0, 0.0, np.nan],
-    "quality": [4.0, 1.0, 5.0], "tuned_nll": [4.0, 2.0, np.nan], "tuned_entropy": [6.0, 1.5, np.nan],
+    "cut_tokens": [0, 5, np.nan],
+    "cut_answer_tokens": [0, 3, np.nan], "quality": [4.0, 1.0, 5.0],
+    "tuned_nll": [4.0, 2.0, np.nan], "tuned_entropy": [6.0, 1.5, np.nan],
 }  # fmt: skip
 
 
@@ -58,8 +60,8 @@ def test_columns_by_their_definitions() -> None:
         "entropy_bits_per_byte": [1 / math.log(2), 1 / math.log(2) / 3],
         "ifd_loss_ratio": [0.5, 0.5],
         "ifd_ppl_ratio": [math.exp(-0.5), math.nan],
-        "answer_tokens": [4, 1],
-        "whole_tokens": [10, 20],
+        "answer_tokens": [4, 4],
+        "whole_tokens": [10, 25],
         "zlib_ratio": [2.0, 1.0],
         "record_score": [4.0, 1.0],
         "d_nll": [0.5, 0.0],
@@ -303,7 +305,8 @@ def test_the_command(base: Path, write, tmp_path: Path) -> None:
     assert len(selected) == 10 and [one.lang for one in selected].count("zh") == 5
     assert {one.dataset for one in selected} == {"scored"}
     lines = [json.loads(line) for line in (workdir / "selection.jsonl").read_text().splitlines()]
-    assert all(math.isfinite(line["score"]) and line["bucket"] >= 0 for line in lines)
+    assert all(math.isfinite(line["selection"]["score"]) and line["selection"]["bucket"] >= 0 for line in lines)
+    assert [one.metadata.get("score") for one in selected] == [line.get("metadata", {}).get("score") for line in lines]
     (refused,) = map(json.loads, (workdir / "refused.jsonl").read_text().splitlines())
     assert refused["kind"] == "empty text" and refused["where"].endswith("scored.jsonl, line 41")
     page, tables = (workdir / "selection.html").read_text(), (workdir / "tables.md").read_text()
@@ -328,7 +331,8 @@ def test_the_command(base: Path, write, tmp_path: Path) -> None:
                  f"--gin.SelectInstructions.scores={workdir}/scores", "--workdir", str(tmp_path / "own"))  # fmt: skip
     assert own.returncode == 0, own.stderr
     lines = [json.loads(line) for line in (tmp_path / "own/selection.jsonl").read_text().splitlines()]
-    assert [line["score"] for line in lines] == [4.0] * 10  # 16 of the 80 have it
+    assert [line["selection"]["score"] for line in lines] == [4.0] * 10  # 16 of the 80 have it
+    assert [line["metadata"]["score"] for line in lines] == [4.0] * 10
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +58,9 @@ def _legalbench(folder: Path) -> Iterator[Split]:
         left_out += len(rows) - len(items)
         examples += items
         sources += [path, prompt] if items else []
-    reason = "train rows that do not stand in the prompt of their task as its form has them, or without a second label"
+    reason = (
+        "train rows that do not stand in the prompt of their task as its form has them, or of labels not equally many"
+    )
     if not sources:
         return
     yield Split("mindllm/legalbench_train", "default", "test", examples, tuple(sources), {reason: left_out})
@@ -70,24 +73,33 @@ def _tsv(path: Path) -> list[tuple[int, Item]]:
 
 
 def _without_each(task: str, prompt: str, rows: list[Item]) -> list[Item]:
-    """Returns for each row the prompt without its example, and the task's labels; nothing where an example is missing.
+    """Returns for each row the prompt without its example, and without one of every other label, and the task's labels.
 
-    The form, with `{{FIELD}}`, is the last block of a prompt.
+    Without the row's alone the rarest label of the others would be the answer. Nothing where an example is missing in
+    the prompt, or where the labels have not equally many, two or more. The form, with `{{FIELD}}`, is the last block of
+    a prompt.
     """
-    labels = sorted({row["answer"].strip() for row in rows})
+    examples: dict[str, list[str]] = {}  # by label, as they stand in the prompt
     start = prompt.rfind("\n\n", 0, prompt.find("{{")) + 2
     head, form = prompt[:start], prompt[start:].rstrip()
-    if not 1 < len(labels) < len(rows):
-        return []
-    items = []
-    for row in rows:
-        filled = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda name, row=row: row.get(name[1], "").strip(), form)
+    filled = [re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda name, row=row: row.get(name[1], "").strip(), form) for row in rows]
+    for row, question in zip(rows, filled, strict=True):
         answer = row["answer"].strip()
-        block = next((b for b in (f"{filled} {answer}\n\n", f"{filled}{answer}\n\n") if b in head), None)
+        block = next((b for b in (f"{question} {answer}\n\n", f"{question}{answer}\n\n") if b in head), None)
         if block is None:
             return []
-        query = head.replace(block, "", 1) + filled
-        items.append({"task": task, "query": query, "choices": labels, "gold": labels.index(answer)})
+        examples.setdefault(answer, []).append(block)
+    labels = sorted(examples)
+    if len(labels) < 2 or len({len(blocks) for blocks in examples.values()}) > 1 or len(examples[labels[0]]) < 2:
+        return []
+    items, seen = [], Counter[str]()
+    for row, question in zip(rows, filled, strict=True):
+        answer = row["answer"].strip()
+        query = head
+        for blocks in examples.values():
+            query = query.replace(blocks[seen[answer]], "", 1)
+        seen[answer] += 1
+        items.append({"task": task, "query": query + question, "choices": labels, "gold": labels.index(answer)})
     return items
 
 
@@ -103,7 +115,7 @@ BENCHMARKS = {
         _legalbench,
         (
             "The test rows are not at hand. legalbench_train scores the train rows, each after the prompt of its task"
-            " without the row itself, and is no substitute for them.",
+            " without the row itself and one example of every other label, and is no substitute for them.",
         ),
     ),
 }

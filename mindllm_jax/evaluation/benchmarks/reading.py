@@ -87,7 +87,7 @@ BENCHMARKS = {
     "logiqa": Benchmark(
         _logiqa,
         (
-            "LogiQA 1.0; without train the few-shot examples come from the validation split.",
+            "LogiQA 1.0; without train the few-shot examples of logiqa_zh come from validation, and logiqa has none.",
             "In English as on the hub: two characters are cut off each option, also off the few that lack their letter,"
             " and options stand in the order of the lines. In Chinese they stand in the order of their letters.",
         ),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+import string
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mindllm_jax.evaluation.measures import item_measures, scored_item
@@ -34,7 +35,7 @@ class _Form(NamedTuple):
     fields: frozenset[str]
     lists: str  # expression that the prompt matches where it lists the choices
     question: str
-    choices: str
+    choices: str | Callable[[Mapping[str, Any]], list[str]]
 
 
 _FORMS = (
@@ -42,13 +43,23 @@ _FORMS = (
     _Form(frozenset("ABCD") | {"Question"}, _LINES, "{{Question.strip()}}", _COLUMNS),  # CMMLU
     _Form(frozenset(("question", "choices", "answer")), _LINES, "{{question.strip()}}", "choices"),  # MMLU
     _Form(frozenset(("context", "question", "options")), _LINES, "{{context}}\n{{question}}", "options"),  # LogiQA
-    _Form(  # AGIEval: finished prompts, and choices that begin with "(A)"
+    _Form(  # AGIEval: finished prompts, a passage in front of some, and choices that begin with their letters
         frozenset(("query", "choices", "gold")),
         r"Among A through|从A到",
-        r"{{query.split('Answer Choices:')[0].split('选项：')[0].strip() | regex_replace('^(Q:|问题：)\\s*', '')}}",
-        r"{{choices | map('regex_replace', '^\\([A-Z]\\)\\s*', '') | list}}",
+        r"{{query.split('Answer Choices:')[0].split('选项：')[0]"
+        r" | regex_replace('(?s)^(.*?)(?:Q:|问题：)\\s*', '\\1\n', 1) | trim}}",
+        lambda item: without_letters(item["choices"]),
     ),
 )
+
+
+def without_letters(choices: Sequence[str]) -> list[str]:
+    """Removes the letters in front of choices: "(A)" and "B．" wherever they stand, "C " where all begin so."""
+    letters = string.ascii_uppercase
+    marks = (rf"^\s*(?:[(（]\s*{letter}\s*[)）]|{letter}\s*[.．、)）:：])\s*" for letter in letters)
+    marked = [re.sub(mark, "", choice) for mark, choice in zip(marks, choices, strict=False)]
+    bare = [re.sub(rf"^\s*{letter}\s+", "", choice) for letter, choice in zip(letters, marked, strict=False)]
+    return bare if all(text != choice for text, choice in zip(bare, marked, strict=True)) else marked
 
 
 def with_cloze_forms(tasks: Mapping[str, Task | Group]) -> dict[str, Task | Group]:

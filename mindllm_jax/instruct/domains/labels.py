@@ -146,6 +146,13 @@ def share_without(predictions: Sequence[str]) -> float:
 
 def _labelled(row: Any) -> Labelled:
     match row:
-        case {"id": str(id), "label": str(label), "messages": [*messages, {"role": "assistant"}]}:
-            return Labelled(id, [Message(one["role"], one["content"]) for one in messages], label)
+        case {"id": str(id), "label": str(label), "messages": [first, *others, {"role": "assistant"}]}:
+            return Labelled(id, [_message(one) for one in (first, *others)], label)
     raise BadLine("no label", "not an object with `id`, `label` and `messages` that end with an assistant's")
+
+
+def _message(value: Any) -> Message:
+    match value:
+        case {"role": str(role), "content": str(content)}:
+            return Message(role, content)
+    raise BadLine("no message", f"a message without `role` and `content`: {value!r:.80}")

@@ -39,7 +39,7 @@ from mindllm_jax.training.load_run import LoadedRun, RunRecord
 SHARD = 2048
 """Conversations of a shard: what is packed together, is in memory at a time, and is lost by an interruption."""
 
-_FORMAT = 1  # incremented when the same inputs give other scores
+_FORMAT = 2  # incremented when the same inputs give other scores
 
 
 class Inputs(NamedTuple):
@@ -179,7 +179,7 @@ def _rows(
         elif found := contexts(
             models.tokenizer, EncodedConversation(one.ids[:longest], one.loss_mask[:longest]), models.header
         ):
-            row["cut_tokens"] = cut
+            row |= {"cut_tokens": cut, "cut_answer_tokens": int(one.loss_mask[longest:].sum())}
             texts.append((row, found))
         else:
             row["problem"] = "prompt too long" if cut else "no token in the answer"

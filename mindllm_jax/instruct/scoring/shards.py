@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 TEXTS = ("where", "id", "dataset", "task", "lang", "problem")
 """Columns of text; `problem` is why a conversation was not scored, null for those that were."""
 
-_COUNTS = ("number", "turns", "cut_tokens", "text_bytes", "zlib_bytes", "whole_tokens", "whole_bytes", "answer_tokens",
-           "answer_bytes", "alone_tokens")  # fmt: skip
+_COUNTS = ("number", "turns", "cut_tokens", "cut_answer_tokens", "text_bytes", "zlib_bytes", "whole_tokens",
+           "whole_bytes", "answer_tokens", "answer_bytes", "alone_tokens")  # fmt: skip
 _SUMS = ("quality", "whole_nll", "answer_nll", "answer_entropy", "end_nll", "header_nll", "alone_nll", "tuned_nll",
          "tuned_entropy")  # fmt: skip
 NUMBERS = (*_COUNTS, *_SUMS)

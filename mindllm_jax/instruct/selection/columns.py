@@ -53,8 +53,9 @@ def columns(raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         "entropy_bits_per_byte": _ratio(raw["answer_entropy"], raw["answer_bytes"]) / math.log(2),
         "ifd_loss_ratio": _ratio(answer_loss, header_loss),
         "ifd_ppl_ratio": np.exp(answer_loss - alone_loss),
-        "answer_tokens": raw["answer_tokens"],
-        "whole_tokens": raw["whole_tokens"],
+        # With what the model did not see: a selection holds conversations whole.
+        "answer_tokens": raw["answer_tokens"] + raw["cut_answer_tokens"],
+        "whole_tokens": raw["whole_tokens"] + raw["cut_tokens"],
         "zlib_ratio": np.where(scored, _ratio(raw["text_bytes"], raw["zlib_bytes"]), np.nan),
         "record_score": np.where(scored, raw["quality"], np.nan),
         "d_nll": answer_loss - _ratio(raw["tuned_nll"], raw["answer_tokens"]),

@@ -115,7 +115,9 @@ def select(config: SelectInstructions, workdir: Path, scored: Scored) -> Table:
     tables = [bucket_table(selected, selection.score), dataset_table(selected, selection.score)]
     tables += [table for table in [correlation_table(selected, selection.seed)] if table is not None]
     write_json_lines(workdir / "refused.jsonl", (one._asdict() for one in scored.extent.refused))
-    write_json_lines(workdir / "selection.jsonl", _lines(taken, of_rows[selection.score], names, buckets, shards))
+    write_json_lines(
+        workdir / "selection.jsonl", _lines(taken, of_rows[selection.score], raw["quality"], names, buckets, shards)
+    )
     write_text(workdir / "tables.md", "\n".join(table.markdown() for table in tables))
     write_page(workdir / "selection.html", selection_page(selected, selection, tables, config.run))
     return summary_table(selected, selection.score)
@@ -195,7 +197,12 @@ def _within(order: Iterator[int], tokens: np.ndarray, selection: Selection) -> I
 
 
 def _lines(
-    taken: Taken, score: np.ndarray, names: dict[str, list[Any]], buckets: np.ndarray, shards: ScoreShards
+    taken: Taken,
+    score: np.ndarray,
+    quality: np.ndarray,
+    names: dict[str, list[Any]],
+    buckets: np.ndarray,
+    shards: ScoreShards,
 ) -> Iterator[dict[str, Any]]:
     """Yields the selected conversations in the order of the inputs."""
     wanted = set(taken.chosen.tolist())
@@ -206,8 +213,9 @@ def _lines(
             yield {
                 "messages": messages,
                 **about,
-                "score": value if np.isfinite(value) else None,
-                "bucket": int(buckets[row]),
+                # Not as `score`, which readers take for the record's own.
+                "selection": {"score": value if np.isfinite(value) else None, "bucket": int(buckets[row])},
+                **({"metadata": {"score": float(quality[row])}} if np.isfinite(quality[row]) else {}),
             }
 
 

@@ -82,6 +82,15 @@ def test_a_file_of_another_kind(write, tmp_path: Path) -> None:
     config = Labels((str(write({"input": "Q", "output": "A"})),))
     with pytest.raises(ValueError, match=r"line 1: not an object with `id`, `label` and `messages`"):
         read_labelled(config)
+    half = {
+        "id": "1",
+        "label": "a",
+        "messages": [{"from": "human", "value": "x"}, {"role": "assistant", "content": "x"}],
+    }
+    alone = half | {"messages": half["messages"][1:]}
+    for row, message in ((half, "a message without `role` and `content`"), (alone, "not an object")):
+        with pytest.raises(ValueError, match=f"line 1: {message}"):
+            read_labelled(Labels((str(write(row)),)))
     for inputs, message in (((), "Labels.inputs is empty"), ((str(write()),), "Labels.inputs: there is no row in ")):
         with pytest.raises(ValueError, match=message):
             read_labelled(Labels(inputs))
