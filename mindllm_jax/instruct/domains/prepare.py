@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mindllm_jax.checks import require_local
-from mindllm_jax.files import write_bytes
+from mindllm_jax.files import json_sha256, write_bytes
 from mindllm_jax.instruct.domains.rationales import read_rationales
 from mindllm_jax.instruct.domains.records import Record, filled, read_records, require_template
 from mindllm_jax.reporting.tables import Table
@@ -172,4 +172,6 @@ def _row(config: PrepareInstructions, record: Asked, question: str, answer: str)
     system = [{"role": "system", "content": config.system}] if config.system else []
     messages = [*system, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     label = {"label": record.answer} if config.labels else {}
-    return {"id": record.id, **label, "messages": messages}
+    # Of the question, so that records with the same one are on one side of `Instructions.held_out`.
+    id = json_sha256(record.question, ensure_ascii=False)[:16]
+    return {"id": id, **label, "messages": messages}

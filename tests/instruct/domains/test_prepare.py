@@ -75,6 +75,14 @@ def test_auxiliary_is_two_datasets_of_the_same_records(config: PrepareInstructio
     assert rationales[0] == ["情绪？补仓补的心力憔悴\n请只说明理由，不给出答案。", "补仓补的心力憔悴"]
 
 
+def test_records_with_one_question_have_one_id(write, config: PrepareInstructions) -> None:
+    """So that a split by ids has them on one side: posts have been labelled twice."""
+    twice = replace(config, inputs=(str(write(["涨", 0], ["涨", 2], ["跌", 0], name="twice.jsonl")),))
+    prepare_instructions(twice)
+    ids = [one.id for one in read_conversations(Path(config.output) / "sentiment.jsonl.gz")]
+    assert len(ids) == 3 and ids[0] == ids[1] != ids[2]
+
+
 def test_a_record_without_a_rationale_is_left_out_and_counted(config: PrepareInstructions) -> None:
     config = with_rationales(config, "chain_of_thought")
     path = Path(config.rationales)
