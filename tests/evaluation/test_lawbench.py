@@ -86,6 +86,8 @@ def test_corrections_count_edits_of_characters() -> None:
         ("一百零五万三千元", "1053000元"),
         ("二〇一六年", "2016年"),
         ("没有数字", "没有数字"),
+        ("百色市万某，第264条", "百色市万某，第264条"),
+        ("陆某贰年廿四天", "陆某2年24天"),
     ],
 )
 def test_numerals_become_digits(text: str, digits: str) -> None:
