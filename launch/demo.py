@@ -28,20 +28,6 @@ EVALUATIONS = {
 }
 
 
-def write_settings(text: Path, run: Path) -> None:
-    """Writes the settings of a demo on user-supplied text: configs/demo/demo.gin with other folders and languages.
-
-    Raises ValueError where the folder holds the demo of another text.
-    """
-    from mindllm_jax.recipes.demo.user_text import user_text_settings
-
-    before = run / "demo.gin"
-    if before.exists() and f"= {str(text)!r}\n" not in before.read_text(encoding="utf-8"):
-        raise ValueError(f"{run} holds the demo of another folder than {text}: give that one a name of its own")
-    lines = (f"{name} = {value!r}\n" for name, value in user_text_settings(text, run).items())
-    write_text(run / "demo.gin", f"include '{DEMO}'\n{''.join(lines)}")
-
-
 def stages(run: Path, gin: str) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
     """Yields the title, the file that marks the stage as finished, and the command of each stage."""
     tune = ("--gin", str(TUNE), "--workdir", f"{run}/tune")
@@ -59,6 +45,8 @@ def stages(run: Path, gin: str) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
 def main() -> None:
     """Runs the stages that are not finished, then prints the results and writes the report."""
     configuration.without_settings(__doc__)
+    from mindllm_jax.recipes.demo.user_text import write_settings
+
     text = local_path("DEMO_CORPUS", folder).resolve() if (folder := os.environ.get("DEMO_CORPUS")) else None
     os.chdir(LAUNCH.parent)
     run = RUN.with_name(f"demo-{text.name}") if text else RUN
@@ -66,7 +54,7 @@ def main() -> None:
     started = time.monotonic()
     for title, done, (script, *arguments) in stages(run, str(gin)):
         if text:
-            write_settings(text, run)  # before each stage: once the corpus is built, its languages are settings
+            write_settings(text, run, DEMO)  # before each stage: once the corpus is built, its languages are settings
         if done.exists() and not (text and title == "corpus"):  # which compares the text with what it was made of
             print(f"--- {title}: done ({done})", flush=True)
             continue

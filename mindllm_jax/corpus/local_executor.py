@@ -6,7 +6,6 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
-import dill
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.utils.stats import PipelineStats
 
@@ -19,6 +18,8 @@ class LocalExecutor(LocalPipelineExecutor):
 
         Raises what a task raises, and ChildProcessError where the kernel kills a worker, as for want of memory.
         """
+        import dill
+
         ranks = self.get_incomplete_ranks()
         if self.workers == 1 or not ranks:
             return super().run()
@@ -46,6 +47,8 @@ class LocalExecutor(LocalPipelineExecutor):
 
 
 def _run(stage: bytes, rank: int) -> bytes:
+    import dill
+
     executor = dill.loads(stage)
     try:
         return dill.dumps(executor._run_for_rank(rank, rank % executor.workers))

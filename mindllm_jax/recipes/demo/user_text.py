@@ -3,9 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+from mindllm_jax.files import write_text
 from mindllm_jax.recipes.demo.corpus import CONTINUATIONS, read_manifest
 
 _WEIGHTS = {"zh": 2, "en": 3}
+
+
+def write_settings(text: Path, run: Path, demo: Path) -> None:
+    """Writes `demo.gin` into the folder of a demo: the gin file `demo` with other folders and languages.
+
+    Raises ValueError where the folder holds the demo of another text.
+    """
+    path = run / "demo.gin"
+    if path.exists() and f"= {str(text)!r}\n" not in path.read_text(encoding="utf-8"):
+        raise ValueError(f"{run} holds the demo of another folder than {text}: give that one a name of its own")
+    lines = (f"{name} = {value!r}\n" for name, value in user_text_settings(text, run).items())
+    write_text(path, f"include '{demo}'\n{''.join(lines)}")
 
 
 def user_text_settings(text: Path, run: Path) -> dict[str, Any]:
