@@ -85,7 +85,7 @@ fi
 archive=$(mktemp --suffix=.tar.gz)
 trap 'rm -f "$archive"' EXIT
 
-failed=0 before= answered=
+failed=0 before='' answered=''
 while true; do
     # An answer that failed is not an empty queue: nothing is asked for twice. The first one shows that gcloud can answer.
     now=$(state) || { [ -n "$answered" ] || exit 1; say "gcloud failed; looking again"; sleep "$POLL"; continue; }
