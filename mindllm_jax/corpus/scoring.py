@@ -54,9 +54,15 @@ def score_corpus(config: CleanCorpus, load: Callable[[], Scorer]) -> bool:
     files = len(list((Path(config.output) / "documents").rglob("*.jsonl.gz")))
     if not files:
         raise ValueError(f"there are no documents to score in {config.output}/documents")
+    if output.resolve() == Path(config.output).resolve():
+        raise ValueError(
+            f"Scoring.output = {output} is CleanCorpus.output: give the chosen documents a folder of their own"
+        )
     with ExitStack() as locks:
         for folder, other in ((Path(config.output), "CleanCorpus.output"), (output, "Scoring.output")):
-            locks.enter_context(lock_folder(folder, user="a command that scores it", otherwise=f"set another {other}"))
+            locks.enter_context(
+                lock_folder(folder, user="a command that cleans or scores it", otherwise=f"set another {other}")
+            )
         return _scored(config, load, scored, output, files)
 
 

@@ -30,7 +30,7 @@ from mindllm_jax.text.documents import held_out
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 # Incremented when the same files and settings give other rows, so that stored rows are packed again.
-_FORMAT = 4
+_FORMAT = 5
 
 _ARRAYS = ("ids", "loss_mask", "conversations", "rows")  # of `PackedRows`, as they are stored
 
@@ -160,7 +160,8 @@ def _pack(
         for file, some in files.items():
             if side == "train" and measured:
                 apart = [one for one in some if _question(one) not in measured]
-                counts["conversations left out (their question is held out)"] += len(some) - len(apart)
+                if len(apart) < len(some):
+                    counts["conversations left out (their question is held out)"] += len(some) - len(apart)
                 some = apart
             sided = [(side == "held_out" or _is_held_out(one, config), one) for one in some]
             for is_held_out, dataset, encoded in _encoded(file, sided, config, tokenizer, counts):
@@ -198,9 +199,9 @@ def _read(file: Path, config: Instructions, counts: Counter[str]) -> list[Conver
 
 
 def _question(conversation: Conversation) -> str:
-    """Returns the texts before the first answer."""
+    """Returns what the user says before the first answer."""
     asked = takewhile(lambda message: message.role != "assistant", conversation.messages)
-    return json.dumps(list(asked), ensure_ascii=False)
+    return "\n".join(message.content for message in asked if message.role == "user")
 
 
 def _is_held_out(conversation: Conversation, config: Instructions) -> bool:

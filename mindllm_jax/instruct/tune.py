@@ -123,7 +123,7 @@ def tune(
         "data": data,
         # Without the base's steps: training it further is no reason to refuse a resume.
         "base": {key: base.identity.get(key) for key in ("model", "data", "seed")},
-        "base_tokens": _base_tokens(base, workdir),
+        "base_tokens": together(lambda: _base_tokens(base, workdir)),
     }
 
     model = run.abstract_model
@@ -187,9 +187,8 @@ def _measurements(config: Tune, packed: PackedInstructions, base: RunRecord) -> 
 
 def _base_tokens(base: RunRecord, workdir: Path) -> int | None:
     """Returns the tokens that the base had seen when the run began, as `training_tokens`."""
-    if steps_of(workdir):
-        return read_identity(latest_checkpoint(workdir)).get("base_tokens")
-    return training_tokens(base.identity)
+    seen = training_tokens(base.identity)
+    return read_identity(latest_checkpoint(workdir)).get("base_tokens", seen) if steps_of(workdir) else seen
 
 
 def _base_of(config: Tune, workdir: Path) -> RunRecord:

@@ -233,6 +233,67 @@ def test_an_error_of_a_worker_is_raised_as_it_is(settings: Callable[..., CleanCo
         clean_corpus(settings(tmp_path / "out", inputs=(str(tmp_path / "raw"),), executor=Executor(workers=2)))
 
 
+def test_workers_end_with_their_command(tmp_path: Path) -> None:
+    """However it ends: they would take further tasks beside the command that resumes."""
+    program = (
+        "import sys; from pathlib import Path; from mindllm_jax.corpus.executors import PipelineStage, run_stages;"
+        "from mindllm_jax.corpus.settings import Executor; from tests.corpus.test_pipeline import Slow;"
+        f"stages = [PipelineStage('slow', [Slow({str(tmp_path)!r})], 8)];"
+        f"run_stages(stages, Path({str(tmp_path / 'logs')!r}), Executor(workers=2))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    deadline = time.monotonic() + 100
+    while len(begun := list(tmp_path.glob("*.begun"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    workers = {int(path.read_text()) for path in begun}
+    while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert len(list(tmp_path.glob("*.begun"))) == 2, "no further task began"
+
+
+class Slow(PipelineStep):
+    """Says that a task began, by which process, and takes a minute."""
+
+    name = "Slow"
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        """Runs a task."""
+        written = Path(self.folder, f"{rank}.partial")
+        written.write_text(str(os.getpid()))
+        written.rename(written.with_suffix(".begun"))
+        time.sleep(60)
+
+
+class Strange(Exception):
+    """An error that does not come back from another process as it went."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+
+
+class Fails(PipelineStep):
+    """Raises such an error."""
+
+    name = "Fails"
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        """Runs a task."""
+        raise Strange("kind", "the true reason")
+
+
+def test_an_error_that_cannot_be_pickled_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="Strange: the true reason"):
+        run_stages([PipelineStage("fails", [Fails()], 2)], tmp_path / "logs", Executor(workers=2))
+
+
 class Killed(PipelineStep):
     """Ends the second task as a machine without memory does."""
 

@@ -180,3 +180,9 @@ def test_a_score_beyond_the_scale_is_the_largest(tmp_path: Path) -> None:
 def test_impossible_shares_are_refused(keep: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"Scoring\.keep must be shares between 0 and 1"):
         Scoring(keep=keep)
+
+
+def test_the_corpus_is_no_place_for_what_is_chosen_of_it(config: CleanCorpus) -> None:
+    same = replace(config, scoring=replace(config.scoring, output=config.output, step=1))
+    with pytest.raises(ValueError, match=r"Scoring\.output = .* is CleanCorpus\.output: give the chosen"):
+        score_corpus(same, lambda: iter)

@@ -181,6 +181,8 @@ def test_agieval_items_may_have_several_right_choices(data: Path) -> None:
         (["A cat", "Dogs"], ["A cat", "Dogs"]),
         (["(A)A careful analysis", "(B)B-side"], ["A careful analysis", "B-side"]),
         (["（A） 一", "二"], ["一", "二"]),
+        (["(A)No. 2", "(C)No. 3", "(B)No. 4"], ["No. 2", "No. 3", "No. 4"]),
+        (["A.", "B."], ["A.", "B."]),
     ],
 )
 def test_letters_before_choices(choices: list[str], texts: list[str]) -> None:

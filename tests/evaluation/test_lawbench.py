@@ -88,6 +88,7 @@ def test_corrections_count_edits_of_characters() -> None:
         ("没有数字", "没有数字"),
         ("百色市万某，第264条", "百色市万某，第264条"),
         ("陆某贰年廿四天", "陆某2年24天"),
+        ("千万元", "10000000元"),
     ],
 )
 def test_numerals_become_digits(text: str, digits: str) -> None:

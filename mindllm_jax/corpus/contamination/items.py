@@ -39,7 +39,8 @@ def benchmark_files(folder: Path) -> dict[str, list[Path]]:
             files.setdefault(file.relative_to(folder).parts[0].split(".")[0], []).append(file)
     if not files:
         raise ValueError(f"{folder} has no {known}")
-    read = {(folder / file.relative_to(folder).parts[0]).resolve() for found in files.values() for file in found}
+    holding = {file.parent.resolve() for found in files.values() for file in found}
+    read = {place for inside in holding for place in (inside, *inside.parents)}
     for inside in sorted(folder.iterdir()):
         if inside.is_dir() and not inside.name.startswith((".", "__")) and inside.resolve() not in read:
             raise ValueError(f"{inside} has no {known}: no item of this benchmark would be found; move it away")

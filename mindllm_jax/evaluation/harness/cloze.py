@@ -55,10 +55,10 @@ _FORMS = (
 
 def without_letters(choices: Sequence[str]) -> list[str]:
     """Removes the letters in front of choices: "(A)" and "B．" wherever they stand, "C " where all begin so."""
-    letters = string.ascii_uppercase
-    marks = (rf"^\s*(?:[(（]\s*{letter}\s*[)）]|{letter}\s*[.．、)）:：])\s*" for letter in letters)
-    marked = [re.sub(mark, "", choice) for mark, choice in zip(marks, choices, strict=False)]
-    bare = [re.sub(rf"^\s*{letter}\s+", "", choice) for letter, choice in zip(letters, marked, strict=False)]
+    marked = [re.sub(r"^\s*(?:[(（]\s*[A-Z]\s*[)）]|[A-Z]\s*[.．、)）:：](?=.))\s*", "", choice) for choice in choices]
+    bare = [
+        re.sub(rf"^\s*{letter}\s+", "", choice) for letter, choice in zip(string.ascii_uppercase, marked, strict=False)
+    ]
     return bare if all(text != choice for text, choice in zip(bare, marked, strict=True)) else marked
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import json
 import re
@@ -33,6 +34,7 @@ class PrepareInstructions:
 
     Attributes:
         inputs: files of JSON lines, plain or gzip, or folders of them.
+        exclude: files of records whose questions are left out, as of those that are scored later.
         output: the folder to write; it gets `name`.jsonl.gz.
         name: of the dataset.
         question: template of the user's message.
@@ -60,6 +62,7 @@ class PrepareInstructions:
     system: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     setup: Literal["label", "chain_of_thought", "auxiliary"] = "label"
     rationales: str = ""
     thought_question: str = "{asked}\n请先说明理由，再给出答案。"
@@ -68,7 +71,7 @@ class PrepareInstructions:
     on_bad: Literal["error", "skip"] = "error"
 
     def __post_init__(self) -> None:
-        require_local(self, "inputs", "output", "rationales")
+        require_local(self, "inputs", "exclude", "output", "rationales")
         if not re.fullmatch(r"[\w-]+", self.name):
             raise ValueError(f"PrepareInstructions.name = {self.name!r}: letters, digits, _ and - alone")
         for name in ("question", "answer", "thought_question", "thought_answer", "rationale_question"):
@@ -102,6 +105,18 @@ def asked_records(config: PrepareInstructions, counts: Counter[str]) -> Iterator
 
     Raises OSError or ValueError as `read_records` does.
     """
+    excluded: set[str] = set()
+    if config.exclude:
+        others = dataclasses.replace(config, inputs=config.exclude, exclude=())
+        excluded = {record.question for record in asked_records(others, Counter())}
+    for record in _asked_records(config, counts):
+        if record.question in excluded:
+            counts["its question is in PrepareInstructions.exclude"] += 1
+        else:
+            yield record
+
+
+def _asked_records(config: PrepareInstructions, counts: Counter[str]) -> Iterator[Asked]:
     seen: set[str] = set()
     for file in input_files(config.inputs):
         skipped = Counter[str]()

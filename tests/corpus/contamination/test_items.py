@@ -104,7 +104,12 @@ def test_folders_behind_links_are_read(tmp_path: Path) -> None:
     assert benchmark_files(tmp_path / "eval") == {"ceval": [tmp_path / "eval/ceval/law.csv"]}
     write(tmp_path / "eval/zz/law.csv", "x")
     (tmp_path / "eval/latest").symlink_to("zz")
-    assert list(benchmark_files(tmp_path / "eval")) == ["ceval", "zz"], "under its own name"
+    (tmp_path / "eval/mirror").symlink_to(tmp_path / "eval/zz")
+    write(tmp_path / "eval/hails/agieval/sat.csv", "x")
+    (tmp_path / "eval/agieval").symlink_to("hails/agieval")
+    (tmp_path / "eval/linked").mkdir()
+    (tmp_path / "eval/linked/law.csv").symlink_to(tmp_path / "data/ceval/law.csv")
+    assert list(benchmark_files(tmp_path / "eval")) == ["ceval", "hails", "linked", "zz"], "under their own names"
 
 
 @pytest.mark.parametrize(

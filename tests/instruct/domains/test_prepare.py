@@ -83,6 +83,18 @@ def test_records_with_one_question_have_one_id(write, config: PrepareInstruction
     assert len(ids) == 3 and ids[0] == ids[1] != ids[2]
 
 
+@pytest.mark.parametrize("setup", ["label", "auxiliary", "chain_of_thought"])
+def test_questions_that_are_scored_are_left_out_of_every_set_up(write, config: PrepareInstructions, setup: Any) -> None:
+    """Whatever stands behind the question, and whatever its label is in the other file."""
+    if setup != "label":
+        config = with_rationales(config, setup)
+    scored = write([SENTIMENTS[1][0], 0], name="eval.jsonl")
+    table = prepare_instructions(replace(config, exclude=(str(scored),)))
+    assert {count for _, count, _ in table.rows} == {3}
+    assert "1 left out: its question is in PrepareInstructions.exclude" in table.caption
+    assert not any(SENTIMENTS[1][0] in question for question, _ in written(config))
+
+
 def test_a_record_without_a_rationale_is_left_out_and_counted(config: PrepareInstructions) -> None:
     config = with_rationales(config, "chain_of_thought")
     path = Path(config.rationales)

@@ -7,7 +7,7 @@ _UNITS = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}
 _FORMAL = str.maketrans("壹贰叁肆伍陆柒捌玖拾佰仟", "一二三四五六七八九十百千")
 _NUMERAL = re.compile(f"[{''.join(_DIGITS)}{''.join(_UNITS)}廿]+")
 # Some are surnames: formal digits are a number where a measure follows.
-_FORMAL_NUMERAL = re.compile("[壹贰叁肆伍陆柒捌玖拾佰仟零万亿]+(?=[年个月日天条款项元])")
+_FORMAL_NUMERAL = re.compile("[壹贰叁肆伍陆柒捌玖拾佰仟零万亿]+(?=[年个月日天条款项元圆])")
 
 
 def to_digits(text: str) -> str:
@@ -16,7 +16,7 @@ def to_digits(text: str) -> str:
     A unit alone, but for 十, is no number: 万某 is a name, 百色市 a town.
     """
     text = _FORMAL_NUMERAL.sub(lambda found: found[0].translate(_FORMAL), text)
-    return _NUMERAL.sub(lambda found: found[0] if found[0] in "百千万亿" else str(_value(found[0])), text)
+    return _NUMERAL.sub(lambda found: found[0] if found[0] in {*"百千万亿"} else str(_value(found[0])), text)
 
 
 def _value(numeral: str) -> int:
