@@ -13,7 +13,7 @@ _FORMAL_NUMERAL = re.compile("[壹贰叁肆伍陆柒捌玖拾佰仟零万亿]+(?
 def to_digits(text: str) -> str:
     """Returns a text with its whole Chinese numbers in digits: `三年六个月` becomes `3年6个月`.
 
-    A unit alone, but for 十, is no number: 万某 is a name, 百色市 a town.
+    A unit alone, but for 十, is not a number: 万某 is a name, 百色市 a town.
     """
     text = _FORMAL_NUMERAL.sub(lambda found: found[0].translate(_FORMAL), text)
     return _NUMERAL.sub(lambda found: found[0] if found[0] in {*"百千万亿"} else str(_value(found[0])), text)
