@@ -185,4 +185,4 @@ def test_impossible_shares_are_refused(keep: tuple[float, ...]) -> None:
 def test_the_corpus_is_no_place_for_what_is_chosen_of_it(config: CleanCorpus) -> None:
     same = replace(config, scoring=replace(config.scoring, output=config.output, step=1))
     with pytest.raises(ValueError, match=r"Scoring\.output = .* is CleanCorpus\.output: give the chosen"):
-        score_corpus(same, lambda: iter)
+        score_corpus(same, load)
