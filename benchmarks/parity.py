@@ -150,7 +150,8 @@ def compare(ours: Any, theirs: Any, items: list[Item], arguments: argparse.Names
     logs, their_logs = (np.array([log for log, _ in answers]) for answers in (mine, other))
     answers, their_answers = (np.argmax(part.reshape(len(items), -1), 1) for part in (logs, their_logs))
     right = np.array([item.answer for item in items])
-    worst = int(np.abs(logs - their_logs).argmax())
+    differences = np.abs(logs - their_logs)
+    worst = int(differences.argmax())
     exact = in_float64(theirs, pairs[worst])
     result = {
         "items": len(items),
@@ -158,7 +159,7 @@ def compare(ours: Any, theirs: Any, items: list[Item], arguments: argparse.Names
         "continuations": len(pairs),
         "cut": ours.cut - before[0],
         "seam_differs": ours.seam_differs - before[1],
-        "largest_difference": float(np.abs(logs - their_logs).max()),
+        "largest_difference": float(differences[worst]),
         "its_log": exact,
         "its_error": float(abs(logs[worst] - exact)),
         "its_error_hf": float(abs(their_logs[worst] - exact)),

@@ -74,13 +74,8 @@ def _locked(folder: Path, user: str, otherwise: str) -> TextIO:
                 file.seek(0)
                 holder = _holder(file.read())
             if holder.get("machine", _machine()) == _machine() or time.monotonic() > deadline:
-                owner = (
-                    f" of process {holder.get('process')} on {holder.get('host')} since {holder.get('since')}"
-                    if holder
-                    else ""
-                )
                 raise ValueError(
-                    f"{folder} is in use by {user}{owner}: wait for it or stop it, or {otherwise}"
+                    f"{folder} is in use by {user}{_named(holder)}: wait for it or stop it, or {otherwise}"
                 ) from None
             time.sleep(0.2)
             continue
@@ -101,6 +96,10 @@ def _machine() -> str:
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return socket.gethostname()
+
+
+def _named(holder: dict[str, Any]) -> str:
+    return f" of process {holder.get('process')} on {holder.get('host')} since {holder.get('since')}" if holder else ""
 
 
 def _holder(content: str) -> dict[str, Any]:

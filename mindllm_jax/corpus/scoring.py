@@ -9,7 +9,6 @@ import json
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -58,23 +57,18 @@ def score_corpus(config: CleanCorpus, load: Callable[[], Scorer]) -> bool:
         raise ValueError(
             f"Scoring.output = {output} is CleanCorpus.output: give the chosen documents a folder of their own"
         )
-    with ExitStack() as locks:
-        for folder, other in ((Path(config.output), "CleanCorpus.output"), (output, "Scoring.output")):
-            locks.enter_context(
-                lock_folder(folder, user="a command that cleans or scores it", otherwise=f"set another {other}")
-            )
-        return _scored(config, load, scored, output, files)
-
-
-def _scored(config: CleanCorpus, load: Callable[[], Scorer], scored: Path, output: Path, files: int) -> bool:
-    scoring = config.scoring
     model = {"run": scoring.run, "step": scoring.step, "max_tokens": scoring.max_tokens}
-    check_or_write_settings(scored, model, "set Scoring.run, Scoring.step and Scoring.max_tokens to the old values")
-    choice = {**model, "keep": scoring.keep, "corpus": sha256(Path(config.output) / "settings.json")}
-    check_or_write_settings(output, choice, "set another Scoring.output")
-    return run_stages([score_stage(config, load, files)], scored / "logs", config.executor) and run_stages(
-        choose_stages(config, files), output / "logs", config.executor
-    )
+    user = "a command that cleans or scores it"
+    with (
+        lock_folder(Path(config.output), user=user, otherwise="set another CleanCorpus.output"),
+        lock_folder(output, user=user, otherwise="set another Scoring.output"),
+    ):
+        check_or_write_settings(scored, model, "set Scoring.run, Scoring.step and Scoring.max_tokens to the old values")
+        choice = {**model, "keep": scoring.keep, "corpus": sha256(Path(config.output) / "settings.json")}
+        check_or_write_settings(output, choice, "set another Scoring.output")
+        return run_stages([score_stage(config, load, files)], scored / "logs", config.executor) and run_stages(
+            choose_stages(config, files), output / "logs", config.executor
+        )
 
 
 def score_stage(config: CleanCorpus, load: Callable[[], Scorer], files: int) -> PipelineStage:

@@ -104,8 +104,7 @@ def _tpu(environ: Mapping[str, str]) -> ProcessGroup | None:
     if facts is None:
         return None
     workers = facts["TPU_WORKER_HOSTNAMES"].split(",")
-    slices = _number(facts, "MEGASCALE_NUM_SLICES") if facts.get("MEGASCALE_NUM_SLICES") else 1
-    slice_id = _number(facts, "MEGASCALE_SLICE_ID") if facts.get("MEGASCALE_SLICE_ID") else 0
+    slices, slice_id = _number(facts, "MEGASCALE_NUM_SLICES", 1), _number(facts, "MEGASCALE_SLICE_ID", 0)
     worker = _number(facts, "TPU_WORKER_ID") if len(workers) > 1 else 0
     hosts = [""] * (len(workers) * slices)
     hosts[slice_id * len(workers) : (slice_id + 1) * len(workers)] = workers
@@ -146,7 +145,10 @@ def _has_chips() -> bool:
     return bool(devices) and importlib.util.find_spec("libtpu") is not None
 
 
-def _number(environ: Mapping[str, str], name: str) -> int:
+def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int:
+    """Returns the number in a variable; `default`, if there is one, where it is not set or empty."""
+    if default is not None and not environ.get(name):
+        return default
     if not re.fullmatch(r"\d+", environ.get(name, "")):
         raise ValueError(f"environment variable {name} = {environ.get(name, '(not set)')}: it must be a number")
     return int(environ[name])

@@ -9,7 +9,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -87,7 +87,7 @@ def build_store(
         held_out=held_out,
         sources={},
     )
-    with _lock(files):
+    with _writing(files) as scratch:
         stored = read_manifest(files, url)
         if stored is not None:
             _require_same_settings(stored, manifest, url)
@@ -101,7 +101,7 @@ def build_store(
             TimeElapsedColumn(),
         )
         console = Console(stderr=True)
-        with Progress(*columns, console=console, disable=not unwritten) as progress, _scratch_folder(files) as scratch:
+        with Progress(*columns, console=console, disable=not unwritten) as progress:
             task = progress.add_task("", total=len(unwritten))
             for source in unwritten:
 
@@ -227,25 +227,23 @@ def _unwritten(
     return unwritten
 
 
-def _lock(files: ts.KvStore) -> AbstractContextManager[None]:
-    """Locks a local store: a second command would write its sources, and a manifest without them, over this one's."""
-    spec = files.spec().to_json()
-    if spec["driver"] != "file":
-        return nullcontext()
-    return lock_folder(Path(spec["path"]), user="a command that writes it", otherwise="take another store")
-
-
 @contextmanager
-def _scratch_folder(files: ts.KvStore) -> Iterator[Path]:
+def _writing(files: ts.KvStore) -> Iterator[Path]:
+    """Locks a local store and yields a folder for the tokens of a source, in the store where that is local.
+
+    A second command would write its sources, and a manifest without them, over this one's.
+    """
     spec = files.spec().to_json()
     if spec["driver"] != "file":
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
         return
-    # Always the same name, so that what a killed run left is overwritten.
-    folder = Path(spec["path"]) / ".scratch"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    store = Path(spec["path"])
+    with lock_folder(store, user="a command that writes it", otherwise="take another store"):
+        # Always the same name, so that what a killed run left is overwritten.
+        folder = store / ".scratch"
+        folder.mkdir(exist_ok=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

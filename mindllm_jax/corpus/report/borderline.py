@@ -48,7 +48,6 @@ def write_borderline(config: CleanCorpus, documents: int = 3000) -> Path:
 
     Returns the path of the page. Raises FileNotFoundError if the corpus has no extracted text yet.
     """
-
     folder = Path(config.output)
     shards = sorted((folder / "work/text").glob("*.jsonl.zst"))
     if not shards:
