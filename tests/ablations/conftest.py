@@ -93,8 +93,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, real_sources: Path) -> Pat
             named |= {*config.instructions.inputs, *config.instructions.held_out_inputs, *config.labels.inputs}
     datasets = (f"{path}/{name}.jsonl" for path in named for name in FOLDERS.get(path, ()))
     for number, path in enumerate(sorted({path for path in named if path not in FOLDERS} | set(datasets))):
-        answer = {"role": "assistant", "content": "积极" if "eval" in path else f"b {number}"}
-        row = {"id": "1", "label": "积极", "messages": [{"role": "user", "content": "a?"}, answer]}
+        asked, answered = ("a?", "积极") if "eval" in path else (f"a {number}?", f"b {number}")
+        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        row = {"id": "1", "label": "积极", "messages": messages}
         content = (json.dumps(row) + "\n").encode()
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(gzip.compress(content) if path.endswith(".gz") else content)
