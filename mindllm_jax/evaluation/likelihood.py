@@ -16,6 +16,7 @@ from rich.progress import track
 from mindllm_jax.batching.buckets import multiple_of, power_of_two
 from mindllm_jax.evaluation.prefix_rows import Levels, Row, rows_of, shared_levels
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.model.not_finite import NotFiniteError
 from mindllm_jax.model.prefix import Prefix
 
 ROW_LENGTH = 512  # packed rows have this length or a multiple of it, or Model.max_seq_len
@@ -24,10 +25,6 @@ FEWEST_PLACES = 32  # asked per row, so that few shapes occur
 _AXES = ("batch", "length", "features")
 
 Array = TypeVar("Array", np.ndarray, jax.Array)
-
-
-class NotFiniteError(ValueError):
-    """A log-likelihood is NaN."""
 
 
 class Query(NamedTuple):
@@ -102,10 +99,7 @@ def likelihoods(
                     inner, outer = (index, slice(end - asked, end - 1), 0), (index, end - 1, last)
                     log = logs[inner].sum(dtype=np.float64) + logs[outer]
                     if np.isnan(log):
-                        raise NotFiniteError(
-                            "a log-likelihood is not a number: parameters of the model are not finite, or its"
-                            " activations overflow in Model.compute_dtype"
-                        )
+                        raise NotFiniteError("a log-likelihood is not a number")
                     cut = max(0, len(queries[number].context) + len(queries[number].continuation) - longest - 1)
                     answers[number] = Likelihood(float(log), bool(best[inner].all() and best[outer]), cut)
     return answers

@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 from mindllm_jax.corpus.settings import Scoring
-from mindllm_jax.evaluation.likelihood import NotFiniteError, Query, likelihoods
+from mindllm_jax.evaluation.likelihood import Query, likelihoods
+from mindllm_jax.model.not_finite import NotFiniteError
 from mindllm_jax.parallel.startup import check_platforms
 from mindllm_jax.training.load_run import load_decoder, read_run
 

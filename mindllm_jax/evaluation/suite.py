@@ -11,10 +11,10 @@ from mindllm_jax.evaluation.harness.cloze import CLOZE, with_cloze_forms
 from mindllm_jax.evaluation.harness.model import harness_model
 from mindllm_jax.evaluation.harness.run import draw_samples, members, run_task, scores_right_choice
 from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks, without_tags
-from mindllm_jax.evaluation.likelihood import NotFiniteError
 from mindllm_jax.evaluation.measures import ANSWER_MEASURES, ITEM_MEASURES
 from mindllm_jax.files import sha256
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.model.not_finite import NotFiniteError
 from mindllm_jax.parallel.together import require_same, together
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.loop import Periodic

@@ -8,9 +8,13 @@ from typing import Literal
 import numpy as np
 
 from mindllm_jax.generation.detokenizer import IncrementalDetokenizer
+from mindllm_jax.model.not_finite import NotFiniteError
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 Finish = Literal["end", "stop", "length"]  # by an end token, a stop string, or max_tokens
+
+NOT_FINITE = -2
+"""In place of a token where the model's logits are NaN or infinite."""
 
 
 def check_prompt(
@@ -65,9 +69,14 @@ class Continuation:
         self._detokenizer = IncrementalDetokenizer(tokenizer, stop_strings)
 
     def add(self, ids: list[int]) -> str:
-        """Adds new tokens, of which only the last may be an end token, and returns the text that becomes final."""
+        """Adds new tokens, of which only the last may be an end token, and returns the text that becomes final.
+
+        Raises NotFiniteError where the last is NOT_FINITE.
+        """
         if self.finish is not None:
             return ""
+        if ids[-1] == NOT_FINITE:
+            raise NotFiniteError(f"the logits of new token {len(self.tokens) + len(ids)} are not finite")
         ended = ids[-1] in self.stop_ids
         piece = ""
         for id in ids[:-1] if ended else ids:

@@ -59,7 +59,8 @@ def generate(
         truncate: cut a prompt that is too long on its left, instead of raising.
         batch_size: prompts decoded at a time.
 
-    Raises ValueError for an empty prompt, one too long for Model.max_seq_len, or a token outside the vocabulary.
+    Raises ValueError for an empty prompt, one too long for Model.max_seq_len, a token outside the vocabulary, and
+    logits that are not finite (NotFiniteError).
     """
     rows = [
         _Row(number, prompt, decoder, tokenizer, sampling, stop_ids, stop_strings, truncate)

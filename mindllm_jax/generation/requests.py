@@ -56,12 +56,14 @@ class Piece(NamedTuple):
         tokens: the new tokens, without the end token.
         logprobs: one for each token if the request asks for them.
         finish: why the answer ends with this piece; None: it goes on.
+        error: why it ends without an answer, or "".
     """
 
     text: str
     tokens: list[int]
     logprobs: list[TokenLogprob]
-    finish: Finish | Literal["cancelled"] | None
+    finish: Finish | Literal["cancelled", "failed"] | None
+    error: str = ""
 
 
 class Ticket:

@@ -33,6 +33,7 @@ from mindllm_jax.generation.slots import (
     prefill,
 )
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.model.not_finite import NotFiniteError
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 SHORT_PREFILL = 32
@@ -236,9 +237,15 @@ class Scheduler:
     def _deliver(self, row: Row, new: list[int], logprobs: list[np.ndarray]) -> None:
         ticket = row.ticket
         assert ticket is not None
-        row.tokens += new
         before = len(ticket.continuation.tokens)
-        text = ticket.continuation.add(new)
+        try:
+            text = ticket.continuation.add(new)
+        except NotFiniteError as error:
+            row.release()
+            row.tokens = []  # nobody shares keys and values that may be NaN
+            ticket.deliver(Piece("", [], [], "failed", str(error)))
+            return
+        row.tokens += new
         tokens, finish = ticket.continuation.tokens[before:], ticket.continuation.finish
         reported: list[TokenLogprob] = []
         if (count := ticket.request.logprobs) is not None:

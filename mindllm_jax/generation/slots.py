@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mindllm_jax.generation.continuation import NOT_FINITE
 from mindllm_jax.generation.requests import MOST_LOGPROBS
 from mindllm_jax.generation.sampling import Choices, sample
 from mindllm_jax.kernels.target import target
@@ -55,7 +56,7 @@ class Steps(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """The tokens that b rows decoded in one call, [b steps]; NO_TOKEN after a row's last.
+    """The tokens that b rows decoded in one call, [b steps]; NO_TOKEN after a row's last, which may be NOT_FINITE.
 
     `logprobs` are those of the tokens, `top_ids` and `top_logprobs` [b steps 20] of the most probable ones; all zero
     where `Steps.logprobs` is False.
@@ -152,11 +153,12 @@ def decode(
         known = logits[:, :vocab_size]
         token = sample(known, jax.vmap(jax.random.fold_in)(keys, lengths), how.by)
         probabilities = jax.lax.cond(how.logprobs, _logprobs, _no_logprobs, known, token)
-        new = (jnp.where(active, token, NO_TOKEN), *probabilities)
+        finite = jnp.isfinite(jnp.max(known, axis=-1))
+        new = (jnp.where(active, jnp.where(finite, token, NOT_FINITE), NO_TOKEN), *probabilities)
         out = Decoded(*(all.at[:, index].set(column) for all, column in zip(out, new, strict=True)))
         hidden, cache = decoder.decode(token[:, None], cache, active.astype(jnp.int32), first, layers)
         logits = jnp.where(active[:, None], decoder.logits(hidden)[:, 0].astype(jnp.float32), logits)
-        ended = jnp.any(token[:, None] == how.ends, axis=1) | (index + 1 >= how.remaining)
+        ended = jnp.any(token[:, None] == how.ends, axis=1) | (index + 1 >= how.remaining) | ~finite
         return index + 1, cache, logits, active & ~ended, out
 
     logits = jax.lax.dynamic_slice_in_dim(slots.logits, first, batch)

@@ -47,7 +47,10 @@ class Submission:
             raise ApiError(400, str(error)) from None
 
     async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
-        """Yields the pieces of all choices as they come, each with its choice. Raises ApiError as `fail` was given."""
+        """Yields the pieces of all choices as they come, each with its choice.
+
+        Raises ApiError as `fail` was given, and 500 where the model's logits are not finite.
+        """
         while self._unfinished:
             item = await self._pieces.get()
             if isinstance(item, ApiError):
@@ -70,5 +73,7 @@ class Submission:
     def _deliver(self, index: int, piece: Piece) -> None:
         if piece.finish == "cancelled":  # nobody reads it, or the scheduler has ended, of which `fail` has the reason
             return
+        failed = ApiError(500, piece.error, kind="server_error", code="not_finite")
+        item = failed if piece.finish == "failed" else (index, piece)
         with contextlib.suppress(RuntimeError):  # the loop was closed: the server has ended
-            self._loop.call_soon_threadsafe(self._pieces.put_nowait, (index, piece))
+            self._loop.call_soon_threadsafe(self._pieces.put_nowait, item)

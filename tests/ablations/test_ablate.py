@@ -92,7 +92,7 @@ def test_every_suite_of_pre_training_runs_at_smoke_scale_and_shares_its_baseline
         done = _ablate(tmp_path, real_sources, name, *more, cwd=project)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "not run" not in (tmp_path / f"results/{name}.smoke.md").read_text()
-    # 79 variants: five suites share one baseline; forgetting has a ratio's, depth three and scaling one of architecture.
+    # Of 79 variants: five suites share one baseline; forgetting has a ratio's, depth three and scaling one of another.
     assert len(list((tmp_path / "records").glob("*.json"))) == 69
 
 

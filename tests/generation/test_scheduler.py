@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mindllm_jax.generation import slots
 from mindllm_jax.generation.engine import generate
@@ -17,6 +18,7 @@ from mindllm_jax.generation.rows import Parts
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.generation.scheduler import Batching, QueueFull, Scheduler
 from mindllm_jax.model.decoder import Decoder
+from mindllm_jax.model.not_finite import NotFiniteError
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 GREEDY = Sampling(temperature=0.0, max_tokens=11)
@@ -191,6 +193,23 @@ def test_a_cancelled_request_frees_its_row(scheduler: Scheduler, tokenizer: Toke
         pass
     assert [answer.finish for answer in busy] == ["length", "cancelled", "length", "length", "length", "cancelled"]
     assert [len(answer.tokens) for answer in busy if answer.finish == "length"] == [60] * 4
+
+
+def test_logits_that_are_not_finite_fail_their_request_alone(decoder: Decoder, tokenizer: Tokenizer) -> None:
+    broken = nnx.clone(decoder)
+    broken.embedding[...] = broken.embedding[...].at[9].set(jnp.nan)  # the head is another parameter
+    scheduler = Scheduler(broken, tokenizer, Batching(slots=2, prefill_chunk=32))
+    beginning, end = random_prompts(tokenizer, [40, 5], seed=9)
+    beginning, end = [10 if id == 9 else id for id in beginning], [10 if id == 9 else id for id in end]
+    sampling = Sampling(temperature=0.0, max_tokens=4)
+    failed, answered = answers(scheduler, [Request([*beginning, 9], sampling, ()), Request(end, sampling, ())])
+    assert failed.finish == "failed" and "new token 1 are not finite" in failed.pieces[-1].error
+    # The keys and values of the failed prompt are not shared.
+    (after,) = answers(scheduler, [Request(beginning + end, sampling, ())])
+    for answer, prompt in ((answered, end), (after, beginning + end)):
+        assert answer.tokens == generate(decoder, tokenizer, [prompt], sampling, stop_ids=())[0].tokens
+    with pytest.raises(NotFiniteError, match="new token 1 are not finite: parameters"):
+        generate(broken, tokenizer, [end, [9]], sampling)
 
 
 def test_requests_beyond_the_queue_are_refused(scheduler: Scheduler, tokenizer: Tokenizer) -> None:
