@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from mindllm_jax.checks import require_local
 from mindllm_jax.files import json_sha256, write_bytes
 from mindllm_jax.instruct.domains.rationales import read_rationales
-from mindllm_jax.instruct.domains.records import Record, filled, read_records, require_template
+from mindllm_jax.instruct.domains.records import Record, fields_of, filled, read_records, require_template
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.text.input_files import input_files
 from mindllm_jax.text.json_lines import BadLine
@@ -93,11 +93,17 @@ class PrepareInstructions:
 
 
 class Asked(NamedTuple):
-    """A record as a question and its answer."""
+    """A record as a question and its answer.
+
+    Attributes:
+        id: of the record.
+        question_id: hash of the fields that the question names, whatever its wording.
+    """
 
     id: str
     question: str
     answer: str
+    question_id: str
 
 
 def asked_records(config: PrepareInstructions, counts: Counter[str]) -> Iterator[Asked]:
@@ -180,13 +186,13 @@ def _asked(config: PrepareInstructions, record: Record) -> Asked:
     if config.context:
         with contextlib.suppress(BadLine):  # as a question without statutes
             question = f"{filled(config.context, record.fields)}\n\n{question}"
-    return Asked(record.id, question, config.labels.get(answer, answer))
+    question_id = json_sha256([record.fields[name] for name in fields_of(config.question)], ensure_ascii=False)[:16]
+    return Asked(record.id, question, config.labels.get(answer, answer), question_id)
 
 
 def _row(config: PrepareInstructions, record: Asked, question: str, answer: str) -> dict[str, Any]:
     system = [{"role": "system", "content": config.system}] if config.system else []
     messages = [*system, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     label = {"label": record.answer} if config.labels else {}
-    # Of the question, so that records with the same one are on one side of `Instructions.held_out`.
-    id = json_sha256(record.question, ensure_ascii=False)[:16]
-    return {"id": id, **label, "messages": messages}
+    # Records of one question have one id, so that they are on one side of `Instructions.held_out`.
+    return {"id": record.question_id, **label, "messages": messages}

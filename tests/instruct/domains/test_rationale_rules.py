@@ -21,7 +21,7 @@ def _records(count: int = 200) -> list[Asked]:
         words = ["".join(draw.choice(filler, 2)) for _ in range(4)]
         if number % 3:
             words[int(draw.integers(4))] = TOLD[answer]
-        records.append(Asked(str(number), f"判断情绪：{'，'.join(words)}。", answer))
+        records.append(Asked(str(number), f"判断情绪：{'，'.join(words)}。", answer, ""))
     return records
 
 
@@ -48,8 +48,8 @@ def test_words_are_of_the_question_and_apart() -> None:
 
 def test_too_few_records() -> None:
     with pytest.raises(ValueError, match="no characters are in 3 records"):
-        telling_words([Asked("a", "大涨", "good"), Asked("b", "暴跌", "bad")])
+        telling_words([Asked("a", "大涨", "good", ""), Asked("b", "暴跌", "bad", "")])
 
 
 def test_the_longest_clause() -> None:
-    assert longest_clauses([Asked("a", "短，这一句最长。end", "good")]) == {"a": "这一句最长"}
+    assert longest_clauses([Asked("a", "短，这一句最长。end", "good", "")]) == {"a": "这一句最长"}

@@ -11,7 +11,7 @@ from endpoint_server import EndpointServer
 from mindllm_jax.instruct.domains.prepare import Asked
 from mindllm_jax.instruct.domains.rationales import Rationales, read_rationales, write_rationales
 
-RECORDS = [Asked(f"id{i}", f"question {i}", "yes") for i in range(6)]
+RECORDS = [Asked(f"id{i}", f"question {i}", "yes", "") for i in range(6)]
 
 
 class Endpoint(EndpointServer):
@@ -107,7 +107,7 @@ def test_an_endpoint_needs_a_model() -> None:
 
 
 def test_going_back_to_another_rule_counts(tmp_path: Path) -> None:
-    path, records = tmp_path / "rationales.jsonl", [Asked(f"id{i}", f"短，大涨了吗{i}", "yes") for i in range(3)]
+    path, records = tmp_path / "rationales.jsonl", [Asked(f"id{i}", f"短，大涨了吗{i}", "yes", "") for i in range(3)]
     write_rationales(Rationales(by="clause"), path, records)
     first = read_rationales(path)
     path.write_text(path.read_text() + json.dumps({"id": "id0", "key": "other", "rationale": "by another"}) + "\n")
@@ -117,7 +117,7 @@ def test_going_back_to_another_rule_counts(tmp_path: Path) -> None:
 
 
 def test_a_last_line_without_an_end_is_kept(tmp_path: Path) -> None:
-    path, records = tmp_path / "rationales.jsonl", [Asked(f"id{i}", f"短，大涨了吗{i}", "yes") for i in range(2)]
+    path, records = tmp_path / "rationales.jsonl", [Asked(f"id{i}", f"短，大涨了吗{i}", "yes", "") for i in range(2)]
     write_rationales(Rationales(by="clause"), path, records[:1])
     path.write_text(path.read_text().removesuffix("\n"))
     assert write_rationales(Rationales(by="clause"), path, records)["kept from before"] == 1
