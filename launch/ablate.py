@@ -24,6 +24,9 @@ def main() -> None:
     from mindllm_jax.ablations.suite import Suite
     from mindllm_jax.parallel.startup import start
 
+    for text in arguments.overrides:
+        if not text.startswith("Suite."):
+            raise ValueError(f"--gin.{text} would change no run: write --gin.Suite.settings={(text,)} for all of them")
     suite = configuration.load(Suite, arguments)
     start()
     tables = "tables" in arguments.switches

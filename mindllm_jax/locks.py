@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def lock_folder(folder: Path, *, user: str, otherwise: str, token: str = "") -> Iterator[None]:
+def lock_folder(folder: Path, *, user: str, otherwise: str, token: str = "", wait: float = 0) -> Iterator[None]:
     """Locks a folder, which is made if missing, while the block lasts; a killed process holds nothing.
 
     The file `.lock` in the folder names the holder, and is removed at the end with the folders that are then empty.
@@ -34,6 +34,7 @@ def lock_folder(folder: Path, *, user: str, otherwise: str, token: str = "") -> 
         user: what uses it, for the error of a second process, as "a run".
         otherwise: what else a second process can do than wait, for the error.
         token: is in the file.
+        wait: seconds until a holder on this machine is an error.
 
     Raises:
         ValueError: another process holds the lock; its host, process and start are named.
@@ -44,7 +45,7 @@ def lock_folder(folder: Path, *, user: str, otherwise: str, token: str = "") -> 
     with ExitStack() as stack:
         stack.callback(_remove_empty, created)
         try:
-            file = stack.enter_context(_locked(folder, user, otherwise))
+            file = stack.enter_context(_locked(folder, user, otherwise, wait))
             stack.callback((folder / LOCK).unlink, missing_ok=True)
             file.truncate(0)
             file.write(json.dumps(holder | {"machine": _machine(), "token": token}))
@@ -61,9 +62,9 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _locked(folder: Path, user: str, otherwise: str) -> TextIO:
+def _locked(folder: Path, user: str, otherwise: str, wait: float) -> TextIO:
     """Opens and locks the file; waits for a holder on another host, which may have died, before it raises."""
-    path, deadline = folder / LOCK, time.monotonic() + PATIENCE
+    path, started = folder / LOCK, time.monotonic()
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
@@ -73,7 +74,8 @@ def _locked(folder: Path, user: str, otherwise: str) -> TextIO:
             with file:
                 file.seek(0)
                 holder = _holder(file.read())
-            if holder.get("machine", _machine()) == _machine() or time.monotonic() > deadline:
+            here = holder.get("machine", _machine()) == _machine()
+            if time.monotonic() > started + (wait if here else PATIENCE):
                 raise ValueError(
                     f"{folder} is in use by {user}{_named(holder)}: wait for it or stop it, or {otherwise}"
                 ) from None

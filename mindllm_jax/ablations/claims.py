@@ -46,9 +46,21 @@ def read_claims() -> dict[str, Claim]:
 
 
 def read_verdicts(results: Path) -> dict[str, dict[str, list[str]]]:
-    """Returns the recorded verdicts, as lines by suite with scale and by claim id; none without a file."""
+    """Returns the recorded verdicts, as lines by suite with scale and by claim id; none without a file.
+
+    Raises ValueError where the file holds anything else.
+    """
     path = results / VERDICTS
-    return read_json(path) if path.exists() else {}
+    verdicts = read_json(path) if path.exists() else {}
+    for key, of_suite in verdicts.items():
+        lines = [line for found in of_suite.values() for line in found] if _are_lists(of_suite) else [None]
+        if not all(isinstance(line, str) for line in lines):
+            raise ValueError(f"{path}: damaged: {key!r} holds no lists of lines by claim; `--tables` writes it again")
+    return verdicts
+
+
+def _are_lists(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(found, list) for found in value.values())
 
 
 def write_verdicts(results: Path, verdicts: Mapping[str, Mapping[str, list[str]]]) -> None:
@@ -61,7 +73,7 @@ def ledger(claims: Mapping[str, Claim], verdicts: Mapping[str, Mapping[str, list
     rows: list[list[Cell]] = []
     for name, claim in claims.items():
         found = [f"{line} [{key}]" for key, of_suite in sorted(verdicts.items()) for line in of_suite.get(name, [])]
-        ran = {key.partition(",")[0] for key in verdicts}
+        ran = {key.rpartition(", ")[0] for key in verdicts}
         found += [f"not run [{suite}]" for suite in claim.suites if suite not in ran]
         rows.append([
             claim.sentence,

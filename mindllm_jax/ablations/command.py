@@ -10,11 +10,16 @@ from rich.console import Group
 
 from mindllm_jax.ablations.claims import ledger, read_claims, read_verdicts, write_verdicts
 from mindllm_jax.ablations.plan import Run
-from mindllm_jax.ablations.report import write_report
+from mindllm_jax.ablations.report import number, write_report
 from mindllm_jax.ablations.results import Results, suite_results
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.files import write_text
+from mindllm_jax.locks import lock_folder
 from mindllm_jax.reporting.tables import Cell, Table
+from mindllm_jax.reporting.units import PER_CENT, metric_unit
+
+WAIT = 60.0
+"""Seconds that a suite waits for another to write its results."""
 
 
 def plan_table(suite: Suite, runs: Sequence[Run]) -> Group:
@@ -41,39 +46,58 @@ def plan_table(suite: Suite, runs: Sequence[Run]) -> Group:
 
 
 def write_results(suite: Suite, name: str, runs: Sequence[Run]) -> list[Path]:
-    """Writes the report of a suite and the ledger of claims; returns the paths."""
-    results, claims = suite_results(suite, runs), read_claims()
-    if results.missing == len(runs):
-        raise ValueError(f"{suite.records} holds no record of {suite.title!r}; nothing was written")
-    read_verdicts(Path(suite.results))  # a damaged file is named before anything is written
+    """Writes the report of a suite and the ledger of claims; returns the paths.
+
+    Raises ValueError where nothing can be compared: no variant but the baseline has a record.
+    """
+    results, claims, folder = suite_results(suite, runs), read_claims(), Path(suite.results)
+    if not any(found for variant, found in results.records.items() if variant != suite.baseline):
+        raise ValueError(
+            f"{suite.records} holds no record of {suite.title!r} but of its baseline; nothing was written"
+            if results.all_records
+            else f"{suite.records} holds no record of {suite.title!r}; nothing was written"
+        )
+    with lock_folder(folder, user="another ablate.py", otherwise="run --tables later", wait=WAIT):
+        recorded = read_verdicts(folder)  # a damaged file is named before anything is written
+        paths = write_report(suite, name, results, claims)
+        if suite.scale == "smoke":  # its figures mean nothing
+            return paths
+        recorded[f"{name}, {suite.scale}"] = _verdicts(suite, results)
+        write_verdicts(folder, recorded)
+        write_text(Path(suite.ledger), ledger(claims, recorded))
+    return [*paths, Path(suite.ledger)]
+
+
+def _verdicts(suite: Suite, results: Results) -> dict[str, list[str]]:
+    """Returns the verdicts of a suite as lines by claim id."""
     verdicts: dict[str, list[str]] = {}
     unfinished = f", {results.missing} runs missing" if results.missing else ""
     for test in results.tested:
-        if (claim := test.expectation.get("claim")) and test.difference:
-            value = test.difference.interval
-            found = test.verdict(test.expectation.get("claimed", test.expectation["direction"]))
+        expectation = test.expectation
+        if not (claim := expectation.get("claim")):
+            continue
+        found = test.verdict(expectation.get("claimed", expectation["direction"]))
+        late = ", added after the runs" if expectation.get("after_runs") else ""
+        line = f"{found}: {expectation['variant']} against {suite.against(expectation)}, {expectation['measure']}"
+        if test.difference:
+            value, unit = test.difference.interval, metric_unit(expectation["measure"])
+            bounds = f"{number(value.low, unit, '+')} to {number(value.high, unit, '+')}, " if value.seeds > 1 else ""
             failed = f", {test.failed} failed" if test.failed else ""
-            against, measure = suite.against(test.expectation), test.expectation["measure"]
-            verdicts.setdefault(claim, []).append(
-                f"{found}: {test.expectation['variant']} against {against}, {measure} {value.mean:+.4f}"
-                f" ({value.low:+.4f} to {value.high:+.4f}, {value.seeds} seeds{unfinished}{failed})"
-            )
+            points = " points" if unit is PER_CENT else ""
+            line += f" {number(value.mean, unit, '+')}{points} ({bounds}{value.seeds} seeds{unfinished}{failed})"
+        verdicts.setdefault(claim, []).append(line + late)
     for one in results.predicted:
-        if (claim := one.extrapolation.get("claim")) and one.prediction and one.measured:
-            verdicts.setdefault(claim, []).append(
-                f"{one.verdict}: {one.extrapolation['variant']}, {one.extrapolation['measure']} predicted"
-                f" {one.prediction.value:.4f} ({one.prediction.low:.4f} to {one.prediction.high:.4f}), measured"
-                f" {one.measured.mean:.4f} ({one.measured.seeds} seeds{unfinished}"
-                + (f", {one.failed} failed)" if one.failed else ")")
-            )
-    folder = Path(suite.results)
-    paths = write_report(suite, name, results, claims)
-    if suite.scale == "smoke":  # its figures mean nothing
-        return paths
-    recorded = read_verdicts(folder) | {f"{name}, {suite.scale}": verdicts}  # another suite may end at the same time
-    write_verdicts(folder, recorded)
-    write_text(Path(suite.ledger), ledger(claims, recorded))
-    return [*paths, Path(suite.ledger)]
+        if claim := one.extrapolation.get("claim"):
+            line = f"{one.verdict}: {one.extrapolation['variant']}, {one.extrapolation['measure']}"
+            if one.prediction and one.measured:
+                failed = f", {one.failed} failed" if one.failed else ""
+                line += (
+                    f" predicted {number(one.prediction.value)} ({number(one.prediction.low)} to"
+                    f" {number(one.prediction.high)}), measured {number(one.measured.mean)}"
+                    f" ({one.measured.seeds} seeds{unfinished}{failed})"
+                )
+            verdicts.setdefault(claim, []).append(line)
+    return verdicts
 
 
 def _power(suite: Suite, results: Results) -> list[str]:

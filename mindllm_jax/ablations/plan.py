@@ -16,7 +16,7 @@ from mindllm_jax.evaluation.suite import load_suite, suite_items, suite_metrics
 from mindllm_jax.files import json_sha256, tree_sha256
 
 LIBRARY = Path(__file__).parents[1]
-_OF_TASKS = ("evaluation",)
+_OF_TASKS = ("evaluation", "generation", "text")
 """Rooms whose sources decide the figures of `TaskSuite`, beside those of the run."""
 
 

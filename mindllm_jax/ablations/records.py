@@ -77,13 +77,17 @@ class Record:
         """Returns why the run failed, or that one of the measures has no finite value; "" where all have one."""
         if self.status == "failed":
             return self.reason
-        return "; ".join(f"{name} is not finite" for name in measures if not math.isfinite(self.measure(name, last)))
+        return "; ".join(
+            f"{name} {'is not finite' if self.curves.get(name) else 'was not measured'}"
+            for name in measures
+            if not math.isfinite(self.measure(name, last))
+        )
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Record]]:
     """Returns the records in a folder by settings and version.
 
-    Raises ValueError, with the file and the field, where one is damaged.
+    Raises ValueError, with the file and the field, where one is damaged or has another run's name.
     """
     found: dict[str, dict[str, Record]] = {}
     fields = {field.name for field in dataclasses.fields(Record)}
@@ -95,8 +99,18 @@ def read_records(folder: Path) -> dict[str, dict[str, Record]]:
             record = _record(values)
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged: not the record of a run: {error}") from None
+        if path.name != record_name(record.settings, record.version):
+            raise ValueError(
+                f"{path}: holds the record of {record_name(record.settings, record.version)}: remove the copy, or give"
+                " it that name"
+            )
         found.setdefault(record.settings, {})[record.version] = record
     return found
+
+
+def record_name(settings: str, version: str) -> str:
+    """Returns the name of a run's record, given `plan.Run.settings` and `plan.Run.version`."""
+    return f"{settings}-{version}.json"
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -106,7 +120,7 @@ def write_record(folder: Path, record: Record) -> None:
     head = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)[:-2]
     lines = [f"  {json.dumps(name)}: {json.dumps(_finite(curve), allow_nan=False)}" for name, curve in curves.items()]
     write_text(
-        folder / f"{record.settings}-{record.version}.json",
+        folder / record_name(record.settings, record.version),
         head + ',\n "curves": {\n' + ",\n".join(lines) + "\n }\n}\n",
     )
 
@@ -130,13 +144,18 @@ def _record(values: dict[str, Any]) -> Record:
         name: [(int(step), math.nan if value is None else float(value)) for step, value in curve]
         for name, curve in values["curves"].items()
     }
-    record = Record(**values)
-    for field in ("settings", "version", "variant", "commit", "reason"):
-        if not isinstance(values[field], str):
-            raise TypeError(f"{field} is no text")
-    if record.status not in ("done", "failed") or not isinstance(values["seed"], int):
-        raise ValueError(f"status is {record.status!r} and seed {values['seed']!r}")
-    return record
+    kinds = {"str": str, "int": int, "float": (int, float), "list[str]": list, "dict[str, str]": dict}
+    for field in dataclasses.fields(Record):
+        kind, value = kinds.get(str(field.type)), values[field.name]
+        if kind and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise TypeError(f"{field.name} is {value!r}, where {field.type} was expected")
+    for name, curve in values["curves"].items():
+        steps = [step for step, _ in curve]
+        if steps != sorted(set(steps)):
+            raise ValueError(f"the steps of {name} do not rise")
+    if values["status"] not in ("done", "failed"):
+        raise ValueError(f"status is {values['status']!r}")
+    return Record(**values)
 
 
 def _finite(curve: Curve) -> list[tuple[int, float | None]]:

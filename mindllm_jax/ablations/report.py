@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from mindllm_jax.ablations.claims import Claim
 from mindllm_jax.ablations.records import Record
@@ -16,14 +17,26 @@ from mindllm_jax.files import write_text
 from mindllm_jax.reporting.page import Figure, Page, Paragraph, Part, Section, write_page
 from mindllm_jax.reporting.plots import Band, heat_map, line_plot
 from mindllm_jax.reporting.tables import Cell, Table
+from mindllm_jax.reporting.units import PER_CENT, PLAIN, Unit, metric_unit
 
 _TEMPLATE = Path(__file__).with_name("suite.html")
 _BY_FLOPS = "/by_flops"
-_UNITS = {"bits_per_byte": "bits per byte", "answer_loss": "loss of answers"}
+_NAMES = {
+    "bits_per_byte": "bits per byte",
+    "answer_loss": "loss of answers in nats per token",
+    "answer_accuracy": "accuracy of answers' tokens",
+    "label_f1": "weighted F1 of labels",
+    "label_accuracy": "accuracy of labels",
+    "without_label": "answers without a label",
+}
 
 
 def write_report(suite: Suite, name: str, results: Results, claims: dict[str, Claim]) -> list[Path]:
-    """Writes NAME.SCALE.md, .csv and .html into `Suite.results`, and an SVG of each measure; returns their paths."""
+    """Writes NAME.SCALE.md, .csv and .html into `Suite.results`, and an SVG of each measure; returns their paths.
+
+    The table of differences has a file of its own, NAME.SCALE.differences.csv. Numbers in both are in the units of the
+    records, at full precision.
+    """
     stem = Path(suite.results) / f"{name}.{suite.scale}"
     tables = result_tables(suite, results, claims)
     plots = {} if suite.heat_map else {measure: _plot(results, measure) for measure in suite.measures}
@@ -34,11 +47,14 @@ def write_report(suite: Suite, name: str, results: Results, claims: dict[str, Cl
     pictures = {m: stem.with_name(f"{stem.name}.{m.replace('/', '_')}.svg") for m, svg in plots.items() if svg}
     for measure, path in pictures.items():
         write_text(path, plots[measure] or "")
-    images = "\n".join(f"![{_title(m)}]({path.name})\n" for m, path in pictures.items())
+    images = "\n".join(f"![{_title(m)}]({quote(path.name, safe='@,')})\n" for m, path in pictures.items())
     prose = list(_prose(suite, results))
     text = "\n\n".join([f"# {heading(suite, results)}", *prose, *(table.markdown() for table in tables), images])
     write_text(paths[0], text.rstrip() + "\n")
-    write_text(paths[1], "\n".join(table.csv() for table in tables))
+    write_text(paths[1], means_numbers(results).csv())
+    if suite.expectations:
+        paths.append(stem.with_name(f"{stem.name}.differences.csv"))
+        write_text(paths[-1], differences_numbers(suite, results).csv())
     figures: list[Part] = [Figure(svg, f"{_title(m)}.") for m, svg in plots.items() if svg]
     sections = [Section("What was asked", [Paragraph(text) for text in prose])]
     sections += [Section("Results", tables), Section("Curves", figures)]
@@ -75,7 +91,7 @@ def means_table(suite: Suite, results: Results) -> Table:
         found = results.records[variant]
         failed = sum(bool(record.failure(suite.measures, suite.last)) for record in found)
         seeds = f"{len(found)}" + (f", {failed} failed" if failed else "")
-        rows.append([variant, seeds, *(_interval(measures[name]) for name in suite.measures)])
+        rows.append([variant, seeds, *(_interval(measures[name], metric_unit(name)) for name in suite.measures)])
     columns = ("variant", "seeds", *(_title(name) for name in suite.measures))
     what = "the last evaluation" if suite.last == 1 else f"the mean of the last {suite.last} evaluations"
     return Table(columns, rows, f"Mean over seeds of {what}, with 95 % interval.")
@@ -86,26 +102,50 @@ def differences_table(suite: Suite, results: Results, claims: dict[str, Claim]) 
     rows: list[list[Cell]] = []
     for test in results.tested:
         expectation, difference, p_value, failed = test
-        against = suite.against(expectation)
+        against, unit = suite.against(expectation), metric_unit(expectation["measure"])
         claim = claims.get(expectation.get("claim", ""))
         opposite = "; it says the opposite" if "claimed" in expectation else ""
+        late = " (added after the runs)" if expectation.get("after_runs") else ""
         rows.append([
-            f"{expectation['variant']} {expectation['direction']} than {against}",
+            f"{expectation['variant']} {expectation['direction']} than {against}{late}",
             _title(expectation["measure"]),
-            (_interval(difference.interval, sign=True) if difference else "not run")
+            (_interval(difference.interval, unit, sign="+") if difference else "not run")
             + (f", {failed} runs failed" if failed else ""),
-            _number(difference.detectable) if difference else "",
-            f"{p_value:.2g}" if p_value is not None else "",
+            number(difference.detectable, unit) if difference else "",
+            f"{p_value:.3g}" if p_value is not None else "",
             test.verdict(expectation["direction"]),
             f"{claim.sentence} ({claim.certainty}){opposite}" if claim else "ours",
         ])  # fmt: skip
     columns = ("tested", "measure", "difference", "detectable", "p", "verdict", "claim (certainty of our reading)")
     caption = (
         "Paired differences by seed with 95 % interval. Detectable: the smallest difference that these seeds see with a"
-        f" power of 80 %. p: paired t-test, corrected for the number of tests (Holm), from {LEAST_SEEDS} seeds on. The"
-        " verdict is yes or no where p is at most 0.05 and no run failed."
+        " power of 80 %, corrected for the number of tests. p: paired t-test, corrected for the number of tests (Holm),"
+        f" from {LEAST_SEEDS} seeds on. The verdict is yes or no where p is at most 0.05 and no run failed."
     )
     return Table(columns, rows, caption)
+
+
+def means_numbers(results: Results) -> Table:
+    """Returns the means as numbers, a row for each variant and measure."""
+    rows: list[list[Cell]] = [
+        [variant, measure, *(value or (None, None, None, 0))]
+        for variant, measures in results.means.items()
+        for measure, value in measures.items()
+    ]
+    return Table(("variant", "measure", "mean", "low", "high", "seeds"), rows)
+
+
+def differences_numbers(suite: Suite, results: Results) -> Table:
+    """Returns the tested differences as numbers."""
+    rows: list[list[Cell]] = []
+    for test in results.tested:
+        expectation, difference, p_value, failed = test
+        found = (*difference.interval, difference.detectable) if difference else (None, None, None, 0, None)
+        against, verdict = suite.against(expectation), test.verdict(expectation["direction"])
+        named = [expectation["variant"], against, expectation["measure"], expectation["direction"]]
+        rows.append([*named, *found, p_value, failed, verdict])
+    columns = ("variant", "against", "measure", "expected", "difference", "low", "high", "seeds", "detectable", "p")
+    return Table((*columns, "failed runs", "verdict"), rows)
 
 
 def predictions_table(results: Results, claims: dict[str, Claim]) -> Table:
@@ -113,13 +153,18 @@ def predictions_table(results: Results, claims: dict[str, Claim]) -> Table:
     rows: list[list[Cell]] = []
     for one in results.predicted:
         prediction, claim = one.prediction, claims.get(one.extrapolation.get("claim", ""))
+        law = value = nearest = "not run"
+        if prediction:
+            law = f"{prediction.law.factor:.3g} C^-{prediction.law.exponent:.4f}"
+            value = f"{prediction.value:.4f} ({prediction.low:.4f} to {prediction.high:.4f})"
+            nearest = number(one.nearest)
         rows.append([
             one.extrapolation["variant"],
             _title(one.extrapolation["measure"]),
-            f"{prediction.law.factor:.3g} C^-{prediction.law.exponent:.4f}" if prediction else "not run",
-            f"{prediction.value:.4f} ({prediction.low:.4f} to {prediction.high:.4f})" if prediction else "not run",
+            law,
+            value,
             _interval(one.measured),
-            _number(one.nearest) if prediction else "not run",
+            nearest,
             one.verdict,
             f"{claim.sentence} ({claim.certainty})" if claim else "ours",
         ])  # fmt: skip
@@ -128,9 +173,9 @@ def predictions_table(results: Results, claims: dict[str, Claim]) -> Table:
         "claim (certainty of our reading)",
     )  # fmt: skip
     caption = (
-        "A power law is fitted to all other variants; the interval is the bootstrap's over their runs and leaves out"
-        " what a straight line in logarithms cannot follow. The verdict is yes where the two intervals overlap, and"
-        " undecided where one of them holds the value of the next smaller size."
+        "A power law is fitted to all other variants; its 95 % interval is that of their runs' spread (bootstrap) and"
+        " leaves out what a straight line in logarithms cannot follow. The verdict is yes where the two intervals"
+        " overlap, and undecided where one of them holds the value of the next smaller size."
     )
     return Table(columns, rows, caption)
 
@@ -150,7 +195,12 @@ def _prose(suite: Suite, results: Results) -> Iterator[str]:
         hours = sum(record.seconds for record in records) / 3600
         commits = ", ".join(sorted({_short(record.commit) for record in records}))
         hardware = "; ".join(sorted({record.hardware for record in records}))
-        yield f"{len(records)} runs, {hours:.2f} hours on {hardware}; commit {commits}; version {results.version}."
+        yield (
+            f"{len(records)} runs, {hours:.2f} hours of their last sessions on {hardware}; commit {commits};"
+            f" version {results.version}."
+        )
+    if not suite.heat_map:
+        yield "Curves are means over the seeds; a band reaches from the lowest seed to the highest."
     if len({(record.hardware, *record.versions.items()) for record in records}) > 1:
         yield "The runs are not all of one hardware and of the same package versions: see their records."
     for version, count in results.others.items():
@@ -159,11 +209,11 @@ def _prose(suite: Suite, results: Results) -> Iterator[str]:
 
 def _plot(results: Results, measure: str) -> str | None:
     """Returns the curves of a measure: the mean of each variant's seeds, and the range of them as a band."""
-    lines, bands = {}, {}
+    lines, bands, scale = {}, {}, metric_unit(measure).scale
     for variant, records in results.records.items():
         by_step = _by_step(records, measure)
         if by_step:
-            steps, values = list(by_step), list(by_step.values())
+            steps, values = list(by_step), [[scale * value for value in found] for found in by_step.values()]
             lines[variant] = steps, [sum(v) / len(v) for v in values]
             bands[variant] = Band(steps, [min(v) for v in values], [max(v) for v in values])
     return line_plot(lines, x_label="step", y_label=_title(measure), bands=bands) if lines else None
@@ -217,24 +267,22 @@ def _title(measure: str) -> str:
         return f"{_title(measure.removesuffix(_BY_FLOPS))}, by training FLOPs"
     group, _, name = measure.partition("/")
     if group == "tasks" and name:
-        task, _, metric = name.rpartition("/")
-        return f"{_UNITS.get(metric, metric)}, {task}"
-    return f"{_UNITS.get(group, group)}, {name}" if name else _UNITS.get(group, group)
+        name, _, group = name.rpartition("/")
+    title = metric_unit(measure).head(_NAMES.get(group, group))
+    return f"{title}, {name}" if name else title
 
 
-def _interval(value: Interval | None, *, sign: bool = False) -> str:
+def _interval(value: Interval | None, unit: Unit = PLAIN, *, sign: str = "") -> str:
     if value is None:
         return "not run"
-    mean = f"{value.mean:+.4f}" if sign else f"{value.mean:.4f}"
-    if value.seeds < 2:
-        return f"{mean} (one seed)"
-    plus = "+" if sign else ""
-    return f"{mean} ({value.low:{plus}.4f} to {value.high:{plus}.4f})"
+    mean, low, high = (number(one, unit, sign) for one in value[:3])
+    return f"{mean} (one seed)" if value.seeds < 2 else f"{mean} ({low} to {high})"
 
 
 def _short(commit: str) -> str:
     return commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
-def _number(value: float) -> str:
-    return f"{value:.4f}" if math.isfinite(value) else "none"
+def number(value: float, unit: Unit = PLAIN, sign: str = "") -> str:
+    """Returns a number with four places, a share with two in per cent; sign: "+" for one in front of all."""
+    return f"{unit.scale * value:{sign}.{2 if unit is PER_CENT else 4}f}" if math.isfinite(value) else "none"

@@ -12,7 +12,7 @@ import numpy as np
 
 from mindllm_jax.ablations.plan import Run
 from mindllm_jax.ablations.power_law import Prediction, predict
-from mindllm_jax.ablations.records import Record, read_records
+from mindllm_jax.ablations.records import Record, read_records, record_name
 from mindllm_jax.ablations.statistics import (
     Interval,
     PairedDifference,
@@ -114,17 +114,23 @@ class Results(NamedTuple):
 def suite_results(suite: Suite, runs: Sequence[Run]) -> Results:
     """Reads the records of a suite's runs and compares its variants seed by seed.
 
-    Where the runs' own version is not known, the version with the most records is used. Raises ValueError where a
-    record is damaged.
+    Where the runs' own version is not known, the version with the most records is used, of several the one with the
+    newest. Raises ValueError where a record is damaged or of another seed, and where all lack a measure.
     """
     on_file = read_records(Path(suite.records))
-    others = Counter(version for run in runs for version in on_file.get(run.settings, {}))
-    version = runs[0].version or (others.most_common(1)[0][0] if others else "")
+    found = [record for run in runs for record in on_file.get(run.settings, {}).values()]
+    others = Counter(record.version for record in found)
+    newest = {record.version: record.date for record in sorted(found, key=lambda record: record.date)}
+    version = runs[0].version or max(newest, key=lambda version: (others[version], newest[version]), default="")
     del others[version]
     records: dict[str, list[Record]] = {variant: [] for variant in suite.variants}
     for run in runs:
         if record := on_file.get(run.settings, {}).get(version):
+            if record.seed != run.seed:
+                name = record_name(run.settings, version)
+                raise ValueError(f"{suite.records}/{name}: damaged: seed {record.seed}, where {run.seed} was expected")
             records[run.variant].append(record)
+    _require_measured(suite, [record for of_variant in records.values() for record in of_variant])
     values = {
         variant: {name: _by_seed(found, name, suite.last) for name in suite.measures}
         for variant, found in records.items()
@@ -138,16 +144,29 @@ def suite_results(suite: Suite, runs: Sequence[Run]) -> Results:
         ours = values[expectation["variant"]][expectation["measure"]]
         theirs = values[suite.against(expectation)][expectation["measure"]]
         seeds = sorted(ours.keys() & theirs.keys())
-        difference = paired_difference([ours[s] for s in seeds], [theirs[s] for s in seeds]) if seeds else None
+        pairs = [ours[s] for s in seeds], [theirs[s] for s in seeds]
+        difference = paired_difference(*pairs, len(suite.expectations)) if seeds else None
         pair = records[expectation["variant"]] + records[suite.against(expectation)]
         failed = sum(bool(record.failure((expectation["measure"],), suite.last)) for record in pair)
         tested.append(Tested(expectation, difference, difference and difference.p_value, failed))
     detectable = {
-        name: baseline_detectable(list(seeds.values()), suite.seeds) for name, seeds in values[suite.baseline].items()
+        name: baseline_detectable(list(seeds.values()), suite.seeds, len(suite.expectations))
+        for name, seeds in values[suite.baseline].items()
     }
     predicted = [_predicted(one, suite.last, records, values, means) for one in suite.predictions]
     missing = len(runs) - sum(map(len, records.values()))
     return Results(version, others, records, missing, means, _corrected(tested), predicted, detectable)
+
+
+def _require_measured(suite: Suite, records: Sequence[Record]) -> None:
+    """Raises ValueError for a measure that none of the finished runs has."""
+    done = [record for record in records if record.status == "done"]
+    for name in suite.measures:
+        if done and not any(name in record.curves for record in done):
+            raise ValueError(
+                f"Suite.measures names {name!r}, which no record of {suite.title!r} has: they were made without it."
+                " Leave it out, or move the records away to train again"
+            )
 
 
 def _predicted(
@@ -176,6 +195,6 @@ def _by_seed(records: Iterable[Record], measure: str, last: int) -> dict[int, fl
 
 
 def _corrected(tested: list[Tested]) -> list[Tested]:
-    with_p = [index for index, test in enumerate(tested) if test.p_value is not None]
-    corrected = dict(zip(with_p, holm([tested[i].p_value or 0.0 for i in with_p], len(tested)), strict=True))
+    found = {index: test.p_value for index, test in enumerate(tested) if test.p_value is not None}
+    corrected = dict(zip(found, holm(list(found.values()), len(tested)), strict=True))
     return [test._replace(p_value=corrected.get(index)) for index, test in enumerate(tested)]

@@ -13,7 +13,7 @@ import jax
 
 from mindllm_jax.ablations.estimate import STEPS, Speed, told
 from mindllm_jax.ablations.plan import Run
-from mindllm_jax.ablations.records import Record, curves, read_records, write_record
+from mindllm_jax.ablations.records import Record, curves, read_records, record_name, write_record
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.instruct.domains.labels import LABEL_SCORES
 from mindllm_jax.reporting.run import read_metrics
@@ -36,6 +36,8 @@ def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str
     index, count = suite.share
     runs = [run for run in runs if int(run.settings, 16) % count == index]
     missing = [run for run in runs if run.version not in records.get(run.settings, {})]
+    for run in (run for run in runs if run not in missing):
+        _remove_checkpoints(workdir / f"{run.settings}-{run.version}")
     log(f"{len(runs)} runs, {len(runs) - len(missing)} of them done")
     tokens = [run.config.spec().cost.tokens for run in missing]
     total, done, seconds = sum(tokens), 0, 0.0
@@ -48,14 +50,22 @@ def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str
     for number, (run, own) in enumerate(zip(missing, tokens, strict=True), start=1):
         left = f", about {seconds * (total - done) / done / 60:.0f} min left" if done else ""
         log(f"\n--- {number} of {len(missing)}: {run.variant}, seed {run.seed}{left}")
+        if (folder / record_name(run.settings, run.version)).exists():
+            log("trained by another process in the meantime")
+            total -= own
+            continue
         run_folder = workdir / f"{run.settings}-{run.version}"
         with nullcontext() if done else told(run_folder, tell):
             record = _train(suite, run, run_folder)
         write_record(folder, record)
-        # Nothing reads them, and those of a suite fill a disk: 30 GB of 54 tuned models of 47M parameters.
-        shutil.rmtree(run_folder / "checkpoints", ignore_errors=True)
-        (run_folder / SAVED).unlink(missing_ok=True)
+        _remove_checkpoints(run_folder)
         done, seconds = done + own, seconds + record.seconds
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    """Removes the checkpoints of a recorded run: nothing reads them, and 54 models of 47M parameters fill 30 GB."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / SAVED).unlink(missing_ok=True)
 
 
 def _train(suite: Suite, run: Run, folder: Path) -> Record:

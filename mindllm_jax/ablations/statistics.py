@@ -31,7 +31,7 @@ class PairedDifference(NamedTuple):
     Attributes:
         interval: the mean and its 95 % interval.
         p_value: of Student's paired t-test in two tails; None below `LEAST_SEEDS` pairs.
-        detectable: the smallest difference that as many seeds detect at 5 % with a power of 80 %.
+        detectable: as `detectable`, of as many seeds.
     """
 
     interval: Interval
@@ -50,8 +50,10 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, count)
 
 
-def paired_difference(variant: Sequence[float], baseline: Sequence[float]) -> PairedDifference:
+def paired_difference(variant: Sequence[float], baseline: Sequence[float], tests: int = 1) -> PairedDifference:
     """Returns the difference of two variants over the same seeds, in the same order.
+
+    tests: as in `detectable`.
 
     Raises ValueError for no pair, and where the numbers of seeds differ.
     """
@@ -62,24 +64,28 @@ def paired_difference(variant: Sequence[float], baseline: Sequence[float]) -> Pa
     differences = [a - b for a, b in zip(variant, baseline, strict=True)]
     spread = _standard_error(differences) if len(differences) > 1 else math.inf
     p_value = None
-    if len(differences) >= LEAST_SEEDS and spread:
-        p_value = float(2 * stats.t.sf(abs(np.mean(differences)) / spread, len(differences) - 1))
-    return PairedDifference(interval(differences), p_value, detectable(spread, len(differences)))
+    if len(differences) >= LEAST_SEEDS:
+        mean = abs(float(np.mean(differences)))
+        size = mean / spread if spread else math.inf if mean else 0.0
+        p_value = float(2 * stats.t.sf(size, len(differences) - 1))
+    return PairedDifference(interval(differences), p_value, detectable(spread, len(differences), tests))
 
 
-def detectable(standard_error: float, seeds: int) -> float:
-    """Returns the smallest difference that a two-sided t-test at 5 % detects with a power of 80 %.
+def detectable(standard_error: float, seeds: int, tests: int = 1) -> float:
+    """Returns the smallest difference that a two-sided t-test detects at 5 %, corrected, with a power of 80 %.
 
-    The usual approximation `(t(0.975, n - 1) + t(0.8, n - 1)) * standard error`; infinite for a single seed.
+    The usual approximation `(t(1 - 0.025 / tests, n - 1) + t(0.8, n - 1)) * standard error`; infinite for a single
+    seed. It has Bonferroni's correction for the number of tests, which is Holm's for the smallest p-value.
     """
     from scipy import stats
 
     if seeds < 2:
         return math.inf
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1) + stats.t.ppf(POWER, seeds - 1)) * standard_error
+    level = 1 - (1 - CONFIDENCE) / (2 * max(1, tests))
+    return float(stats.t.ppf(level, seeds - 1) + stats.t.ppf(POWER, seeds - 1)) * standard_error
 
 
-def baseline_detectable(values: Sequence[float], seeds: int) -> float:
+def baseline_detectable(values: Sequence[float], seeds: int, tests: int = 1) -> float:
     """Returns the detectable difference that the spread of a baseline lets expect of `seeds` seeds.
 
     It assumes a variant with the baseline's spread that shares none of its noise: differences have sqrt(2) times the
@@ -87,7 +93,7 @@ def baseline_detectable(values: Sequence[float], seeds: int) -> float:
     """
     if len(values) < 2:
         return math.inf
-    return detectable(math.sqrt(2) * float(np.std(values, ddof=1)) / math.sqrt(seeds), seeds)
+    return detectable(math.sqrt(2) * float(np.std(values, ddof=1)) / math.sqrt(seeds), seeds, tests)
 
 
 def holm(p_values: Sequence[float], tests: int) -> list[float]:

@@ -6,15 +6,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict
 
+from mindllm_jax.ablations.claims import read_claims
 from mindllm_jax.ablations.records import LAST
 from mindllm_jax.checks import require_at_least, suggestion
+from mindllm_jax.reporting.units import PER_CENT, metric_unit
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
 ROWS = 64
 
 
 class Expectation(TypedDict):
-    """A difference that is tested, written down before the runs.
+    """A difference that is tested, written down before the runs unless it says otherwise.
 
     Attributes:
         variant: the variant of which something is expected.
@@ -23,6 +25,7 @@ class Expectation(TypedDict):
         direction: whether the variant's value is expected to be lower or higher.
         claim: the id of the claim in `claims.json` that the difference tests; absent for an expectation of ours.
         claimed: the direction that follows from the claim, where we expect the other one.
+        after_runs: whether it was added when its runs had been seen, which table and ledger say.
     """
 
     variant: str
@@ -31,6 +34,7 @@ class Expectation(TypedDict):
     against: NotRequired[str]
     claim: NotRequired[str]
     claimed: NotRequired[Literal["lower", "higher"]]
+    after_runs: NotRequired[bool]
 
 
 class Extrapolation(TypedDict):
@@ -111,13 +115,13 @@ class Suite:
             raise ValueError(f"Suite.share is {self.share}: an index from 0, and a number of processes above it")
         for where, names in (("Suite.scales", self.scales), ("Suite.scale", (self.scale,))):
             for name in names:
-                _require_known(where, name, SCALES)
+                require_known(where, name, SCALES)
         if self.scale not in ("smoke", *self.scales):
             raise ValueError(
                 f"Suite.scale is {self.scale!r}: the variants of {self.title!r} have sizes or steps for"
                 f" {', '.join(self.scales)}"
             )
-        _require_known("Suite.baseline", self.baseline, self.variants)
+        require_known("Suite.baseline", self.baseline, self.variants)
         if self.trainer == "tune" and self.held_out_rows != ROWS:
             raise ValueError(
                 "Suite.held_out_rows is of pre-training: Instructions.held_out_inputs names what is measured"
@@ -136,20 +140,30 @@ class Suite:
                 raise ValueError(f"Suite.variants: {name!r} has the settings of {twin!r}; leave one out")
         for number, expectation in enumerate(self.expectations):
             where = f"Suite.expectations[{number}]"
-            _require_known(f"{where}['variant']", expectation["variant"], self.variants)
-            _require_known(f"{where}['against']", self.against(expectation), self.variants)
-            _require_known(f"{where}['measure']", expectation["measure"], self.measures)
+            require_known(f"{where}['variant']", expectation["variant"], self.variants)
+            require_known(f"{where}['against']", self.against(expectation), self.variants)
+            require_known(f"{where}['measure']", expectation["measure"], self.measures)
             if expectation["variant"] == self.against(expectation):
                 raise ValueError(f"{where}: {expectation['variant']!r} is compared with itself")
+            if "claimed" in expectation and "claim" not in expectation:
+                raise ValueError(f"{where} has 'claimed' and no 'claim': name the claim that says so")
+        claims = read_claims()
+        for name in (one["claim"] for one in (*self.expectations, *self.predictions) if "claim" in one):
+            require_known("a claim of the suite", name, claims)
         predicted = [prediction["measure"] for prediction in self.predictions]
         if len(set(predicted)) < len(predicted):
             raise ValueError("Suite.predictions: one measure is predicted twice; leave one out")
-        if self.heat_map and len({name.partition("/")[0] for name in self.measures}) > 1:
-            raise ValueError("Suite.heat_map: the measures have several units; draw measures of one group")
+        groups = {name.partition("/")[0] for name in self.measures}
+        if self.heat_map and (len(groups) > 1 or "tasks" in groups):
+            raise ValueError(
+                "Suite.heat_map: the measures have several units; draw losses of one group, whose lowest is the best"
+            )
         for number, prediction in enumerate(self.predictions):
             where = f"Suite.predictions[{number}]"
-            _require_known(f"{where}['variant']", prediction["variant"], self.variants)
-            _require_known(f"{where}['measure']", prediction["measure"], self.measures)
+            require_known(f"{where}['variant']", prediction["variant"], self.variants)
+            require_known(f"{where}['measure']", prediction["measure"], self.measures)
+            if metric_unit(prediction["measure"]) is PER_CENT:
+                raise ValueError(f"{where}: a law is one of losses; {prediction['measure']!r} is a share")
             if len(self.variants) < 3:
                 raise ValueError(f"{where}: a law needs two variants or more beside {prediction['variant']!r}")
 
@@ -158,7 +172,14 @@ class Suite:
         return expectation.get("against", self.baseline)
 
 
-def _require_known(where: str, name: str, known: Collection[str]) -> None:
+def require_known(where: str, name: str, known: Collection[str]) -> None:
+    """Raises ValueError for a name that is not known, with the closest one or all."""
     if name not in known:
         hint = suggestion(name, known) or f"; it is one of {', '.join(known)}"
         raise ValueError(f"{where} is {name!r}, which is not known{hint}")
+
+
+def require_measures(names: Collection[str], known: Collection[str]) -> None:
+    """Raises ValueError for a measure that no run has."""
+    for name in names:
+        require_known("one of Suite.measures", name, known)

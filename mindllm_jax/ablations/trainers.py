@@ -12,6 +12,7 @@ from typing import Any
 
 from mindllm_jax import configuration
 from mindllm_jax.ablations.measurement import GROUP, HeldOutText, measures, same_text, text_store
+from mindllm_jax.ablations.suite import require_measures
 from mindllm_jax.configuration import Arguments
 from mindllm_jax.evaluation.bits_per_byte import held_out_sources
 from mindllm_jax.evaluation.forgetting import tuning_measurements
@@ -126,7 +127,7 @@ class _PreTraining(Trainer):
         store = _open_store(config.data.store)
         sources = [source for own in held_out_sources(store).values() for source in own]
         of_sources = [f"{GROUP}/{source}" for source in sources if source in (config.data.sources or sources)]
-        _require_known(names, [*measures(config.data.sources, store), *of_sources, *of_tasks])
+        require_measures(names, [*measures(config.data.sources, store), *of_sources, *of_tasks])
 
     def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
         config = configuration.load(Pretrain, arguments)  # again: the folder records what was loaded last
@@ -206,7 +207,7 @@ class _Tuning(Trainer):
         mixed = {f"{GROUP}/{language}" for language in text.mixture.languages()}
         languages = [name for name in measures(text.mixture.sources, text.store) if name in mixed]
         of_each = datasets if len(datasets) > 1 else ()
-        _require_known(names, ["answer_loss", *of_each, *languages, *labels, *of_tasks])
+        require_measures(names, ["answer_loss", *of_each, *languages, *labels, *of_tasks])
 
     def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
         config = configuration.load(Tune, arguments)  # again, as above
@@ -230,12 +231,6 @@ def _deciding(config: Any) -> dict[str, Any]:
 def _labelled_records(config: Tune) -> list[tuple[str, str]]:
     """Returns id and label of the records whose labels are measured."""
     return [(row.id, row.label) for row in read_labelled(config.labels)] if config.labels.inputs else []
-
-
-def _require_known(names: Sequence[str], known: Sequence[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise ValueError(f"Suite.measures names {name!r}, which the runs do not have: {', '.join(known)}")
 
 
 @functools.cache

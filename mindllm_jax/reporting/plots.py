@@ -46,25 +46,26 @@ def line_plot(
     if not lines:
         raise ValueError("a plot needs at least one line")
     with _figure(9.6, 3.6) as figure:
-        axes = figure.add_subplot()
+        axes, drawn = figure.add_subplot(), []
         for number, (name, (x, y)) in enumerate(lines.items()):
             xs, ys = _thinned(name, x, y)
             marker = "o" if len(xs) < 30 else None
             rounds, place = divmod(number, len(_COLOURS))
             colour, style = _COLOURS[place], _STYLES[rounds % len(_STYLES)]
-            axes.plot(xs, ys, label=name, color=colour, linestyle=style, linewidth=1.8, marker=marker, markersize=4)
+            drawn += axes.plot(xs, ys, color=colour, linestyle=style, linewidth=1.8, marker=marker, markersize=4)
             if band := bands.get(name):
                 axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.2, linewidth=0)
-        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set(xlabel=_plain(x_label), ylabel=_plain(y_label))
+        names = list(map(_plain, lines))
         axes.set_ylim(bottom=y_min)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
         if len(lines) > 4:
-            figure.legend(loc="outside right upper", frameon=False)  # beside the lines, which it would cover
+            figure.legend(drawn, names, loc="outside right upper", frameon=False)  # it would cover the lines
         elif len(lines) > 1:
-            axes.legend(frameon=False)
+            axes.legend(drawn, names, frameon=False)
         return _svg(figure)
 
 
@@ -92,8 +93,9 @@ def heat_map(values: Sequence[Sequence[float]], rows: Sequence[str], columns: Se
         for (row, column), value in np.ma.ndenumerate(table):  # leaves masked ones out
             ink = "#f6f6f4" if norm(above[row, column]) > 0.5 else "#14171a"
             axes.text(column + 0.5, row + 0.5, f"{value:.2f}", ha="center", va="center", size=9, color=ink)
-        axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=35, ha="right", rotation_mode="anchor")
-        axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+        names = [*map(_plain, columns)]
+        axes.set_xticks(np.arange(len(columns)) + 0.5, names, rotation=35, ha="right", rotation_mode="anchor")
+        axes.set_yticks(np.arange(len(rows)) + 0.5, [*map(_plain, rows)])
         axes.invert_yaxis()
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
@@ -126,6 +128,11 @@ def _svg(figure: Any) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(text.getvalue())
+
+
+def _plain(text: str) -> str:
+    """Returns text that matplotlib does not take for mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _thinned(name: str, x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:

@@ -40,9 +40,7 @@ class Table:
     def markdown(self) -> str:
         """Returns a GitHub Markdown table."""
         lines = [list(self.columns), ["---:" if right else "---" for right in self._numeric()], *self._formatted()]
-        table = "\n".join(
-            "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in line) + " |" for line in lines
-        )
+        table = "\n".join("| " + " | ".join(_in_markdown(cell) for cell in line) + " |" for line in lines)
         return f"{self.caption}\n\n{table}\n" if self.caption else f"{table}\n"
 
     def csv(self) -> str:
@@ -90,6 +88,10 @@ class Table:
         """Returns the cells as text."""
         decimals = [_decimals(self._column(i)) for i in range(len(self.columns))]
         return [[_format(cell, places) for cell, places in zip(row, decimals, strict=True)] for row in self.rows]
+
+
+def _in_markdown(cell: str) -> str:
+    return cell.replace("\\|", "\\\\|").replace("|", r"\|").replace("\n", " ")
 
 
 def _decimals(column: Sequence[Cell]) -> int | None:

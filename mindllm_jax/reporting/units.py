@@ -12,11 +12,15 @@ _SHARES = frozenset(
         "acc_bytes",
         "acc_mutual_info",
         "acc_norm",
+        "answer_accuracy",
         "chance",
         "exact_match",
+        "label_accuracy",
+        "label_f1",
         "probability",
         "retrieval",
         "score",
+        "without_label",
     )
 )
 
@@ -56,8 +60,9 @@ def unit_of(metric: str) -> Unit:
 
 
 def metric_unit(name: str) -> Unit:
-    """Returns the unit of a metric of a run: that of METRIC in `tasks/TASK/METRIC`; other groups are plain."""
-    return unit_of(name.rpartition("/")[2]) if name.startswith("tasks/") else PLAIN
+    """Returns the unit of a metric of a run: that of METRIC in `tasks/TASK/METRIC`, of GROUP in `GROUP/NAME`."""
+    group, _, rest = name.partition("/")
+    return unit_of(rest.rpartition("/")[2] if group == "tasks" else group)
 
 
 def metric_text(name: str, value: float) -> str:

@@ -189,7 +189,7 @@ def test_tuning_runs_that_cannot_be_compared_are_refused(project: Path, monkeypa
     with pytest.raises(ValueError, match=r"Instructions\.held_out_inputs differ between variants"):
         suite_runs(suite)
     suite = dataclasses.replace(suite, variants={"random": ()}, measures=("answer_loss/fr",))
-    with pytest.raises(ValueError, match=r"Suite\.measures names 'answer_loss/fr', .*: answer_loss, answer_loss/"):
+    with pytest.raises(ValueError, match=r"one of Suite\.measures is 'answer_loss/fr', .* did you mean 'answer_loss"):
         suite_runs(suite)
 
 
@@ -197,6 +197,8 @@ def test_bad_input_is_one_message(tmp_path: Path, real_sources: Path):
     done = _ablate(tmp_path, real_sources, "strategy")
     assert done.returncode != 0 and "--workdir" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "records").exists()
+    done = _ablate(tmp_path, real_sources, "strategy", "--dry_run", "--gin.Loop.steps=3")
+    assert done.returncode != 0 and "Loop.steps=3 would change no run" in done.stderr
 
 
 def _without_times(text: str) -> str:

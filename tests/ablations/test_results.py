@@ -6,12 +6,16 @@ import dataclasses
 import json
 import math
 import re
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mindllm_jax.ablations import command
 from mindllm_jax.ablations.claims import read_claims, write_verdicts
 from mindllm_jax.ablations.command import write_results
 from mindllm_jax.ablations.measurement import HeldOutText
@@ -57,7 +61,10 @@ def test_a_record_is_read_as_it_was_written(suite: Suite, record: Make):
         ("tokens", None, "'tokens' is missing"),
         ("seed", "three", "not the record of a run: .*'three'"),
         ("status", "weird", "not the record of a run: .*'weird'"),
-        ("settings", [], "not the record of a run: settings is no text"),
+        ("settings", [], r"not the record of a run: settings is \[\], where str was expected"),
+        ("parameters", True, "not the record of a run: parameters is True, where int was expected"),
+        ("versions", [], "not the record of a run: versions is"),
+        ("curves", {"loss": [[2, 1.0], [1, 2.0]]}, "not the record of a run: the steps of loss do not rise"),
         ("curves", [], "not the record of a run"),
         ("curves", {"loss": [[None, 1.0]]}, "not the record of a run"),
         ("curves", {"loss": [[1, "x"]]}, "not the record of a run"),
@@ -73,6 +80,27 @@ def test_damaged_records_are_named(suite: Suite, record: Make, field: str, value
     path.write_text(json.dumps(values))
     with pytest.raises(ValueError, match=rf"one-0-v1.json: damaged: {message}"):
         read_records(Path(suite.records))
+
+
+def test_a_copy_of_a_record_is_refused(suite: Suite, record: Make):
+    _write(suite, [record("one", 0, 1.5)])
+    folder = Path(suite.records)
+    (folder / "one-0-v1 (1).json").write_bytes((folder / "one-0-v1.json").read_bytes())
+    with pytest.raises(ValueError, match=r"one-0-v1 \(1\).json: holds the record of one-0-v1.json"):
+        read_records(folder)
+
+
+def test_a_record_of_another_seed_is_refused(suite: Suite, record: Make):
+    _write(suite, [dataclasses.replace(record("one", 1, 1.5), settings="one-0")])
+    with pytest.raises(ValueError, match=r"one-0-v1.json: damaged: seed 1, where 0 was expected"):
+        suite_results(suite, _runs(suite))
+
+
+def test_a_measure_that_no_record_has_is_named(suite: Suite, record: Make):
+    suite = dataclasses.replace(suite, measures=("bits_per_byte/zz",), expectations=())
+    _write(suite, [record("one", 0, 1.5)])
+    with pytest.raises(ValueError, match=r"names 'bits_per_byte/zz', which no record of 'a suite' has"):
+        suite_results(suite, _runs(suite))
 
 
 @pytest.mark.parametrize("count", [3, 200, 201, 1001])
@@ -140,6 +168,9 @@ def test_versions_are_never_mixed(suite: Suite, record: Make):
     assert results.version == "v1" and results.others == Counter({"v0": 3}) and len(results.records["one"]) == 1
     rebuilt = suite_results(suite, _runs(suite, version=""))
     assert rebuilt.version == "v0" and len(rebuilt.records["one"]) == 3
+    # Of as many records the newest.
+    _write(suite, [record("one", seed, 5.0, date="2026-02-01") for seed in range(3)])
+    assert suite_results(suite, _runs(suite, version="")).version == "v1"
 
 
 def test_nothing_run_is_said(suite: Suite):
@@ -149,6 +180,21 @@ def test_nothing_run_is_said(suite: Suite):
     with pytest.raises(ValueError, match="holds no record of 'a suite'; nothing was written"):
         write_results(suite, "a_suite", _runs(suite))
     assert not Path(suite.results).exists()
+
+
+def test_a_suite_of_its_baseline_alone_stays_not_run(suite: Suite, record: Make):
+    """Another suite has trained the baseline."""
+    _write(suite, [record("one", seed, 2.0) for seed in range(2)])
+    with pytest.raises(ValueError, match="no record of 'a suite' but of its baseline; nothing was written"):
+        write_results(suite, "a_suite", _runs(suite))
+    assert not Path(suite.results).exists()
+
+
+def test_an_expectation_of_a_variant_that_is_not_run_is_in_the_ledger(suite: Suite, record: Make):
+    suite = dataclasses.replace(suite, variants=suite.variants | {"three": ("Loop.z_loss=0.2",)})
+    _write(suite, [record("one", 0, 2.0), record("three", 0, 2.0)])
+    text = write_results(suite, "a_suite", _runs(suite))[-1].read_text()
+    assert "not run: two against one, bits_per_byte/mean [a_suite, cpu]" in text
 
 
 def test_a_failed_run_is_shown_and_not_counted(suite: Suite, record: Make):
@@ -186,12 +232,16 @@ def test_a_suite_with_a_heat_map(suite: Suite, record: Make):
 
 def test_the_report_has_the_scale_the_claim_and_the_verdict(suite: Suite, record: Make):
     _write(suite, [record(v, s, x) for v, x in (("one", 2.0), ("two", 1.0)) for s in range(2)])
-    markdown, csv, page, picture, claims = write_results(suite, "a_suite", _runs(suite))
+    markdown, csv, page, differences, picture, claims = write_results(suite, "a_suite", _runs(suite))
     text = markdown.read_text()
     assert text.startswith("# a suite (cpu: 0.0M parameters, 0.00M tokens, 2.0 tokens per parameter)")
     assert "GeGLU is the better feed-forward" in text and "two lower than one" in text and picture.name in text
     assert "6 runs of this suite are not run." in text
-    assert csv.read_text().startswith("variant,seeds,") and "<svg" in page.read_text() and "<svg" in picture.read_text()
+    assert csv.read_text().splitlines()[1] == "one,bits_per_byte/mean,2.5,2.5,2.5,2"
+    assert (
+        differences.read_text().splitlines()[1].startswith("two,one,bits_per_byte/mean,lower,-1.0,-1.0,-1.0,2,0.0,,0,")
+    )
+    assert "<svg" in page.read_text() and "<svg" in picture.read_text()
     assert "<script>" in page.read_text() and not re.search(r'<script [^>]|(src|href)="(?!#)', page.read_text())
     line = "two against one, bits_per_byte/mean -1.0000 (-1.0000 to -1.0000, 2 seeds, 6 runs missing) [a_suite, cpu]"
     assert f"cannot tell at this scale: {line}" in claims.read_text()
@@ -215,17 +265,51 @@ def test_the_ledger_keeps_the_verdicts_of_other_suites(suite: Suite, record: Mak
 
 
 def test_damaged_verdicts_are_named_before_anything_is_written(suite: Suite, record: Make):
-    _write(suite, [record("one", 0, 2.0)])
+    _write(suite, [record("one", 0, 2.0), record("two", 0, 1.0)])
     path = Path(suite.results) / "verdicts.json"
     path.parent.mkdir()
-    path.write_text("[")
-    with pytest.raises(ValueError, match=r"verdicts.json: damaged"):
-        write_results(suite, "a_suite", _runs(suite))
-    assert list(path.parent.iterdir()) == [path]
+    for content in ("[", '{"x": 3}', '{"x": {"rope": "yes: text"}}', '{"x": {"rope": [null]}}'):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"verdicts.json: damaged"):
+            write_results(suite, "a_suite", _runs(suite))
+        assert list(path.parent.iterdir()) == [path]
+
+
+def test_two_suites_that_end_together_both_keep_their_verdicts(
+    suite: Suite, record: Make, monkeypatch: pytest.MonkeyPatch
+):
+    _write(suite, [record("one", 0, 2.0), record("two", 0, 1.0)])
+    write = command.write_verdicts
+
+    def slowly(*arguments: Any) -> None:
+        time.sleep(0.3)
+        write(*arguments)
+
+    monkeypatch.setattr(command, "write_verdicts", slowly)
+    threads = [threading.Thread(target=write_results, args=(suite, name, _runs(suite))) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    text = Path(suite.ledger).read_text()
+    assert "[a, cpu]" in text and "[b, cpu]" in text
+
+
+def test_shares_are_in_per_cent_and_late_tests_say_so(suite: Suite, record: Make):
+    expectation = {"variant": "two", "measure": "label_f1", "direction": "lower", "claim": "geglu", "after_runs": True}
+    suite = dataclasses.replace(suite, measures=("label_f1",), expectations=(expectation,), last=1)
+    for variant, value in (("one", 0.5), ("two", 0.25)):
+        _write(suite, [record(variant, 0, 0.0, curves={"label_f1": [(2, value)]})])
+    markdown, csv, *_, claims = write_results(suite, "a suite, 50% (v2)", _runs(suite))
+    text = markdown.read_text()
+    assert "weighted F1 of labels, %" in text and "| two | 1 | 25.00 (one seed) |" in text and "0.25" in csv.read_text()
+    assert "two lower than one (added after the runs)" in text and "(a%20suite,%2050%25%20%28v2%29.cpu" in text
+    line = "label_f1 -25.00 points (1 seeds, 8 runs missing), added after the runs [a suite, 50% (v2), cpu]"
+    assert line in claims.read_text()
 
 
 def test_smoke_leaves_the_ledger_alone(suite: Suite, record: Make):
-    _write(suite, [record("one", 0, 2.0)])
+    _write(suite, [record("one", 0, 2.0), record("two", 0, 1.0)])
     write_results(dataclasses.replace(suite, scale="smoke"), "a_suite", _runs(suite))
     assert not Path(suite.ledger).exists()
 

@@ -32,6 +32,13 @@ def test_labels_are_text_in_the_colour_of_the_page():
     assert "font-family" not in text
 
 
+def test_names_are_shown_as_they_are():
+    """matplotlib leaves out names that begin with an underscore, and takes dollars for mathematics."""
+    root = plot(**{"_first": ([0, 1], [1, 2]), "cost $5 to $9": ([0, 1], [2, 1]), r"$\frac$": ([0, 1], [3, 3])})
+    texts = ["".join(text.itertext()).strip() for text in root.iter(f"{SVG}text")]
+    assert {"_first", "cost $5 to $9", r"$\frac$"} <= set(texts)
+
+
 def test_one_line_needs_no_legend():
     root = plot(training=([0, 1], [3.0, 2.0]))
     assert not any("training" in "".join(text.itertext()) for text in root.iter(f"{SVG}text"))

@@ -25,6 +25,10 @@ def test_markdown():
     )
 
 
+def test_a_backslash_before_a_bar_splits_no_cell():
+    assert Table(("a\\|b",), []).markdown().splitlines()[0] == "| a\\\\\\|b |"
+
+
 def test_csv_keeps_every_digit():
     rows = list(csv.reader(io.StringIO(TABLE.csv())))
     assert rows == [

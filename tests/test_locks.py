@@ -1,0 +1,31 @@
+"""A lock of a folder waits for another holder as long as it is told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mindllm_jax.locks import lock_folder
+
+
+def test_a_holder_on_this_machine_is_waited_for(tmp_path: Path) -> None:
+    held, entered = threading.Event(), []
+
+    def hold() -> None:
+        with lock_folder(tmp_path, user="a test", otherwise="wait"):
+            held.set()
+            time.sleep(0.5)
+            entered.append("first")
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    with pytest.raises(ValueError, match="is in use by a test"), lock_folder(tmp_path, user="a test", otherwise="wait"):
+        pass
+    with lock_folder(tmp_path, user="a test", otherwise="wait", wait=30):
+        entered.append("second")
+    thread.join()
+    assert entered == ["first", "second"]
