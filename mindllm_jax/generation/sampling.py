@@ -34,6 +34,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, "temperature")
+        if self.temperature > np.finfo(np.float32).max:
+            raise ValueError(f"Sampling.temperature = {self.temperature}: must be a finite number of float32")
         if self.top_k is not None and not 1 <= self.top_k <= CANDIDATES:
             raise ValueError(f"Sampling.top_k = {self.top_k}: must be 1 to {CANDIDATES}, or None for all tokens")
         if not 0 < self.top_p <= 1:

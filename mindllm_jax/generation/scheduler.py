@@ -26,6 +26,7 @@ from mindllm_jax.generation.slots import (
     NO_TOKEN,
     Decoded,
     Steps,
+    clear_row,
     copy_row,
     decode,
     decoding_layers,
@@ -97,7 +98,7 @@ class Scheduler:
         for count in powers_of_two(min(self._config.prefills, len(self._rows))):
             for length in self._prefill_sizes:
                 self._compute(Parts(0, [[0] * length] * count, 0))
-        self._slots = copy_row(self._slots, jnp.int32(0), jnp.int32(0))
+        self._slots = clear_row(copy_row(self._slots, jnp.int32(0), jnp.int32(0)), jnp.int32(0))
         for count in powers_of_two(len(self._rows)):
             self._decode_rows(0, count)
 
@@ -243,6 +244,7 @@ class Scheduler:
         except NotFiniteError as error:
             row.release()
             row.tokens = []  # nobody shares keys and values that may be NaN
+            self._slots = clear_row(self._slots, jnp.int32(self._rows.index(row)))
             ticket.deliver(Piece("", [], [], "failed", str(error)))
             return
         row.tokens += new

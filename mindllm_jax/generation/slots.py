@@ -122,6 +122,18 @@ def copy_row(slots: Slots, source: jax.Array, target: jax.Array) -> Slots:
     return Slots(Cache(layers, slots.cache.lengths), slots.logits)
 
 
+@partial(jax.jit, donate_argnames="slots")
+def clear_row(slots: Slots, row: jax.Array) -> Slots:
+    """Zeroes the keys and values of a row: NaN among them would reach a shorter prompt, as 0 x NaN is NaN."""
+
+    def cleared(stack: jax.Array) -> jax.Array:
+        zeros = jnp.zeros((stack.shape[0], 1, *stack.shape[2:]), stack.dtype)
+        return jax.lax.dynamic_update_slice_in_dim(stack, zeros, row, axis=1)
+
+    layers = tuple(LayerCache(cleared(layer.keys), cleared(layer.values)) for layer in slots.cache.layers)
+    return Slots(Cache(layers, slots.cache.lengths), slots.logits)
+
+
 @partial(jax.jit, static_argnames=("definition", "steps", "vocab_size"), donate_argnames="slots")
 def decode(
     definition: nnx.GraphDef[Decoder],

@@ -1,10 +1,10 @@
 """Reads tokenizers of GGUF files and Hugging Face folders into the file of an imported tokenizer."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mindllm_jax.files import read_json
 from mindllm_jax.tokenization.imported_model import imported_model
 from mindllm_jax.tokenization.mindllm_format import CHAT_TEMPLATE, END_OF_TEXT
 from mindllm_jax.tokenization.tokenizer import Tokenizer
@@ -247,12 +247,4 @@ def _byte_level_json(
 
 def _json(path: Path) -> dict[str, Any]:
     """Returns the object of a JSON file, an empty one where there is none."""
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON (or is cut off): {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} must be a JSON object, not a {type(value).__name__}")
-    return value
+    return read_json(path) if path.exists() else {}

@@ -72,7 +72,7 @@ def _settings(tokenizer: Tokenizer, model_max_length: int | None) -> dict[str, o
     settings: dict[str, object] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **named,
-        "extra_special_tokens": others,
+        "additional_special_tokens": others,  # read by transformers 4 and 5
         "clean_up_tokenization_spaces": False,
     }
     if not is_imported(tokenizer.model):

@@ -16,7 +16,7 @@ _KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean
 def parse_object(content: bytes) -> dict[str, Any]:
     """Parses the JSON object of a request. Raises ApiError (400) for anything else, NaN and Infinity included."""
     try:
-        value: Any = json.loads(content.decode(), parse_constant=_refuse_constant)
+        value: Any = json.loads(content.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise ApiError(400, f"the body is not UTF-8 at byte {error.start}", code="invalid_json") from None
     except (ValueError, RecursionError) as error:
@@ -97,14 +97,16 @@ class Fields:
             self.refuse(name, f"is {shown}: it must be at least {low}" + (f" and at most {high}" * math.isfinite(high)))
         return value
 
-    def strings(self, name: str, most: int) -> tuple[str, ...]:
-        """Returns a string or an array of at most `most` strings, none of them empty."""
+    def strings(self, name: str, most: int, longest: int) -> tuple[str, ...]:
+        """Returns a string or an array of at most `most` strings, none of them empty or above `longest` characters."""
         value = self.value(name, str, list)
         values = [] if value is None else [value] if isinstance(value, str) else value
         if len(values) > most:
             self.refuse(name, f"has {len(values)} items; at most {most} are accepted")
         if not all(isinstance(item, str) and item for item in values):
             self.refuse(name, "must be a string that is not empty, or an array of them")
+        if any(len(item) > longest for item in values):
+            self.refuse(name, f"has a string of more than {longest:,} characters")
         return tuple(values)
 
     def object(self, name: str) -> Fields:

@@ -12,6 +12,7 @@ from mindllm_jax.serving.errors import ApiError
 from mindllm_jax.serving.fields import Fields, kind
 
 MAX_STOPS = 4
+LONGEST_STOP = 1000  # characters; each new token is compared with it
 MAX_CHOICES = 128
 MAX_TEXT_LOGPROBS = 5
 
@@ -139,7 +140,7 @@ def _common(fields: Fields, logprobs: int | None, limit: int | None) -> dict[str
     return {
         "model": fields.required("model", str),
         "n": fields.integer("n", 1, MAX_CHOICES) or 1,
-        "stop": fields.strings("stop", MAX_STOPS),
+        "stop": fields.strings("stop", MAX_STOPS, LONGEST_STOP),
         "seed": fields.integer("seed", -(2**63), 2**63 - 1),
         "max_tokens": max_tokens if limit is None else limit,
         "temperature": fields.number("temperature", 0, 2),

@@ -78,7 +78,8 @@ class ServedModel:
         try:
             prompt = encode_prompt(self.tokenizer, body.messages).tolist()
         except ValueError as error:  # of the chat template, as for roles out of order
-            raise ApiError(400, str(error), param="messages") from None
+            reason = str(error).replace(f" of {self.tokenizer.path}", "")  # no client needs the server's paths
+            raise ApiError(400, reason, param="messages") from None
         return self._requests(body, [prompt], self.tokenizer.ends, "messages")
 
     def _text_requests(self, body: TextBody) -> list[Request]:

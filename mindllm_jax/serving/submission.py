@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
@@ -12,6 +13,8 @@ from mindllm_jax.generation.scheduler import QueueFull, Scheduler
 from mindllm_jax.serving.errors import ApiError
 
 RETRY_AFTER = 1  # seconds
+
+log = logging.getLogger(__name__)
 
 
 class Submission:
@@ -73,7 +76,9 @@ class Submission:
     def _deliver(self, index: int, piece: Piece) -> None:
         if piece.finish == "cancelled":  # nobody reads it, or the scheduler has ended, of which `fail` has the reason
             return
-        failed = ApiError(500, piece.error, kind="server_error", code="not_finite")
-        item = failed if piece.finish == "failed" else (index, piece)
+        item = (index, piece)
+        if piece.finish == "failed":
+            log.error("a request failed: %s", piece.error)
+            item = ApiError(500, piece.error, kind="server_error", code="not_finite")
         with contextlib.suppress(RuntimeError):  # the loop was closed: the server has ended
             self._loop.call_soon_threadsafe(self._pieces.put_nowait, item)

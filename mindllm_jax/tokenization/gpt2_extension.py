@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mindllm_jax.tokenization.gpt2_files import Gpt2Files
 from mindllm_jax.tokenization.mindllm_format import ASSISTANT, END_OF_TEXT, PAD, USER
 from mindllm_jax.tokenization.sentencepiece_model import SentencePieceModel
-from mindllm_jax.tokenization.sentencepiece_training import FIXED_PIECES, HAN, train_model
+from mindllm_jax.tokenization.sentencepiece_training import FIXED_PIECES, HAN, TooLittleText, train_model
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -77,7 +77,14 @@ def _chinese_pieces(
     # It also learns a space, and pieces that GPT-2 has already.
     spare = 1 + sum(_CHINESE.fullmatch(piece) is not None for piece in known)
     vocab_size = FIXED_PIECES + spare + count
-    content = train_model(chinese, vocab_size=vocab_size, character_share=character_share, han_run=han_run)
+    try:
+        content = train_model(chinese, vocab_size=vocab_size, character_share=character_share, han_run=han_run)
+    except TooLittleText:
+        size = sum(len(text.encode()) for text in chinese)
+        raise TooLittleText(
+            f"{size:,} bytes of Chinese are too few to learn {count:,} pieces that GPT-2 has not, as"
+            " TrainTokenizer.vocab_size asks for: give more Chinese text or lower it"
+        ) from None
     model = SentencePieceModel(Path("the pieces of Chinese"), content)
     learned = [model.name(id) for id in range(FIXED_PIECES, vocab_size)]
     return [piece for piece in learned if piece != " " and piece not in known][:count]

@@ -25,6 +25,10 @@ _RESERVED = "\0\t\u2581\u2585"
 _SENTENCE_CHARACTERS = 1000
 
 
+class TooLittleText(ValueError):
+    """A vocabulary is larger than what a text teaches."""
+
+
 def train_model(texts: Sequence[str], *, vocab_size: int, character_share: float, han_run: int) -> bytes:
     """Returns the serialized SentencePiece model of the texts; settings as in `TrainTokenizer`.
 
@@ -56,7 +60,7 @@ def train_model(texts: Sequence[str], *, vocab_size: int, character_share: float
         )
     except RuntimeError as error:
         size = sum(len(text.encode()) for text in texts)
-        raise ValueError(
+        raise TooLittleText(
             f"SentencePiece learned no vocabulary of {vocab_size} in {size:,} bytes of text; give more text or"
             f" lower TrainTokenizer.vocab_size ({error})"
         ) from None

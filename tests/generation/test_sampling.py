@@ -131,3 +131,9 @@ def test_draws_where_jax_has_types_of_64_bits() -> None:
     with jax.enable_x64(True):
         ids = sample(jnp.asarray(LOGITS)[None], jax.random.split(jax.random.key(0), 1), by(1, 1.0))
     assert ids.dtype == jnp.int32
+
+
+@pytest.mark.parametrize("temperature", [float("inf"), 1e39])
+def test_a_temperature_beyond_float32_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="must be a finite number"):
+        Sampling(temperature)

@@ -204,9 +204,10 @@ def test_logits_that_are_not_finite_fail_their_request_alone(decoder: Decoder, t
     sampling = Sampling(temperature=0.0, max_tokens=4)
     failed, answered = answers(scheduler, [Request([*beginning, 9], sampling, ()), Request(end, sampling, ())])
     assert failed.finish == "failed" and "new token 1 are not finite" in failed.pieces[-1].error
-    # The keys and values of the failed prompt are not shared.
-    (after,) = answers(scheduler, [Request(beginning + end, sampling, ())])
-    for answer, prompt in ((answered, end), (after, beginning + end)):
+    # The keys and values of the failed prompt are not shared, and no shorter prompt meets them in its row.
+    asked = [beginning + end, end, end, beginning[:3], beginning[:3]]
+    after = [answer for prompt in asked for answer in answers(scheduler, [Request(prompt, sampling, ())])]
+    for answer, prompt in zip([answered, *after], [end, *asked], strict=True):
         assert answer.tokens == generate(decoder, tokenizer, [prompt], sampling, stop_ids=())[0].tokens
     with pytest.raises(NotFiniteError, match="new token 1 are not finite: parameters"):
         generate(broken, tokenizer, [end, [9]], sampling)

@@ -237,6 +237,7 @@ def test_the_end_of_an_answer_may_stand_in_config_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="names no piece that ends an answer: add eos_token"):
         from_hugging_face(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": tokenizer.ends[0]}))
+    path.write_text(json.dumps(settings), "utf-8-sig")  # with a byte order mark
     assert Tokenizer(Path("t"), from_hugging_face(tmp_path)).ends == tokenizer.ends
 
 

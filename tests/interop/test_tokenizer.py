@@ -103,7 +103,7 @@ def test_settings_of_the_export() -> None:
         "bos_token": "<doc>",
         "eos_token": "<doc>",
         "pad_token": "<pad>",
-        "extra_special_tokens": ["<user>", "<assistant>"],
+        "additional_special_tokens": ["<user>", "<assistant>"],
         "clean_up_tokenization_spaces": False,
         "add_bos_token": True,
         "model_max_length": 1024,

@@ -97,6 +97,7 @@ def test_a_compressed_body(server: Running) -> None:
         (MESSAGES | {"stop": [""]}, "stop", "not empty"),
         (MESSAGES | {"stop": ["a"] * 5}, "stop", "at most 4"),
         (MESSAGES | {"stop": [1]}, "stop", "a string"),
+        (MESSAGES | {"stop": "a" * 1001}, "stop", "more than 1,000 characters"),
         (MESSAGES | {"logprobs": 1}, "logprobs", "a boolean is expected"),
         (MESSAGES | {"top_logprobs": 1}, "top_logprobs", "needs 'logprobs': true"),
         (MESSAGES | {"logprobs": True, "top_logprobs": 21}, "top_logprobs", "at most 20"),

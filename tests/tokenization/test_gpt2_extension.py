@@ -113,7 +113,7 @@ def test_another_tokenizer_json() -> None:
 
 
 def test_too_little_chinese() -> None:
-    with pytest.raises(ValueError, match="SentencePiece learned no vocabulary"):
+    with pytest.raises(ValueError, match="0 bytes of Chinese are too few to learn 100 pieces"):
         extend_gpt2(gpt2_tokenizer(FILES), ["no Chinese"], vocab_size=BASE + 103, character_share=0.2, han_run=4)
 
 
