@@ -1,7 +1,7 @@
 """Answers one prompt, or chats in the terminal, with a tuned run; continues texts with a pre-trained one.
 
-python launch/chat.py --gin.Chat.run=runs/small_sft --gin.Chat.prompt='What is a glacier?'
-python launch/chat.py --gin.Chat.run=runs/small --gin.Chat.mode=continue --gin.Sampling.temperature=0
+python launch/chat.py --gin.Chat.run=runs/small_bilingual_sft --gin.Chat.prompt='What is a glacier?'
+python launch/chat.py --gin.Chat.run=runs/small_bilingual --gin.Chat.mode=continue --gin.Sampling.temperature=0
 """
 
 from mindllm_jax import configuration

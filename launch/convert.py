@@ -2,10 +2,10 @@
 
 python launch/convert.py --gin configs/interop/smollm2.gin --workdir runs/smollm2
 python launch/convert.py --gin.Convert.source=FOLDER_OR_GGUF --workdir runs/imported
-python launch/convert.py --gin.Convert.run=runs/small --gin.Convert.output=runs/small/hf
-python launch/convert.py --gin.Convert.adapters=runs/lora --gin.Convert.base=runs/small/hf \\
+python launch/convert.py --gin.Convert.run=runs/small_bilingual --gin.Convert.output=runs/small_bilingual/hf
+python launch/convert.py --gin.Convert.adapters=runs/lora --gin.Convert.base=runs/small_bilingual/hf \\
     --gin.Convert.output=runs/lora/peft
-python launch/convert.py --gin.Convert.check=runs/small/hf
+python launch/convert.py --gin.Convert.check=runs/small_bilingual/hf
 python launch/convert.py --gin.Convert.tokenizer=runs/tokenizer/tokenizer.model \\
     --gin.Convert.output=runs/tokenizer/hf --gin.Convert.check_on="('runs/corpus/zh', 'runs/corpus/en')"
 """

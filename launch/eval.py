@@ -3,8 +3,10 @@
 Writes eval.json, report.md, results.json, samples_TASK.jsonl and prompts.html to WORKDIR, each part as it is done; the
 same command again resumes from the answers in it.
 
-python launch/eval.py --gin configs/eval/held_out.gin --gin.Evaluate.run=runs/small --workdir runs/small/evaluation
-python launch/eval.py --gin configs/eval/paper.gin --gin.Evaluate.run=runs/small --workdir runs/small/paper
+python launch/eval.py --gin configs/eval/held_out.gin --gin.Evaluate.run=runs/small_bilingual \\
+    --workdir runs/small_bilingual/evaluation
+python launch/eval.py --gin configs/eval/paper.gin --gin.Evaluate.run=runs/small_bilingual \\
+    --workdir runs/small_bilingual/paper
 """
 
 from mindllm_jax import configuration

@@ -1,9 +1,9 @@
 """Estimates memory, step time and mesh of a run for a target topology, by AOT compilation.
 
-python launch/plan.py --gin configs/pretrain/mindllm_3b.gin --gin configs/hardware/tpu.gin --topology v5p:4x4x4
-    --gin.Loop.global_batch_size=320 [--workdir runs/plan]
-Topologies: v4, v5e, v5p, v6e or tpu7x with the shape of a slice (v5e:16x16); a100, h100 or h200 with nodes x GPUs per
-node (h100:8x8).
+python launch/plan.py --gin configs/pretrain/mindllm_3b.gin --gin configs/hardware/tpu.gin --topology v5p:4x4x4 \\
+    --gin.Loop.global_batch_size=320 --workdir runs/plan
+# topologies: v4, v5e, v5p, v6e or tpu7x with the shape of a slice (v5e:16x16);
+# a100, h100 or h200 with nodes x GPUs per node (h100:8x8)
 """
 
 from mindllm_jax import configuration

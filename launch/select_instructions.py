@@ -3,8 +3,9 @@
 An interrupted command resumes from its last shard of scores. Writes WORKDIR/selection.jsonl, which sft.py takes,
 tables.md, selection.html and refused.jsonl.
 
-python launch/select_instructions.py --gin configs/instruct/select.gin --gin.SelectInstructions.run=runs/small \
-    --gin.SelectInstructions.inputs="('DIR',)" --workdir runs/small_selection
+python launch/select_instructions.py --gin configs/instruct/select.gin \\
+    --gin.SelectInstructions.run=runs/small_bilingual --gin.SelectInstructions.inputs="('DIR',)" \\
+    --workdir runs/small_bilingual_selection
 """
 
 from mindllm_jax import configuration

@@ -1,7 +1,7 @@
 """Serves a run: a chat page in the browser, and an OpenAI-compatible API at /v1.
 
-python launch/serve.py --gin.Serve.run=runs/small_sft
-MINDLLM_API_KEY=secret python launch/serve.py --gin.Serve.run=runs/small_sft --gin.Serve.host=0.0.0.0
+python launch/serve.py --gin.Serve.run=runs/small_bilingual_sft
+MINDLLM_API_KEY=secret python launch/serve.py --gin.Serve.run=runs/small_bilingual_sft --gin.Serve.host=0.0.0.0
 """
 
 from mindllm_jax import configuration

@@ -1,6 +1,7 @@
 """Tunes a pre-trained run on conversations; the same command resumes from the latest checkpoint.
 
-python launch/sft.py --gin configs/sft/small_bilingual.gin --gin.Tune.base=runs/small --workdir runs/small_sft
+python launch/sft.py --gin configs/sft/small_bilingual.gin --gin.Tune.base=runs/small_bilingual \\
+    --workdir runs/small_bilingual_sft
 """
 
 from mindllm_jax import configuration

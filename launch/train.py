@@ -1,6 +1,6 @@
 """Pre-trains a decoder on a token store; the same command resumes from the latest checkpoint.
 
-python launch/train.py --gin configs/pretrain/small_bilingual.gin --workdir runs/small
+python launch/train.py --gin configs/pretrain/small_bilingual.gin --workdir runs/small_bilingual
 python launch/train.py --gin configs/pretrain/small_transfer.gin --print_schedule
 """
 

@@ -34,6 +34,7 @@ class EntryPoint(NamedTuple):
     docstring: str
     root: str | None  # None: it has no settings
     flags: tuple[Flag, ...]
+    dry_run: bool  # whether it has `--dry_run`
 
 
 def reference(checkout: Path) -> dict[Path, str]:
@@ -58,7 +59,7 @@ def reference(checkout: Path) -> dict[Path, str]:
 def _entry_point(path: Path) -> EntryPoint:
     """Reads a script without importing it: the first argument of `configuration.load` is its root."""
     tree = ast.parse(path.read_text("utf-8"))
-    root, flags = None, list[Flag]()
+    root, flags, dry_run = None, list[Flag](), True
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
@@ -66,7 +67,9 @@ def _entry_point(path: Path) -> EntryPoint:
             root = node.args[0].id
         elif node.func.attr == "Flag":
             flags.append(Flag(*map(ast.literal_eval, node.args)))
-    return EntryPoint(path.stem, ast.get_docstring(tree) or "", root, tuple(flags))
+        elif node.func.attr == "command_line":
+            dry_run = all(word.arg != "dry_run" for word in node.keywords)  # given where it is False
+    return EntryPoint(path.stem, ast.get_docstring(tree) or "", root, tuple(flags), dry_run)
 
 
 def _index(entry_points: list[EntryPoint]) -> str:
@@ -84,7 +87,9 @@ def _index(entry_points: list[EntryPoint]) -> str:
     for entry_point in entry_points:
         page = f"[{entry_point.root}]({entry_point.name}.md)" if entry_point.root else ""
         lines.append(_row(f"`launch/{entry_point.name}.py`", _split(entry_point.docstring)[0], page))
+    without = [f"`{entry_point.name}`" for entry_point in entry_points if entry_point.root and not entry_point.dry_run]
     lines += ["", "## Flags of every entry point with settings", "", *_flags(())]
+    lines += ["", f"Entry points without `--dry_run`: {', '.join(without)}."] if without else []
     return "\n".join(lines) + "\n"
 
 
