@@ -23,6 +23,8 @@ RUNTIME=${RUNTIME:-v2-alpha-tpuv5}  # v2-alpha-tpuv6e for v6e
 KIND=${KIND---spot}                 # or --reserved; empty (KIND=) for on demand
 SHARE=${SHARE:-}                    # address:/name of the file share; it becomes /data on every host
 GIN=${GIN:-configs/pretrain/mindllm_3b.gin}
+HARDWARE=${HARDWARE-configs/hardware/tpu.gin}                # options of the TPU's compiler
+MESH=${MESH---gin.MeshAxes.data=4 --gin.MeshAxes.fsdp=16}    # of 64 chips, for the 3B model: what launch/plan.py prints
 CONSTRAINTS=${CONSTRAINTS:-constraints/py312-jax0.11.2.txt} # the same versions on all hosts, whenever they are installed
 STORE=${STORE:-/data/store} # made by launch/prepare_data.py
 WORKDIR=${WORKDIR:-/data/runs/mindllm_3b}
@@ -66,7 +68,9 @@ install() {
 
 train() {
     # A run whose connection was lost may still be alive and hold the chips: it is told to save and stop.
-    local command=(.venv/bin/python -u launch/train.py --gin "$GIN" --gin.Mixture.store="$STORE" --workdir "$WORKDIR" "$@")
+    # shellcheck disable=SC2086  # MESH holds several words
+    local command=(.venv/bin/python -u launch/train.py --gin "$GIN" --gin.Mixture.store="$STORE" ${HARDWARE:+--gin "$HARDWARE"}
+        $MESH --workdir "$WORKDIR" "$@")
     on_all_hosts "cd mindllm-jax
         if [ -f run.pid ] && kill \$(cat run.pid); then tail --pid=\$(cat run.pid) -f /dev/null; fi 2> /dev/null
         MINDLLM_START_LIMIT=\${MINDLLM_START_LIMIT:-300} $(printf '%q ' "${command[@]}") &
