@@ -36,8 +36,8 @@ def model_card(run: Path, record: RunRecord, architecture: str, dtype: str, lice
         "\n".join(["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---"]),
         f"# {run.resolve().name}",
         f"```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f"tokenizer = AutoTokenizer.from_pretrained(folder)\n"
-        f"model = AutoModelForCausalLM.from_pretrained(folder{trust})\n```",
+        f'tokenizer = AutoTokenizer.from_pretrained("."{trust})\n'
+        f'model = AutoModelForCausalLM.from_pretrained("."{trust})  # ".": this folder\n```',
         _attention_note(architecture),
         f"Licence: {license or 'not stated; those of the data and of the published weights it began with apply'}.",
         "## Model\n\n" + _model(record, architecture, dtype).markdown(),
