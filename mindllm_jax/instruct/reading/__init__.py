@@ -1,1 +1,1 @@
-"""Files of published instruction sets, their records, and the shapes that records have."""
+"""Files of published conversations, their records, and the shapes that records have."""
