@@ -1,4 +1,4 @@
-"""Reads files of published conversations as conversations; `reading` holds their formats and shapes."""
+"""Reads files of published conversations; `reading` holds their formats and shapes."""
 
 from __future__ import annotations
 
