@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,19 @@ PACKAGES = (
 OPTIONAL = ("jax-cuda13-plugin", "jax-cuda12-plugin", "jax-triton", "triton", "libtpu", "scikit-learn", "lm-eval")
 """Packages that decide figures where they are installed."""
 
+Recorded = Callable[[Path], dict[str, Any] | None]
 
-def check_records(config: Any, arguments: configuration.Arguments) -> Path:
-    """Compares the settings with the records in the workdir and returns the workdir; writes nothing.
+
+def recorded(workdir: Path) -> dict[str, Any] | None:
+    """Returns the settings in the workdir's config.json, as `resolved`; None where it has none."""
+    path = workdir / "config.json"
+    return read_json(path) if path.exists() else None
+
+
+def check_records(config: Any, arguments: configuration.Arguments, recorded: Recorded = recorded) -> Path:
+    """Compares the settings with those recorded in the workdir and returns the workdir; writes nothing.
+
+    recorded: reads the recorded settings.
 
     Raises ValueError when no workdir was given, when it holds a run of another entry point, and, unless
     `--accept_changes` was given, when its settings differ; the message lists the differences.
@@ -39,10 +49,10 @@ def check_records(config: Any, arguments: configuration.Arguments) -> Path:
     workdir = arguments.workdir
     if workdir is None:
         raise ValueError("give the folder of the run as --workdir DIR")
-    path = workdir / "config.json"
-    if not path.exists():
+    old = recorded(workdir)
+    if old is None:
         return workdir
-    old, new = read_json(path), resolved(config)
+    new = resolved(config)
     if old.keys() != new.keys():
         raise ValueError(
             f"{workdir} holds a run of {', '.join(old)}, and this is one of {', '.join(new)}: take another --workdir"
@@ -57,13 +67,15 @@ def check_records(config: Any, arguments: configuration.Arguments) -> Path:
     return workdir
 
 
-def write_records(config: Any, workdir: Path, compute_dtype: str | None = None) -> None:
-    """Writes config.gin, operative_config.gin, config.json and command.json into the workdir.
+def write_records(config: Any, workdir: Path, compute_dtype: str | None = None, recorded: Recorded = recorded) -> None:
+    """Writes config.gin, operative_config.gin, config.json and command.json into the workdir, and prints what changed.
 
     The gin files are those that `configuration.load` read last. compute_dtype: the run's, for command.json, because the
-    settings may leave it to the machine. Call it after all checks, so that a refused start leaves existing records
-    unchanged.
+    settings may leave it to the machine. recorded: as in `check_records`. Call it after all checks, so that a refused
+    start leaves existing records unchanged.
     """
+    if changed := differences(recorded(workdir) or resolved(config), resolved(config)):
+        print("accepted changes of the run's settings:", *changed, sep="\n  ", flush=True)
     command = {"command": sys.argv, "python": sys.version.split()[0], "git": git_sha(), "versions": versions()}
     if compute_dtype:
         command["compute_dtype"] = compute_dtype
@@ -78,16 +90,18 @@ def resolved(config: Any) -> dict[str, Any]:
     return {type(config).__name__: json.loads(json.dumps(dataclasses.asdict(config)))}
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Returns one line for every setting in which two resolved configurations differ."""
+def differences(
+    old: dict[str, Any], new: dict[str, Any], prefix: str = "", verbs: tuple[str, str] = ("was", "is now")
+) -> list[str]:
+    """Returns one line for every setting in which two resolved configurations differ; verbs: before its two values."""
     lines: list[str] = []
     for key in sorted(set(old) | set(new)):
         name = f"{prefix}.{key}" if prefix else key
         before, now = old.get(key, "(absent)"), new.get(key, "(absent)")
         if isinstance(before, dict) and isinstance(now, dict):
-            lines += differences(before, now, name)
+            lines += differences(before, now, name, verbs)
         elif before != now:
-            lines.append(f"{name}: was {before!r}, is now {now!r}")
+            lines.append(f"{name}: {verbs[0]} {before!r}, {verbs[1]} {now!r}")
     return lines
 
 

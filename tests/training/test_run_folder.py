@@ -147,7 +147,44 @@ def test_other_settings_are_written_only_when_the_run_is_accepted(tmp_path: Path
     assert json.loads((workdir / "config.json").read_text()) == {"Settings": {"rate": 2.0}}
 
 
-# What two processes say that see their own folders, the same folder, a missing file, other content, the same content.
+def test_accepted_changes_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for rate in (1.0, 1.0, 2.0):
+        with run_folder(Settings(rate), arguments(tmp_path, "--accept_changes")) as (_, accept):
+            accept("float32")
+    assert capsys.readouterr().out == "accepted changes of the run's settings:\n  Settings.rate: was 1.0, is now 2.0\n"
+
+
+def checkpoint(workdir: Path, **roots: dict[str, float]) -> None:
+    """Writes what is read of a checkpoint before its arrays."""
+    path = workdir / "checkpoints/3/run/metadata"
+    path.parent.mkdir(parents=True)
+    run = {"step": 3, "position": {"rows": 1, "tokens": 2}, "fingerprint": ""}
+    path.write_text(json.dumps(roots | run))
+
+
+def test_without_config_json_the_settings_are_those_of_the_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint(tmp_path, Others={"rate": 1.0}, Settings={"rate": 1.0})
+    with run_folder(Settings(), arguments(tmp_path)):
+        pass
+    with (
+        pytest.raises(ValueError, match=r"another configuration:\n  Settings\.rate: was 1\.0, is now 2\.0"),
+        run_folder(Settings(2.0), arguments(tmp_path)),
+    ):
+        pass
+    with (
+        pytest.raises(ValueError, match="holds a run of Settings, and this is one of Others"),
+        run_folder(Others(), arguments(tmp_path, "--accept_changes")),
+    ):
+        pass
+    with run_folder(Settings(2.0), arguments(tmp_path, "--accept_changes")) as (_, accept):
+        accept("float32")
+    assert "Settings.rate: was 1.0, is now 2.0" in capsys.readouterr().out
+
+
+# What two processes say that see their own folders, the same folder, a missing file, other content, the same content,
+# and that have other settings or other code.
 PROCESS = """
 import json, sys
 from dataclasses import dataclass
@@ -173,8 +210,8 @@ def attempt(act):
     except (OSError, ValueError) as error:
         said.append(f"{type(error).__name__}: {error}")
 
-def hold(name):
-    with run_folder(Settings(), configuration.command_line("", ["--workdir", str(folder / name)])):
+def hold(name, rate=1.0):
+    with run_folder(Settings(rate), configuration.command_line("", ["--workdir", str(folder / name)])):
         return "held"
 
 def missing():
@@ -187,6 +224,9 @@ attempt(lambda: hold("shared"))
 attempt(lambda: together(missing))
 attempt(lambda: require_same("the store", b"same" if index == 0 else b"other"))
 attempt(lambda: require_same("the store", b"same"))
+attempt(lambda: hold("other_settings", rate=1.0 + index))
+module.git_sha = lambda: f"abc{index}"
+attempt(lambda: hold("other_code"))
 (folder / f"{index}.json").write_text(json.dumps(said))
 """
 
@@ -200,3 +240,7 @@ def test_processes_that_see_different_files_all_say_so(in_two_processes: InTwoPr
     assert "1 of 2 processes cannot start" in first[2] and second[2] == "FileNotFoundError: no such store"
     assert first[3] == second[3] and "the store is not the same on all hosts: it differs from that of" in first[3]
     assert first[4] == second[4] == "None"
+    assert "Settings.rate: process 0 has 1.0, this one has 2.0" in first[5] and "1 of 2 processes" in first[5]
+    assert second[5].startswith("ValueError: the processes of the run differ:\n  Settings.rate: process 0 has 1.0")
+    assert "commit: process 0 has 'abc0', this one has 'abc1'" in first[6] and first[6].count("this one has") == 1
+    assert not [*tmp_path.glob("other_*")]
