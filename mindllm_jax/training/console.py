@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 
 class RunConsole:
@@ -22,11 +23,12 @@ class RunConsole:
         self._console = Console(quiet=not active, highlight=False)
 
     def __call__(self, content: Any) -> None:
-        """Prints a line, whose brackets are no markup, or a table or text of rich."""
+        """Prints a line, whose brackets are no markup and which is not wrapped, or a table of rich."""
         if self.failure:
             return
+        is_line = isinstance(content, str | Text)
         try:
-            self._console.print(escape(content) if isinstance(content, str) else content)
+            self._console.print(escape(content) if isinstance(content, str) else content, soft_wrap=is_line)
         except SystemExit:  # raised by rich for a closed pipe
             self.failure = BrokenPipeError("stdout is closed")
         except OSError as error:
