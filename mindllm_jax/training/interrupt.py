@@ -12,10 +12,11 @@ from jax.experimental import multihost_utils
 
 
 class StopSignal:
-    """While active, the first SIGINT or SIGTERM requests a stop; a second SIGINT interrupts at once.
+    """While active, the first SIGINT, SIGTERM or SIGHUP requests a stop; a second SIGINT interrupts at once.
 
-    Clusters announce preemption by SIGTERM. Outside the main thread, where Python allows no handlers, it does nothing.
-    With several processes jax handles SIGTERM, in all that get it, and makes them agree on the step.
+    Clusters announce preemption by SIGTERM; a terminal that closes sends SIGHUP, which nohup ignores. Outside the main
+    thread, where Python allows no handlers, it does nothing. With several processes jax handles SIGTERM, in all that
+    get it, and makes them agree on the step.
     """
 
     def __init__(self) -> None:
@@ -41,7 +42,12 @@ class StopSignal:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM) if jax.process_count() == 1 else (signal.SIGINT,):
+            numbers = [signal.SIGINT]
+            if jax.process_count() == 1:
+                numbers.append(signal.SIGTERM)
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+                numbers.append(signal.SIGHUP)
+            for number in numbers:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
