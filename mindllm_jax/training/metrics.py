@@ -101,7 +101,8 @@ class _Events:
         folder.mkdir(parents=True, exist_ok=True)
         # Generated at import by protoc: type checkers do not know their contents.
         self._messages: tuple[Any, Any] = event_pb2, summary_pb2
-        self._writer = EventsWriter(str(folder / "events"))
+        # Absolute, as tensorboardX takes a path that begins with "gs:" or "s3:" for one of a bucket.
+        self._writer = EventsWriter(str((folder / "events").absolute()))
         # TensorBoard drops the events of an earlier process from this step on.
         session = self._messages[0].SessionLog(status=self._messages[0].SessionLog.START)
         self._write(start_step + 1, session_log=session)

@@ -55,6 +55,14 @@ def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
     assert [(value.tag, value.simple_value) for value in events[2].summary.value] == [("loss", 0.5)]
 
 
+@pytest.mark.parametrize("name", ["gs:run", "s3:run"])
+def test_a_folder_named_like_a_bucket_is_a_folder(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with MetricsWriter(Path(name), 0) as writer:
+        writer.write(1, {"loss": 1.0})
+    assert len([*(tmp_path / name / "tensorboard").iterdir()]) == 1
+
+
 def test_tensorboard_s_failures_only_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "tensorboard").write_text("a file in the way")
     with caplog.at_level(logging.WARNING), MetricsWriter(tmp_path, 0) as writer:
