@@ -31,7 +31,7 @@ class Optimizer:
 
     name: Literal["adamw", "muon"] = "adamw"  # muon: the blocks' matrices by Muon, the rest by AdamW
     peak_learning_rate: float = 3e-4  # after the warm-up
-    warmup_steps: int = 100  # linear from peak / warmup_steps
+    warmup_steps: int = 100  # linear from peak / (warmup_steps + 1); at most half of the run
     final_fraction: float = 0.1  # of the peak, where the cosine ends
     beta1: float = 0.9  # Adam's
     beta2: float = 0.95  # Adam's
