@@ -95,6 +95,7 @@ def train(
             state, position = initial_state(params, model, spec.transformation()), Position()
         state = state._replace(frozen=frozen() if frozen else {})
         step = int(state.step)
+        saved = step if restored else None
         # Figures of a run that ended before its first checkpoint may be of another base or other data.
         done = together(lambda: evaluated_steps(workdir) if leader and restored else set[int]())
         owed = from_first(str(step not in done)) == "True"  # a new run, or one that ended before it was evaluated
@@ -106,7 +107,7 @@ def train(
             before = restored.identity.get("compute_dtype", dtype)
             other = f", in {dtype} from now on, in {before} before" if before != dtype else ""
             log(f"resuming after step {step} of {loop.steps}{other}")
-        step_fn = spec.compiled_step()
+        step_fn: Any = spec.compiled_step() if step < loop.steps else None
         together(accept)
         checkpoints.start()
 
@@ -149,8 +150,9 @@ def train(
                 # ---------------------------------- log, save, evaluate
                 jax.block_until_ready(state)
                 with throughput.paused():
+                    values = _read(metrics)
+                    skipped_in_a_row = int(values["skipped_in_a_row"])
                     if logging:
-                        values = _read(metrics)
                         rate = throughput.rate() * spec.cost.tokens_per_step
                         values |= {"learning_rate": jnp.asarray(schedule(step - 1 - int(values["skipped"]))).item()}
                         values |= {"tokens_per_second": rate, "tokens": float(position.tokens)}
@@ -160,9 +162,13 @@ def train(
                         writer.write(step, values)
                         if writer.failure or log.failure:
                             stop.request()
-                        _stop_if_diverged(values, loop)
+                    _stop_if_diverged(skipped_in_a_row, saved, loop)
+                    if saving and skipped_in_a_row:  # a run that diverges keeps the checkpoints from before
+                        saving = stopping or last
+                        log(_skipped_warning(step, skipped_in_a_row, saved=saving))
                     if saving:  # before evaluating, whose failure then costs no step
                         checkpoints.save(state, position, fingerprint(rows, position.rows))
+                        saved = step
                     evaluate(measuring)
                 if stopping or last:
                     break
@@ -175,7 +181,7 @@ def train(
 
 
 def _read(metrics: Metrics) -> dict[str, float]:
-    return {name: value.item() for name, value in jax.device_get(metrics)._asdict().items() if name != "tokens"}
+    return {name: value.item() for name, value in jax.device_get(metrics)._asdict().items()}
 
 
 def _require_same_run(restored: Restored, rows: TrainingRows, identity: dict[str, Any], loop: Loop) -> None:
@@ -198,10 +204,18 @@ def _line(step: int, steps: int, tokens_per_step: int, values: Mapping[str, floa
     )
 
 
-def _stop_if_diverged(values: Mapping[str, float], loop: Loop) -> None:
-    if values["skipped_in_a_row"] > loop.max_skipped:
+def _skipped_warning(step: int, skipped_in_a_row: int, *, saved: bool) -> Text:
+    steps = "its last step" if skipped_in_a_row == 1 else f"its last {skipped_in_a_row} steps"
+    what = f"step {step} is {'saved' if saved else 'not saved'}: {steps} had no finite loss or gradient"
+    return Text.assemble(("warning", "bold yellow"), f": {what} and changed nothing")
+
+
+def _stop_if_diverged(skipped_in_a_row: int, saved: int | None, loop: Loop) -> None:
+    """Raises ValueError after too many skipped steps. saved: the step of the latest checkpoint."""
+    if skipped_in_a_row > loop.max_skipped:
+        restart = "starts over, as it has no checkpoint" if saved is None else f"resumes after step {saved}"
         raise ValueError(
-            f"{values['skipped_in_a_row']:.0f} steps in a row had no finite loss or gradient (Loop.max_skipped = "
-            f"{loop.max_skipped}): lower Optimizer.peak_learning_rate or look at the data; parameters are as they were "
-            "before these steps"
+            f"{skipped_in_a_row} steps in a row had no finite loss or gradient (Loop.max_skipped = "
+            f"{loop.max_skipped}): lower Optimizer.peak_learning_rate, with --accept_changes, or look at the data. The "
+            f"same command {restart}"
         )

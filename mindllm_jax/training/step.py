@@ -23,7 +23,6 @@ class Metrics(NamedTuple):
     loss: jax.Array  # weighted mean over the targets, z-loss included
     accuracy: jax.Array  # weighted share of the targets that were the most probable token
     gradient_norm: jax.Array
-    tokens: jax.Array  # sum of the loss weights
     skipped: jax.Array  # steps skipped so far
     skipped_in_a_row: jax.Array  # of them, those since the last step that changed something
 
@@ -109,7 +108,8 @@ def make_step(
         with abstract.sharding.active():  # the backward pass of a kernel is traced in this block
             key = jax.random.fold_in(jax.random.key(noise_seed), state.step) if embedding_noise else None
             sums, grads = accumulate_gradients(state.params, state.frozen, batch, key)
-        weight = jnp.maximum(sums.weight, 1.0)
+        # Rows of padding alone have none.
+        weight = jnp.where(sums.weight > 0, sums.weight, 1.0)
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
         norm = optax.global_norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(sums.loss)
@@ -129,7 +129,7 @@ def make_step(
             jax.tree.map(keep, opt_state, state.opt_state),
             state.frozen,
         )
-        return new, Metrics(sums.loss / weight, sums.correct / weight, norm, sums.weight, skipped, in_a_row)
+        return new, Metrics(sums.loss / weight, sums.correct / weight, norm, skipped, in_a_row)
 
     shardings = state_shardings(abstract, optimizer)
     rows: Any = abstract.sharding.named("batch", "length")

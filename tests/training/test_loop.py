@@ -15,9 +15,9 @@ import pytest
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.rows import Batch, TrainingRows
-from mindllm_jax.training.checkpoint import latest_checkpoint, read_identity
+from mindllm_jax.training.checkpoint import latest_checkpoint, read_identity, steps_of
 from mindllm_jax.training.loop import Periodic
-from mindllm_jax.training.run_spec import Loop
+from mindllm_jax.training.run_spec import Loop, RunSpec
 
 
 class Watched(TrainingRows):
@@ -192,6 +192,31 @@ def test_bad_steps_are_counted_in_a_row(train, tmp_path: Path) -> None:
     assert of(metrics, "skipped_in_a_row")[8] == 0 and of(metrics, "loss")[7] is None, "JSON has no infinity"
     with pytest.raises(ValueError, match=r"2 steps in a row had no finite loss or gradient \(Loop\.max_skipped = 1\)"):
         train(tmp_path / "b", rows=bad(1, 3, 4), Loop={"steps": 8, "max_skipped": 1})
+
+
+def test_a_run_that_diverges_keeps_its_checkpoints_and_names_the_one_it_resumes_from(
+    train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, Any] = {
+        "rows": lambda mixture: Watched(mixture, [], tuple(range(8, 100))),  # from step 3 on
+        "Checkpointing": {"every_steps": 2, "keep": 1},
+    }
+    message = r"3 steps in a row .*Loop\.max_skipped = 2\).* The same command resumes after step 2"
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path / "stopped", **settings, Loop={"steps": 8, "max_skipped": 2, "log_every": 5})
+    assert steps_of(tmp_path / "stopped") == [2]
+    warning = "warning: step 4 is not saved: its last 2 steps had no finite loss or gradient and changed nothing\n"
+    assert warning in capsys.readouterr().out
+    train(tmp_path / "finished", **settings)
+    assert steps_of(tmp_path / "finished") == [4]
+    assert "warning: step 4 is saved: its last 2 steps had no finite loss" in capsys.readouterr().out
+
+
+def test_a_run_that_only_owes_an_evaluation_compiles_no_step(train, tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [stop_at(4)])
+    monkeypatch.delattr(RunSpec, "compiled_step")
+    assert of(train(tmp_path, [Periodic(4, lambda _: {"measured": 1.0})]), "measured") == {4: 1.0}
 
 
 def test_the_rate_is_that_of_steps_alone(train, tmp_path: Path) -> None:
