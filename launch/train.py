@@ -55,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    configuration.run(main)
+    configuration.run(main, at_once=True)

@@ -1,6 +1,7 @@
 """Runs an entry point: standard streams, exit status by kind of error, immediate exit after a failure."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,14 +12,19 @@ from typing import NoReturn
 RESUMES = "interrupted; run the same command again to resume from what was saved"
 
 
-def run(main: Callable[[], None], *, interrupted: str = RESUMES) -> NoReturn:
+def run(main: Callable[[], None], *, interrupted: str = RESUMES, at_once: bool = False) -> NoReturn:
     """Runs an entry point and ends the process; `interrupted` is what it prints after Ctrl-C.
+
+    at_once: Ctrl-C ends the process without KeyboardInterrupt, which XLA's callbacks print or swallow, while `main` has
+    no handler of its own. For an entry point that loses nothing by it.
 
     Bad input (ValueError, OSError, ImportError) ends with one message and status 2, an interruption with status 130, a
     closed output pipe with status 141. MINDLLM_TRACEBACK=1 shows the traceback too. Any other exception ends with its
     traceback and status 1.
     """
     _open_streams()
+    if at_once and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job ignores it
+        signal.signal(signal.SIGINT, lambda *_: _fail(interrupted, 130))
     status: str | int | None = 0
     try:
         try:
@@ -62,8 +68,9 @@ def _fail(message: str, status: int) -> NoReturn:
     delay the end: Orbax's threads wait minutes for the other files of a failed save, and jax.distributed for a barrier
     that the other processes, still computing, do not reach; the broken connection ends these.
     """
-    with suppress(OSError):  # stdout may be a closed pipe, or a file on a full disk
+    # A stream may be a closed pipe, or a file on a full disk; RuntimeError: a signal interrupted its writing.
+    with suppress(OSError, RuntimeError):
         sys.stdout.flush()
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):
         print(f"error: {message}", file=sys.stderr, flush=True)
     os._exit(status)

@@ -81,3 +81,30 @@ def test_failed_process_ends_immediately(error: str, status: int) -> None:
     assert done.returncode == status and done.stdout == b"said before"
     assert time.monotonic() - started < 30, "the thread would have held it for a minute"
     assert (b"Traceback" in done.stderr) == (status == 1)
+
+
+# A callback of a library that swallows what a signal raises in it.
+INTERRUPTED = """
+import signal, time
+from contextlib import suppress
+from mindllm_jax import configuration
+def main():
+    {handler}
+    with suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(1)
+    print("went on")
+configuration.run(main, at_once=True)
+"""
+
+
+def test_an_interruption_at_once_cannot_be_swallowed() -> None:
+    done = run(INTERRUPTED.format(handler="pass"))
+    assert (done.returncode, done.stdout) == (130, b"")
+    assert done.stderr == b"error: interrupted; run the same command again to resume from what was saved\n"
+    own = run(INTERRUPTED.format(handler="signal.signal(signal.SIGINT, lambda *_: print('own'))"))
+    assert (own.returncode, own.stdout, own.stderr) == (0, b"own\nwent on\n", b"")
+    background = run(
+        f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{INTERRUPTED.format(handler='pass')}"
+    )
+    assert (background.returncode, background.stdout) == (0, b"went on\n")
