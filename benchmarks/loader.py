@@ -31,7 +31,8 @@ from mindllm_jax.batching.global_batches import GlobalBatches, Loader
 from mindllm_jax.mixture.rows import MixtureRows
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.reporting.tables import Table
-from mindllm_jax.store.store import Manifest, TokenStore, open_files
+from mindllm_jax.store.location import open_files
+from mindllm_jax.store.store import Manifest, TokenStore
 from mindllm_jax.store.tokenized import Tokenized
 from mindllm_jax.store.writer import SourceDocuments, write_source
 

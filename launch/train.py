@@ -18,7 +18,7 @@ def main() -> None:
     import jax
     import rich
 
-    from mindllm_jax.evaluation.bits_per_byte import held_out_bits
+    from mindllm_jax.evaluation.bits_per_byte import held_out_bits, held_out_sources
     from mindllm_jax.evaluation.suite import load_suite, suite_periodic
     from mindllm_jax.mixture.report import mixture_report
     from mindllm_jax.parallel.startup import start
@@ -41,13 +41,16 @@ def main() -> None:
     schedule = mixture_report(config.data, store, steps=loop.steps, global_batch_size=loop.global_batch_size)
     if "print_schedule" in arguments.switches:
         rich.print(schedule.table.terminal())
+    measured = held_out_sources(store, config.data)
+    nothing = "no source has held-out text, so bits per byte are not measured: raise PrepareData.held_out"
     if jax.process_index() == 0:
-        print(*(f"warning: {warning}\n" for warning in schedule.warnings), sep="", end="", flush=True)
+        warnings = [*schedule.warnings, *([] if measured else [nothing])]
+        print(*(f"warning: {warning}\n" for warning in warnings), sep="", end="", flush=True)
     if "print_schedule" in arguments.switches:
         return
     require_same(f"the token store {store.url}", store.manifest.to_json())
-    held_out = Periodic(config.loop.evaluate_every, held_out_bits(config.data, store))
-    periodic = [held_out, *suite_periodic(config.suite, store.tokenizer, config.model.max_seq_len)]
+    held_out = [Periodic(loop.evaluate_every, held_out_bits(config.data, store))] if measured else []
+    periodic = [*held_out, *suite_periodic(config.suite, store.tokenizer, config.model.max_seq_len)]
     with run_folder(config, arguments) as (workdir, accept):
         pretrain(config, store, workdir, periodic=periodic, accept=accept, resolve_model=resolve_dtype)
         if jax.process_index() == 0:

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindllm_jax.store.location import open_files
 from mindllm_jax.store.manifest import Manifest
-from mindllm_jax.store.store import TokenStore, open_files
+from mindllm_jax.store.store import TokenStore
 from mindllm_jax.store.tokenized import Tokenized
 from mindllm_jax.store.writer import SourceDocuments, build_store, write_source
 from mindllm_jax.text.documents import Document, read_documents

@@ -89,12 +89,7 @@ def held_out_bits(mixture: Mixture, store: TokenStore, *, rows: int = 64) -> Cal
     of its sources' bits by the sum of their bytes, so that sources weigh by their held-out bytes. Where a source is
     named like a language, the figure is the language's.
     """
-    chosen = set(mixture.sources or store.sources)
-    shares = {
-        language: _shares(store, [source for source in sources if source in chosen], rows)
-        for language, sources in held_out_sources(store).items()
-        if language in mixture.languages()
-    }
+    shares = {language: _shares(store, sources, rows) for language, sources in held_out_sources(store, mixture).items()}
 
     def measure(decoder: Decoder) -> dict[str, float]:
         of_sources: dict[str, float] = {}
@@ -105,18 +100,19 @@ def held_out_bits(mixture: Mixture, store: TokenStore, *, rows: int = 64) -> Cal
                 for source, share in sources.items()
             }
             of_sources |= {source: part.per_byte for source, part in bits.items()}
-            if bits:
-                of_languages[language] = sum(bits.values(), Bits()).per_byte
+            of_languages[language] = sum(bits.values(), Bits()).per_byte
         return {f"bits_per_byte/{name}": value for name, value in (of_sources | of_languages).items()}
 
     return measure
 
 
-def held_out_sources(store: TokenStore) -> dict[str, list[str]]:
-    """Returns the sources with held-out text, by language."""
+def held_out_sources(store: TokenStore, mixture: Mixture | None = None) -> dict[str, list[str]]:
+    """Returns the sources with held-out text, by language; only those of the mixture where one is given."""
+    chosen = set((mixture and mixture.sources) or store.sources)
     languages = {
-        language: [source for source in sources if store.split(source, "held_out").bytes]
+        language: [source for source in sources if source in chosen and store.split(source, "held_out").bytes]
         for language, sources in store.languages().items()
+        if mixture is None or language in mixture.languages()
     }
     return {language: sources for language, sources in languages.items() if sources}
 

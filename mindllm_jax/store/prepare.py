@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from mindllm_jax.checks import require_at_least, require_local, require_seed
 from mindllm_jax.files import sha256
 from mindllm_jax.reporting.tables import Cell, Table
-from mindllm_jax.store.manifest import SourceInfo
+from mindllm_jax.store.manifest import SPLITS, SourceInfo
 from mindllm_jax.store.store import TokenStore
 from mindllm_jax.store.writer import SourceDocuments, build_store
 from mindllm_jax.text.documents import Document, SeenIds, read_documents
@@ -94,6 +94,15 @@ def prepare_data(config: PrepareData) -> Prepared:
         rebuild=config.rebuild,
     )
     store = TokenStore.open(config.store, tokenizer)
+    documents = {split: sum(info.splits[split].documents for info in store.sources.values()) for split in SPLITS}
+    if config.held_out and not documents["held_out"]:
+        log.warning(
+            "none of the %s documents of %s is held out, so that no bits per byte can be measured: raise "
+            "PrepareData.held_out = %g and write the store again",
+            f"{sum(documents.values()):,}",
+            config.store,
+            config.held_out,
+        )
     if config.corpus:
         from mindllm_jax.corpus.report.card import add_tokens
 

@@ -15,11 +15,11 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import tensorstore as ts
 
+from mindllm_jax.store.location import open_files
 from mindllm_jax.store.manifest import ARRAYS, DAMAGED, SPLITS, Manifest, SourceInfo, SplitInfo
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
@@ -253,16 +253,6 @@ class TokenStore:
                 stated = f"vocab_size = {vocab_size} takes {np.dtype(dtype)}"
                 raise ValueError(f"{manifest}: {stated}, and the array {place} holds {stored}: {DAMAGED}")
         return arrays
-
-
-def open_files(url: str) -> ts.KvStore:
-    """Opens the files of a store at a local path or a TensorStore URL."""
-    if "://" not in url:
-        url = "file://" + quote(str(Path(url).absolute()))
-    try:
-        return ts.KvStore.open(url.rstrip("/") + "/").result()
-    except ValueError as error:
-        raise ValueError(f"{url} is not a path or URL that TensorStore can open: {error}") from None
 
 
 def array_files(files: ts.KvStore, source: str, split: str, name: str) -> ts.KvStore:

@@ -21,8 +21,9 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
 from mindllm_jax.locks import lock_folder
+from mindllm_jax.store.location import open_files
 from mindllm_jax.store.manifest import SPLITS, Manifest, SourceInfo, SplitInfo
-from mindllm_jax.store.store import BLOCK, SHARD, array_files, open_files, read_manifest
+from mindllm_jax.store.store import BLOCK, SHARD, array_files, read_manifest
 from mindllm_jax.store.tokenized import Tokenized, tokenize
 from mindllm_jax.text.documents import Document
 from mindllm_jax.text.names import is_source_name, source_name

@@ -206,6 +206,8 @@ def test_sources_that_hold_nothing_out_are_left_out(
     empty = dataclasses.replace(info, splits=info.splits | {"held_out": type(info.splits["held_out"])(0, 0, 0)})
     monkeypatch.setitem(store.manifest.sources, "wiki", empty)
     assert held_out_sources(store) == {"zh": ["laws", "novel"]}
+    assert held_out_sources(store, Mixture(store.url, sources=("novel", "wiki"))) == {"zh": ["novel"]}
+    assert held_out_sources(store, Mixture(store.url, {"en": 1})) == {}
     assert "bits_per_byte/en" not in held_out_bits(Mixture(store.url, sequence_length=32), store)(decoder)
 
 

@@ -1,5 +1,6 @@
 """Files into a store: the files of a source, and messages that name bad input."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -57,6 +58,15 @@ def test_sources_are_what_the_documents_say(config: Prepare) -> None:
     again = prepare_data(settings)
     assert again.written == []
     assert "kept" in store_table(again).markdown()
+
+
+def test_a_store_that_holds_nothing_out_is_reported(config: Prepare, caplog: pytest.LogCaptureFixture) -> None:
+    settings = config({"1.jsonl": line("1") + line("2"), "2.jsonl": line("1", source="b")}, held_out=1e-9)
+    prepare_data(settings)
+    assert "none of the 3 documents of" in caplog.text and "raise PrepareData.held_out = 1e-09" in caplog.text
+    caplog.clear()
+    prepare_data(dataclasses.replace(settings, held_out=0.0, store=f"{settings.store}_all"))
+    assert not caplog.text, "that is what was asked for"
 
 
 def test_a_renamed_file_is_the_same_and_a_changed_one_is_not(config: Prepare, tmp_path: Path) -> None:

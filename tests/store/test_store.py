@@ -111,6 +111,18 @@ def test_no_store(tmp_path: Path) -> None:
         TokenStore.open("nowhere://here")
 
 
+def test_paths_that_would_name_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one the current folder, and one with a backslash a folder in a folder."""
+    with pytest.raises(ValueError, match=r"the path of the token store is empty \(Mixture\.store"):
+        TokenStore.open("")
+    with pytest.raises(ValueError, match=r"a\\b: TensorStore takes \\ for /"):
+        TokenStore.open(tmp_path / "a\\b")
+    (tmp_path / "a\\b").mkdir()
+    monkeypatch.chdir(tmp_path / "a\\b")
+    with pytest.raises(ValueError, match=r"a\\b/store: TensorStore takes \\ for /"):
+        TokenStore.open("store")
+
+
 def test_a_store_of_another_tokenizer(text_store: TokenStore, tokenizer: Tokenizer) -> None:
     other = Tokenizer(Path("other.model"), tokenizer.model)
     other.sha256 = hashlib.sha256(b"another").hexdigest()

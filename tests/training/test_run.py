@@ -17,6 +17,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from mindllm_jax.store.writer import SourceDocuments, build_store
+from mindllm_jax.text.documents import Document
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.checkpoint import latest_checkpoint
 from mindllm_jax.training.checksums import CHECKSUMS
 
@@ -100,6 +103,16 @@ def test_worker_processes_read_the_same_rows(run, straight, tmp_path):
 def test_a_finished_run_says_so(run, straight):
     done = run(straight)
     assert done.returncode == 0 and "all 10 steps are done" in done.stdout
+
+
+def test_a_finished_run_on_a_store_that_holds_nothing_out_says_so(run, tmp_path):
+    text = [Document(f"Article {n}: the river was {n * 3} miles long.\n", "wiki", "en", f"{n}") for n in range(40)]
+    tokenizer = Tokenizer.load(ROOT / "tests/fixtures/tokenizer.model")
+    build_store(str(tmp_path / "store"), [SourceDocuments("wiki", "en", {}, lambda: text)], tokenizer, held_out=0.0)
+    settings = (f"--gin.Mixture.store={tmp_path / 'store'}", "--gin.Mixture.weights={'en': 1}", "--gin.Loop.steps=2")
+    first, second = (run(tmp_path / "run", *settings) for _ in range(2))
+    assert first.returncode == 0 and "warning: no source has held-out text" in first.stdout, first.stderr
+    assert second.returncode == 0 and "all 2 steps are done; nothing to do" in second.stdout, second.stderr
 
 
 def test_a_workdir_of_another_configuration_is_refused(run, straight):
