@@ -117,6 +117,8 @@ def check(bindings: list[Binding], root: type) -> Bindings:
             checked.unused.append(binding)
     for name in set(macros) - used:
         where = next(b.where for b in bindings if not b.field and b.owner == name)
+        if cls := (settings | others).get(name):
+            raise ValueError(f"{where}: {name} is a group of settings: set one, as {name}.{next(iter(hints(cls)))}")
         raise ValueError(f"{where}: macro {name} is never used{suggestion(name, settings)}")
     return checked
 

@@ -93,7 +93,7 @@ def read_file(path: Path, folder: Path, context: str = "", within: tuple[Path, .
     and the folders above it, so that `include 'configs/model/x.gin'` works from anywhere."""
     candidates = [path, *(parent / path for parent in (folder, *folder.parents))]
     for candidate in candidates:
-        if candidate.is_file():
+        if candidate.exists() and not candidate.is_dir():  # a pipe too, as of the shell's <(…)
             resolved = candidate.resolve()
             if resolved in within:
                 raise ValueError(f"{context}{path}: the files include each other in a circle")

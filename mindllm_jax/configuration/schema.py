@@ -76,8 +76,9 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
         return {coerce(k, inner[0], where): coerce(v, inner[1], f"{where}[{k!r}]") for k, v in value.items()}
     elif dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
         return from_json(hint, value, where)
-    elif typing.is_typeddict(hint) and isinstance(value, dict):
-        return _coerce_keys(value, hint, where)
+    elif typing.is_typeddict(hint):
+        if isinstance(value, dict):
+            return _coerce_keys(value, hint, where)
     elif hint in (None, type(None)) and value is None:
         return None
     elif hint is bool or isinstance(value, bool):

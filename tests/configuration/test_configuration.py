@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -147,7 +148,9 @@ def test_includes_are_found_next_to_the_file_and_above_it(tmp_path):
         ("Corpus.sizes = (1, 1e999)", (), r"Corpus\.sizes = inf: must be a finite number"),
         ("Experiment.rate = @Rate2()", (), r"do not bind a dataclass with @"),
         ("", ("--gin.Rate.peek=1",), r"--gin\.Rate\.peek=1: Rate has no setting 'peek'"),
-        ("", ("--gin.Rate=1",), r"--gin\.Rate=1"),
+        ("", ("--gin.Rate=1",), r"--gin\.Rate=1: Rate is a group of settings: set one, as Rate\.peak"),
+        ("\nRate = 1", (), r"settings\.gin:3: Rate is a group of settings: set one, as Rate\.peak"),
+        ("Corpus.parts = ('a',)", (), r"settings\.gin:2: Corpus\.parts = 'a': must be Part, not str"),
     ],
 )
 def test_errors_name_file_and_line(build, text, overrides, message):
@@ -159,6 +162,15 @@ def test_missing_file_is_named_with_a_suggestion(build, tmp_path):
     build()
     with pytest.raises(ValueError, match=r"setings\.gin: no such gin file; did you mean .*settings\.gin"):
         load(Experiment, command_line("", ["--gin", str(tmp_path / "setings.gin")]))
+
+
+def test_a_pipe_is_read():
+    """As of the shell's <(…)."""
+    reading, writing = os.pipe()
+    os.write(writing, b"Experiment.store = 's'\n")
+    os.close(writing)
+    assert load(Experiment, command_line("", ["--gin", f"/dev/fd/{reading}"])).store == "s"
+    os.close(reading)
 
 
 def test_file_that_is_not_utf8_is_named(tmp_path):
