@@ -38,8 +38,13 @@ def lock_folder(folder: Path, *, user: str, otherwise: str, token: str = "", wai
 
     Raises:
         ValueError: another process holds the lock; its host, process and start are named.
-        OSError: the folder cannot be written to.
+        OSError: the folder cannot be written to, or is a link to nothing.
     """
+    if broken := next((path for path in (folder, *folder.parents) if path.is_symlink() and not path.exists()), None):
+        raise FileNotFoundError(
+            f"{broken} is a link to {broken.readlink()}, which does not exist: is the disk mounted? Make that folder, "
+            "or remove the link"
+        )
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
     with ExitStack() as stack:

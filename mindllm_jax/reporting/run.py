@@ -51,14 +51,18 @@ def read_metrics(workdir: Path) -> list[dict[str, float]]:
 def metrics_lines(path: Path) -> Iterator[tuple[bytes, dict[str, float | None]]]:
     """Yields each line of a metrics.jsonl and its row, but not an incomplete last line of a killed run.
 
-    Raises ValueError with the line number for a line that is not numbers by name with an integer `step`.
+    Raises ValueError with the line number and a remedy for a line that is not numbers by name with an integer `step`.
     """
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         if not line.endswith(b"\n"):
             break
-        row = parse_json(line, f"{path}, line {number}")
+        where, remedy = f"{path}, line {number}", "remove the line, and with it the figures of its step"
+        try:
+            row = parse_json(line, where)
+        except ValueError as error:
+            raise ValueError(f"{error}; {remedy}") from None
         if not isinstance(row.get("step"), int) or not all(isinstance(v, int | float | None) for v in row.values()):
-            raise ValueError(f"{path}, line {number}: damaged: not numbers by name with an integer `step`")
+            raise ValueError(f"{where}: damaged: not numbers by name with an integer `step`; {remedy}")
         yield line, row
 
 

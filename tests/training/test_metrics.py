@@ -75,7 +75,7 @@ def test_a_damaged_line_is_named_before_anything_is_written(tmp_path: Path, line
     path = tmp_path / "metrics.jsonl"
     content = b'{"step": 1}\n' + line.removesuffix(b"}") + b"}\n"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=re.escape(f"{path}, line 2") + ".*: damaged: "):
+    with pytest.raises(ValueError, match=re.escape(f"{path}, line 2") + ".*: damaged: .*; remove the line"):
         MetricsWriter(tmp_path, 5)
     assert path.read_bytes() == content
 

@@ -109,6 +109,18 @@ def test_a_start_that_is_not_accepted_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["link", "link/run"])
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with (
+        pytest.raises(
+            FileNotFoundError, match=r"link is a link to .*gone, which does not exist: is the disk mounted\?"
+        ),
+        run_folder(Settings(), arguments(tmp_path / name)),
+    ):
+        pass
+
+
 def test_a_lock_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
     def full(*_: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
