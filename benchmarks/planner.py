@@ -27,10 +27,12 @@ from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.planning.candidates import estimate
 from mindllm_jax.planning.planner import Plan, Planner, make_plan
 from mindllm_jax.planning.roofline import REACHED
+from mindllm_jax.planning.state_bytes import state_bytes
 from mindllm_jax.reporting.plots import line_plot
 from mindllm_jax.reporting.tables import Cell, Table
 from mindllm_jax.run_records import git_sha
 from mindllm_jax.training.cost import flops_per_token
+from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.run_spec import Loop
 
 OPTIONS: dict[str, bool | int | str] = {"xla_enable_async_all_gather": True}
@@ -81,7 +83,8 @@ def published() -> Table:
         assert target is not None
         sizes = MeshAxes(**run.mesh).sizes(len(devices))
         loop = Loop(global_batch_size=run.rows * len(devices), compiler_options=OPTIONS)
-        predicted = estimate(model, loop, 2048, sizes, 1, devices, target).time
+        state = state_bytes(model, Optimizer(), MeshAxes())
+        predicted = estimate(model, loop, 2048, sizes, 1, devices, target, state).time
         # Twice the keys: attention is not halved there.
         seconds = flops_per_token(model, 2 * 2048) * run.rows * 2048 / (run.tflops * 1e12)
         rows.append((run.source, run.name, run.topology, seconds, predicted.total, predicted.total / seconds))

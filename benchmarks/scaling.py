@@ -72,9 +72,11 @@ def planned(model: Model, rows: int, kind: str, chip: Chip) -> list[Configuratio
     from mindllm_jax.hardware.topologies import TopologyGpu
     from mindllm_jax.planning.candidates import candidates
     from mindllm_jax.planning.roofline import REACHED
+    from mindllm_jax.training.optimizer import Optimizer
     from mindllm_jax.training.run_spec import Loop
 
-    ranked = candidates(model, Loop(global_batch_size=rows), model.max_seq_len, [TopologyGpu(0, kind)], chip)
+    loop, device = Loop(global_batch_size=rows), TopologyGpu(0, kind)
+    ranked = candidates(model, loop, Optimizer(), model.max_seq_len, [device], chip)
     return [
         Configuration(candidate.grad_accum_steps, candidate.remat, needed, candidate.time.total / REACHED["gpu"])
         for candidate in ranked

@@ -18,7 +18,9 @@ from mindllm_jax.parallel.sharding import RULES, replica_axes, shard_count, toke
 from mindllm_jax.planning.hlo import Collective
 from mindllm_jax.planning.links import Grid, group_along, spans
 from mindllm_jax.planning.roofline import StepTime, step_time
+from mindllm_jax.planning.state_bytes import StateBytes, state_bytes
 from mindllm_jax.training.memory import block_weights, matmul_flops, memory_parts
+from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.run_spec import Loop
 
 TRAFFIC = 190
@@ -49,13 +51,21 @@ class Candidate:
         return f"{self.axes()}; {self.grad_accum_steps} micro-batches; remat {self.remat}"
 
 
-def candidates(model: Model, loop: Loop, length: int, devices: Sequence[Any], chip: Chip) -> list[Candidate]:
+def candidates(
+    model: Model,
+    loop: Loop,
+    optimizer: Optimizer,
+    length: int,
+    devices: Sequence[Any],
+    chip: Chip,
+) -> list[Candidate]:
     """Returns all candidates for steps of `loop` over the devices, fastest first, those that do not fit included.
 
     Raises ValueError when no mesh splits the batch and the model's sizes.
     """
+    state = state_bytes(model, optimizer, MeshAxes())
     estimates = [
-        estimate(dataclasses.replace(model, remat=remat), loop, length, sizes, grad_accum_steps, devices, chip)
+        estimate(dataclasses.replace(model, remat=remat), loop, length, sizes, grad_accum_steps, devices, chip, state)
         for sizes in _meshes(model, length, devices, chip)
         for grad_accum_steps in (1, 2, 4, 8, 16, 32)
         if loop.global_batch_size % (grad_accum_steps * shard_count("batch", sizes)) == 0
@@ -116,11 +126,10 @@ def estimate(
     grad_accum_steps: int,
     devices: Sequence[Any],
     chip: Chip,
+    state: StateBytes,
 ) -> Candidate:
     """Estimates one configuration by arithmetic. sizes: of every axis of the mesh."""
-    blocks = model.layers * block_weights(model, sizes)
-    tables = model.width * model.vocab_size * (1 if model.tied else 2) / shard_count("vocab", sizes)
-    params = 4 * (blocks + tables) / shard_count("width", sizes)
+    params = state.params.on(sizes)
     memory = memory_parts(
         model,
         sizes,
@@ -128,7 +137,7 @@ def estimate(
         length=length,
         grad_accum_steps=grad_accum_steps,
         params=params,
-        opt_state=2 * params,
+        opt_state=state.opt_state.on(sizes),
     )
     tokens = loop.global_batch_size * length
     device_tokens = tokens // token_shards(sizes)

@@ -18,6 +18,7 @@ from mindllm_jax.planning.roofline import REACHED, StepTime
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.training.cost import flops_per_token
 from mindllm_jax.training.pretrain import Pretrain
+from mindllm_jax.training.run_spec import require_length
 
 ATTEMPTS = 6
 """Candidates compiled at most, those included that run out of memory."""
@@ -98,7 +99,8 @@ class Plan(NamedTuple):
         """Returns a table with the parts of one estimate's step and memory, and the cost of the run."""
         loop, length, time = self.config.run.loop, self.config.run.data.sequence_length, estimate.time
         device_hours = self.hours(estimate) * self.devices
-        watts = self.config.watts or self.chip.watts
+        watts = self.chip.watts if self.config.watts is None else self.config.watts
+        price = self.config.price
         rows = [
             ("matrix products", f"{time.matmul:.4f} s"),
             ("memory traffic, overlapped", f"{time.memory:.4f} s"),
@@ -108,8 +110,8 @@ class Plan(NamedTuple):
             (f"expected, at {self.reached:.0%} of the roofline", f"{self.expected(estimate):.4f} s"),
             ("tokens of the run", f"{loop.steps * loop.global_batch_size * length:,}"),
             ("device-hours", f"{device_hours:,.0f} in {self.hours(estimate) / 24:.1f} days"),
-            ("energy", f"{device_hours * watts / 1e3:,.0f} kWh" if watts else "set Planner.watts"),
-            ("price", f"{device_hours * self.config.price:,.0f}" if self.config.price else "set Planner.price"),
+            ("energy", f"{device_hours * watts / 1e3:,.0f} kWh" if watts is not None else "set Planner.watts"),
+            ("price", f"{device_hours * price:,.0f}" if price is not None else "set Planner.price"),
             *((f"arithmetic: {part}", f"{size / 2**30:.2f} GiB") for part, size in estimate.candidate.memory.items()),
         ]
         if estimate.compiled:
@@ -153,8 +155,10 @@ class Plan(NamedTuple):
 def make_plan(config: Planner, log: Callable[[str], None]) -> Plan:
     """Ranks all candidates by arithmetic, and compiles the most promising.
 
-    Raises ValueError for an unknown topology, or a run that no mesh over it can split.
+    Raises ValueError for an unknown topology, rows that are longer than the model's positions, or a run that no mesh
+    over it can split.
     """
+    require_length(config.run.model, config.run.data.sequence_length)
     devices = topology_devices(config.topology)
     target = chip(devices[0].device_kind)
     assert target is not None
@@ -165,7 +169,7 @@ def make_plan(config: Planner, log: Callable[[str], None]) -> Plan:
     run = dataclasses.replace(config.run, model=model)
     ranked = [
         Estimate(candidate, candidate.time, sum(candidate.memory.values()), None)
-        for candidate in candidates(model, run.loop, run.data.sequence_length, devices, target)
+        for candidate in candidates(model, run.loop, run.optimizer, run.data.sequence_length, devices, target)
     ]
     log(f"{len(ranked)} candidates for {len(devices)} x {devices[0].device_kind}, ranked by arithmetic")
     promising = [estimate for estimate in ranked if estimate.bytes <= USABLE * target.memory]

@@ -87,6 +87,14 @@ class RunSpec(NamedTuple):
         return step.lower(self.abstract_state, batch).compile()
 
 
+def require_length(model: Model, length: int) -> None:
+    """Raises ValueError where rows of `length` tokens are longer than the model's positions."""
+    if length > model.max_seq_len:
+        raise ValueError(
+            f"rows of {length} tokens are longer than Model.max_seq_len = {model.max_seq_len}: raise it or shorten them"
+        )
+
+
 def run_spec(
     model: Model,
     loop: Loop,
@@ -119,10 +127,7 @@ def run_spec(
             f"rows of {length} tokens cannot be split into two chunks for each of "
             f"{' x '.join(mesh_settings('length'))} = {chunks // 2} devices: take a multiple of {chunks}"
         )
-    if length > model.max_seq_len:
-        raise ValueError(
-            f"rows of {length} tokens are longer than Model.max_seq_len = {model.max_seq_len}: raise one of them"
-        )
+    require_length(model, length)
     abstract = abstract_model(model, sharding, lora)
     transformation = optimizer.build(loop.steps, abstract.roles)
     shardings = state_shardings(abstract, transformation)

@@ -56,7 +56,7 @@ def test_an_axis_that_splits_products(monkeypatch: pytest.MonkeyPatch) -> None:
         spec(SixAxes(tensor=2, extra=4))
 
     gpus = [TopologyGpu(number, KIND) for number in range(4)]
-    ranked = planner.candidates(MODEL, LOOP, 32, gpus, CHIPS[KIND])
+    ranked = planner.candidates(MODEL, LOOP, Optimizer(), 32, gpus, CHIPS[KIND])
     times = {tuple(each.sizes.values())[3:]: each.time for each in ranked if each.remat == "none"}
     assert times[1, 1, 2].total == times[1, 2, 1].total and times[1, 1, 2].exposed_comm == times[1, 2, 1].exposed_comm
     assert (1, 4, 1) in times and (1, 4, 2) not in times, "heads are split by both"
@@ -71,7 +71,7 @@ def test_an_axis_that_replicates_parameters(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ValueError, match=r"over 8 devices \(slices x data x fsdp x extra\): take a multiple of 8"):
         run_spec(MODEL, Loop(global_batch_size=4), Optimizer(), SixAxes(extra=8, data=1), 32)
     gpus = [TopologyGpu(number, KIND) for number in range(4)]
-    ranked = planner.candidates(MODEL, LOOP, 32, gpus, CHIPS[KIND])
+    ranked = planner.candidates(MODEL, LOOP, Optimizer(), 32, gpus, CHIPS[KIND])
     assert {each.sizes["extra"] for each in ranked} == {1, 2, 4}
 
 

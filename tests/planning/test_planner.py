@@ -7,7 +7,9 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
+import jax
 import pytest
 
 from mindllm_jax.hardware.peak_rates import USABLE
@@ -15,11 +17,13 @@ from mindllm_jax.hardware.topologies import topology_devices
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.model.config import Model
 from mindllm_jax.planning.planner import Planner, make_plan
+from mindllm_jax.training.optimizer import Optimizer
 from mindllm_jax.training.pretrain import Pretrain
 from mindllm_jax.training.run_spec import Loop
 
 ROOT = Path(__file__).parents[2]
 SHAPE = Model(vocab_size=32768, layers=24, width=2048, heads=16, head_dim=128, mlp_dim=5632, max_seq_len=2048)
+TINY = Model(vocab_size=64, layers=2, width=64, heads=8, head_dim=8, mlp_dim=128, max_seq_len=16)
 RUN = Pretrain(Mixture("none", sequence_length=2048), SHAPE, loop=Loop(global_batch_size=256))
 
 
@@ -53,6 +57,35 @@ def test_nodes_of_four_count_as_slices() -> None:
     gpus = topology_devices("h100:2x4")
     assert [gpu.process_index for gpu in gpus] == [0] * 4 + [1] * 4
     assert any(each.candidate.sizes["slices"] == 2 for each in plan_of(RUN, "h100:2x4").estimates)
+
+
+@pytest.mark.parametrize("changes", [{}, {"positions": "learned"}, {"compute_dtype": "float64"}], ids=str)
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_memory_of_the_state_is_that_of_the_run(name: Literal["adamw", "muon"], changes: dict[str, Any]) -> None:
+    model = dataclasses.replace(TINY, **changes)
+    run = dataclasses.replace(
+        RUN, model=model, optimizer=Optimizer(name=name), data=Mixture("none", sequence_length=16)
+    )
+    with jax.enable_x64("compute_dtype" in changes):
+        estimates = plan_of(run, "h100:1x8").estimates
+        for estimate in estimates:
+            spec = dataclasses.replace(run, mesh=estimate.candidate.mesh).spec()
+            for part in ("parameters (float32)", "optimizer"):
+                # The spec's counts and its learning rate's step are whole on every device.
+                assert estimate.candidate.memory[part] == pytest.approx(spec.cost.memory[part], abs=1), part
+    assert len({estimate.candidate.axes() for estimate in estimates}) == len(estimates)
+
+
+def test_rows_that_training_refuses_are_not_planned() -> None:
+    run = dataclasses.replace(RUN, data=Mixture("none", sequence_length=4096))
+    with pytest.raises(ValueError, match=r"rows of 4096 tokens are longer than Model\.max_seq_len = 2048: raise it"):
+        plan_of(run, "h100:1x8")
+
+
+def test_a_price_of_nothing_is_a_price() -> None:
+    plan = make_plan(Planner(RUN, "h100:1x8", compile=0, watts=0, price=0), log=lambda _: None)
+    rows = {row[0]: row[1] for row in plan.details(plan.best).rows}
+    assert (rows["energy"], rows["price"]) == ("0 kWh", "0")
 
 
 def test_nothing_fits_names_the_parts_and_a_remedy() -> None:
