@@ -163,7 +163,7 @@ def train(
                         if writer.failure or log.failure:
                             stop.request()
                     _stop_if_diverged(skipped_in_a_row, saved, loop)
-                    if saving and skipped_in_a_row:  # a run that diverges keeps the checkpoints from before
+                    if saving and skipped_in_a_row > 1:  # a run that diverges keeps the checkpoints from before
                         saving = stopping or last
                         log(_skipped_warning(step, skipped_in_a_row, saved=saving))
                     if saving:  # before evaluating, whose failure then costs no step
@@ -205,8 +205,8 @@ def _line(step: int, steps: int, tokens_per_step: int, values: Mapping[str, floa
 
 
 def _skipped_warning(step: int, skipped_in_a_row: int, *, saved: bool) -> Text:
-    steps = "its last step" if skipped_in_a_row == 1 else f"its last {skipped_in_a_row} steps"
-    what = f"step {step} is {'saved' if saved else 'not saved'}: {steps} had no finite loss or gradient"
+    done = "saved" if saved else "not saved"
+    what = f"step {step} is {done}: its last {skipped_in_a_row} steps had no finite loss or gradient"
     return Text.assemble(("warning", "bold yellow"), f": {what} and changed nothing")
 
 
