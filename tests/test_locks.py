@@ -1,4 +1,4 @@
-"""A lock of a folder waits for another holder as long as it is told."""
+"""A lock of a folder waits for another holder for as long as its caller allows."""
 
 from __future__ import annotations
 
