@@ -24,10 +24,10 @@ def main() -> None:
     from mindllm_jax.ablations.suite import Suite
     from mindllm_jax.parallel.startup import start
 
-    for text in arguments.overrides:
-        if not text.startswith("Suite."):
-            raise ValueError(f"--gin.{text} would change no run: write --gin.Suite.settings={(text,)} for all of them")
     suite = configuration.load(Suite, arguments)
+    if others := [text for text in arguments.overrides if not text.startswith("Suite.")]:
+        settings = (*suite.settings, *others)
+        raise ValueError(f'--gin.{others[0]} is of no suite: all runs take it by --gin.Suite.settings="{settings}"')
     start()
     tables = "tables" in arguments.switches
     runs = suite_runs(suite, data=not tables)

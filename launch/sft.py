@@ -22,7 +22,7 @@ def main() -> None:
     from mindllm_jax.parallel.startup import start
     from mindllm_jax.reporting.run import run_report
     from mindllm_jax.training.compute_dtype import resolve_dtype
-    from mindllm_jax.training.run_folder import run_folder
+    from mindllm_jax.training.run_folder import require_same_run, run_folder
 
     config = configuration.load(Tune, arguments, {"Instructions.inputs": ()} if arguments.dry_run else {})
     start()
@@ -31,6 +31,7 @@ def main() -> None:
         load_suite(config.suite, spec.model.max_seq_len)
         rich.print(spec.cost.table().terminal())
         return
+    require_same_run(config)  # first, as what follows asks other processes for what the settings say
     periodic = tuning_measurements(config)
     with run_folder(config, arguments) as (workdir, accept):
         tune(config, workdir, periodic, accept, resolve_dtype)

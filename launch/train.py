@@ -28,7 +28,7 @@ def main() -> None:
     from mindllm_jax.training.compute_dtype import resolve_dtype
     from mindllm_jax.training.loop import Periodic
     from mindllm_jax.training.pretrain import Pretrain, pretrain
-    from mindllm_jax.training.run_folder import run_folder
+    from mindllm_jax.training.run_folder import require_same_run, run_folder
 
     config = configuration.load(Pretrain, arguments, {"Mixture.store": "(none)"} if arguments.dry_run else {})
     start()
@@ -48,6 +48,7 @@ def main() -> None:
         print(*(f"warning: {warning}\n" for warning in warnings), sep="", end="", flush=True)
     if "print_schedule" in arguments.switches:
         return
+    require_same_run(config)  # first, as what follows asks other processes for what the settings say
     require_same(f"the token store {store.url}", store.manifest.to_json())
     held_out = [Periodic(loop.evaluate_every, held_out_bits(config.data, store))] if measured else []
     periodic = [*held_out, *suite_periodic(config.suite, store.tokenizer, config.model.max_seq_len)]

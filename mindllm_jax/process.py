@@ -16,7 +16,7 @@ def run(main: Callable[[], None], *, interrupted: str = RESUMES, at_once: bool =
     """Runs an entry point and ends the process; `interrupted` is what it prints after Ctrl-C.
 
     at_once: Ctrl-C ends the process without KeyboardInterrupt, which XLA's callbacks print or swallow, while `main` has
-    no handler of its own. For an entry point that loses nothing by it.
+    no handler of its own. For an entry point that loses nothing by it but tidiness: a free `.lock` may stay.
 
     Bad input (ValueError, OSError, ImportError) ends with one message and status 2, an interruption with status 130, a
     closed output pipe with status 141. MINDLLM_TRACEBACK=1 shows the traceback too. Any other exception ends with its

@@ -105,6 +105,10 @@ def differences(
     return lines
 
 
+UNKNOWN = "unknown"
+"""The commit where git does not tell it."""
+
+
 def git_sha() -> str:
     """Returns the commit of this checkout, with "-dirty" appended where files differ; "unknown" outside of one."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -113,8 +117,8 @@ def git_sha() -> str:
             command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() or "unknown"
+        return UNKNOWN
+    return done.stdout.strip() or UNKNOWN
 
 
 def versions() -> dict[str, str]:

@@ -79,10 +79,12 @@ def _verdicts(suite: Suite, results: Results) -> dict[str, list[str]]:
         found = test.verdict(expectation.get("claimed", expectation["direction"]))
         late = ", added after the runs" if expectation.get("after_runs") else ""
         line = f"{found}: {expectation['variant']} against {suite.against(expectation)}, {expectation['measure']}"
-        if test.difference:
+        failed = f", {test.failed} failed" if test.failed else ""
+        if test.difference is None:
+            line += failed
+        else:
             value, unit = test.difference.interval, metric_unit(expectation["measure"])
             bounds = f"{number(value.low, unit, '+')} to {number(value.high, unit, '+')}, " if value.seeds > 1 else ""
-            failed = f", {test.failed} failed" if test.failed else ""
             points = " points" if unit is PER_CENT else ""
             line += f" {number(value.mean, unit, '+')}{points} ({bounds}{value.seeds} seeds{unfinished}{failed})"
         verdicts.setdefault(claim, []).append(line + late)
@@ -92,8 +94,7 @@ def _verdicts(suite: Suite, results: Results) -> dict[str, list[str]]:
             if one.prediction and one.measured:
                 failed = f", {one.failed} failed" if one.failed else ""
                 line += (
-                    f" predicted {number(one.prediction.value)} ({number(one.prediction.low)} to"
-                    f" {number(one.prediction.high)}), measured {number(one.measured.mean)}"
+                    f" predicted {one.prediction.text}, measured {number(one.measured.mean)}"
                     f" ({one.measured.seeds} seeds{unfinished}{failed})"
                 )
             verdicts.setdefault(claim, []).append(line)

@@ -40,6 +40,12 @@ class Prediction(NamedTuple):
     low: float
     high: float
 
+    @property
+    def text(self) -> str:
+        """The predicted loss with its interval."""
+        bounds = f"{self.low:.4f} to {self.high:.4f}" if math.isfinite(self.high) else "a size has one run"
+        return f"{self.value:.4f} ({bounds})"
+
 
 def fit(flops: Sequence[float], losses: Sequence[float]) -> PowerLaw:
     """Returns the power law with the least Huber loss of the logarithms of the losses (delta 1e-3).
@@ -68,7 +74,7 @@ def predict(
 
     The interval is Student's in the logarithm of the loss, with the standard deviation of a bootstrap that draws the
     runs of each size, whose spread it has multiplied by sqrt(n / (n - 1)) before; the percentiles of a bootstrap of so
-    few runs are too narrow. Where no size has two runs there is no bound.
+    few runs are too narrow. Where a size has one run there is no bound.
 
     Args:
         flops: of the runs of each size.
@@ -82,12 +88,12 @@ def predict(
     groups = [np.log(np.asarray(group, float)) for group in losses]
     repeated = np.repeat(flops, [len(group) for group in groups]).tolist()
     law = fit(repeated, np.exp(np.concatenate(groups)).tolist())
+    if min(map(len, groups)) < 2:
+        return Prediction(law, law(at), -math.inf, math.inf)
     freedom = sum(len(group) - 1 for group in groups)
-    if not freedom:
-        return Prediction(law, law(at), 0.0, math.inf)
-    wide = [np.mean(one) + (one - np.mean(one)) * math.sqrt(len(one) / max(1, len(one) - 1)) for one in groups]
+    spread = [np.mean(one) + (one - np.mean(one)) * math.sqrt(len(one) / (len(one) - 1)) for one in groups]
     values = [
-        math.log(fit(repeated, np.exp(np.concatenate([draw.choice(one, len(one)) for one in wide])).tolist())(at))
+        math.log(fit(repeated, np.exp(np.concatenate([draw.choice(one, len(one)) for one in spread])).tolist())(at))
         for _ in range(resamples)
     ]
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * float(np.std(values, ddof=1))

@@ -156,7 +156,7 @@ def predictions_table(results: Results, claims: dict[str, Claim]) -> Table:
         law = value = nearest = "not run"
         if prediction:
             law = f"{prediction.law.factor:.3g} C^-{prediction.law.exponent:.4f}"
-            value = f"{prediction.value:.4f} ({prediction.low:.4f} to {prediction.high:.4f})"
+            value = prediction.text
             nearest = number(one.nearest)
         rows.append([
             one.extrapolation["variant"],

@@ -44,7 +44,7 @@ class Tested(NamedTuple):
     def verdict(self, direction: Literal["lower", "higher"]) -> Verdict:
         """Returns whether the difference has a direction; undecided where a run diverged."""
         if self.difference is None:
-            return "not run"
+            return "cannot tell at this scale" if self.failed else "not run"
         return verdict(self.difference.interval.mean, None if self.failed else self.p_value, direction)
 
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -20,6 +19,7 @@ from mindllm_jax.reporting.run import read_metrics
 from mindllm_jax.run_records import git_sha, versions
 from mindllm_jax.training.checkpoint import SAVED
 from mindllm_jax.training.dtype_cache import processor
+from mindllm_jax.training.loop import Diverged
 
 MEASURES = ("bits_per_byte", "answer_loss", "answer_accuracy", "tasks", *LABEL_SCORES)
 """Metrics, or their groups, that records keep beside the training loss."""
@@ -72,9 +72,7 @@ def _train(suite: Suite, run: Run, folder: Path) -> Record:
     started, reason = time.monotonic(), ""
     try:
         run.trainer.train(run.arguments, run.text, folder)
-    except ValueError as error:
-        if not _diverged(folder, run.config):
-            raise
+    except Diverged as error:
         reason = str(error)
     metrics = read_metrics(folder)
     cost = run.config.spec().cost
@@ -98,12 +96,3 @@ def _train(suite: Suite, run: Run, folder: Path) -> Record:
         seconds=round(time.monotonic() - started, 1),
         curves=curves(metrics, MEASURES),
     )
-
-
-def _diverged(folder: Path, config: Any) -> bool:
-    """Returns whether the run in a folder ended because its loss was not finite, and not for another fault."""
-    try:
-        last = read_metrics(folder)[-1]
-    except (OSError, ValueError):  # before its first line
-        return False
-    return last.get("skipped_in_a_row", 0) > config.loop.max_skipped

@@ -111,6 +111,10 @@ class _PreTraining(Trainer):
     def check(self, config: Pretrain) -> None:
         store = _open_store(config.data.store)
         check_vocabulary(config.model, store)
+        if not held_out_sources(store, config.data):
+            raise ValueError(
+                f"{store.url} has no held-out text to measure on: write it with PrepareData.held_out above 0"
+            )
         config.spec()
         MixtureRows(config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size)
 

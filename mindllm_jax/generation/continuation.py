@@ -11,7 +11,7 @@ from mindllm_jax.generation.detokenizer import IncrementalDetokenizer
 from mindllm_jax.model.not_finite import NotFiniteError
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
-Finish = Literal["end", "stop", "length"]  # by an end token, a stop string, or max_tokens
+Finish = Literal["end", "stop", "length", "failed"]  # by an end token, a stop string, max_tokens, or NaN
 
 NOT_FINITE = -2
 """In place of a token where the model's logits are NaN or infinite."""
@@ -69,25 +69,24 @@ class Continuation:
         self._detokenizer = IncrementalDetokenizer(tokenizer, stop_strings)
 
     def add(self, ids: list[int]) -> str:
-        """Adds new tokens, of which only the last may be an end token, and returns the text that becomes final.
-
-        Raises NotFiniteError where the last is NOT_FINITE.
-        """
+        """Adds new tokens, of which only the last may be an end token or NOT_FINITE; returns the text that is final."""
         if self.finish is not None:
             return ""
-        if ids[-1] == NOT_FINITE:
-            raise NotFiniteError(f"the logits of new token {len(self.tokens) + len(ids)} are not finite")
-        ended = ids[-1] in self.stop_ids
+        ended, failed = ids[-1] in self.stop_ids, ids[-1] == NOT_FINITE
         piece = ""
-        for id in ids[:-1] if ended else ids:
+        for id in ids[:-1] if ended or failed else ids:
             self.tokens.append(id)
             piece += self._detokenizer.add([id])
             if self._detokenizer.stopped:
                 break
         if self._detokenizer.stopped:
             self.finish = "stop"
-        elif ended or len(self.tokens) == self.max_tokens:
-            self.finish = "end" if ended else "length"
+        elif failed or ended or len(self.tokens) == self.max_tokens:
+            self.finish = "failed" if failed else "end" if ended else "length"
             piece += self._detokenizer.finish()
         self.text += piece
         return piece
+
+    def not_finite(self) -> NotFiniteError:
+        """Returns the error of a continuation that has failed."""
+        return NotFiniteError(f"the logits of new token {len(self.tokens) + 1} are not finite")

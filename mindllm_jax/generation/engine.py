@@ -154,6 +154,9 @@ def _decode_rows(
         how = Steps(active, remaining, ends, seeds, numbers, by, np.bool_(False))
         slots, new = decode(*program, layers, slots, how, jnp.int32(0), steps=chunk, vocab_size=tokenizer.vocab_size)
         yield [row.continuation.add(ids) for row, ids in zip(rows, new.new_tokens(), strict=False)]
+        for row in rows:
+            if row.continuation.finish == "failed":
+                raise row.continuation.not_finite()
 
 
 def _pad(rows: Sequence[_Row], count: int, length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -56,13 +56,13 @@ class Piece(NamedTuple):
         tokens: the new tokens, without the end token.
         logprobs: one for each token if the request asks for them.
         finish: why the answer ends with this piece; None: it goes on.
-        error: why it ends without an answer, or "".
+        error: why it failed, or "".
     """
 
     text: str
     tokens: list[int]
     logprobs: list[TokenLogprob]
-    finish: Finish | Literal["cancelled", "failed"] | None
+    finish: Finish | Literal["cancelled"] | None
     error: str = ""
 
 

@@ -34,7 +34,6 @@ from mindllm_jax.generation.slots import (
     prefill,
 )
 from mindllm_jax.model.decoder import Decoder
-from mindllm_jax.model.not_finite import NotFiniteError
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 SHORT_PREFILL = 32
@@ -98,7 +97,7 @@ class Scheduler:
         for count in powers_of_two(min(self._config.prefills, len(self._rows))):
             for length in self._prefill_sizes:
                 self._compute(Parts(0, [[0] * length] * count, 0))
-        self._slots = clear_row(copy_row(self._slots, jnp.int32(0), jnp.int32(0)), jnp.int32(0))
+        self._slots = clear_row(copy_row(self._slots, jnp.int32(0), jnp.int32(0)), jnp.int32(0), jnp.int32(0))
         for count in powers_of_two(len(self._rows)):
             self._decode_rows(0, count)
 
@@ -174,6 +173,7 @@ class Scheduler:
                 self._rows[target].take(self._waiting.popleft(), prompt[:shared])
             if source != target:
                 self._slots = copy_row(self._slots, jnp.int32(source), jnp.int32(target))
+            self._slots = clear_row(self._slots, jnp.int32(target), jnp.int32(shared))
 
     def _prefill(self) -> bool:
         """Computes up to `Batching.prefills` parts of prompts, of neighbouring rows together where they are alike."""
@@ -239,14 +239,7 @@ class Scheduler:
         ticket = row.ticket
         assert ticket is not None
         before = len(ticket.continuation.tokens)
-        try:
-            text = ticket.continuation.add(new)
-        except NotFiniteError as error:
-            row.release()
-            row.tokens = []  # nobody shares keys and values that may be NaN
-            self._slots = clear_row(self._slots, jnp.int32(self._rows.index(row)))
-            ticket.deliver(Piece("", [], [], "failed", str(error)))
-            return
+        text = ticket.continuation.add(new)
         row.tokens += new
         tokens, finish = ticket.continuation.tokens[before:], ticket.continuation.finish
         reported: list[TokenLogprob] = []
@@ -254,7 +247,11 @@ class Scheduler:
             for token, logprob, ids, top in zip(tokens, *logprobs, strict=False):
                 best = tuple((int(id), float(value)) for id, value in zip(ids[:count], top[:count], strict=True))
                 reported.append(TokenLogprob(token, float(logprob), best))
+        error = ""
         if finish is not None:
             row.release()
+        if finish == "failed":
+            row.tokens = []  # nobody shares keys and values that may be NaN
+            error = str(ticket.continuation.not_finite())
         if text or tokens or finish is not None:
-            ticket.deliver(Piece(text, tokens, reported, finish))
+            ticket.deliver(Piece(text, tokens, reported, finish, error))

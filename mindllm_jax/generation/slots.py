@@ -123,12 +123,16 @@ def copy_row(slots: Slots, source: jax.Array, target: jax.Array) -> Slots:
 
 
 @partial(jax.jit, donate_argnames="slots")
-def clear_row(slots: Slots, row: jax.Array) -> Slots:
-    """Zeroes the keys and values of a row: NaN among them would reach a shorter prompt, as 0 x NaN is NaN."""
+def clear_row(slots: Slots, row: jax.Array, start: jax.Array) -> Slots:
+    """Zeroes the keys and values of a row from slot `start` on.
+
+    A request leaves its own there. Attention gives them no weight, but where they are NaN, 0 x NaN is NaN.
+    """
 
     def cleared(stack: jax.Array) -> jax.Array:
-        zeros = jnp.zeros((stack.shape[0], 1, *stack.shape[2:]), stack.dtype)
-        return jax.lax.dynamic_update_slice_in_dim(stack, zeros, row, axis=1)
+        old = jax.lax.dynamic_slice_in_dim(stack, row, 1, axis=1)
+        kept = (jnp.arange(stack.shape[3]) < start)[:, None]
+        return jax.lax.dynamic_update_slice_in_dim(stack, jnp.where(kept, old, 0), row, axis=1)
 
     layers = tuple(LayerCache(cleared(layer.keys), cleared(layer.values)) for layer in slots.cache.layers)
     return Slots(Cache(layers, slots.cache.lengths), slots.logits)

@@ -76,9 +76,11 @@ class Submission:
     def _deliver(self, index: int, piece: Piece) -> None:
         if piece.finish == "cancelled":  # nobody reads it, or the scheduler has ended, of which `fail` has the reason
             return
-        item = (index, piece)
+        items: list[tuple[int, Piece] | ApiError] = [(index, piece)]
         if piece.finish == "failed":
             log.error("a request failed: %s", piece.error)
-            item = ApiError(500, piece.error, kind="server_error", code="not_finite")
+            failed = ApiError(500, piece.error, kind="server_error", code="not_finite")
+            items = [(index, piece._replace(finish=None)), failed]
         with contextlib.suppress(RuntimeError):  # the loop was closed: the server has ended
-            self._loop.call_soon_threadsafe(self._pieces.put_nowait, item)
+            for item in items:
+                self._loop.call_soon_threadsafe(self._pieces.put_nowait, item)

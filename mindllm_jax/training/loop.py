@@ -28,6 +28,10 @@ from mindllm_jax.training.step import Metrics
 from mindllm_jax.training.throughput import Throughput
 
 
+class Diverged(ValueError):
+    """More steps in a row than `Loop.max_skipped` had no finite loss or gradient."""
+
+
 class Periodic(NamedTuple):
     """Calls `measure(decoder)` after every `steps` steps and at the end; what it returns is logged."""
 
@@ -152,7 +156,8 @@ def train(
                 with throughput.paused():
                     values = _read(metrics)
                     skipped_in_a_row = int(values["skipped_in_a_row"])
-                    if logging:
+                    diverged = skipped_in_a_row > loop.max_skipped
+                    if logging or diverged:
                         rate = throughput.rate() * spec.cost.tokens_per_step
                         values |= {"learning_rate": jnp.asarray(schedule(step - 1 - int(values["skipped"]))).item()}
                         values |= {"tokens_per_second": rate, "tokens": float(position.tokens)}
@@ -162,7 +167,8 @@ def train(
                         writer.write(step, values)
                         if writer.failure or log.failure:
                             stop.request()
-                    _stop_if_diverged(skipped_in_a_row, saved, loop)
+                    if diverged:
+                        raise Diverged(_divergence(skipped_in_a_row, saved, loop))
                     if saving and skipped_in_a_row > 1:  # a run that diverges keeps the checkpoints from before
                         saving = stopping or last
                         log(_skipped_warning(step, skipped_in_a_row, saved=saving))
@@ -210,12 +216,11 @@ def _skipped_warning(step: int, skipped_in_a_row: int, *, saved: bool) -> Text:
     return Text.assemble(("warning", "bold yellow"), f": {what} and changed nothing")
 
 
-def _stop_if_diverged(skipped_in_a_row: int, saved: int | None, loop: Loop) -> None:
-    """Raises ValueError after too many skipped steps. saved: the step of the latest checkpoint."""
-    if skipped_in_a_row > loop.max_skipped:
-        restart = "starts over, as it has no checkpoint" if saved is None else f"resumes after step {saved}"
-        raise ValueError(
-            f"{skipped_in_a_row} steps in a row had no finite loss or gradient (Loop.max_skipped = "
-            f"{loop.max_skipped}): lower Optimizer.peak_learning_rate, with --accept_changes, or look at the data. The "
-            f"same command {restart}"
-        )
+def _divergence(skipped_in_a_row: int, saved: int | None, loop: Loop) -> str:
+    """Returns what a run that diverged says. saved: the step of the latest checkpoint."""
+    restart = "starts over, as it has no checkpoint" if saved is None else f"resumes after step {saved}"
+    return (
+        f"{skipped_in_a_row} steps in a row had no finite loss or gradient (Loop.max_skipped = {loop.max_skipped}):"
+        " lower Optimizer.peak_learning_rate, with --accept_changes, or look at the data. The same command"
+        f" {restart}"
+    )

@@ -19,7 +19,16 @@ from mindllm_jax.configuration import Arguments
 from mindllm_jax.files import read_json
 from mindllm_jax.locks import LOCK, lock_folder
 from mindllm_jax.parallel.together import bytes_from_first, from_first, together
-from mindllm_jax.run_records import check_records, differences, git_sha, recorded, resolved, versions, write_records
+from mindllm_jax.run_records import (
+    UNKNOWN,
+    check_records,
+    differences,
+    git_sha,
+    recorded,
+    resolved,
+    versions,
+    write_records,
+)
 from mindllm_jax.training.checkpoint import latest_checkpoint, read_identity, steps_of
 
 PATIENCE = 30.0  # seconds until the other hosts must see a file that one host wrote
@@ -40,7 +49,7 @@ def run_folder(config: Any, arguments: Arguments) -> Iterator[RunFolder]:
     of the code, when another run has locked the folder, and when a host does not see it; OSError when process 0 cannot
     write to it.
     """
-    _require_same_run(config)
+    require_same_run(config)
     workdir = together(lambda: check_records(config, arguments, _recorded))
     leader = jax.process_index() == 0
     token = from_first(secrets.token_hex(8))
@@ -54,12 +63,14 @@ def run_folder(config: Any, arguments: Arguments) -> Iterator[RunFolder]:
         yield RunFolder(workdir, write if leader else lambda compute_dtype: None)
 
 
-def _require_same_run(config: Any) -> None:
+def require_same_run(config: Any) -> None:
     """Raises ValueError, in every process, where one has other settings, code or packages than process 0."""
     if jax.process_count() == 1:
         return
     mine = {**resolved(config), "commit": git_sha(), "versions": versions()}
     first = json.loads(bytes_from_first(json.dumps(mine).encode()))
+    if UNKNOWN in (mine["commit"], first["commit"]):  # of a host without git, or where it takes too long
+        mine["commit"] = first["commit"]
 
     def require_equal() -> None:
         if changed := differences(first, mine, verbs=("process 0 has", "this one has")):

@@ -198,7 +198,8 @@ def test_bad_input_is_one_message(tmp_path: Path, real_sources: Path):
     assert done.returncode != 0 and "--workdir" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "records").exists()
     done = _ablate(tmp_path, real_sources, "strategy", "--dry_run", "--gin.Loop.steps=3")
-    assert done.returncode != 0 and "Loop.steps=3 would change no run" in done.stderr
+    assert done.returncode != 0 and "--gin.Loop.steps=3 is of no suite" in done.stderr
+    assert "'Model.vocab_size=1000', 'Loop.steps=3')\"" in done.stderr.replace("\n", " ")
 
 
 def _without_times(text: str) -> str:

@@ -47,6 +47,11 @@ def test_the_interval_covers_the_law_about_as_often_as_it_says() -> None:
     assert covered >= 12
 
 
+def test_a_size_of_one_run_leaves_no_bound() -> None:
+    found = predict(FLOPS, [[_law(flops)] * (1 + (flops > 1e12)) for flops in FLOPS], 1e14)
+    assert found.low == -np.inf and found.high == np.inf and found.text.endswith("(a size has one run)")
+
+
 @pytest.mark.parametrize(("flops", "losses"), [([1e12, 1e12], [2.0, 2.1]), ([1e12, 2e12], [2.0, 0.0])])
 def test_what_has_no_law_is_refused(flops: list[float], losses: list[float]) -> None:
     with pytest.raises(ValueError, match="two or more different FLOPs, with losses above 0"):

@@ -144,7 +144,7 @@ def test_a_run_that_diverges_is_recorded_and_not_repeated(suite: Suite, real_sou
     results = suite_results(suite, suite_runs(suite))
     (failed,) = results.records["two"]
     assert failed.status == "failed" and "no finite loss or gradient" in failed.reason
-    assert results.records["one"][0].status == "done" and results.tested[0].verdict("lower") == "not run"
+    assert results.records["one"][0].status == "done" and results.tested[0].verdict("lower").startswith("cannot")
 
 
 def test_the_error_of_a_run_without_a_first_line_of_metrics_is_its_own(
@@ -206,6 +206,12 @@ def test_a_failed_run_is_shown_and_not_counted(suite: Suite, record: Make):
     assert results.tested[0].failed == 1 and results.tested[0]._replace(p_value=0.01).verdict("lower").startswith("can")
     text = write_report(suite, "a_suite", results, read_claims())[0].read_text()
     assert "2, 1 failed" in text and "Failed: two, seed 0: no finite loss" in text
+
+
+def test_a_comparison_whose_runs_all_failed_is_no_missing_one(suite: Suite, record: Make):
+    _write(suite, [record("one", 0, 2.0), record("two", 0, 1.0, status="failed", reason="no finite loss")])
+    text = write_results(suite, "a_suite", _runs(suite))[-1].read_text()
+    assert "cannot tell at this scale: two against one, bits_per_byte/mean, 1 failed [a_suite, cpu]" in text
 
 
 def test_a_run_without_a_finite_measure_counts_as_failed(suite: Suite, record: Make):

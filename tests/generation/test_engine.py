@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from mindllm_jax.generation import slots
+from mindllm_jax.generation.continuation import NOT_FINITE, Continuation
 from mindllm_jax.generation.engine import STREAM_CHUNK, Completion, generate, stream
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.model import decoder as model_decoder
@@ -179,3 +180,14 @@ def test_few_programs_are_compiled(decoder: Decoder, tokenizer: Tokenizer) -> No
         generate(decoder, tokenizer, prompts(tokenizer, [length]), replace(DRAWN, temperature=length))
         sizes.append([program._cache_size() for program in programs])
     assert sizes[0] == sizes[1] == sizes[2]
+
+
+def test_what_comes_before_logits_that_are_not_finite_counts(tokenizer: Tokenizer) -> None:
+    """However many tokens a chunk has."""
+    ids = tokenizer.encode("one two three").tolist()
+    stopped = Continuation(tokenizer, 20, (), (" two",))
+    stopped.add([*ids, NOT_FINITE])
+    assert stopped.finish == "stop" and stopped.text == "one"
+    failed = Continuation(tokenizer, 20, ())
+    assert failed.add([*ids, NOT_FINITE]) == "one two three" and failed.finish == "failed"
+    assert f"new token {len(ids) + 1} are not finite" in str(failed.not_finite())

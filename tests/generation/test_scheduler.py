@@ -209,6 +209,12 @@ def test_logits_that_are_not_finite_fail_their_request_alone(decoder: Decoder, t
     after = [answer for prompt in asked for answer in answers(scheduler, [Request(prompt, sampling, ())])]
     for answer, prompt in zip([answered, *after], [end, *asked], strict=True):
         assert answer.tokens == generate(decoder, tokenizer, [prompt], sampling, stop_ids=())[0].tokens
+    # What another request leaves in the row, whose last token or prompt nothing was decoded behind, is not met either.
+    answers(scheduler, [Request([*end, 9], Sampling(temperature=0.0, max_tokens=1), ())])
+    scheduler.cancel(scheduler.submit(Request([*beginning, 9], sampling, ()), Answer().add))
+    for prompt in (end[:2], beginning[:3]):
+        (answer,) = answers(scheduler, [Request(prompt, sampling, ())])
+        assert answer.tokens == generate(decoder, tokenizer, [prompt], sampling, stop_ids=())[0].tokens
     with pytest.raises(NotFiniteError, match="new token 1 are not finite: parameters"):
         generate(broken, tokenizer, [end, [9]], sampling)
 

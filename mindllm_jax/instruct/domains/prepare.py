@@ -186,7 +186,8 @@ def _asked(config: PrepareInstructions, record: Record) -> Asked:
     if config.context:
         with contextlib.suppress(BadLine):  # as a question without statutes
             question = f"{filled(config.context, record.fields)}\n\n{question}"
-    question_id = json_sha256([record.fields[name] for name in fields_of(config.question)], ensure_ascii=False)[:16]
+    named = {name: record.fields[name] for name in fields_of(config.question)}
+    question_id = json_sha256(named, sort_keys=True, ensure_ascii=False)[:16]
     return Asked(record.id, question, config.labels.get(answer, answer), question_id)
 
 

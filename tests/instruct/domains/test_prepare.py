@@ -82,6 +82,9 @@ def test_records_with_one_question_have_one_id(write, config: PrepareInstruction
     ids = [one.id for one in read_conversations(Path(config.output) / "sentiment.jsonl.gz")]
     assert len(ids) == 3 and ids[0] == ids[1] != ids[2]
 
+    # Another order or a repetition of fields changes nothing.
+    prepare_instructions(replace(twice, question="{0} {0}"))
+    assert [one.id for one in read_conversations(Path(config.output) / "sentiment.jsonl.gz")] == ids
     # Another wording asks for the same records: `Labels` compares runs by their ids.
     prepare_instructions(replace(twice, question="{0}\n请先说明理由，再给出答案。"))
     assert [one.id for one in read_conversations(Path(config.output) / "sentiment.jsonl.gz")] == ids
