@@ -68,7 +68,7 @@ install() {
 
 train() {
     # A run whose connection was lost may still be alive and hold the chips: it is told to save and stop.
-    # shellcheck disable=SC2086  # MESH holds several words
+    # shellcheck disable=SC2206  # MESH holds several words
     local command=(.venv/bin/python -u launch/train.py --gin "$GIN" --gin.Mixture.store="$STORE" ${HARDWARE:+--gin "$HARDWARE"}
         $MESH --workdir "$WORKDIR" "$@")
     on_all_hosts "cd mindllm-jax
