@@ -111,12 +111,12 @@ class _PreTraining(Trainer):
     def check(self, config: Pretrain) -> None:
         store = _open_store(config.data.store)
         check_vocabulary(config.model, store)
+        config.spec()
+        MixtureRows(config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size)
         if not held_out_sources(store, config.data):
             raise ValueError(
                 f"{store.url} has no held-out text to measure on: write it with PrepareData.held_out above 0"
             )
-        config.spec()
-        MixtureRows(config.data, store, steps=config.loop.steps, global_batch_size=config.loop.global_batch_size)
 
     def data(self, variants: Collection[Pretrain], text: HeldOutText) -> bytes:
         for data in (config.data for config in variants):

@@ -139,7 +139,8 @@ def test_tuning_runs_are_compared(tmp_path: Path, project: Path, monkeypatch: py
         assert [step for step, _ in record["curves"]["answer_loss"]] == [0, 1, 2]
         assert set(measures) <= record["curves"].keys()
     table, *_ = write_results(suite, "entropy", runs)
-    assert "loss of answers in nats per token, belle_seed_zh" in table.read_text() and "not run" not in table.read_text()
+    text = table.read_text()
+    assert "loss of answers in nats per token, belle_seed_zh" in text and "not run" not in text
 
     # Other instructions are another version of the data.
     selection = Path("runs/entropy/longest/zh/selection.jsonl")
