@@ -6,7 +6,7 @@ decode with `decode`. Every program has fixed shapes, so that all can be compile
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -118,8 +118,7 @@ def copy_row(slots: Slots, source: jax.Array, target: jax.Array) -> Slots:
         row = jax.lax.dynamic_slice_in_dim(stack, source, 1, axis=1)
         return jax.lax.dynamic_update_slice_in_dim(stack, row, target, axis=1)
 
-    layers = tuple(LayerCache(copied(layer.keys), copied(layer.values)) for layer in slots.cache.layers)
-    return Slots(Cache(layers, slots.cache.lengths), slots.logits)
+    return _with_stacks(slots, copied)
 
 
 @partial(jax.jit, donate_argnames="slots")
@@ -134,8 +133,7 @@ def clear_row(slots: Slots, row: jax.Array, start: jax.Array) -> Slots:
         kept = (jnp.arange(stack.shape[3]) < start)[:, None]
         return jax.lax.dynamic_update_slice_in_dim(stack, jnp.where(kept, old, 0), row, axis=1)
 
-    layers = tuple(LayerCache(cleared(layer.keys), cleared(layer.values)) for layer in slots.cache.layers)
-    return Slots(Cache(layers, slots.cache.lengths), slots.logits)
+    return _with_stacks(slots, cleared)
 
 
 @partial(jax.jit, static_argnames=("definition", "steps", "vocab_size"), donate_argnames="slots")
@@ -186,6 +184,12 @@ def decode(
     # Replicated, so that every process can read all of it.
     out = Decoded(*map(decoder.layout.placement.constrain, out))
     return Slots(cache, jax.lax.dynamic_update_slice_in_dim(slots.logits, logits, first, axis=0)), out
+
+
+def _with_stacks(slots: Slots, change: Callable[[jax.Array], jax.Array]) -> Slots:
+    """Returns slots with the keys and values of all layers changed."""
+    layers = tuple(LayerCache(change(layer.keys), change(layer.values)) for layer in slots.cache.layers)
+    return Slots(Cache(layers, slots.cache.lengths), slots.logits)
 
 
 def _empty(decoder: Decoder, rows: int, capacity: int) -> Slots:
