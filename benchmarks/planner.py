@@ -83,7 +83,7 @@ def published() -> Table:
         assert target is not None
         sizes = MeshAxes(**run.mesh).sizes(len(devices))
         loop = Loop(global_batch_size=run.rows * len(devices), compiler_options=OPTIONS)
-        state = state_bytes(model, Optimizer())
+        state = state_bytes(model, Optimizer(), MeshAxes())
         predicted = estimate(model, loop, 2048, sizes, 1, devices, target, state).time
         # Twice the keys: attention is not halved there.
         seconds = flops_per_token(model, 2 * 2048) * run.rows * 2048 / (run.tflops * 1e12)

@@ -63,7 +63,7 @@ def candidates(
 
     Raises ValueError when no mesh splits the batch and the model's sizes.
     """
-    state = state_bytes(model, optimizer)
+    state = state_bytes(model, optimizer, MeshAxes())
     estimates = [
         estimate(dataclasses.replace(model, remat=remat), loop, length, sizes, grad_accum_steps, devices, chip, state)
         for sizes in _meshes(model, length, devices, chip)

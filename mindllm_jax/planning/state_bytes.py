@@ -34,9 +34,9 @@ class StateBytes(NamedTuple):
     opt_state: ByAxes
 
 
-def state_bytes(model: Model, optimizer: Optimizer) -> StateBytes:
-    """Counts the bytes of a run's state on abstract shapes, by the axes that split them on any mesh."""
-    abstract = abstract_model(model, Sharding(MeshAxes().build(jax.devices()[:1])))
+def state_bytes(model: Model, optimizer: Optimizer, axes: MeshAxes) -> StateBytes:
+    """Counts the bytes of a run's state on abstract shapes. axes: for a mesh of one device; only their names matter."""
+    abstract = abstract_model(model, Sharding(axes.build(jax.devices()[:1])))
     transformation = optimizer.build(1, abstract.roles)
     shardings = state_shardings(abstract, transformation)
     params = nnx.to_pure_dict(abstract.params)
