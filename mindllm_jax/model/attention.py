@@ -33,12 +33,14 @@ class Attention(nnx.Module):
         self, config: Model, *, rngs: nnx.Rngs, partition: PartitionSpec | None = None, lora: Lora | None = None
     ):
         width, heads, kv_heads, head_dim = config.width, config.heads, config.key_heads, config.head_dim
-        gain = residual_scheme(config).beta
+        scheme = residual_scheme(config)
         shape, kv_shape = (width, heads, head_dim), (width, kv_heads, head_dim)
         self.query = matrix(config, rngs, ("width", "heads", "head_dim"), shape, inputs=1)
         self.key = matrix(config, rngs, ("width", "kv_heads", "head_dim"), kv_shape, inputs=1)
-        self.value = matrix(config, rngs, ("width", "kv_heads", "head_dim"), kv_shape, inputs=1, gain=gain)
-        self.out = matrix(config, rngs, ("heads", "head_dim", "width"), (heads, head_dim, width), inputs=2, gain=gain)
+        self.value = matrix(config, rngs, ("width", "kv_heads", "head_dim"), kv_shape, inputs=1, gain=scheme.inner)
+        self.out = matrix(
+            config, rngs, ("heads", "head_dim", "width"), (heads, head_dim, width), inputs=2, gain=scheme.outer
+        )
         kind, kv_axes = "query_key_value", ("kv_heads", "head_dim")
         self.query_bias = bias(config, kind, ("heads", "head_dim"), shape[1:])
         self.key_bias = bias(config, kind, kv_axes, kv_shape[1:])

@@ -21,10 +21,10 @@ class MLP(nnx.Module):
     """
 
     def __init__(self, config: Model, *, rngs: nnx.Rngs, lora: Lora | None = None):
-        width, hidden, gain = config.width, config.mlp_dim, residual_scheme(config).beta
+        width, hidden, scheme = config.width, config.mlp_dim, residual_scheme(config)
         into, out = ("width", "mlp_dim"), ("mlp_dim", "width")
-        self.up = matrix(config, rngs, into, (width, hidden), inputs=1, gain=gain)
-        self.down = matrix(config, rngs, out, (hidden, width), inputs=1, gain=gain)
+        self.up = matrix(config, rngs, into, (width, hidden), inputs=1, gain=scheme.inner)
+        self.down = matrix(config, rngs, out, (hidden, width), inputs=1, gain=scheme.outer)
         self.gate = None if config.mlp == "gelu" else matrix(config, rngs, into, (width, hidden), inputs=1)
         self.up_bias = bias(config, "mlp", ("mlp_dim",), (hidden,))
         self.gate_bias = None if config.mlp == "gelu" else bias(config, "mlp", ("mlp_dim",), (hidden,))
