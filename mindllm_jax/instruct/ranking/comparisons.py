@@ -96,15 +96,14 @@ def requests(judge: Judge, origin: str, comparison: Comparison) -> list[Request]
 
 
 def verdict_of(reply: str) -> Winner | None:
-    """Returns the verdict of a reply that begins with A, B or C, or holds one of these letters; None of any other.
+    """Returns the verdict of a reply whose first line is A, B or C, or that holds one of them alone; None of any other.
 
-    A letter before a blank does not begin a reply, because it may be an article.
+    A letter before a blank at the beginning may be an article, and is no verdict.
     """
-    if begin := re.match(r"[ABC](?![\w '’])", reply, re.ASCII):
-        return LETTERS[begin[0]]
-    found = re.findall(r"(?<![A-Za-z])[ABC](?![A-Za-z'’])", reply)
-    is_article = reply.startswith("A ") and len(found) == 1
-    return LETTERS[found[0]] if len(set(found)) == 1 and not is_article else None
+    if first := re.fullmatch(r"[*\[(\s]*([ABC])[*\])\s.。]*", reply.partition("\n")[0]):
+        return LETTERS[first[1]]
+    found = set(re.findall(r"(?<![A-Za-z])[ABC](?![A-Za-z'’])", reply))
+    return LETTERS[found.pop()] if len(found) == 1 and not reply.startswith("A ") else None
 
 
 def judgements(

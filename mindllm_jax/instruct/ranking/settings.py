@@ -22,7 +22,7 @@ class Judge(Endpoint):
         by: "endpoint" asks a model which answer is better, in both orders; "likelihood" takes the answer that has the
             higher log-likelihood per byte under a run; "file" reads the choices of people.
         prompt: template of the message to the endpoint; its fields are {question}, {first} and {second}. The reply has
-            to begin with A, B or C (a tie), or to hold one of these letters.
+            to hold one of A, B and C (a tie); what stands below a first line that is the letter is not read.
         max_tokens: of a reply.
         run: the folder of the run that judges by likelihood.
         tie: nats per byte within which two likelihoods are a tie.
