@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from mindllm_jax.text.documents import held_out
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 # Incremented when the same files and settings give other rows, so that stored rows are packed again.
-_FORMAT = 5
+_FORMAT = 6
 
 _ARRAYS = ("ids", "loss_mask", "conversations", "rows")  # of `PackedRows`, as they are stored
 
@@ -43,8 +44,10 @@ class Instructions:
 
     Attributes:
         inputs: files of conversations in the shapes that `instruct.conversations` reads, or folders of them.
-        held_out_inputs: files of held-out conversations; those of `inputs` with the same question are left out.
-        held_out: without `held_out_inputs`, the held-out fraction of `inputs`, by the hash of their ids.
+        held_out_inputs: files of held-out conversations.
+        held_out: without `held_out_inputs`, the held-out fraction of `inputs`, by the hash of their ids. Either way a
+            conversation whose question is held out is not trained on: the same first question of the user, or the same
+            id where it is the hash of a question, as that of `launch/prepare_instructions.py` in all set-ups.
         sequence_length: T, the tokens of a row.
         on_bad: "error" raises on a malformed record, "skip" skips and counts it.
         on_long: a conversation longer than a row: "cut" its end, or "drop" it.
@@ -155,17 +158,18 @@ def _pack(
     counts = Counter[str]()
     read = {side: {file: _read(file, config, counts) for file in files} for side, files in sides.items()}
     _require_known(config, {one.dataset for some in read["train"].values() for one in some})
-    measured = {_question(one) for some in read["held_out"].values() for one in some}
-    for side, files in read.items():
-        for file, some in files.items():
-            if side == "train" and measured:
-                apart = [one for one in some if _question(one) not in measured]
-                if len(apart) < len(some):
-                    counts["conversations left out (their question is held out)"] += len(some) - len(apart)
-                some = apart
-            sided = [(side == "held_out" or _is_held_out(one, config), one) for one in some]
-            for is_held_out, dataset, encoded in _encoded(file, sided, config, tokenizer, counts):
-                split["held_out" if is_held_out else "train"].setdefault(dataset, []).append(encoded)
+    sided = [
+        (file, [(side == "held_out" or _is_held_out(one, config), one) for one in some])
+        for side, files in read.items()
+        for file, some in files.items()
+    ]
+    measured = {name for _, some in sided for is_held_out, one in some if is_held_out for name in _question(one)}
+    for file, some in sided:
+        apart = [(is_held_out, one) for is_held_out, one in some if is_held_out or measured.isdisjoint(_question(one))]
+        if len(apart) < len(some):
+            counts["conversations left out (their question is held out)"] += len(some) - len(apart)
+        for is_held_out, dataset, encoded in _encoded(file, apart, config, tokenizer, counts):
+            split["held_out" if is_held_out else "train"].setdefault(dataset, []).append(encoded)
     if not any(config.weights.get(dataset, 1.0) for dataset in split["train"]):
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "all are held out"
         raise ValueError(f"Instructions.inputs leave no conversation to train on: {reasons}")
@@ -198,10 +202,11 @@ def _read(file: Path, config: Instructions, counts: Counter[str]) -> list[Conver
     return read
 
 
-def _question(conversation: Conversation) -> str:
-    """Returns what the user says before the first answer."""
+def _question(conversation: Conversation) -> set[str]:
+    """Returns what identifies a question: what the user says before the first answer, and an id that is its hash."""
     asked = takewhile(lambda message: message.role != "assistant", conversation.messages)
-    return "\n".join(message.content for message in asked if message.role == "user")
+    text = "\n".join(message.content for message in asked if message.role == "user")
+    return {text, conversation.id} if re.fullmatch("[0-9a-f]{16}", conversation.id) else {text}
 
 
 def _is_held_out(conversation: Conversation, config: Instructions) -> bool:

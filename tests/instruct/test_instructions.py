@@ -88,6 +88,36 @@ def test_a_question_that_is_measured_is_not_trained_on(write, tokenizer: Tokeniz
     assert sorted(packed.train) == ["train"] and len(packed.held_out["eval"].conversations) == 11
 
 
+def test_a_question_that_is_held_out_by_another_id_is_not_trained_on(
+    write, tokenizer: Tokenizer, store: Path
+) -> None:
+    """Whatever ids, answers and system prompts its records have."""
+    rows = [{"id": f"r{i}", "system": f"S{i}", "input": f"Q{i % 5}", "output": f"A{i}"} for i in range(50)]
+    config = Instructions((str(write(*rows)),), sequence_length=64, held_out=0.05)
+    packed = pack_instructions(config, tokenizer, store)
+    measured = {row["input"] for row in rows if held_out(row["id"], 0.05)}
+    assert 0 < len(measured) < 5
+    assert answers(packed, tokenizer) == sorted(row["output"] for row in rows if row["input"] not in measured)
+    kept = len(answers(packed, tokenizer)) + len(answers(packed, tokenizer, "held_out"))
+    assert packed.counts == {"conversations left out (their question is held out)": len(rows) - kept}
+
+
+def test_a_question_of_prepared_records_is_held_out_in_any_set_up(write, tokenizer: Tokenizer, store: Path) -> None:
+    """By its id, which has to be a hash: numbers of two files are not the same question."""
+    train = write(
+        {"id": "0123456789abcdef", "input": "Q\nThink first.", "output": "A"},
+        {"id": "1", "input": "Other", "output": "B"},
+        name="train.jsonl",
+    )
+    measured = write(
+        {"id": "0123456789abcdef", "input": "Q", "output": "A"},
+        {"id": "1", "input": "Q1", "output": "A"},
+        name="eval.jsonl",
+    )
+    config = Instructions((str(train),), (str(measured),), sequence_length=64)
+    assert answers(pack_instructions(config, tokenizer, store), tokenizer) == ["B"]
+
+
 def test_an_epoch_is_of_the_datasets_that_are_read(write, tokenizer: Tokenizer, store: Path) -> None:
     inputs = (str(write(*ROWS[:40], name="a.jsonl")), str(write(*ROWS[40:50], name="b.jsonl")))
     packed = pack_instructions(Instructions(inputs, sequence_length=64, held_out=0.0), tokenizer, store)
