@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gzip
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from mindllm_jax.checks import require_local
 from mindllm_jax.files import json_sha256, write_bytes
@@ -20,6 +19,8 @@ from mindllm_jax.instruct.domains.records import Record, fields_of, filled, read
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.text.input_files import input_files
 from mindllm_jax.text.json_lines import BadLine
+
+Parsed = TypeVar("Parsed")
 
 RATIONALE = "_rationale"
 """Ends the name of the dataset of rationales, which the auxiliary set-up has beside that of labels."""
@@ -34,7 +35,8 @@ class PrepareInstructions:
 
     Attributes:
         inputs: files of JSON lines, plain or gzip, or folders of them.
-        exclude: files of records whose questions are left out, as of those that are scored later.
+        exclude: files of records whose questions are left out, as of those that are scored later; the fields that
+            `question` names are compared, and the records need no answer.
         output: the folder to write; it gets `name`.jsonl.gz.
         name: of the dataset.
         question: template of the user's message.
@@ -111,20 +113,39 @@ def asked_records(config: PrepareInstructions, counts: Counter[str]) -> Iterator
 
     Raises OSError or ValueError as `read_records` does.
     """
-    excluded: set[str] = set()
-    if config.exclude:
-        others = dataclasses.replace(config, inputs=config.exclude, exclude=())
-        excluded = {record.question for record in asked_records(others, Counter())}
-    for record in _asked_records(config, counts):
-        if record.question in excluded:
+    excluded = _excluded(config, counts)
+    for record in _read(config, config.inputs, _asked, counts):
+        if record.question_id in excluded:
             counts["its question is in PrepareInstructions.exclude"] += 1
         else:
             yield record
 
 
-def _asked_records(config: PrepareInstructions, counts: Counter[str]) -> Iterator[Asked]:
+def _excluded(config: PrepareInstructions, counts: Counter[str]) -> set[str]:
+    """Returns the question ids of `exclude`; adds to `counts` the records that have none."""
+    if not config.exclude:
+        return set()
+    bad = Counter[str]()
+    found = set(_read(config, config.exclude, _question_id, bad))
+    del bad["duplicate"]
+    if not found:
+        raise ValueError(
+            f"PrepareInstructions.exclude: no record of {', '.join(config.exclude)} has the fields of "
+            f"PrepareInstructions.question = {config.question!r}"
+        )
+    counts.update({f"record of PrepareInstructions.exclude, not compared ({kind})": bad[kind] for kind in bad})
+    return found
+
+
+def _read(
+    config: PrepareInstructions,
+    inputs: Sequence[str],
+    parse: Callable[[PrepareInstructions, Record], Parsed],
+    counts: Counter[str],
+) -> Iterator[Parsed]:
+    """Yields what `parse` makes of every record of `inputs`, once; adds to `counts` what is left out."""
     seen: set[str] = set()
-    for file in input_files(config.inputs):
+    for file in input_files(inputs):
         skipped = Counter[str]()
         for record in read_records(file, config.remove, on_bad=config.on_bad, skipped=skipped):
             if record.id in seen:
@@ -132,7 +153,7 @@ def _asked_records(config: PrepareInstructions, counts: Counter[str]) -> Iterato
                 continue
             seen.add(record.id)
             try:
-                yield _asked(config, record)
+                yield parse(config, record)
             except BadLine as bad:
                 if config.on_bad == "error":
                     shown = json.dumps(record.fields, ensure_ascii=False)[:120]
@@ -186,9 +207,14 @@ def _asked(config: PrepareInstructions, record: Record) -> Asked:
     if config.context:
         with contextlib.suppress(BadLine):  # as a question without statutes
             question = f"{filled(config.context, record.fields)}\n\n{question}"
+    return Asked(record.id, question, config.labels.get(answer, answer), _question_id(config, record))
+
+
+def _question_id(config: PrepareInstructions, record: Record) -> str:
+    """Returns the hash of the fields that the question names. Raises BadLine where one is missing or empty."""
+    filled(config.question, record.fields)
     named = {name: record.fields[name] for name in fields_of(config.question)}
-    question_id = json_sha256(named, sort_keys=True, ensure_ascii=False)[:16]
-    return Asked(record.id, question, config.labels.get(answer, answer), question_id)
+    return json_sha256(named, sort_keys=True, ensure_ascii=False)[:16]
 
 
 def _row(config: PrepareInstructions, record: Asked, question: str, answer: str) -> dict[str, Any]:

@@ -102,6 +102,24 @@ def test_questions_that_are_scored_are_left_out_of_every_set_up(write, config: P
     assert not any(SENTIMENTS[1][0] in question for question, _ in written(config))
 
 
+def test_records_to_exclude_need_no_answer_and_no_statutes(write, config: PrepareInstructions) -> None:
+    rows = [{"q": f"Q{i}", "a": "A", "laws": [f"law {i}"]} for i in range(4)]
+    scored = write({"q": "Q0"}, {"q": "Q1", "a": "other", "laws": ["another"]}, {"text": "Q2"}, name="scored.jsonl")
+    law = replace(
+        config, inputs=(str(write(*rows)),), exclude=(str(scored),), question="{q}", answer="{a}", context="{laws}",
+        labels={"A": "A"}, on_bad="skip",
+    )  # fmt: skip
+    caption = prepare_instructions(law).caption
+    assert "2 left out: its question is in PrepareInstructions.exclude" in caption
+    assert "1 left out: record of PrepareInstructions.exclude, not compared (field missing)" in caption
+    assert [question for question, _ in written(law)] == ["law 2\n\nQ2", "law 3\n\nQ3"]
+    with pytest.raises(ValueError, match=r"there is no field `q`"):
+        prepare_instructions(replace(law, on_bad="error"))
+    write({"text": "Q2"}, name="scored.jsonl")
+    with pytest.raises(ValueError, match=r"PrepareInstructions\.exclude: no record of .*scored\.jsonl has the fields of"):
+        prepare_instructions(law)
+
+
 def test_a_record_without_a_rationale_is_left_out_and_counted(config: PrepareInstructions) -> None:
     config = with_rationales(config, "chain_of_thought")
     path = Path(config.rationales)
