@@ -198,21 +198,31 @@ def test_braces_of_a_text_are_no_fields() -> None:
     assert filled("{a}!", {"a": "{b} {", "b": "x"}) == "{b} {!"
 
 
+def test_what_finance_is_scored_on_is_excluded_and_asked_as_it_is_tuned() -> None:
+    def loaded(*words: str) -> PrepareInstructions:
+        return configuration.load(PrepareInstructions, configuration.command_line("", list(words)))
+
+    tuned = loaded("--gin", "configs/sft/finance.gin", "--gin.PrepareInstructions.setup=chain_of_thought")
+    scored = loaded("--gin", "configs/sft/finance_thought_eval.gin")
+    assert tuned.exclude == scored.inputs and not scored.exclude
+    assert scored.question == filled(tuned.thought_question, {"asked": tuned.question})
+
+
 RESEARCH = {
-    "medicine": (("medical_tigerbot_zh.jsonl.gz",), 1900),
-    "law": (("law_lawyer_llama_counsel_with_article_v2.jsonl.gz", "law_lawyer_llama_zixun_gpt4.jsonl.gz"), 1900),
-    "finance": (("fin_cuge_finfe_train.jsonl.gz",), 4600),
+    "medicine": (("medical_tigerbot_zh.jsonl.gz",), (), 1900),
+    "law": (("law_lawyer_llama_counsel_with_article_v2.jsonl.gz", "law_lawyer_llama_zixun_gpt4.jsonl.gz"), (), 1900),
+    "finance": (("fin_cuge_finfe_train.jsonl.gz",), ("fin_cuge_finfe_eval.jsonl",), 4400),
 }
 
 
 @pytest.mark.parametrize("name", RESEARCH)
 def test_research_data_by_the_gin_file_of_its_domain(name: str, tmp_path: Path) -> None:
-    files, least = RESEARCH[name]
-    paths = tuple(str(DATA / file) for file in files)
-    if not all(map(os.path.exists, paths)):
-        pytest.skip(f"{DATA} (MINDLLM_RESEARCH_DATA) does not hold {', '.join(files)}")
+    files, scored, least = RESEARCH[name]
+    paths, excluded = (tuple(str(DATA / file) for file in some) for some in (files, scored))
+    if not all(map(os.path.exists, (*paths, *excluded))):
+        pytest.skip(f"{DATA} (MINDLLM_RESEARCH_DATA) does not hold {', '.join((*files, *scored))}")
     words = ["--gin", f"configs/sft/{name}.gin", f"--gin.PrepareInstructions.inputs={paths!r}"]
-    words += [f"--gin.PrepareInstructions.output={tmp_path}"]
+    words += [f"--gin.PrepareInstructions.exclude={excluded!r}", f"--gin.PrepareInstructions.output={tmp_path}"]
     config = configuration.load(PrepareInstructions, configuration.command_line("", words))
     ((_, conversations, _),) = prepare_instructions(config).rows
     assert conversations >= least
