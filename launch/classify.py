@@ -22,13 +22,13 @@ def main() -> None:
 
     config = configuration.load(Classify, arguments)
     start()
-    rows = read_labelled(config.labels)
+    labelled = read_labelled(config.labels)
     if arguments.dry_run:
-        print(f"{len(rows)} rows of {len({row.label for row in rows})} labels for {config.run}")
+        print(f"{len(labelled.rows)} rows of {len(labelled.labels)} labels for {config.run}")
         return
     workdir = check_records(config, arguments)
     loaded = load_decoder(Path(config.run))
-    result = classify(config, loaded, rows)
+    result = classify(config, loaded, labelled)
     write_records(config, workdir, loaded.model.dtype.name)
     rich.print(scores_table(result).terminal())
     print(f"scores: {write_result(result, workdir)}")

@@ -234,7 +234,7 @@ def _deciding(config: Any) -> dict[str, Any]:
 
 def _labelled_records(config: Tune) -> list[tuple[str, str]]:
     """Returns id and label of the records whose labels are measured."""
-    return [(row.id, row.label) for row in read_labelled(config.labels)] if config.labels.inputs else []
+    return [(row.id, row.label) for row in read_labelled(config.labels).rows] if config.labels.inputs else []
 
 
 @functools.cache

@@ -13,11 +13,10 @@ import numpy as np
 from mindllm_jax.checks import require_at_least, require_local, require_seed
 from mindllm_jax.files import write_text
 from mindllm_jax.instruct.domains.labels import (
-    Labelled,
+    LabelledRows,
     Labels,
     accuracy_and_f1,
     encoded_prompts,
-    labels_of,
     predict,
     share_without,
 )
@@ -47,21 +46,23 @@ class Classify:
         require_seed(self, "seed")
 
 
-def classify(config: Classify, run: LoadedRun, rows: Sequence[Labelled]) -> dict[str, Any]:
+def classify(config: Classify, run: LoadedRun, labelled: LabelledRows) -> dict[str, Any]:
     """Answers every row greedily, and returns scores and predictions as JSON values.
 
     Raises ImportError where scikit-learn is not installed, ValueError where a prompt is malformed.
     """
     accuracy_and_f1(["a"], ["a"], ["a"])  # an import that fails does so before the long part
+    rows, labels = labelled
     prompts = encoded_prompts(run.tokenizer, rows)
-    predictions = predict(config.labels, run.decoder, run.tokenizer, rows, prompts)
-    truth, labels = [row.label for row in rows], [one.label for one in predictions]
+    predictions = predict(config.labels, run.decoder, run.tokenizer, labels, prompts)
+    truth, predicted = [row.label for row in rows], [one.label for one in predictions]
     return {
         "run": config.run,
         "step": run.step,
         "rows": len(rows),
-        "cut_prompts": sum(one.cut for one in predictions),
-        "scores": scores_of(truth, labels, labels_of(rows), resamples=config.resamples, seed=config.seed),
+        "cut_prompts": sum(one.cut_prompt for one in predictions),
+        "cut_answers": sum(one.cut_answer for one in predictions),
+        "scores": scores_of(truth, predicted, labels, resamples=config.resamples, seed=config.seed),
         "predictions": [
             {"id": row.id, "label": row.label, "predicted": one.label, "answer": one.answer}
             for row, one in zip(rows, predictions, strict=True)
@@ -94,7 +95,8 @@ def scores_table(result: dict[str, Any]) -> Table:
         for name in ("accuracy", "weighted_f1")
     ]
     rows.append(("answers without a label", f"{scores['without_label']:.4f}", ""))
-    return Table(("score", "value", "95% interval"), rows, f"{result['rows']} rows, {result['run']}")
+    caption = f"{result['rows']} rows, {result['run']}; {result['cut_answers']} answers cut at Labels.max_tokens"
+    return Table(("score", "value", "95% interval"), rows, caption)
 
 
 def write_result(result: dict[str, Any], workdir: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,9 +31,10 @@ class Labels:
 
     Attributes:
         inputs: files of `launch/prepare_instructions.py`, of text that the run was not tuned on; empty: none.
-        mark: the label stands behind the last of these in an answer; where there is none, the whole answer is read.
-        max_tokens: of an answer.
-        limit: rows that are read; None: all.
+        mark: the label stands behind the last of these in an answer; where there is none, the whole answer is read,
+            unless `max_tokens` cut it, as it does a long rationale: such an answer has no label.
+        max_tokens: of an answer, its rationale included.
+        limit: rows that are scored; None: all.
         batch_size: answers decoded at a time.
     """
 
@@ -55,15 +57,23 @@ class Labelled(NamedTuple):
     label: str
 
 
+class LabelledRows(NamedTuple):
+    """The rows that are scored, and the different labels of all rows of their files, sorted."""
+
+    rows: list[Labelled]
+    labels: list[str]
+
+
 class Predicted(NamedTuple):
-    """The label that an answer gives, or `NO_LABEL`; the answer; whether its prompt was cut."""
+    """The label that an answer gives, or `NO_LABEL`; the answer; whether its prompt, or the answer, was cut."""
 
     label: str
     answer: str
-    cut: bool
+    cut_prompt: bool
+    cut_answer: bool
 
 
-def read_labelled(config: Labels) -> list[Labelled]:
+def read_labelled(config: Labels) -> LabelledRows:
     """Reads the rows.
 
     Raises OSError where a file is missing, ValueError where none is named, none has a row, or that names a line without
@@ -80,7 +90,7 @@ def read_labelled(config: Labels) -> list[Labelled]:
                 raise ValueError(f"{file}, line {number}: {bad}; write it by launch/prepare_instructions.py") from None
     if not rows:
         raise ValueError(f"Labels.inputs: there is no row in {', '.join(config.inputs)}")
-    return rows[: config.limit]
+    return LabelledRows(rows[: config.limit], sorted({row.label for row in rows}))
 
 
 def encoded_prompts(tokenizer: Tokenizer, rows: Sequence[Labelled]) -> list[np.ndarray]:
@@ -89,42 +99,56 @@ def encoded_prompts(tokenizer: Tokenizer, rows: Sequence[Labelled]) -> list[np.n
 
 
 def predict(
-    config: Labels, decoder: Decoder, tokenizer: Tokenizer, rows: Sequence[Labelled], prompts: Sequence[np.ndarray]
+    config: Labels, decoder: Decoder, tokenizer: Tokenizer, labels: Sequence[str], prompts: Sequence[np.ndarray]
 ) -> list[Predicted]:
-    """Answers every row greedily and reads the label of each answer; prompts: of `encoded_prompts`."""
+    """Answers prompts greedily and reads which of the labels each answer gives; prompts: of `encoded_prompts`."""
     answers = greedy_answers(decoder, tokenizer, prompts, max_tokens=config.max_tokens, batch_size=config.batch_size)
-    labels = labels_of(rows)
-    return [Predicted(label_of(one.text, labels, config.mark), one.text, one.cut > 0) for one in answers]
+    cut = [one.finish == "length" for one in answers]
+    return [
+        Predicted(label_of(one.text, labels, config.mark, is_cut=is_cut), one.text, one.cut > 0, is_cut)
+        for one, is_cut in zip(answers, cut, strict=True)
+    ]
 
 
 def label_scores(
-    config: Labels, tokenizer: Tokenizer, rows: Sequence[Labelled]
+    config: Labels, tokenizer: Tokenizer, labelled: LabelledRows
 ) -> Callable[[Decoder], Mapping[str, float]]:
     """Returns a measurement for the training loop: `LABEL_SCORES`, of which F1 is weighted by the labels.
 
     Raises ImportError where scikit-learn is not installed, ValueError where a prompt is malformed.
     """
     accuracy_and_f1(["a"], ["a"], ["a"])  # an import that fails does so before the run
+    rows, labels = labelled
     prompts, truth = encoded_prompts(tokenizer, rows), [row.label for row in rows]
 
     def measure(decoder: Decoder) -> dict[str, float]:
-        predictions = [one.label for one in predict(config, decoder, tokenizer, rows, prompts)]
-        accuracy, weighted = accuracy_and_f1(truth, predictions, labels_of(rows))
+        predictions = [one.label for one in predict(config, decoder, tokenizer, labels, prompts)]
+        accuracy, weighted = accuracy_and_f1(truth, predictions, labels)
         return dict(zip(LABEL_SCORES, (accuracy, weighted, share_without(predictions)), strict=True))
 
     return measure
 
 
-def labels_of(rows: Sequence[Labelled]) -> list[str]:
-    """Returns the different labels of rows, sorted."""
-    return sorted({row.label for row in rows})
+def label_of(answer: str, labels: Sequence[str], mark: str, *, is_cut: bool = False) -> str:
+    """Returns the label that comes first in an answer, behind its last mark; of two at one place the longer one.
 
-
-def label_of(answer: str, labels: Sequence[str], mark: str) -> str:
-    """Returns the label that comes first in an answer, behind its last mark; of two at one place the longer one."""
-    text = answer.rpartition(mark)[2] if mark else answer
-    places = [(text.find(label), -len(label), label) for label in labels if label in text]
+    A label inside a longer Latin word, or right behind a negation, does not count.
+    """
+    _, found, text = answer.rpartition(mark) if mark else ("", "", answer)
+    if is_cut and mark and not found:
+        return NO_LABEL
+    places = [(match.start(), -len(label), label) for label in labels if (match := _occurrence(label).search(text))]
     return min(places)[2] if places else NO_LABEL
+
+
+_LATIN = "[0-9A-Za-zÀ-ɏ]"
+_NEGATED = "(?<!不)(?<!不是)(?<!非)(?<!(?i:n[o'’]t) )"
+
+
+def _occurrence(label: str) -> re.Pattern[str]:
+    begin = f"(?<!{_LATIN})" if re.match(_LATIN, label) else ""
+    end = f"(?!{_LATIN})" if re.search(f"{_LATIN}$", label) else ""
+    return re.compile(f"{_NEGATED}{begin}{re.escape(label)}{end}")
 
 
 def accuracy_and_f1(

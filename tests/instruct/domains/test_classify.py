@@ -31,6 +31,42 @@ def test_the_label_of_an_answer(answer: str, label: str) -> None:
     assert label_of(answer, LABELS, "答案：") == label
 
 
+@pytest.mark.parametrize(
+    ("answer", "labels", "label"),
+    [
+        ("I do not know", ["yes", "no"], NO_LABEL),
+        ("no.", ["yes", "no"], "no"),
+        ("Another day: B", ["A", "B", "C", "D"], "B"),
+        ("选B吧", ["A", "B"], "B"),
+        ("10", ["1", "10"], "10"),
+        ("不是", ["是", "否"], NO_LABEL),
+        ("不是，否", ["是", "否"], "否"),
+        ("是的", ["是", "否"], "是"),
+        ("不是积极，是消极", LABELS, "消极"),
+        ("Not positive, negative", ["positive", "negative"], "negative"),
+        ("It isn't positive but negative", ["positive", "negative"], "negative"),
+        ("违法", ["违法", "非违法"], "违法"),
+        ("非违法", ["违法", "非违法"], "非违法"),
+    ],
+)
+def test_a_label_inside_a_word_or_behind_a_negation(answer: str, labels: list[str], label: str) -> None:
+    assert label_of(answer, labels, "答案：") == label
+
+
+def test_an_answer_that_was_cut_before_its_mark_has_no_label() -> None:
+    """Its rationale may name any of them."""
+    assert label_of("语气积极，但", LABELS, "答案：", is_cut=True) == NO_LABEL
+    assert label_of("语气积极，但\n答案：消极 因", LABELS, "答案：", is_cut=True) == "消极"
+    assert label_of("积极", LABELS, "", is_cut=True) == "积极"
+
+
+def test_labels_are_those_of_all_rows(write) -> None:
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    path = write(*({"id": str(i), "label": "ab"[i // 5], "messages": turns} for i in range(10)))
+    rows, labels = read_labelled(Labels((str(path),), limit=3))
+    assert [row.label for row in rows] == ["a"] * 3 and labels == ["a", "b"]
+
+
 def test_scores_by_hand() -> None:
     truth, predicted = ["a", "a", "a", "b"], ["a", "a", NO_LABEL, "a"]
     scores = scores_of(truth, predicted, ["a", "b"], resamples=200, seed=0)
@@ -69,7 +105,7 @@ def test_a_run_is_scored(base: Path, write, tmp_path: Path) -> None:
     config = Classify(str(base), Labels((str(tmp_path / "data"),), max_tokens=4, limit=5), resamples=10)
     run, labelled = load_decoder(base), read_labelled(config.labels)
     result = classify(config, run, labelled)
-    assert result["rows"] == 5 and {row["label"] for row in result["predictions"]} == {"no", "yes"}
+    assert result["rows"] == 5 and result["cut_answers"] <= 5 and {row["label"] for row in result["predictions"]} == {"no", "yes"}
     assert scores_table(result).rows[0][0] == "accuracy"
     assert write_result(result, tmp_path).read_text().startswith("{")
     scores = label_scores(config.labels, run.tokenizer, labelled)(run.decoder)
