@@ -13,7 +13,7 @@ import numpy as np
 
 from mindllm_jax.batching.chat_template import Message
 from mindllm_jax.instruct.reading.fields import NO_METADATA, Turns, is_absent
-from mindllm_jax.instruct.reading.records import records
+from mindllm_jax.instruct.reading.records import dataset_name, records
 from mindllm_jax.instruct.reading.shapes import conversations_of
 from mindllm_jax.text.codepoints import codepoints, han
 from mindllm_jax.text.documents import check_unicode, id_of, part_id
@@ -31,7 +31,7 @@ class Conversation(NamedTuple):
         id: conversations with the same question share it where the record has none, so that a split has them on one
             side; several conversations of a record are parts of its id (`text.documents.part_id`).
         messages: user and assistant in turn, perhaps after a system message.
-        dataset: the published set: the record's field `dataset`, or the file's name without suffixes.
+        dataset: the published set: the record's field `dataset`, or the file's name without its format's suffix.
         task: a field of the record (`task`, `category`, `kind`, `class`), or what its shape tells; "" where neither.
         lang: `zh`, `en` or `other`: the record's field `lang`, or `language_of` its texts.
         where: file and line.
@@ -76,7 +76,8 @@ def read_conversations(
     - `instruction` with `instances`, as seed tasks have it: a conversation each;
     - fields `en_…` and `zh_…`: a conversation in each language;
     - `query` and `laws` of lawyer-llama, with `response` or a `history` of client and lawyer;
-    - arrays of FinCUGE, by the task in the file's name; lines `sentence@label`; `text` and `label`.
+    - arrays of FinCUGE, by the task in the file's name; lines `sentence@label`; `text` and `label` of FinGPT's
+      tweets, where the file's name says so.
 
     Any other list is an array of records, on one line or over many. A system prompt, as a message or in a field
     `system` of any record, is the first message; the chat template decides where it stands. Shapes may be mixed in one
@@ -152,7 +153,7 @@ def _conversations(path: Path, where: str, row: Any) -> list[Conversation]:
         Conversation(
             name if len(read) == 1 else part_id(name, number),
             tuple(one.messages),
-            str(dataset) if isinstance(dataset, str) and not is_absent(dataset) else path.name.split(".")[0],
+            str(dataset) if isinstance(dataset, str) and not is_absent(dataset) else dataset_name(path),
             one.task or task,
             _language(one, fields),
             where,

@@ -24,6 +24,11 @@ SHAPES: dict[str, tuple[Any, list[tuple[str, ...]]]] = {
     ),
     "instruction": ({"instruction": "翻译", "input": "", "output": " A\n"}, [("翻译", "A")]),
     "instruction and input": ({"instruction": "翻译", "input": "你好", "response": "Hello"}, [("翻译\n你好", "Hello")]),
+    "no input, in words": ({"instruction": "I", "input": "<noinput>", "output": "A"}, [("I", "A")]),
+    "no input of an instance": (
+        {"instruction": "I", "instances": [{"input": "Noinput", "output": "A"}]},
+        [("I", "A")],
+    ),
     "input is null": ({"instruction": "I", "input": None, "output": "A"}, [("I", "A")]),
     "input alone": ({"id": 7, "input": "Q", "output": "A"}, [("Q", "A")]),
     "history": (
@@ -269,10 +274,10 @@ BAD: dict[str, tuple[Any, str, str]] = {
         r"`history\[1\]` begins with '\[客户\]' where \[律师\] was expected",
     ),
     "laws as a text": ({"query": "Q", "laws": "L", "response": "A"}, "laws not texts", r"`laws` must be a list"),
-    "a label that nobody knows": (
-        {"text": "$A up", "label": "3"},
-        "unknown label",
-        r"`label` is '3' where 0, 1 or 2 was expected",
+    "labels of a set that nobody knows": (
+        {"text": "好", "label": "1"},
+        "labels of no known set",
+        r"`text` and `label` are read in files of FinGPT's tweets alone",
     ),
     "an id that is a list": ({"id": [1], "input": "Q", "output": "A"}, "bad id", r"`id` is a list"),
     "two answers in turn": (

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 import os
 from collections import Counter
 from pathlib import Path
@@ -165,15 +166,22 @@ def test_fincuge_by_the_name_of_its_file(tmp_path: Path) -> None:
 
 
 def test_csv_and_labelled_sentences(tmp_path: Path) -> None:
-    csv = tmp_path / "tweets.csv"
-    csv.write_text('text,label\n"up, up",1\nflat,2\ntoo,many,0\n')
+    csv = tmp_path / "fingpt_tweets.csv"
+    csv.write_text('text,label\n"up, up",1\nflat,2\ntoo,many,0\nno,3\n')
     refused: list[Refused] = []
     read = list(read_conversations(csv, on_bad="skip", refused=refused))
     assert [one.messages[-1].content for one in read] == ["bullish", "neutral"]
-    assert [(one.where, one.kind) for one in refused] == [(f"{csv}, line 4", "wrong number of fields")]
+    assert [(one.where, one.kind) for one in refused] == [
+        (f"{csv}, line 4", "wrong number of fields"),
+        (f"{csv}, line 5", "unknown label"),
+    ]
     csv.write_text("text,label\n" + "x" * 200_000 + ",1\n")
-    with pytest.raises(ValueError, match=r"tweets\.csv, after line 1: not CSV that can be read \(field larger"):
-        list(read_conversations(csv, on_bad="skip"))
+    (long,) = read_conversations(csv)
+    assert long.messages[0].content.endswith("x" * 200_000)
+    reviews = tmp_path / "ChnSentiCorp.csv"
+    reviews.write_text("label,text\n1,酒店很好\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"ChnSentiCorp\.csv, line 2: .* FinGPT's tweets alone .*prepare_instructions\.py"):
+        list(read_conversations(reviews))
     cut = tmp_path / "cut.csv.gz"
     cut.write_bytes(gzip.compress(b"text,label\n" + os.urandom(2000).hex().encode() + b",1\n")[:-500])
     with pytest.raises(ValueError, match=r"cut\.csv\.gz is a damaged gzip file"):
@@ -232,9 +240,10 @@ def test_language(text: str, lang: str) -> None:
 
 
 def test_files_of_a_folder(tmp_path: Path) -> None:
-    for name in ("b.json", "a.jsonl", "c.csv", "README.md", "notes.txt"):
+    for name in ("b.json", "a.jsonl", "c.csv", "D.JSONL", "e.ndjson.gz", "README.md", "notes.txt"):
         (tmp_path / name).write_text("x")
-    assert [file.name for file in instruction_files([str(tmp_path)])] == ["a.jsonl", "b.json", "c.csv"]
+    read = [file.name for file in instruction_files([str(tmp_path)])]
+    assert sorted(read) == ["D.JSONL", "a.jsonl", "b.json", "c.csv", "e.ndjson.gz"]
     with pytest.raises(ValueError, match=r"more than once"):
         instruction_files([str(tmp_path), str(tmp_path / "a.jsonl")])
     with pytest.raises(FileNotFoundError, match="no file or folder"):
@@ -242,3 +251,23 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no instruction file"):
         instruction_files([str(tmp_path / "empty")])
+    (tmp_path / "more.jsonl.zst").write_text("x")
+    with pytest.raises(ValueError, match=r"holds files that are not read \(more\.jsonl\.zst\): write them as JSON lines"):
+        instruction_files([str(tmp_path)])
+
+
+def test_a_file_of_another_compression_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "some.jsonl.xz"
+    path.write_bytes(lzma.compress(b'{"input": "Q", "output": "A"}\n'))
+    with pytest.raises(ValueError, match=r"some\.jsonl\.xz is xz data: decompress it"):
+        list(read_conversations(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [("belle-1.0.jsonl", "belle-1.0"), ("belle-1.5.JSONL.gz", "belle-1.5"), ("some.data", "some")],
+)
+def test_a_dataset_has_the_whole_name_of_its_file(tmp_path: Path, name: str, dataset: str) -> None:
+    (tmp_path / name).write_text('{"input": "Q", "output": "A"}\n')
+    (one,) = read_conversations(tmp_path / name)
+    assert one.dataset == dataset

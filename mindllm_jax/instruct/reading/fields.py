@@ -11,6 +11,9 @@ from mindllm_jax.text.json_lines import BadLine
 
 NO_METADATA: Mapping[str, Any] = {}
 
+SPEAKERS = {"role": "content", "from": "value"}
+"""The field of a message's speaker, and that of its text."""
+
 
 class Turns(NamedTuple):
     """One conversation of a record.

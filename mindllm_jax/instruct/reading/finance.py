@@ -13,6 +13,7 @@ from mindllm_jax.instruct.reading.fields import Turns, in_turn, is_absent, text_
 from mindllm_jax.text.json_lines import BadLine
 
 _FINCUGE_NAME = re.compile(r"(?:^|[_/\\-])(fin(?:na|qa|cqa|nl|nsp|re|fe|ese))(?=[_./\\-]|$)", re.IGNORECASE)
+_TWITTER_NAME = re.compile("fingpt|twitter", re.IGNORECASE)
 _SENTIMENTS = ("消极", "中性", "积极")
 _TWITTER = {"0": "bearish", "1": "bullish", "2": "neutral"}
 _ENGLISH = "What is the sentiment of this sentence from financial news: positive, negative or neutral?\n"
@@ -90,8 +91,17 @@ def from_labelled_sentence(line: str) -> list[Turns]:
     return [Turns(in_turn(_ENGLISH + text_of(sentence, "sentence"), label.strip()), "sentiment")]
 
 
-def from_labelled_text(row: dict[str, Any]) -> list[Turns]:
-    """Returns the conversation of `text` and `label`, as FinGPT's tweets have them: 0 bearish, 1 bullish, 2 neutral."""
+def from_labelled_text(row: dict[str, Any], file: str) -> list[Turns]:
+    """Returns the conversation of `text` and `label`, as FinGPT's tweets have them: 0 bearish, 1 bullish, 2 neutral.
+
+    Raises BadLine for those of a file whose path does not name them: labels of another set mean something else.
+    """
+    if not _TWITTER_NAME.search(file):
+        raise BadLine(
+            "labels of no known set",
+            "`text` and `label` are read in files of FinGPT's tweets alone (with fingpt or twitter in the name): "
+            "write conversations of this set by launch/prepare_instructions.py",
+        )
     label = _TWITTER.get(str(row["label"]).strip())
     if label is None:
         raise BadLine("unknown label", f"`label` is {row['label']!r} where 0, 1 or 2 was expected")

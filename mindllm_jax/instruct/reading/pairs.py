@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mindllm_jax.batching.chat_template import Message
@@ -11,6 +12,7 @@ from mindllm_jax.text.json_lines import BadLine
 
 _QUESTIONS = ("instruction", "prompt", "question", "query", "q", "input")
 _ANSWERS = ("output", "response", "completion", "target", "answer", "std_answer", "a")
+_NO_INPUT = re.compile(r"<?no ?input>?", re.IGNORECASE)  # in place of an empty one, as in a few rows of Alpaca
 
 
 def from_instruction(row: dict[str, Any]) -> list[Message]:
@@ -19,7 +21,7 @@ def from_instruction(row: dict[str, Any]) -> list[Message]:
     Earlier turns may be pairs in `history`. Raises BadLine where a side is missing, empty, or there twice with two
     texts.
     """
-    asked = [name for name in _QUESTIONS if not is_absent(row.get(name))]
+    asked = [name for name in _QUESTIONS if not _lacks(row.get(name))]
     answers = [name for name in _ANSWERS if not is_absent(row.get(name))]
     if not asked or not answers:
         # An empty field makes a better message than the list of all accepted fields.
@@ -46,7 +48,7 @@ def from_seed_task(row: dict[str, Any]) -> list[Turns]:
     turns = []
     for index, instance in enumerate(instances):
         given = instance.get("input")
-        extra = [] if is_absent(given) else [text_of(given, f"instances[{index}].input")]
+        extra = [] if _lacks(given) else [text_of(given, f"instances[{index}].input")]
         answer = text_of(instance.get("output"), f"instances[{index}].output")
         turns.append(Turns(in_turn("\n".join([instruction, *extra]), answer)))
     return turns
@@ -57,7 +59,7 @@ def from_bilingual_pair(row: dict[str, Any]) -> list[Turns]:
     turns = []
     for lang in ("en", "zh"):
         instruction, given = row.get(f"{lang}_instruction"), row.get(f"{lang}_input")
-        extra = [] if is_absent(given) else [text_of(given, f"{lang}_input")]
+        extra = [] if _lacks(given) else [text_of(given, f"{lang}_input")]
         question = "\n".join([text_of(instruction, f"{lang}_instruction"), *extra])
         messages = in_turn(question, text_of(row.get(f"{lang}_output"), f"{lang}_output"))
         turns.append(Turns(messages, metadata={"lang": lang}))
@@ -71,3 +73,8 @@ def from_legal_consultation(row: dict[str, Any]) -> list[Turns]:
         raise BadLine("laws not texts", "`laws` must be a list of texts")
     messages = from_consultation(history) if history and is_consultation(history) else from_instruction(row)
     return [Turns(messages, metadata={"laws": laws})]
+
+
+def _lacks(value: Any) -> bool:
+    """Whether the input to a question is none, or says that there is none."""
+    return is_absent(value) or (isinstance(value, str) and _NO_INPUT.fullmatch(value.strip()) is not None)

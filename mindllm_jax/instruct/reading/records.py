@@ -13,14 +13,16 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from mindllm_jax.corpus.reading.streams import compression
 from mindllm_jax.files import files_below
+from mindllm_jax.instruct.reading.fields import SPEAKERS
 from mindllm_jax.text.input_files import named_files
 from mindllm_jax.text.json_lines import BadLine, lines, values
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv", ".csv.gz")
-"""Suffixes of the files that are read in a folder; `.txt` files have to be named one by one."""
+SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz", ".parquet", ".csv", ".csv.gz")
+"""Suffixes, in small or capital letters, of the files that are read in a folder; `.txt` files have to be named."""
 
-_SPEAKERS = {"role": "content", "from": "value"}
+_UNREAD = (".zst", ".zstd", ".xz", ".bz2", ".zip", ".tsv", ".tsv.gz")  # suffixes of what may hold records
 
 
 def instruction_files(inputs: Iterable[str]) -> list[Path]:
@@ -28,11 +30,18 @@ def instruction_files(inputs: Iterable[str]) -> list[Path]:
 
     Raises:
         OSError: there is no such file or folder.
-        ValueError: `inputs` is empty, a folder has no such file, or a file is named twice.
+        ValueError: `inputs` is empty, a folder has no such file, or one of records that are not read (`_UNREAD`), or a
+            file is named twice.
     """
 
     def of_folder(folder: Path) -> list[Path]:
-        found = [file for file in files_below(folder) if file.name.endswith(SUFFIXES)]
+        files = files_below(folder)
+        if unread := [file.name for file in files if file.name.lower().endswith(_UNREAD)]:
+            raise ValueError(
+                f"{folder} holds files that are not read ({', '.join(unread[:5])}): write them as JSON lines, plain or "
+                "gzip, or take them out of the folder, or name the files to be read one by one"
+            )
+        found = [file for file in files if file.name.lower().endswith(SUFFIXES)]
         if not found:
             raise ValueError(f"{folder} holds no instruction file ({', '.join(SUFFIXES)})")
         return found
@@ -45,7 +54,12 @@ def records(path: Path) -> Iterator[tuple[str, Any]]:
 
     A place is the file with a line or a row of it. Raises OSError or ValueError where the file cannot be read.
     """
-    name = path.name.removesuffix(".gz")
+    if path.is_file():
+        with path.open("rb") as file:
+            kind = compression(file.read(16))
+        if kind not in (None, "gzip"):
+            raise ValueError(f"{path} is {kind} data: decompress it; plain and gzip files are read")
+    name = path.name.lower().removesuffix(".gz")
     if name.endswith(".parquet"):
         yield from _parquet_records(path)
     elif name.endswith(".csv"):
@@ -57,10 +71,16 @@ def records(path: Path) -> Iterator[tuple[str, Any]]:
         yield from _json_records(path)
 
 
+def dataset_name(path: Path) -> str:
+    """Returns the name of a file without the suffix of its format."""
+    suffix = next((suffix for suffix in (*SUFFIXES, ".txt") if path.name.lower().endswith(suffix)), path.suffix)
+    return path.name[: len(path.name) - len(suffix)]
+
+
 def are_messages(value: list[Any]) -> bool:
     """Whether a list is the messages of one conversation."""
     return bool(value) and all(
-        isinstance(part, dict) and any(part.keys() >= {*fields} for fields in _SPEAKERS.items()) for part in value
+        isinstance(part, dict) and any(part.keys() >= {*fields} for fields in SPEAKERS.items()) for part in value
     )
 
 
@@ -98,20 +118,16 @@ def _csv_records(path: Path) -> Iterator[tuple[str, Any]]:
         text = _decoded(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw, path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is a damaged gzip file ({error}); fetch or copy it again") from None
+    csv.field_size_limit(2**31 - 1)  # of Python's reader: 131,072 characters, less than some conversations
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
-    try:
-        for row in reader:
-            where, width = f"{path}, line {reader.line_num}", len(reader.fieldnames or ())
-            given = sum(value is not None for value in row.values()) if None not in row else width + len(row[None])
-            if given != width:
-                message = f"{given} fields, and the header has {width}; quote the commas"
-                yield where, BadLine("wrong number of fields", message)
-            else:
-                yield where, row
-    except csv.Error as error:
-        raise ValueError(
-            f"{path}, after line {reader.line_num}: not CSV that can be read ({error}); write it as JSON lines"
-        ) from None
+    for row in reader:
+        where, width = f"{path}, line {reader.line_num}", len(reader.fieldnames or ())
+        given = sum(value is not None for value in row.values()) if None not in row else width + len(row[None])
+        if given != width:
+            message = f"{given} fields, and the header has {width}; quote the commas"
+            yield where, BadLine("wrong number of fields", message)
+        else:
+            yield where, row
 
 
 def _decoded(content: bytes, path: Path | None = None) -> Any:

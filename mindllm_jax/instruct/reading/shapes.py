@@ -76,7 +76,7 @@ SHAPES: dict[str, Shape] = {
     "legal consultation": Shape(_has("query", "laws"), lambda row, file: from_legal_consultation(row)),
     "text and label": Shape(
         lambda row, file: isinstance(row, dict) and row.keys() == {"text", "label"},
-        lambda row, file: from_labelled_text(row),
+        from_labelled_text,
     ),
     "instruction": Shape(lambda row, file: isinstance(row, dict), _one(from_instruction)),
 }

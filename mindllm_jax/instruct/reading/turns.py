@@ -6,10 +6,9 @@ import re
 from typing import Any
 
 from mindllm_jax.batching.chat_template import Message
-from mindllm_jax.instruct.reading.fields import in_turn, is_absent, text_of
+from mindllm_jax.instruct.reading.fields import SPEAKERS, in_turn, is_absent, text_of
 from mindllm_jax.text.json_lines import BadLine
 
-_SPEAKERS = {"role": "content", "from": "value"}  # the field of the speaker, and the field of the text
 _ROLES = {
     **dict.fromkeys(("human", "prompter"), "user"),
     **dict.fromkeys(("gpt", "chatgpt", "bing", "bard", "model", "bot"), "assistant"),
@@ -32,8 +31,8 @@ def from_messages(messages: Any, name: str) -> list[Message]:
     texts: list[str] = []
     system = None
     for index, message in enumerate(messages):
-        speaker = next((field for field in _SPEAKERS if field in message), "role")
-        place, role, content = f"{name}[{index}]", str(message.get(speaker)), message.get(_SPEAKERS[speaker])
+        speaker = next((field for field in SPEAKERS if field in message), "role")
+        place, role, content = f"{name}[{index}]", str(message.get(speaker)), message.get(SPEAKERS[speaker])
         called = next((field for field in _TOOL_FIELDS if not is_absent(message.get(field) or None)), None)
         if role in _TOOLS or called:
             raise BadLine(
@@ -41,7 +40,7 @@ def from_messages(messages: Any, name: str) -> list[Message]:
             )
         role = _ROLES.get(role, role)
         if role == "system" and index == 0:
-            system = None if is_absent(content) else text_of(content, f"{place}.{_SPEAKERS[speaker]}")
+            system = None if is_absent(content) else text_of(content, f"{place}.{SPEAKERS[speaker]}")
             continue
         wanted = ("user", "assistant")[len(texts) % 2]
         if role != wanted:
@@ -50,7 +49,7 @@ def from_messages(messages: Any, name: str) -> list[Message]:
                 f"`{place}.{speaker}` is {message.get(speaker)!r} where {wanted!r} was expected: user and assistant"
                 " take turns, after one 'system' at most",
             )
-        texts.append(text_of(content, f"{place}.{_SPEAKERS[speaker]}"))
+        texts.append(text_of(content, f"{place}.{SPEAKERS[speaker]}"))
     if len(texts) < 2:
         raise BadLine("no assistant", f"`{name}` has no turn of the role 'assistant'")
     if len(texts) % 2:

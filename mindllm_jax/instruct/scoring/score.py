@@ -39,7 +39,7 @@ from mindllm_jax.training.load_run import LoadedRun, RunRecord
 SHARD = 2048
 """Conversations of a shard: what is packed together, is in memory at a time, and is lost by an interruption."""
 
-_FORMAT = 2  # incremented when the same inputs give other scores
+_FORMAT = 3  # incremented when the same inputs give other scores
 
 
 class Inputs(NamedTuple):
