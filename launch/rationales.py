@@ -31,6 +31,8 @@ def main() -> None:
         return
     counts = write_rationales(config.rationales, Path(config.domain.rationales), records)
     rich.print(rationales_table(counts, left_out).terminal())
+    if counts["without a rationale"] and not counts["answered"] + counts["by the rule"]:
+        raise ValueError("no record got a rationale in this start; the same command asks again")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ class EndpointServer(ThreadingHTTPServer):
         self.asked: list[dict[str, Any]] = []
 
     def answer(self, text: str) -> Any:
-        """Returns the text or the value in its place, "sleep" for a late reply, an HTTP status, or a body."""
+        """Returns the text or the value in its place, "sleep" for a late reply, "cut …" for a cut one, a status, a body."""
         raise NotImplementedError
 
     @property
@@ -59,9 +59,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Retry-After", "3")
             self.end_headers()
             return
-        content = (
-            reply if isinstance(reply, bytes) else json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
-        )
+        finish = "length" if isinstance(reply, str) and reply.startswith("cut ") else "stop"
+        choice = {"message": {"content": reply}, "finish_reason": finish}
+        content = reply if isinstance(reply, bytes) else json.dumps({"choices": [choice]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mindllm_jax.checks import require_at_least
 
@@ -31,8 +31,8 @@ class Endpoint:
         max_tokens: of a reply.
         concurrency: requests at a time.
         timeout: seconds for a reply.
-        attempts: of a request that times out, is refused for its rate, meets an error of the server, or whose reply is
-            of no use.
+        attempts: of a request that times out, is refused for its rate, meets an error of the server, or whose reply
+            holds no message. A message that is of no use is asked for once: the temperature is 0.
     """
 
     url: str = "http://127.0.0.1:8000/v1"
@@ -55,6 +55,13 @@ class Endpoint:
             raise ValueError(f"{name}.model is empty: name the model of the endpoint, as its /v1/models lists it")
 
 
+class Reply(NamedTuple):
+    """The message of a reply, and whether `max_tokens` cut it."""
+
+    text: str
+    is_cut: bool
+
+
 class Refused(Exception):
     """A request without a usable reply; `kind` is what it is counted by."""
 
@@ -64,20 +71,21 @@ class Refused(Exception):
 
 
 def ask(
-    endpoint: Endpoint, prompt: str, read: Callable[[str], Usable | None], sleep: Callable[[float], None] = time.sleep
+    endpoint: Endpoint, prompt: str, read: Callable[[Reply], Usable | None], sleep: Callable[[float], None] = time.sleep
 ) -> tuple[Usable | None, Counter[str]]:
     """Returns what `read` makes of the reply to a prompt, or None, and counts of what happened.
 
-    read: returns None for a text that is of no use; such a reply counts as "nonsense".
+    read: returns None for a reply that is of no use, which counts as "nonsense", or raises Refused with another kind.
 
-    Raises ValueError where the endpoint refuses the key or does not know the model.
+    Raises ConnectionError where no attempt connects, ValueError where the endpoint refuses the key or does not know the
+    model.
     """
     happened = Counter[str]()
     for attempt in range(endpoint.attempts):
         try:
-            usable = read(_text(_reply(endpoint, prompt)))
+            usable = read(_message(_reply(endpoint, prompt)))
             if usable is None:
-                raise Refused("nonsense", 0.0)
+                raise Refused("nonsense")
         except Refused as refused:
             happened[refused.kind] += 1
             if refused.wait is None:
@@ -87,6 +95,11 @@ def ask(
             continue
         happened["answered"] += 1
         return usable, happened
+    if happened["no connection"] == endpoint.attempts:
+        raise ConnectionError(
+            f"no connection to {endpoint.url} in {endpoint.attempts} attempts: start the server, or check "
+            f"{type(endpoint).__name__}.url; what was answered is kept, and the same command resumes"
+        )
     return None, happened
 
 
@@ -131,14 +144,15 @@ def _reply(endpoint: Endpoint, prompt: str) -> Any:
         kind = "timed out" if isinstance(error.reason, TimeoutError) else "no connection"
         raise Refused(kind, 0.0) from None
     except (OSError, http.client.HTTPException):
-        raise Refused("no connection", 0.0) from None
+        raise Refused("connection lost", 0.0) from None
     except ValueError:
         raise Refused("nonsense", 0.0) from None
 
 
-def _text(reply: Any) -> str:
+def _message(reply: Any) -> Reply:
     try:
-        return reply["choices"][0]["message"]["content"].strip()
+        choice = reply["choices"][0]
+        return Reply(choice["message"]["content"].strip(), choice.get("finish_reason") == "length")
     except (KeyError, IndexError, TypeError, AttributeError):
         raise Refused("nonsense", 0.0) from None
 

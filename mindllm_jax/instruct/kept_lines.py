@@ -35,12 +35,15 @@ def kept_lines(path: Path, texts: Sequence[str]) -> Iterator[tuple[int, dict[str
 def appending(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Opens a file for more lines and yields what appends one; an incomplete last line is removed or ended before.
 
-    Raises OSError when the file cannot be written.
+    Raises OSError when the file cannot be written, ValueError when it is gzip data, which stays as it is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         with path.open("r+b") as file:
-            begin = file.read().rfind(b"\n") + 1
+            content = file.read()
+            if content.startswith(b"\x1f\x8b"):
+                raise ValueError(f"{path} is gzip data, to which no line is appended: decompress it by gunzip")
+            begin = content.rfind(b"\n") + 1
             file.seek(begin)
             if _is_json(file.read()):
                 file.write(b"\n")

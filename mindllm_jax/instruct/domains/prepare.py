@@ -37,7 +37,7 @@ class PrepareInstructions:
         inputs: files of JSON lines, plain or gzip, or folders of them.
         exclude: files of records whose questions are left out, as of those that are scored later; the fields that
             `question` names are compared, and the records need no answer.
-        output: the folder to write; it gets `name`.jsonl.gz.
+        output: the folder to write; it gets `name`.jsonl.gz, and loses the rationales of an earlier auxiliary set-up.
         name: of the dataset.
         question: template of the user's message.
         answer: template of the assistant's message.
@@ -48,7 +48,8 @@ class PrepareInstructions:
         remove: regular expressions of what is deleted from every field, as residue of another chat format.
         setup: "label" answers with `answer`; "chain_of_thought" with the rationale and the answer; "auxiliary" writes
             the dataset of "label" and one of rationales, `name`_rationale, for `Instructions.weights` to mix.
-        rationales: the file of `launch/rationales.py`, for the last two; a record without one is left out and counted.
+        rationales: the file of `launch/rationales.py`, for the last two; a record without one, or with
+            one of another answer, is left out and counted.
         thought_question: template of the user's message of "chain_of_thought".
         thought_answer: template of its answer, which ends with the label.
         rationale_question: template of the user's message of the auxiliary task, whose answer is the rationale.
@@ -167,37 +168,42 @@ def prepare_instructions(config: PrepareInstructions) -> Table:
 
     Raises OSError or ValueError for an input that is missing, malformed or leaves nothing to write.
     """
-    counts, rationales = Counter[str](), {}
-    if config.setup != "label":
-        rationales = read_rationales(Path(config.rationales))
+    counts, origins = Counter[str](), Counter[str]()
+    rationales = {} if config.setup == "label" else read_rationales(Path(config.rationales))
     datasets: dict[str, list[dict[str, Any]]] = {}
     for record in asked_records(config, counts):
         fields = {"asked": record.question, "answered": record.answer}
-        if config.setup == "label":
-            datasets.setdefault(config.name, []).append(_row(config, record, record.question, record.answer))
-            continue
-        if record.id not in rationales:
-            counts["no rationale"] += 1
-            continue
-        fields["rationale"] = rationales[record.id]
+        if config.setup != "label":
+            rationale = rationales.get(record.id)
+            if rationale is None or rationale.answer != record.answer:
+                counts["no rationale" if rationale is None else "its rationale is of another answer"] += 1
+                continue
+            origins[rationale.origin] += 1
+            fields["rationale"] = rationale.text
+        question, answer = record.question, record.answer
         if config.setup == "chain_of_thought":
             question, answer = filled(config.thought_question, fields), filled(config.thought_answer, fields)
-            datasets.setdefault(config.name, []).append(_row(config, record, question, answer))
-            continue
-        datasets.setdefault(config.name, []).append(_row(config, record, record.question, record.answer))
-        question = filled(config.rationale_question, fields)
-        row = _row(config, record, question, fields["rationale"])
-        datasets.setdefault(f"{config.name}{RATIONALE}", []).append(row)
-    reasons = "; ".join(f"{count} left out: {reason}" for reason, count in sorted(counts.items()))
+        datasets.setdefault(config.name, []).append(_row(config, record, question, answer))
+        if config.setup == "auxiliary":
+            row = _row(config, record, filled(config.rationale_question, fields), fields["rationale"])
+            datasets.setdefault(f"{config.name}{RATIONALE}", []).append(row)
+    reasons = [f"{count} left out: {reason}" for reason, count in sorted(counts.items())]
     if not datasets:
-        raise ValueError(f"PrepareInstructions.inputs leave no conversation: {reasons or 'they are empty'}")
+        raise ValueError(f"PrepareInstructions.inputs leave no conversation: {'; '.join(reasons) or 'they are empty'}")
     for name, rows in datasets.items():
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_bytes(Path(config.output) / f"{name}.jsonl.gz", gzip.compress(content.encode(), mtime=0))
+        write_bytes(_file(config, name), gzip.compress(content.encode(), mtime=0))
+    if config.setup != "auxiliary":
+        _file(config, f"{config.name}{RATIONALE}").unlink(missing_ok=True)
     table = [
         (name, len(rows), len({row["messages"][-1]["content"] for row in rows})) for name, rows in datasets.items()
     ]
-    return Table(("dataset", "conversations", "different answers"), table, reasons)
+    notes = [*reasons, *(f"{count} rationales by {origin}" for origin, count in sorted(origins.items()))]
+    return Table(("dataset", "conversations", "different answers"), table, "; ".join(notes))
+
+
+def _file(config: PrepareInstructions, dataset: str) -> Path:
+    return Path(config.output) / f"{dataset}.jsonl.gz"
 
 
 def _asked(config: PrepareInstructions, record: Record) -> Asked:

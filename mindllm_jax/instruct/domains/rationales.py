@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mindllm_jax.checks import require_at_least
 from mindllm_jax.files import json_sha256
 from mindllm_jax.instruct.domains.rationale_rules import RULES
 from mindllm_jax.instruct.domains.records import filled, require_template
-from mindllm_jax.instruct.endpoint import Endpoint, ask, in_parallel
+from mindllm_jax.instruct.endpoint import Endpoint, Refused, Reply, ask, in_parallel
 from mindllm_jax.instruct.kept_lines import appending, kept_lines
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Rationales(Endpoint):
             (`telling_words`); "clause" takes its longest clause, which explains nothing and is for tests of the
             pipeline. Each line of the file says by which it was made.
         prompt: template of the message; {asked} and {answered} are the filled question and answer.
-        longest: characters of a rationale; a longer reply counts as nonsense.
+        longest: characters of a rationale; a longer reply counts as nonsense. One that `max_tokens` cuts is no
+            rationale either.
         limit: records that are asked about in this start; None: all.
     """
 
@@ -46,6 +47,14 @@ class Rationales(Endpoint):
             self.require_model()
 
 
+class Rationale(NamedTuple):
+    """A rationale, the answer that it is of, and the model or rule that it is from."""
+
+    text: str
+    answer: str
+    origin: str
+
+
 TEXTS = ("id", "rationale")
 """The texts of every line of the file."""
 
@@ -55,12 +64,12 @@ def write_rationales(
 ) -> Counter[str]:
     """Asks for the rationales that a file lacks, appends each as it comes, and returns counts of what happened.
 
-    A line of the file has `id`, `key` (of the request), `from` (the model, or the rule) and `rationale`.
+    A line of the file has `id`, `key` (of the request), `from` (the model, or the rule), `answer` and `rationale`.
 
-    The same command resumes: a kept rationale is not asked for again while model and prompt are the same. A record
-    without a usable reply has no line, so that the next start asks again; nothing is put in its place.
+    The same command resumes: a kept rationale is not asked for again while model, prompt and answer are the same. A
+    record without a usable reply gets no line, so that the next start asks again; a line of another model stays.
 
-    Raises OSError when the file cannot be written, ValueError when a line of it is damaged, or when the endpoint
+    Raises OSError when the file cannot be written or the endpoint cannot be connected to, ValueError when a line of it is damaged, or when the endpoint
     refuses the key or does not know the model; as the rule does where there is one.
     """
     counts, records = Counter[str](), list(records)
@@ -72,7 +81,7 @@ def write_rationales(
     for record in records:
         prompt = filled(config.prompt, {"asked": record.question, "answered": record.answer})
         asked = [by_rule.get(record.id)] if rule else [prompt, config.max_tokens]
-        key = json_sha256([record.id, origin, *asked])[:24]
+        key = json_sha256([record.id, record.answer, origin, *asked])[:24]
         if kept.get(record.id) == key:
             counts["kept from before"] += 1
         else:
@@ -84,7 +93,7 @@ def write_rationales(
         if rule:  # "" where there is none, so that an older rationale no longer counts
             found = by_rule.get(record.id, "")
             return found, Counter(["by the rule" if found else "without a rationale"])
-        rationale, happened = ask(config, prompt, lambda text: _usable(text, config.longest), sleep)
+        rationale, happened = ask(config, prompt, lambda reply: _usable(reply, config.longest), sleep)
         if rationale is None:
             happened["without a rationale"] += 1
         return rationale, happened
@@ -93,19 +102,26 @@ def write_rationales(
         for (record, _, key), (rationale, happened) in in_parallel(missing, explain, config.concurrency):
             counts.update(happened)
             if rationale is not None:
-                append({"id": record.id, "key": key, "from": origin, "rationale": rationale})
+                row = {"id": record.id, "key": key, "from": origin, "answer": record.answer}
+                append(row | {"rationale": rationale})
     return counts
 
 
-def read_rationales(path: Path) -> dict[str, str]:
+def read_rationales(path: Path) -> dict[str, Rationale]:
     """Returns the rationales of a file by the id of their record; the last line of a record counts, if it has one.
 
     Raises OSError where there is no file, ValueError that names a damaged line.
     """
-    last = {row["id"]: row["rationale"] for _, row in kept_lines(path, TEXTS)}
-    return {id: rationale for id, rationale in last.items() if rationale}
+    last = {row["id"]: row for _, row in kept_lines(path, TEXTS)}
+    return {
+        id: Rationale(row["rationale"], str(row.get("answer")), str(row.get("from")))
+        for id, row in last.items()
+        if row["rationale"]
+    }
 
 
-def _usable(text: str, longest: int) -> str | None:
-    """Returns a text that could be a rationale, and None for any other."""
-    return text if text and len(text) <= longest and "\ufffd" not in text else None
+def _usable(reply: Reply, longest: int) -> str | None:
+    """Returns a text that could be a rationale, and None for any other. Raises Refused where it was cut."""
+    if reply.is_cut:
+        raise Refused("cut at max_tokens")
+    return reply.text if reply.text and len(reply.text) <= longest and "\ufffd" not in reply.text else None

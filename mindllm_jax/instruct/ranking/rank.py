@@ -106,7 +106,8 @@ def cost(ranking: Ranking) -> str:
 def rank(ranking: Ranking, sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
     """Asks for the answers and verdicts that are missing, keeps each as it comes, and returns the ranking as JSON.
 
-    Raises OSError when they cannot be written, or there is no file of choices yet; ValueError where a checkpoint is
+    Raises OSError when they cannot be written, the endpoint cannot be connected to, or there is no file of choices yet;
+    ValueError where a checkpoint is
     damaged, the endpoint refuses the key or does not know the model, or no pair has a verdict.
     """
     config = ranking.config
@@ -152,7 +153,8 @@ def _ask(ranking: Ranking, sleep: Callable[[float], None]) -> Counter[str]:
             append({"key": request.key, **row})
 
         if ranking.judge is None:
-            replies = in_parallel(missing, lambda one: ask(judge, one.text, verdict_of, sleep), judge.concurrency)
+            ask_one = lambda one: ask(judge, one.text, lambda reply: verdict_of(reply.text), sleep)  # noqa: E731
+            replies = in_parallel(missing, ask_one, judge.concurrency)
             for request, (verdict, what) in replies:
                 happened.update(what)
                 if verdict is not None:

@@ -126,11 +126,25 @@ def test_a_record_without_a_rationale_is_left_out_and_counted(config: PrepareIns
     kept = path.read_text("utf-8").splitlines(keepends=True)
     assert all(json.loads(line)["from"] == RULES["clause"].origin for line in kept)
     path.write_text("".join(kept[1:]), "utf-8")
-    assert prepare_instructions(config).caption == "1 left out: no rationale"
+    assert prepare_instructions(config).caption == "1 left out: no rationale; 3 rationales by rule: longest clause"
     assert len(written(config)) == 3
     path.write_text("".join([*kept, "{\n", *kept]), "utf-8")
     with pytest.raises(ValueError, match=r"rationales\.jsonl, line 5: wrong JSON .*; remove the line"):
         prepare_instructions(config)
+
+
+def test_a_rationale_of_another_answer_is_left_out_and_counted(config: PrepareInstructions) -> None:
+    """As of labels that were spelt wrong when it was asked for."""
+    config = replace(with_rationales(config, "chain_of_thought"), labels={"0": "积极", "1": "中性", "2": "消极"})
+    assert prepare_instructions(config).caption.startswith("3 left out: its rationale is of another answer; 1 rationales")
+    assert [answer for _, answer in written(config)] == ["钼已成粥\n答案：中性"]
+
+
+def test_rationales_of_an_earlier_set_up_do_not_stay(config: PrepareInstructions) -> None:
+    config = with_rationales(config, "auxiliary")
+    prepare_instructions(config)
+    prepare_instructions(replace(config, setup="label"))
+    assert [path.name for path in Path(config.output).iterdir()] == ["sentiment.jsonl.gz"]
 
 
 def test_statutes_stand_in_front_of_the_question_where_there_are_some(write, config: PrepareInstructions) -> None:

@@ -1,5 +1,6 @@
 """Rationales from an endpoint that times out, limits the rate, fails, and answers nonsense: resumed, counted, told."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from endpoint_server import EndpointServer
 
 from mindllm_jax.instruct.domains.prepare import Asked
-from mindllm_jax.instruct.domains.rationales import Rationales, read_rationales, write_rationales
+from mindllm_jax.instruct.domains.rationales import Rationale, Rationales, read_rationales, write_rationales
 
 RECORDS = [Asked(f"id{i}", f"question {i}", "yes", "") for i in range(6)]
 
@@ -45,8 +46,8 @@ def test_every_kind_of_reply_is_counted_and_a_rerun_asks_for_what_is_missing(
         "id0": ["sleep"],
         "id1": [429, 429],
         "id2": [500],
-        "id3": ["", b"<html>", {"no": "text"}],
-        "id4": ["x" * 41] * 3,
+        "id3": [b"<html>", {"no": "text"}, "cut off"],
+        "id4": ["x" * 41],
     }
     waits: list[float] = []
     path = tmp_path / "deep/rationales.jsonl"
@@ -56,11 +57,12 @@ def test_every_kind_of_reply_is_counted_and_a_rerun_asks_for_what_is_missing(
         "timed out": 1,
         "refused for the rate": 2,
         "error 500": 1,
-        "nonsense": 6,
+        "nonsense": 3,
+        "cut at max_tokens": 1,
         "without a rationale": 2,
     }
     assert waits.count(3.0) == 2, "as Retry-After asks"
-    assert read_rationales(path) == {f"id{i}": f"because of id{i}" for i in (0, 1, 2, 5)}
+    assert read_rationales(path) == {f"id{i}": Rationale(f"because of id{i}", "yes", "m") for i in (0, 1, 2, 5)}
     asked = len(endpoint.asked)
     again = write_rationales(settings(endpoint), path, RECORDS, waits.append)
     assert again == {"kept from before": 4, "answered": 2} and len(endpoint.asked) == asked + 2
@@ -87,10 +89,27 @@ def test_a_wrong_key_or_model_stops_at_once(endpoint: Endpoint, tmp_path: Path, 
         write_rationales(settings(endpoint), tmp_path / "r.jsonl", RECORDS[:1])
 
 
-def test_an_endpoint_that_is_not_there(tmp_path: Path) -> None:
-    config = Rationales(url="http://127.0.0.1:9/v1", model="m", attempts=2)
-    counts = write_rationales(config, tmp_path / "r.jsonl", RECORDS[:2], lambda seconds: None)
-    assert counts == {"no connection": 4, "without a rationale": 2}
+def test_an_endpoint_that_is_not_there_ends_the_command(tmp_path: Path) -> None:
+    config = Rationales(url="http://127.0.0.1:9/v1", model="m", attempts=2, concurrency=1)
+    waits: list[float] = []
+    with pytest.raises(ConnectionError, match=r"no connection to http://127\.0\.0\.1:9/v1 in 2 attempts: start the server"):
+        write_rationales(config, tmp_path / "r.jsonl", RECORDS, waits.append)
+    assert len(waits) < len(RECORDS)
+
+
+def test_a_gzip_file_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "rationales.jsonl.gz"
+    path.write_bytes(content := gzip.compress(b'{"id": "id0", "rationale": "because"}\n'))
+    with pytest.raises(ValueError, match=r"rationales\.jsonl\.gz is gzip data, to which no line is appended"):
+        write_rationales(Rationales(by="clause"), path, RECORDS)
+    assert path.read_bytes() == content
+
+
+def test_a_rationale_of_another_answer_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "rationales.jsonl"
+    write_rationales(Rationales(by="clause"), path, RECORDS)
+    other = [record._replace(answer="no") for record in RECORDS]
+    assert write_rationales(Rationales(by="clause"), path, other) == {"by the rule": 6}
 
 
 def test_the_key_comes_from_the_environment(
@@ -111,7 +130,7 @@ def test_going_back_to_another_rule_counts(tmp_path: Path) -> None:
     write_rationales(Rationales(by="clause"), path, records)
     first = read_rationales(path)
     path.write_text(path.read_text() + json.dumps({"id": "id0", "key": "other", "rationale": "by another"}) + "\n")
-    assert read_rationales(path)["id0"] == "by another"
+    assert read_rationales(path)["id0"].text == "by another"
     assert write_rationales(Rationales(by="clause"), path, records)["kept from before"] == 2
     assert read_rationales(path) == first
 

@@ -93,12 +93,12 @@ def test_an_endpoint_judges_in_both_orders_and_is_asked_once(
     ranking = open_ranking(config, workdir)
     told = cost(ranking)
     assert "3 models (base, other, reference), 4 prompts, 12 pairs; 0 answers are missing; 24 requests" in told
-    endpoint.script = ["neither", "nor", 429]
+    endpoint.script = ["neither", 429]
     result = rank(ranking, lambda seconds: None)
     sent = {request["messages"][0]["content"] for request in endpoint.asked}
     assert f" {sum(map(len, sent)):,} characters to be sent" in told
     assert result["counts"]["without a verdict"] == 1
-    assert result["requests"] == {"nonsense": 2, "refused for the rate": 1, "answered": 23}
+    assert result["requests"] == {"nonsense": 1, "refused for the rate": 1, "answered": 23}
 
     asked = len(endpoint.asked)
     again = open_ranking(config, workdir)
