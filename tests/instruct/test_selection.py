@@ -209,7 +209,7 @@ def test_budgets() -> None:
     tokens, one = np.array([10, 20, 30, 40, 5]), ["a"] * 5
     order = [3, 0, 1, 2, 4]
     assert take(order, tokens, one, max_conversations=2, max_tokens=None).chosen.tolist() == [3, 0]
-    assert take(order, tokens, one, max_conversations=None, max_tokens=75).chosen.tolist() == [3, 0, 1]
+    assert take(order, tokens, one, max_conversations=None, max_tokens=75).chosen.tolist() == [3, 0, 1, 4]
     assert take(order, tokens, one, max_conversations=None, max_tokens=None).chosen.tolist() == order
     new = take(order, tokens, one, max_conversations=3, max_tokens=None, is_new=lambda row: row != 0)
     assert new.chosen.tolist() == [3, 1, 2] and new.near_duplicates == 1
@@ -223,6 +223,14 @@ def test_balance() -> None:
     tokens = np.array([40, 40, 40, 10, 10, 10, 10, 10, 10, 10, 10, 10])
     rows = take(range(12), tokens, ["a"] * 3 + ["b"] * 9, max_conversations=None, max_tokens=160).chosen
     assert tokens[rows[rows < 3]].sum() == 80 and tokens[rows[rows >= 3]].sum() == 80
+
+
+def test_a_conversation_that_does_not_fit_is_passed_over() -> None:
+    tokens = np.array([10] * 100 + [1000])
+    rows = take(range(101), tokens, ["a"] * 100 + ["b"], max_conversations=None, max_tokens=500).chosen
+    assert len(rows) == 50
+    longest = take(range(101)[::-1], tokens, [()] * 101, max_conversations=3, max_tokens=500).chosen
+    assert longest.tolist() == [99, 98, 97]
 
 
 def test_near_duplicates_are_passed_over() -> None:

@@ -1,4 +1,4 @@
-"""Takes conversations in an order until a budget is spent, evenly by group, without near-duplicates."""
+"""Takes conversations in an order within a budget, evenly by group, without near-duplicates."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def take(
     max_tokens: int | None,
     is_new: Callable[[int], bool] = lambda row: True,
 ) -> Taken:
-    """Takes conversations until the next one would exceed the budget, each from the group that has the least so far.
+    """Takes conversations within the budget, each from the group that has the least so far.
 
-    A group's part is counted in tokens where `max_tokens` is given, else in conversations. A group that has no more
+    One that is longer than what is left of `max_tokens` is passed over, so that the last ones taken are shorter than
+    their order alone would have them: of a budget of many conversations a small part. A group's part is counted in tokens where `max_tokens` is given, else in conversations. A group that has no more
     conversations leaves its part to the others.
 
     Args:
@@ -54,14 +55,13 @@ def take(
         part, place, group = heapq.heappop(least)
         row = waiting[group].popleft()
         size = int(tokens[row])
-        if max_tokens is not None and spent + size > max_tokens:
-            break
-        if is_new(row):
-            chosen.append(row)
-            spent += size
-            part += 1 if max_tokens is None else size
-        else:
-            near_duplicates += 1
+        if max_tokens is None or spent + size <= max_tokens:
+            if is_new(row):
+                chosen.append(row)
+                spent += size
+                part += 1 if max_tokens is None else size
+            else:
+                near_duplicates += 1
         if waiting[group]:
             heapq.heappush(least, (part, place, group))
     return Taken(np.array(chosen, np.int64), near_duplicates)

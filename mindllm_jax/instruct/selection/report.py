@@ -59,7 +59,7 @@ def example_rows(buckets: np.ndarray, score: np.ndarray) -> list[int]:
 
 
 def summary_table(selected: Selected, score: str) -> Table:
-    """Tabulates the buckets in numbers: range, conversations, tokens, selected ones."""
+    """Tabulates the buckets in numbers: range, conversations, tokens, and those selected."""
     rows: list[list[Cell]] = []
     chosen = np.zeros(len(selected.buckets), np.bool_)
     chosen[selected.chosen] = True
@@ -68,10 +68,11 @@ def summary_table(selected: Selected, score: str) -> Table:
         members = selected.buckets == bucket
         mean = float(answers[members].mean()) if members.any() else None
         span = f"{low:.3f} to {high:.3f}" if members.any() else None
-        rows.append([bucket, span, int(members.sum()), int(tokens[members].sum()), mean, int(chosen[members].sum())])
-    return Table(
-        ("bucket", score, "conversations", "tokens", "mean answer tokens", "selected"), rows, f"Buckets by {score}"
-    )
+        taken = members & chosen
+        of_all, of_taken = ([int(some.sum()), int(tokens[some].sum())] for some in (members, taken))
+        rows.append([bucket, span, *of_all, mean, *of_taken])
+    columns = ("bucket", score, "conversations", "tokens", "mean answer tokens", "selected", "selected tokens")
+    return Table(columns, rows, f"Buckets by {score}")
 
 
 def bucket_table(selected: Selected, score: str) -> Table:
