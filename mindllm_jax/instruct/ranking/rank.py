@@ -44,6 +44,7 @@ class Ranking(NamedTuple):
         origin: what identifies the judge: the hash of the run's weights, or the model's name at the endpoint.
         answers: by name and id of the prompt; `rank` adds the missing ones.
         verdicts: the lines of judgements.jsonl by key; `rank` adds the missing ones.
+        skipped: malformed records of the prompts, by reason.
     """
 
     config: RankAnswers
@@ -54,6 +55,7 @@ class Ranking(NamedTuple):
     origin: str
     answers: Answers
     verdicts: dict[str, dict[str, Any]]
+    skipped: Counter[str]
 
     def comparisons(self) -> list[Comparison]:
         """Returns every pair of models at every prompt."""
@@ -72,12 +74,14 @@ def open_ranking(config: RankAnswers, workdir: Path) -> Ranking:
     malformed or kept answers are those of other weights, prompts or settings.
     """
     evalica()
-    prompts = read_prompts(config)
+    skipped = Counter[str]()
+    prompts = read_prompts(config, skipped)
     runs = {name: read_run(Path(folder)) for name, folder in config.runs.items()}
     judge = read_run(Path(config.judge.run)) if config.judge.by == "likelihood" else None
     answers = kept_answers(config, workdir, prompts, runs)
     origin = weights_identity(judge) if judge else config.judge.model
-    ranking = Ranking(config, workdir, prompts, runs, judge, origin, answers, _kept_verdicts(workdir / VERDICTS))
+    verdicts = _kept_verdicts(workdir / VERDICTS)
+    ranking = Ranking(config, workdir, prompts, runs, judge, origin, answers, verdicts, skipped)
     if config.judge.by == "file" and Path(config.judge.file).exists():
         _choices(ranking)  # so that a mistake in the file raises before the long part
     return ranking
@@ -90,6 +94,7 @@ def cost(ranking: Ranking) -> str:
     missing = sum(count - len(ranking.answers[name]) for name in names)
     pairs = count * len(names) * (len(names) - 1) // 2
     line = f"{len(names)} models ({', '.join(names)}), {count} prompts, {pairs} pairs; {missing} answers are missing"
+    line += "".join(f"; {number} records skipped ({kind})" for kind, number in sorted(ranking.skipped.items()))
     asked = ranking.missing()
     if judge.by == "file":
         return f"{line}; people's choices are read from {judge.file}"

@@ -71,17 +71,19 @@ class RankAnswers:
             before the last answer is the prompt.
         judge: of two answers.
         with_reference: whether the last answers take part, as a model with the name `reference`.
-        limit: prompts that are read; None: all.
+        on_bad: "error" raises on a malformed record of the prompts, "skip" skips and counts it.
+        limit: prompts that are drawn at random from all; None: all.
         max_tokens: of an answer.
         batch_size: answers decoded, or scored, at a time.
         resamples: of the bootstrap over prompts that gives 95% intervals.
-        seed: of the bootstrap.
+        seed: of the bootstrap, and of the prompts that are drawn.
     """
 
     runs: dict[str, str]
     prompts: tuple[str, ...]
     judge: Judge
     with_reference: bool = False
+    on_bad: Literal["error", "skip"] = "error"
     limit: int | None = None
     max_tokens: int = 256
     batch_size: int = 16

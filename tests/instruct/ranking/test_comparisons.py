@@ -1,5 +1,7 @@
 """Verdicts of an endpoint's replies, and people's choices in a file."""
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,12 +121,27 @@ def test_prompts_of_conversations(write) -> None:
         {"id": "n2", "input": "Q", "output": "another"},
     ]
     config = RankAnswers({"x": "x", "y": "y"}, (str(write(*rows)),), Judge(model="m"))
-    first, second = read_prompts(config)
+    first, second = read_prompts(config, Counter())
     assert first.text == "user: Hi\n\nassistant: Yo\n\nuser: So?" and first.reference == "Good"
     assert second.text == "Q" and second.reference == "A", "the first of equal prompts counts"
     write(*rows, {"id": "n2", "input": "another question", "output": "A"})
-    *_, third = read_prompts(config)
+    *_, third = read_prompts(config, Counter())
     assert third.text == "another question" and third.id.startswith("n2-")
+
+
+def test_prompts_are_drawn_from_all_files_and_bad_records_skipped(write) -> None:
+    files = [
+        write(*({"id": f"{name}{i}", "input": f"{name} {i}", "output": "A"} for i in range(50)), name=f"{name}.jsonl")
+        for name in ("a", "b")
+    ]
+    bad = write({"input": "Q", "output": ""}, {"id": "c", "input": "Q", "output": "A"}, name="c.jsonl")
+    config = RankAnswers({"x": "x", "y": "y"}, tuple(map(str, (*files, bad))), Judge(model="m"), on_bad="skip", limit=20)
+    skipped = Counter[str]()
+    drawn = [prompt.id for prompt in read_prompts(config, skipped)]
+    assert len(drawn) == 20 and {id[0] for id in drawn} >= {"a", "b"} and skipped == {"empty text": 1}
+    assert set(drawn) < {prompt.id for prompt in read_prompts(replace(config, limit=40), Counter())}
+    with pytest.raises(ValueError, match=r"c\.jsonl, line 1: .*on_bad = 'skip'"):
+        read_prompts(replace(config, on_bad="error"), Counter())
 
 
 @pytest.mark.parametrize(
