@@ -19,7 +19,10 @@ class EndpointServer(ThreadingHTTPServer):
         self.asked: list[dict[str, Any]] = []
 
     def answer(self, text: str) -> Any:
-        """Returns the text or the value in its place, "sleep" for a late reply, "cut …" for a cut one, a status, a body."""
+        """Returns the text or the value in its place, "sleep" for a late reply, an HTTP status, or a body.
+
+        A text that begins with "cut " is one that the limit of tokens cut.
+        """
         raise NotImplementedError
 
     @property

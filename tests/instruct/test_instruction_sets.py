@@ -180,7 +180,9 @@ def test_csv_and_labelled_sentences(tmp_path: Path) -> None:
     assert long.messages[0].content.endswith("x" * 200_000)
     reviews = tmp_path / "ChnSentiCorp.csv"
     reviews.write_text("label,text\n1,酒店很好\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"ChnSentiCorp\.csv, line 2: .* FinGPT's tweets alone .*prepare_instructions\.py"):
+    with pytest.raises(
+        ValueError, match=r"ChnSentiCorp\.csv, line 2: .* FinGPT's tweets alone .*prepare_instructions\.py"
+    ):
         list(read_conversations(reviews))
     cut = tmp_path / "cut.csv.gz"
     cut.write_bytes(gzip.compress(b"text,label\n" + os.urandom(2000).hex().encode() + b",1\n")[:-500])
@@ -252,7 +254,9 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no instruction file"):
         instruction_files([str(tmp_path / "empty")])
     (tmp_path / "more.jsonl.zst").write_text("x")
-    with pytest.raises(ValueError, match=r"holds files that are not read \(more\.jsonl\.zst\): write them as JSON lines"):
+    with pytest.raises(
+        ValueError, match=r"holds files that are not read \(more\.jsonl\.zst\): write them as JSON lines"
+    ):
         instruction_files([str(tmp_path)])
 
 

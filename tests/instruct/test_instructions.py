@@ -88,9 +88,7 @@ def test_a_question_that_is_measured_is_not_trained_on(write, tokenizer: Tokeniz
     assert sorted(packed.train) == ["train"] and len(packed.held_out["eval"].conversations) == 11
 
 
-def test_a_question_that_is_held_out_by_another_id_is_not_trained_on(
-    write, tokenizer: Tokenizer, store: Path
-) -> None:
+def test_a_question_that_is_held_out_by_another_id_is_not_trained_on(write, tokenizer: Tokenizer, store: Path) -> None:
     """Whatever ids, answers and system prompts its records have."""
     rows = [{"id": f"r{i}", "system": f"S{i}", "input": f"Q{i % 5}", "output": f"A{i}"} for i in range(50)]
     config = Instructions((str(write(*rows)),), sequence_length=64, held_out=0.05)

@@ -69,8 +69,9 @@ def write_rationales(
     The same command resumes: a kept rationale is not asked for again while model, prompt and answer are the same. A
     record without a usable reply gets no line, so that the next start asks again; a line of another model stays.
 
-    Raises OSError when the file cannot be written or the endpoint cannot be connected to, ValueError when a line of it is damaged, or when the endpoint
-    refuses the key or does not know the model; as the rule does where there is one.
+    Raises OSError when the file cannot be written or the endpoint cannot be connected to, ValueError when a line of the
+    file is damaged, or when the endpoint refuses the key or does not know the model; as the rule does where there is
+    one.
     """
     counts, records = Counter[str](), list(records)
     rule = RULES.get(config.by)

@@ -158,8 +158,11 @@ def _ask(ranking: Ranking, sleep: Callable[[float], None]) -> Counter[str]:
             append({"key": request.key, **row})
 
         if ranking.judge is None:
-            ask_one = lambda one: ask(judge, one.text, lambda reply: verdict_of(reply.text), sleep)  # noqa: E731
-            replies = in_parallel(missing, ask_one, judge.concurrency)
+
+            def compare(one: Request) -> tuple[Winner | None, Counter[str]]:
+                return ask(judge, one.text, lambda reply: verdict_of(reply.text), sleep)
+
+            replies = in_parallel(missing, compare, judge.concurrency)
             for request, (verdict, what) in replies:
                 happened.update(what)
                 if verdict is not None:

@@ -34,8 +34,9 @@ def take(
     """Takes conversations within the budget, each from the group that has the least so far.
 
     One that is longer than what is left of `max_tokens` is passed over, so that the last ones taken are shorter than
-    their order alone would have them: of a budget of many conversations a small part. A group's part is counted in tokens where `max_tokens` is given, else in conversations. A group that has no more
-    conversations leaves its part to the others.
+    their order alone would have them: of a budget of many conversations a small part. A group's part is counted in
+    tokens where `max_tokens` is given, else in conversations. A group that has no more conversations leaves its part to
+    the others.
 
     Args:
         order: the conversations that may be taken, the first first.

@@ -105,7 +105,11 @@ def test_a_run_is_scored(base: Path, write, tmp_path: Path) -> None:
     config = Classify(str(base), Labels((str(tmp_path / "data"),), max_tokens=4, limit=5), resamples=10)
     run, labelled = load_decoder(base), read_labelled(config.labels)
     result = classify(config, run, labelled)
-    assert result["rows"] == 5 and result["cut_answers"] <= 5 and {row["label"] for row in result["predictions"]} == {"no", "yes"}
+    assert (
+        result["rows"] == 5
+        and result["cut_answers"] <= 5
+        and {row["label"] for row in result["predictions"]} == {"no", "yes"}
+    )
     assert scores_table(result).rows[0][0] == "accuracy"
     assert write_result(result, tmp_path).read_text().startswith("{")
     scores = label_scores(config.labels, run.tokenizer, labelled)(run.decoder)

@@ -116,7 +116,9 @@ def test_records_to_exclude_need_no_answer_and_no_statutes(write, config: Prepar
     with pytest.raises(ValueError, match=r"there is no field `q`"):
         prepare_instructions(replace(law, on_bad="error"))
     write({"text": "Q2"}, name="scored.jsonl")
-    with pytest.raises(ValueError, match=r"PrepareInstructions\.exclude: no record of .*scored\.jsonl has the fields of"):
+    with pytest.raises(
+        ValueError, match=r"PrepareInstructions\.exclude: no record of .*scored\.jsonl has the fields of"
+    ):
         prepare_instructions(law)
 
 
@@ -136,7 +138,9 @@ def test_a_record_without_a_rationale_is_left_out_and_counted(config: PrepareIns
 def test_a_rationale_of_another_answer_is_left_out_and_counted(config: PrepareInstructions) -> None:
     """As of labels that were spelt wrong when it was asked for."""
     config = replace(with_rationales(config, "chain_of_thought"), labels={"0": "积极", "1": "中性", "2": "消极"})
-    assert prepare_instructions(config).caption.startswith("3 left out: its rationale is of another answer; 1 rationales")
+    assert prepare_instructions(config).caption.startswith(
+        "3 left out: its rationale is of another answer; 1 rationales"
+    )
     assert [answer for _, answer in written(config)] == ["钼已成粥\n答案：中性"]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from endpoint_server import EndpointServer
 
+from launch.rationales import main
 from mindllm_jax.instruct.domains.prepare import Asked
 from mindllm_jax.instruct.domains.rationales import Rationale, Rationales, read_rationales, write_rationales
 
@@ -92,7 +93,9 @@ def test_a_wrong_key_or_model_stops_at_once(endpoint: Endpoint, tmp_path: Path, 
 def test_an_endpoint_that_is_not_there_ends_the_command(tmp_path: Path) -> None:
     config = Rationales(url="http://127.0.0.1:9/v1", model="m", attempts=2, concurrency=1)
     waits: list[float] = []
-    with pytest.raises(ConnectionError, match=r"no connection to http://127\.0\.0\.1:9/v1 in 2 attempts: start the server"):
+    with pytest.raises(
+        ConnectionError, match=r"no connection to http://127\.0\.0\.1:9/v1 in 2 attempts: start the server"
+    ):
         write_rationales(config, tmp_path / "r.jsonl", RECORDS, waits.append)
     assert len(waits) < len(RECORDS)
 
@@ -141,3 +144,22 @@ def test_a_last_line_without_an_end_is_kept(tmp_path: Path) -> None:
     path.write_text(path.read_text().removesuffix("\n"))
     assert write_rationales(Rationales(by="clause"), path, records)["kept from before"] == 1
     assert set(read_rationales(path)) == {"id0", "id1"}
+
+
+def test_a_start_that_gets_no_rationale_fails(
+    endpoint: Endpoint, write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.script = {"id0": [""]}
+    settings = {
+        "PrepareInstructions.inputs": (str(write({"instruction": "question 0", "output": "yes"})),),
+        "PrepareInstructions.output": str(tmp_path),
+        "PrepareInstructions.name": "some",
+        "PrepareInstructions.rationales": str(tmp_path / "rationales.jsonl"),
+        "Rationales.url": endpoint.url,
+        "Rationales.model": "m",
+    }
+    monkeypatch.setattr("sys.argv", ["rationales.py", *(f"--gin.{name}={value}" for name, value in settings.items())])
+    with pytest.raises(ValueError, match="no record got a rationale in this start"):
+        main()
+    main()
+    assert len(read_rationales(tmp_path / "rationales.jsonl")) == 1

@@ -135,7 +135,9 @@ def test_prompts_are_drawn_from_all_files_and_bad_records_skipped(write) -> None
         for name in ("a", "b")
     ]
     bad = write({"input": "Q", "output": ""}, {"id": "c", "input": "Q", "output": "A"}, name="c.jsonl")
-    config = RankAnswers({"x": "x", "y": "y"}, tuple(map(str, (*files, bad))), Judge(model="m"), on_bad="skip", limit=20)
+    config = RankAnswers(
+        {"x": "x", "y": "y"}, tuple(map(str, (*files, bad))), Judge(model="m"), on_bad="skip", limit=20
+    )
     skipped = Counter[str]()
     drawn = [prompt.id for prompt in read_prompts(config, skipped)]
     assert len(drawn) == 20 and {id[0] for id in drawn} >= {"a", "b"} and skipped == {"empty text": 1}
