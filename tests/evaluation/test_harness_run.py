@@ -183,10 +183,37 @@ def test_agieval_items_may_have_several_right_choices(data: Path) -> None:
         (["（A） 一", "二"], ["一", "二"]),
         (["(A)No. 2", "(C)No. 3", "(B)No. 4"], ["No. 2", "No. 3", "No. 4"]),
         (["A.", "B."], ["A.", "B."]),
+        (["(A)①②", "(D)"], ["①②", "(D)"]),
+        (["A one", "B "], ["A one", "B "]),
     ],
 )
 def test_letters_before_choices(choices: list[str], texts: list[str]) -> None:
     assert without_letters(choices) == texts
+
+
+def test_a_cloze_form_speaks_the_language_of_its_task(tmp_path: Path) -> None:
+    """An English paper may gloss a word in Chinese, and a Chinese one quote English."""
+    queries = {
+        "en": "It rained(下雨).Q: Why? Answer Choices: (A)one (B)two\nA: Among A through B, the answer is",
+        "zh": "问题：Why? 选项：(A)one (B)two\n答案：从A到B, 我们应选择",
+    }
+    forms = {}
+    for language, query in queries.items():
+        item = {"query": query, "choices": ["(A)one", "(B)two"], "gold": [0]}
+        write(tmp_path / language / "hails/agieval-gaokao-english/default/test.jsonl", [item])
+        tasks = load_tasks(["agieval_gaokao_english"], data=str(tmp_path / language))
+        task: Any = with_cloze_forms(tasks)["agieval_gaokao_english_cloze"]
+        forms[language] = task.fewshot_context(task.eval_docs[0], 0), task.config.target_delimiter
+    assert forms["en"] == ("Question: It rained(下雨).\nWhy?\nAnswer:", " ")
+    assert forms["zh"] == ("问题：Why?\n答案：", "")
+
+
+def test_an_item_that_the_cloze_form_cannot_score_is_reported(tmp_path: Path) -> None:
+    """Its letters are complete, so that the original task takes it."""
+    write(tmp_path / "haonan-li/cmmlu/anatomy/test.jsonl", [question(0, "A"), question(1, "A") | {"C": ""}])
+    tasks = load_tasks(["cmmlu_anatomy"], data=str(tmp_path))
+    with pytest.raises(ValueError, match=r"anatomy/test.jsonl, line 2: the choices are not a list of texts"):
+        with_cloze_forms(tasks)
 
 
 def test_a_task_that_scores_something_else_has_no_measures_of_a_right_choice(data: Path) -> None:

@@ -12,6 +12,7 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mindllm_jax.evaluation.harness.items import check_choices
 from mindllm_jax.evaluation.measures import item_measures, scored_item
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ _METRICS = [
     for name in ("acc", "acc_bytes", "acc_mutual_info")
 ]
 _LINES = r"(?m)^A\. "
-_COLUMNS = "{{[A, B, C, D]}}"
 
 
 class _Form(NamedTuple):
@@ -38,9 +38,13 @@ class _Form(NamedTuple):
     choices: str | Callable[[Mapping[str, Any]], list[str]]
 
 
+def _columns(item: Mapping[str, Any]) -> list[str]:
+    return [item[letter] for letter in "ABCD"]
+
+
 _FORMS = (
-    _Form(frozenset("ABCD") | {"question"}, _LINES, "{{question.strip()}}", _COLUMNS),  # C-Eval
-    _Form(frozenset("ABCD") | {"Question"}, _LINES, "{{Question.strip()}}", _COLUMNS),  # CMMLU
+    _Form(frozenset("ABCD") | {"question"}, _LINES, "{{question.strip()}}", _columns),  # C-Eval
+    _Form(frozenset("ABCD") | {"Question"}, _LINES, "{{Question.strip()}}", _columns),  # CMMLU
     _Form(frozenset(("question", "choices", "answer")), _LINES, "{{question.strip()}}", "choices"),  # MMLU
     _Form(frozenset(("context", "question", "options")), _LINES, "{{context}}\n{{question}}", "options"),  # LogiQA
     _Form(  # AGIEval: finished prompts, a passage in front of some, and choices that begin with their letters
@@ -54,16 +58,23 @@ _FORMS = (
 
 
 def without_letters(choices: Sequence[str]) -> list[str]:
-    """Removes the letters in front of choices: "(A)" and "B．" wherever they stand, "C " where all begin so."""
-    marked = [re.sub(r"^\s*(?:[(（]\s*[A-Z]\s*[)）]|[A-Z]\s*[.．、)）:：](?=.))\s*", "", choice) for choice in choices]
+    """Removes the letters in front of choices: "(A)" and "B．" wherever they stand, "C " where all begin so.
+
+    A choice that is a letter alone stays, as "(D)" of two published items of AGIEval.
+    """
+    marked = [re.sub(r"^\s*(?:[(（]\s*[A-Z]\s*[)）]|[A-Z]\s*[.．、)）:：])\s*(?=\S)", "", choice) for choice in choices]
     bare = [
-        re.sub(rf"^\s*{letter}\s+", "", choice) for letter, choice in zip(string.ascii_uppercase, marked, strict=False)
+        re.sub(rf"^\s*{letter}\s+(?=\S)", "", choice)
+        for letter, choice in zip(string.ascii_uppercase, marked, strict=False)
     ]
     return bare if all(text != choice for text, choice in zip(bare, marked, strict=True)) else marked
 
 
 def with_cloze_forms(tasks: Mapping[str, Task | Group]) -> dict[str, Task | Group]:
-    """Returns the tasks by name, each that has a cloze form followed by it, as `NAME_cloze`."""
+    """Returns the tasks by name, each that has a cloze form followed by it, as `NAME_cloze`.
+
+    Raises ValueError, as `check_choices`, for an item of a local file that its cloze form cannot score.
+    """
     every: dict[str, Task | Group] = {}
     for name, task in tasks.items():
         every[name] = task
@@ -101,7 +112,8 @@ def _task(task: ConfigurableTask, form: _Form, prompt: str) -> ConfigurableTask:
     class Cloze(ConfigurableTask):
         def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
             self.dataset = task.dataset
-            self.local_files = getattr(task, "local_files", {})  # of a `LocalTask`
+            self.local_files = getattr(task, "local_files", {})  # of a `LocalTask`, as its lines
+            self.lines = getattr(task, "lines", {})
 
         def process_results(self, doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
             """Returns the metrics of an item, which may have several right choices."""
@@ -110,7 +122,8 @@ def _task(task: ConfigurableTask, form: _Form, prompt: str) -> ConfigurableTask:
             found = item_measures(scored_item({"filtered_resps": results, "choices": choices, "right": numbers}))
             return {metric["metric"]: found[metric["metric"]] for metric in _METRICS}
 
-    chinese = any("一" <= character <= "鿿" for character in prompt)
+    # Its last line asks for the answer; what stands above it is the item's, which may quote another language.
+    chinese = any("一" <= character <= "鿿" for character in prompt.rstrip().rpartition("\n")[2])
     config: dict[str, Any] = {field.name: getattr(task.config, field.name) for field in dataclasses.fields(task.config)}
     config |= {
         "task": f"{task.task_name}{CLOZE}",
@@ -123,4 +136,7 @@ def _task(task: ConfigurableTask, form: _Form, prompt: str) -> ConfigurableTask:
         # The rest of it is taken from the fields above.
         "fewshot_config": {"sampler": task.fewshot_cfg.sampler, "split": task.fewshot_cfg.split},
     }
-    return Cloze(config=config)
+    cloze = Cloze(config=config)
+    if cloze.local_files:
+        check_choices(cloze)
+    return cloze

@@ -3,50 +3,77 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
 
 
-def check_items(task: Any, settings: str) -> None:
+def check_shots(task: Any, settings: str) -> None:
+    """Checks that a task with local files has as many few-shot examples as its prompts take.
+
+    Raises ValueError with the file. settings: the class whose field `shots` the message names.
+    """
+    scored, examples = _splits(task)
+    if examples is None:
+        return
+    count, available = task.config.num_fewshot, len(task.fewshot_docs())
+    available -= examples == scored  # an item is no example of its own prompt
+    if count > available and not task.fewshot_cfg.samples:
+        raise ValueError(
+            f"{task.local_files[examples]}: task {task.task_name!r} takes {count} few-shot examples, and there are"
+            f" {available}; set {settings}.shots"
+        )
+
+
+def check_items(task: Any) -> None:
     """Checks the scored items and the few-shot examples of a task with local files, as the task itself renders them.
 
     Choices have to be texts that are not empty, the answer one or several of them, a reference text not empty. Raises
-    ValueError with file, line and problem. settings: the class whose field `shots` messages name.
+    ValueError with file, line and problem.
     """
+    fields = _fields(task)
+    known: dict[tuple[str, ...], str] = {}  # a template takes half a millisecond, and few answers are possible
+
+    def problem(doc: dict[str, Any]) -> str:
+        key = tuple(repr(doc[field]) for field in fields)
+        if key not in known:
+            known[key] = _problem(task, doc)
+        return known[key]
+
+    _check(task, problem)
+
+
+def check_choices(task: Any) -> None:
+    """Checks the choices alone, as `check_items`: those of another form of a task whose items are checked already."""
+    _check(task, lambda doc: _problem_of_choices(task.doc_to_choice(doc)))
+
+
+def _splits(task: Any) -> tuple[str, str | None]:
+    """Returns the split that is scored and that of the few-shot examples, None where the prompts have none from it."""
     config = task.config
     scored = config.test_split or config.validation_split
-    docs = {scored: task.eval_docs}
     examples = task.fewshot_cfg.split or config.training_split or config.validation_split or scored
-    if config.num_fewshot and examples in task.local_files:
-        docs.setdefault(examples, task.fewshot_docs())
-        available = len(docs[examples]) - (examples == scored)  # an item is no example of its own prompt
-        if config.num_fewshot > available and not task.fewshot_cfg.samples:
-            raise ValueError(
-                f"{task.local_files[examples]}: task {task.task_name!r} takes {config.num_fewshot} few-shot examples,"
-                f" and there are {available}; set {settings}.shots"
-            )
-    for split in docs:
-        _check(task, docs[split], task.local_files[split], task.lines[split])
+    return scored, examples if config.num_fewshot and examples in task.local_files else None
 
 
-def _check(task: ConfigurableTask, docs: Any, path: Path, lines: Sequence[int]) -> None:
-    # A task may drop or split items when it processes them; then an item has no line.
-    place, numbers = ("line", lines) if len(docs) == len(lines) else ("item", range(1, len(docs) + 1))
-    fields = _fields(task)
-    problems: dict[tuple[str, ...], str] = {}  # a template takes half a millisecond, and few answers are possible
-    for number, doc in zip(numbers, docs, strict=True):
-        key = tuple(repr(doc[field]) for field in fields)
-        if key not in problems:
+def _check(task: Any, problem_of: Callable[[dict[str, Any]], str]) -> None:
+    scored, examples = _splits(task)
+    docs_of = {scored: task.eval_docs}
+    if examples not in (None, scored):
+        docs_of[examples] = task.fewshot_docs()
+    for split, docs in docs_of.items():
+        # A task may drop or split items when it processes them; then an item has no line.
+        lines = task.lines[split]
+        place, numbers = ("line", lines) if len(docs) == len(lines) else ("item", range(1, len(docs) + 1))
+        for number, doc in zip(numbers, docs, strict=True):
             try:
-                problems[key] = _problem(task, doc)
+                problem = problem_of(doc)
             except Exception as error:  # templates and functions of a task may raise anything
-                problems[key] = f"it does not fit the task ({type(error).__name__}: {error})"
-        if problems[key]:
-            raise ValueError(f"{path}, {place} {number}: {problems[key]}")
+                problem = f"it does not fit the task ({type(error).__name__}: {error})"
+            if problem:
+                raise ValueError(f"{task.local_files[split]}, {place} {number}: {problem}")
 
 
 def _problem(task: ConfigurableTask, doc: dict[str, Any]) -> str:
@@ -59,14 +86,19 @@ def _problem(task: ConfigurableTask, doc: dict[str, Any]) -> str:
     if not isinstance(context, int if task.multiple_input else str):
         return f"`{task.config.doc_to_text}` is {context!r}, not a text"
     choices = _plain(doc, task.config.doc_to_choice, list) or task.doc_to_choice(doc)
-    if not isinstance(choices, list) or not choices or not all(isinstance(text, str) and text for text in choices):
-        return f"the choices are not a list of texts: {choices!r}"
+    if problem := _problem_of_choices(choices):
+        return problem
     target = _plain(doc, task.config.doc_to_target, list) or task.doc_to_target(doc)
     answer = context if task.multiple_input else target
     for one in answer if isinstance(answer, list) and answer else [answer]:
         if one not in (choices if isinstance(one, str) else range(len(choices))) or isinstance(one, bool):
             return f"the answer {one!r} is none of the {len(choices)} choices, which are counted from 0"
     return ""
+
+
+def _problem_of_choices(choices: Any) -> str:
+    is_texts = isinstance(choices, list) and choices and all(isinstance(text, str) and text for text in choices)
+    return "" if is_texts else f"the choices are not a list of texts that are not empty: {choices!r}"
 
 
 def _plain(doc: dict[str, Any], template: Any, kind: type) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mindllm_jax.checks import suggestion
 from mindllm_jax.evaluation.harness.index import leaves, task_manager
-from mindllm_jax.evaluation.harness.items import check_items
+from mindllm_jax.evaluation.harness.items import check_items, check_shots
 from mindllm_jax.evaluation.harness.local import local_settings
 from mindllm_jax.evaluation.harness.model import generation_settings, require_harness
 
@@ -63,7 +63,8 @@ def load_tasks(
             task.set_config("num_fewshot", count)
         task.set_fewshot_seed(FEWSHOT_SEED)
         if data is not None:
-            check_items(task, settings)
+            check_shots(task, settings)
+            check_items(task)
     return loaded
 
 
