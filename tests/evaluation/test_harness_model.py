@@ -223,3 +223,18 @@ def test_cut_requests_are_logged_and_counted(
     assert len(tail) > 64 and cut < 0
     harness.generate_until(requests("generate_until", (long, {"until": [], "max_gen_toks": 4})))
     assert harness.cut == 2
+
+
+def test_a_repeated_request_is_cut_once(harness: HarnessRequests) -> None:
+    """A self-consistency task draws each answer 64 times; a choice without its prompt has nothing to lose."""
+    settings = {"until": [], "max_gen_toks": 4, "do_sample": True, "temperature": 1.0}
+    drawn = [
+        Instance("generate_until", {}, ("天下" * 100, settings), 0, metadata=("task", item, 3))
+        for item in (0, 1)
+        for _ in range(3)
+    ]
+    harness.generate_until(drawn)
+    assert harness.cut == 2
+    choice = "天下" * 100
+    harness.loglikelihood(requests("loglikelihood", ("The river", choice), ("", choice)))
+    assert harness.cut == 3

@@ -71,8 +71,9 @@ class HarnessRequests:
     Attributes:
         protocol: how requests become tokens.
         record: what `Protocol.record` returns, to be stored beside the scores.
-        cut: number of requests so far that were longer than Model.max_seq_len and lost the beginning of their context,
-            or all of it and the beginning of a continuation that is longer by itself.
+        cut: number of requests with a prompt so far that were longer than Model.max_seq_len and lost the beginning of
+            their context, or all of it and the beginning of a continuation that is longer by itself; those that a task
+            repeats are one.
         seam_differs: number of items so far of which a continuation has other tokens with the other seam.
         swallowed: number of requests so far whose continuation the tokens of the context cover, so that it was encoded
             apart.
@@ -105,15 +106,12 @@ class HarnessRequests:
 
         for number, request in enumerate(requests):
             if not request.arguments[1]:
-                where = f"item {number if request.doc_id is None else request.doc_id} of task {request.task_name!r}"
-                raise ValueError(f"{where}: a choice is empty, so it has no likelihood")
+                task, item = _item(request, number)
+                raise ValueError(f"item {item} of task {task!r}: a choice is empty, so it has no likelihood")
         found = self._ask("loglikelihood", requests, compute)
-        self._count_cut(found)
-        differing = {
-            (request.task_name, number if request.doc_id is None else request.doc_id)
-            for number, (request, answer) in enumerate(zip(requests, found, strict=True))
-            if answer["seam_differs"]
-        }
+        self._count_cut(requests, found)
+        items = map(_item, requests, range(len(requests)))
+        differing = {item for item, answer in zip(items, found, strict=True) if answer["seam_differs"]}
         self.seam_differs += len(differing)
         swallowed = sum(answer["swallowed"] for answer in found)
         self.swallowed += swallowed
@@ -177,7 +175,7 @@ class HarnessRequests:
                 some = self._ask("generate_until", group, compute)
             for number, answer in zip(numbers, some, strict=True):
                 found[number] = answer
-        self._count_cut(found)
+        self._count_cut(requests, found)
         return [answer["text"] for answer in found]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
@@ -261,16 +259,24 @@ class HarnessRequests:
             )
             yield [{"text": completion.text, "cut": completion.cut} for completion in completions]
 
-    def _count_cut(self, answers: Sequence[Answer]) -> None:
-        cut = sum(answer["cut"] > 0 for answer in answers)
+    def _count_cut(self, requests: Sequence[Instance], answers: Sequence[Answer]) -> None:
+        """Adds the requests with a prompt that lost something; those that a task repeats are one."""
+        keys = [(*_item(request, number), request.idx) for number, request in enumerate(requests)]
+        asked = [(key, answer) for key, request, answer in zip(keys, requests, answers, strict=True) if request.args[0]]
+        cut = len({key for key, answer in asked if answer["cut"] > 0})
         self.cut += cut
         if cut:
             log.warning(
                 "%d of %d requests are longer than Model.max_seq_len = %d tokens: the beginning of the context was cut",
                 cut,
-                len(answers),
+                len({key for key, _ in asked}),
                 self.decoder.config.max_seq_len,
             )
+
+
+def _item(request: Instance, number: int) -> tuple[str | None, int]:
+    """Returns task and number of the item of a request, its own number where it has none."""
+    return request.task_name, number if request.doc_id is None else request.doc_id
 
 
 def generation_settings(settings: Mapping[str, Any]) -> tuple[Sampling, tuple[str, ...]]:
