@@ -11,13 +11,15 @@ import numpy as np
 
 from mindllm_jax.evaluation.harness.run import TaskResult
 from mindllm_jax.evaluation.measures import sample_measures
-from mindllm_jax.files import parse_json
+from mindllm_jax.files import parse_json, read_json
+from mindllm_jax.run_records import differences
 from mindllm_jax.text.json_lines import lines
 
 DRAWS = 2000
 """Resamples of the items."""
 SEED = 0
 _INTERVAL = (2.5, 97.5)  # percentiles: 95 %
+_OF_THE_MODEL = ("tokenizer_sha256", "vocab_size")  # in the record of a protocol
 _AT_A_TIME = 1 << 24  # drawn numbers in memory
 
 ItemKey = tuple[str, str, int]  # filter, hash of the item, which of the items with this hash
@@ -46,17 +48,48 @@ def compare(result: TaskResult, other: Path) -> dict[str, dict[str, float]]:
         path = other / f"samples_{name}.jsonl"
         if path.exists():
             _collect(theirs, name, _read(path))
-    differences = {}
+    found = {}
     for metric in ours:
         pairs = [(value, theirs[metric][key]) for key, value in ours[metric].items() if key in theirs.get(metric, {})]
         if pairs:
-            differences[metric] = paired([a - b for a, b in pairs])._asdict()
-    return differences
+            found[metric] = paired([a - b for a, b in pairs])._asdict()
+    return found
 
 
-def paired(differences: Sequence[float], draws: int = DRAWS, seed: int = SEED) -> Difference:
+def settings_that_differ(result: Mapping[str, Any], shots: Mapping[str, int], other: Path) -> list[str]:
+    """Returns what two evaluations do not have in common beside the model, as lines.
+
+    The protocol, max_gen_toks, and the shots of the tasks that both have are compared. Items need no setting: they are
+    paired by their hash.
+
+    Args:
+        result: the beginning of our eval.json.
+        shots: examples in a prompt of ours, by task.
+        other: folder of the other evaluation.
+
+    Raises ValueError where the other's eval.json is damaged.
+    """
+    path = other / "eval.json"
+    if not path.exists():
+        return [f"the other's settings are not known: there is no {path}"]
+    theirs = read_json(path)
+    try:
+        of_both = {name: task["shots"] for name, task in theirs.get("tasks", {}).items() if name in shots}
+        old = _settings(theirs, of_both)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: not the result of an evaluation ({error!r})") from None
+    return differences(old, _settings(result, {name: shots[name] for name in of_both}), verbs=("there", "here"))
+
+
+def _settings(result: Mapping[str, Any], shots: Mapping[str, int]) -> dict[str, Any]:
+    tokens = result.get("task_settings", {}).get("max_gen_toks")
+    protocol = {name: value for name, value in result["protocol"].items() if name not in _OF_THE_MODEL}
+    return {"protocol": protocol, "max_gen_toks": tokens, "shots": dict(shots)}
+
+
+def paired(values: Sequence[float], draws: int = DRAWS, seed: int = SEED) -> Difference:
     """Returns the mean of differences and the percentiles of the means of `draws` resamples of them."""
-    array = np.asarray(differences, np.float64)
+    array = np.asarray(values, np.float64)
     generator, count = np.random.default_rng(seed), len(array)
     size = max(1, _AT_A_TIME // count)
     means = [

@@ -15,11 +15,11 @@ from flax import nnx
 from mindllm_jax.checks import require_at_least, require_local, require_seed
 from mindllm_jax.evaluation.benchmarks.convert import notes
 from mindllm_jax.evaluation.bilingual import Bilingual, bilingual, read_pairs
-from mindllm_jax.evaluation.comparison import compare, require_samples
+from mindllm_jax.evaluation.comparison import compare, require_samples, settings_that_differ
 from mindllm_jax.evaluation.folder import EvaluationFolder
 from mindllm_jax.evaluation.harness.cloze import with_cloze_forms
 from mindllm_jax.evaluation.harness.model import harness_model
-from mindllm_jax.evaluation.harness.run import draw_samples, item_count, members, run_task
+from mindllm_jax.evaluation.harness.run import draw_samples, item_count, members, most_shots, run_task
 from mindllm_jax.evaluation.harness.tasks import fit_generation, load_tasks
 from mindllm_jax.evaluation.held_out import HeldOut, baselines, find_held_out, held_out_results
 from mindllm_jax.evaluation.progress import TaskProgress
@@ -133,6 +133,14 @@ def evaluate(
         names = ("data", "shots", "samples", "seed", "max_gen_toks")
         result["task_settings"] = {name: getattr(config, name) for name in names}
     folder = EvaluationFolder(workdir, loaded, config.protocol, result)
+    if (other := config.against) is not None:
+        shots = {name: most_shots(task) for name, task in work.tasks.items()}
+        different = together(lambda: settings_that_differ(result, shots, Path(other)))
+        result |= {"against": other, "against_differs": different}
+        if different:
+            log.warning(
+                "Evaluate.against = %s has other settings than this evaluation: %s", other, "; ".join(different)
+            )
 
     def report(part: Mapping[str, Any]) -> None:
         result.update(part)
@@ -148,8 +156,6 @@ def evaluate(
         of = config.bilingual
         how = {"languages": of.languages, "seed": of.seed, "batch_size": config.batch_size}
         report({"bilingual": bilingual(loaded.decoder, loaded.tokenizer, work.pairs, **how)})
-    if config.against is not None:
-        result["against"] = config.against
     datasets = (str(leaf.DATASET_PATH) for task in work.tasks.values() for leaf in members(task).values())
     if config.data is not None and (data := notes(Path(config.data), datasets)):
         result["data"] = data

@@ -97,12 +97,22 @@ def _parts(result: Mapping[str, Any]) -> Iterator[str]:
         table, sources = published
         yield f"## Published figures\n\n{table.markdown()}\n" + "\n".join(f"- {source}" for source in sources) + "\n"
     if compared := {name: task["against"] for name, task in tasks.items() if "against" in task}:
-        yield f"## Compared with {result['against']}\n\n{_difference_table(compared).markdown()}"
-    if notes := [f"- {name}: {note}" for name, data in result.get("data", {}).items() for note in data["notes"]]:
+        table = _difference_table(compared, result.get("against_differs", ()))
+        yield f"## Compared with {result['against']}\n\n{table.markdown()}"
+    if notes := [f"- {note}" for name, data in result.get("data", {}).items() for note in _notes(name, data)]:
         yield "## Data\n\n" + "\n".join(notes) + "\n"
     if failed := result.get("failed_tasks"):
         rows = "\n".join(f"- {name}: {reason}" for name, reason in failed.items())
         yield f"## Failed tasks\n\n{rows}\n"
+
+
+def _notes(dataset: str, data: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the notes on a data set, and what was left out of each of its files."""
+    for note in data["notes"]:
+        yield f"{dataset}: {note}"
+    for file, entry in data["files"].items():
+        for reason, count in entry.get("left_out", {}).items():
+            yield f"{file}: {count:,} of {count + entry['items']:,} items left out: {reason}."
 
 
 def _scale(result: Mapping[str, Any]) -> str:
@@ -199,7 +209,9 @@ def _other_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table(("task", "shots", "items", "metric", "value", "cut, %"), rows, caption)
 
 
-def _difference_table(compared: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+def _difference_table(
+    compared: Mapping[str, Mapping[str, Mapping[str, float]]], settings_that_differ: Sequence[str]
+) -> Table:
     rows: list[tuple[str | int, ...]] = []
     for name, differences in compared.items():
         for metric, of in differences.items():
@@ -211,6 +223,8 @@ def _difference_table(compared: Mapping[str, Mapping[str, Mapping[str, float]]])
         "This run less the other, over the items of both; the 95 % interval is a bootstrap over items. Differences"
         " of scores in per cent are in percentage points."
     )
+    if settings_that_differ:
+        caption += f" Not the model alone differs: {'; '.join(settings_that_differ)}."
     return Table(("task", "metric", "items", "difference", "95 % interval"), rows, caption)
 
 

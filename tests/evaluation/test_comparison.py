@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mindllm_jax.evaluation.comparison import compare, paired, require_samples
+from mindllm_jax.evaluation.comparison import compare, paired, require_samples, settings_that_differ
 from mindllm_jax.evaluation.harness.run import TaskResult
 
 
@@ -76,3 +76,29 @@ def test_what_cannot_be_compared_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"samples_quiz\.jsonl, line 1: damaged: not a sample"):
         compare(result(quiz=[record("a", 1.0)]), tmp_path)
     assert compare(result(other=[record("a", 1.0)]), tmp_path) == {}
+
+
+def test_settings_that_differ_are_named(tmp_path: Path) -> None:
+    """Another tokenizer is the model's; a task of one evaluation alone has nothing to be compared with."""
+    protocol = {"seam": "together", "tokenizer_sha256": "a"}
+    ours = {"protocol": protocol, "task_settings": {"max_gen_toks": None}}
+    theirs = {
+        "protocol": {"seam": "apart", "tokenizer_sha256": "b"},
+        "task_settings": {"max_gen_toks": 40},
+        "tasks": {"cmmlu": {"shots": 5}, "piqa": {"shots": 0}, "mmlu": {"shots": 1}},
+    }
+    path = tmp_path / "eval.json"
+    shots = {"cmmlu": 0, "piqa": 0, "ceval": 3}
+    (missing,) = settings_that_differ(ours, shots, tmp_path)
+    assert missing == f"the other's settings are not known: there is no {path}"
+    path.write_text(json.dumps(theirs))
+    assert settings_that_differ(ours, shots, tmp_path) == [
+        "max_gen_toks: there 40, here None",
+        "protocol.seam: there 'apart', here 'together'",
+        "shots.cmmlu: there 5, here 0",
+    ]
+    path.write_text(json.dumps(ours | {"tasks": {"cmmlu": {"shots": 0}}}))
+    assert settings_that_differ(ours, shots, tmp_path) == []
+    path.write_text('{"tasks": 3}')
+    with pytest.raises(ValueError, match=r"eval.json is damaged: not the result of an evaluation"):
+        settings_that_differ(ours, shots, tmp_path)

@@ -212,7 +212,10 @@ def test_another_evaluation_is_compared_item_by_item(run: Path, data: str, tmp_p
     """The parameters of step 5 are those of step 3, larger, so that no answer differs but every likelihood does."""
     config = Evaluate(str(run), step=3, bits_per_byte=False, tasks=("continuation_zh",), data=data)
     earlier = evaluate(config, tmp_path / "3")["tasks"]["continuation_zh"]
-    later = evaluate(dataclasses.replace(config, step=5, against=str(tmp_path / "3")), tmp_path / "5")
+    other = dataclasses.replace(config, step=5, against=str(tmp_path / "3"), shots={"continuation_zh": 1})
+    assert evaluate(other)["against_differs"] == ["shots.continuation_zh: there 0, here 1"]
+    later = evaluate(dataclasses.replace(other, shots={}), tmp_path / "5")
+    assert later["against_differs"] == []
     task = later["tasks"]["continuation_zh"]
     assert task["against"]["bits_per_byte"]["items"] == 3
     expected = task["bits_per_byte"] - earlier["bits_per_byte"]

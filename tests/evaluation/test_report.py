@@ -116,7 +116,18 @@ def test_differences_and_failures_are_in_the_report() -> None:
     assert "## Compared with runs/y" in text and "- piqa: KeyError: 'x'" in text
     assert "| cmmlu | acc, % | 9 | +3.12 | -6.25 to +12.50 |" in text
     none = report_markdown(RESULT | {"tasks": {"cmmlu": CHOICE | {"against": {}}}, "against": "runs/y"})
-    assert "| cmmlu | no item of both | 0 |" in none
+    assert "| cmmlu | no item of both | 0 |" in none and "Not the model alone" not in none
+    other = RESULT | {"tasks": tasks, "against": "runs/y", "against_differs": ["shots.cmmlu: there 0, here 5"]}
+    assert "Not the model alone differs: shots.cmmlu: there 0, here 5." in report_markdown(other)
+
+
+def test_the_report_says_what_was_left_out() -> None:
+    files = {
+        "a/b/default/test.jsonl": {"items": 990, "left_out": {"no label": 10}},
+        "a/b/default/dev.jsonl": {"items": 5},
+    }
+    text = report_markdown(RESULT | {"data": {"a/b": {"notes": ["Ours."], "files": files}}})
+    assert text.endswith("## Data\n\n- a/b: Ours.\n- a/b/default/test.jsonl: 10 of 1,000 items left out: no label.\n")
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"step": 3}', '{"bits_per_byte": {"zh": "a"}}', '{"bits_per_byte": 1}'])

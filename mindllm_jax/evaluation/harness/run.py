@@ -69,6 +69,11 @@ def members(task: Task | Group) -> dict[str, Task]:
     return {leaf.task_name: leaf for leaf in tasks_of(task)}
 
 
+def most_shots(task: Task | Group) -> int:
+    """Returns the examples in a prompt of a task, of a group the most of the members."""
+    return max(leaf.config.num_fewshot or 0 for leaf in tasks_of(task))
+
+
 def draw_samples(tasks: Mapping[str, Task | Group], count: int | None, seed: int) -> dict[str, list[int]]:
     """Draws `count` items of each task, of a group from each member, all where there are no more; None: of all tasks.
 
@@ -145,7 +150,7 @@ def run_task(
         cut_requests=model.cut - cut,
         seam_differs=model.seam_differs - differing,
         chance=measures.chance(choices) if len(choices) == len(first) else None,
-        shots=max(leaf.config.num_fewshot for leaf in leaves.values()),
+        shots=most_shots(task),
         seconds=time.monotonic() - begin,
         harness=harness,
         samples=records,
