@@ -273,6 +273,58 @@ def test_arithmetic_is_right() -> None:
     assert items["2da"][0] == {"context": "Question: What is 62 plus 74?\nAnswer:", "completion": " 136"}
 
 
+def noted(source: Path, name: str, files: dict[str, str]) -> list[str]:
+    """What the manifest notes on this copy of a benchmark."""
+    converted(source, name, files)
+    write(convert(PrepareBenchmarks(str(source), (name,))), source / "data")
+    manifest = json.loads((source / "data/manifest.json").read_text())
+    return [note for note in manifest[name]["notes"] if note not in BENCHMARKS[name].notes]
+
+
+def test_notes_are_true_of_the_copy(tmp_path: Path) -> None:
+    """Sizes are counted, and a published subset is named where the copy has its size."""
+    row = {"instruction": "i", "question": "q", "answer": "a"}
+    first = "A zero-shot file of 100 items holds the first 100 of LawBench's 500."
+    assert noted(tmp_path / "a", "lawbench", {"zero_shot/1-1.json": json.dumps([row] * 100)}) == [first]
+    assert noted(tmp_path / "b", "lawbench", {"zero_shot/1-1.json": json.dumps([row] * 99)}) == []
+    problem = {"problem": "p", "level": "Level 5", "solution": r"\boxed{2}", "type": "Algebra"}
+    assert noted(tmp_path, "math", {"test.jsonl": lines(problem, problem)}) == ["2 of the 5,000 test problems."]
+    ending = {"ind": 0, "ctx": "A man sits.", "endings": ["a", "b", "c", "d"], "label": 2}
+    (count,) = noted(tmp_path, "hellaswag", {"val_subset.jsonl": lines(ending)})
+    assert count == "1 of the 10,042 validation items."
+    posts = {"fin_cuge_finfe_train.jsonl": '["a", 0]\n["b", 1]\n', "fin_cuge_finfe_eval.jsonl": '["a", 0]\n["c", 1]\n'}
+    assert noted(tmp_path, "fincuge", posts) == ["1 of the 2 posts of eval stand in train as well."]
+    choice = {"sentence": "a _ b", "option1": "x", "option2": "y", "answer": "1"}
+    assert noted(tmp_path / "a", "winogrande", {"dev.jsonl": lines(choice)}) == []
+    (rendered,) = noted(tmp_path / "b", "winogrande", {"dev.jsonl": lines(choice | {"qID": "llmf-dev-0"})})
+    assert rendered.startswith("Reconstructed")
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_json_lines_may_be_plain_or_gzip(tmp_path: Path, end: str) -> None:
+    """A subject of MATH without problems is no split."""
+    sums = {"question": "1 + 1?", "answer": "#### 2"}
+    found = converted(tmp_path, "gsm8k", {f"{split}.jsonl{end}": lines(sums) for split in ("train", "test")})
+    assert [path.rpartition("/")[2] for path in found] == ["train.jsonl", "test.jsonl"]
+    problem = {"problem": "p", "level": "Level 5", "solution": r"\boxed{2}", "type": "Algebra"}
+    found = converted(tmp_path, "math", {f"test.jsonl{end}": lines(problem)})
+    assert list(found) == ["EleutherAI/hendrycks_math/algebra/test.jsonl"]
+    row = {"passage": None, "question": "q", "options": ["(A)x", "(B)y"], "label": "B", "answer": None}
+    assert list(converted(tmp_path, "agieval", {f"v1/sat-en.jsonl{end}": lines(row)})) == [
+        "hails/agieval-sat-en/default/test.jsonl"
+    ]
+
+
+def test_files_that_the_source_has_no_more_are_removed(tmp_path: Path) -> None:
+    source, data = tmp_path / "source", tmp_path / "data"
+    converted(source, "mmlu", {f"test/{subject}_test.csv": MMLU_ROW for subject in ("law", "art")})
+    write(convert(PrepareBenchmarks(str(source), ("mmlu",))), data)
+    (source / "mmlu/test/law_test.csv").unlink()
+    write(convert(PrepareBenchmarks(str(source), ("mmlu",))), data)
+    assert [path.parent.name for path in data.rglob("*.jsonl")] == ["art"]
+    assert list(notes(data, ("cais/mmlu",))["cais/mmlu"]["files"]) == ["cais/mmlu/art/test.jsonl"]
+
+
 def test_the_manifest_keeps_what_it_says_of_others(tmp_path: Path) -> None:
     source, data = tmp_path / "source", tmp_path / "data"
     row = {"question": "1 + 1?", "answer": "#### 2"}

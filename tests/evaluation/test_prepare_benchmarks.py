@@ -42,6 +42,8 @@ def test_missing_benchmarks(tmp_path: Path) -> None:
         ValueError, match=r"PrepareBenchmarks\.benchmarks: there is no benchmark 'mlu'; did you mean 'mm"
     ):
         PrepareBenchmarks(str(tmp_path), ("mlu",))
+    with pytest.raises(ValueError, match=r"PrepareBenchmarks\.folders: 'cmmlu' is not among PrepareBenchmarks\.benchm"):
+        PrepareBenchmarks(str(tmp_path), ("mmlu",), {"cmmlu": str(tmp_path)})
     put(tmp_path / "gsm8k/test.jsonl", GSM8K_LINE)
     found = convert(PrepareBenchmarks(str(tmp_path)))
     assert list(found.splits) == ["gsm8k", "arithmetic"] and "mmlu" in found.missing

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, json_lines
+from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, json_lines, plain_or_gzip
 
 CHINESE = ("logiqa-zh", "jec-qa-kd", "jec-qa-ca", "gaokao-chinese", "gaokao-geography", "gaokao-history")
 CHINESE += ("gaokao-biology", "gaokao-chemistry", "gaokao-physics", "gaokao-mathqa")
@@ -43,8 +43,8 @@ def render(row: Item, task: str) -> Item:
 
 
 def _read(folder: Path) -> Iterator[Split]:
-    for path in sorted((folder / "v1").glob("*.jsonl")):
-        task = path.stem
+    for name in sorted({path.name.removesuffix(".gz") for path in (folder / "v1").glob("*.jsonl*")}):
+        path, task = plain_or_gzip(folder / "v1" / name), name.removesuffix(".jsonl")
         others = ("passage", "answer") if task in CLOZE else ("passage", "options", "label")
         items, unlabelled = [], 0
         for line, row in json_lines(path, ("question",), others):

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, json_lines, require, text_lines
+from mindllm_jax.evaluation.benchmarks.splits import (
+    Benchmark,
+    Item,
+    Split,
+    json_lines,
+    plain_or_gzip,
+    require,
+    text_lines,
+)
 
 
 def _hellaswag(folder: Path) -> Iterator[Split]:
-    path = folder / "val_subset.jsonl"
+    path = plain_or_gzip(folder / "val_subset.jsonl")
     items: list[Item] = []
     for line, row in json_lines(path, ("ctx",), ("ind", "endings", "label")):
         where = f"{path}, line {line}"
@@ -22,7 +30,13 @@ def _hellaswag(folder: Path) -> Iterator[Split]:
             {"ind": row["ind"], "activity_label": "", "ctx_a": first, "ctx_b": second, "ctx": row["ctx"]}
             | {"endings": endings, "split": "val", "label": str(label)}
         )
-    yield Split("Rowan/hellaswag", "default", "validation", items, (path,))
+    notes = [f"{len(items):,} of the 10,042 validation items."]
+    if len(items) == 689:
+        notes.append(
+            "The 689 are reconstructed from the prompts of another project and its selection (523 from WikiHow), not a"
+            " random sample."
+        )
+    yield Split("Rowan/hellaswag", "default", "validation", items, (path,), notes=tuple(notes))
 
 
 def _halves(context: str) -> tuple[str, str]:
@@ -37,18 +51,21 @@ def _halves(context: str) -> tuple[str, str]:
 
 
 def _winogrande(folder: Path) -> Iterator[Split]:
-    path = folder / "dev.jsonl"
+    path = plain_or_gzip(folder / "dev.jsonl")
+    notes: tuple[str, ...] = ()
     fields = ("sentence", "option1", "option2", "answer")
     items = []
     for line, row in json_lines(path, fields):
         require(row["sentence"].count("_") == 1, f"{path}, line {line}", "the sentence has not exactly one '_'")
         require(row["answer"] in ("1", "2"), f"{path}, line {line}", f"the answer {row['answer']!r} is not '1' or '2'")
         items.append({name: row[name] for name in fields})
-    yield Split("allenai/winogrande", "winogrande_xl", "validation", items, (path,))
+        if str(row.get("qID")).startswith("llmf-"):
+            notes = ("Reconstructed into the original schema from the rendering of another project (LLM Foundry).",)
+    yield Split("allenai/winogrande", "winogrande_xl", "validation", items, (path,), notes=notes)
 
 
 def _piqa(folder: Path) -> Iterator[Split]:
-    path, answers = folder / "valid.jsonl", folder / "valid-labels.lst"
+    path, answers = plain_or_gzip(folder / "valid.jsonl"), folder / "valid-labels.lst"
     rows, labels = json_lines(path, ("goal", "sol1", "sol2")), text_lines(answers)
     require(len(rows) == len(labels), str(answers), f"{len(labels)} labels for {len(rows)} items of {path}")
     for line, label in enumerate(labels, 1):
@@ -64,12 +81,8 @@ def _piqa(folder: Path) -> Iterator[Split]:
 BENCHMARKS = {
     "hellaswag": Benchmark(
         _hellaswag,
-        (
-            "689 of the 10,042 validation items, reconstructed from the prompts of another project and its selection"
-            " (523 from WikiHow), not a random sample.",
-            "The activity labels are not at hand: the prompts begin with ': ' where the original has 'LABEL: '.",
-        ),
+        ("The activity labels are not read: the prompts begin with ': ' where the original has 'LABEL: '.",),
     ),
-    "winogrande": Benchmark(_winogrande, ("Reconstructed into the original schema from another project's rendering.",)),
+    "winogrande": Benchmark(_winogrande),
     "piqa": Benchmark(_piqa, ("The labelled validation split.",)),
 }

@@ -37,7 +37,7 @@ class PrepareBenchmarks:
     Attributes:
         source: folder with one folder of published files per benchmark.
         benchmarks: the benchmarks to convert; by default those whose folder is there.
-        folders: folders of benchmarks that lie elsewhere, by name.
+        folders: folders of benchmarks that lie elsewhere, by name; of those in `benchmarks` alone where it has any.
     """
 
     source: str
@@ -50,6 +50,12 @@ class PrepareBenchmarks:
             if name not in BENCHMARKS:
                 hint = suggestion(name, BENCHMARKS) or f"; there are {', '.join(BENCHMARKS)}"
                 raise ValueError(f"PrepareBenchmarks.benchmarks: there is no benchmark {name!r}{hint}")
+        for name in self.folders:
+            if self.benchmarks and name not in self.benchmarks:
+                raise ValueError(
+                    f"PrepareBenchmarks.folders: {name!r} is not among PrepareBenchmarks.benchmarks ="
+                    f" {self.benchmarks}; add it there or leave its folder out"
+                )
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def convert(config: PrepareBenchmarks) -> Converted:
     if not source.is_dir():
         raise FileNotFoundError(f"PrepareBenchmarks.source = {source}: there is no such folder")
     folders = {name: source / name for name in config.benchmarks or BENCHMARKS}
-    folders |= {name: Path(folder) for name, folder in config.folders.items() if name in folders}
+    folders |= {name: Path(folder) for name, folder in config.folders.items()}
     found = {name: path for name, path in folders.items() if path.is_dir() or BENCHMARKS[name].generated}
     missing = tuple(name for name in folders if name not in found)
     for name in missing:
@@ -95,15 +101,21 @@ def convert(config: PrepareBenchmarks) -> Converted:
 
 
 def write(converted: Converted, data: Path) -> None:
-    """Writes each split atomically, then the manifest, which keeps what it says of other benchmarks."""
+    """Writes each split atomically, then the manifest, which keeps what it says of other benchmarks.
+
+    Files of an earlier conversion of these benchmarks that the source has no more are removed.
+    """
     path = data / MANIFEST
     manifest = read_json(path) if path.exists() else {}
     for name, splits in converted.splits.items():
         for split in splits:
             write_json_lines(data / split.path, iter(split.items))
+        files = {split.path: _described(split) for split in splits}
+        for old in manifest.get(name, {}).get("files", {}).keys() - files:
+            (data / old).unlink(missing_ok=True)
         manifest[name] = {
-            "notes": list(BENCHMARKS[name].notes),
-            "files": {split.path: _described(split) for split in splits},
+            "notes": [*BENCHMARKS[name].notes, *dict.fromkeys(note for split in splits for note in split.notes)],
+            "files": files,
         }
     write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 

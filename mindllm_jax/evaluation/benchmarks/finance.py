@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, json_values, require
+from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, json_values, plain_or_gzip, require
 
-FILES = {"train": "fin_cuge_finfe_train.jsonl.gz", "eval": "fin_cuge_finfe_eval.jsonl"}
+FIRST = {"train": 5000, "eval": 1000}  # posts of the shortened files that hold the first of each split
 
 
 def _fincuge(folder: Path) -> Iterator[Split]:
-    for split, file in FILES.items():
-        if (path := folder / file).exists():
-            posts = list(_posts(path))
-            items = _with_examples_first(posts) if split == "train" else posts
-            yield Split("mindllm/finfe", "default", "test" if split == "eval" else split, items, (path,))
+    paths = {split: plain_or_gzip(folder / f"fin_cuge_finfe_{split}.jsonl") for split in FIRST}
+    posts = {split: list(_posts(path)) for split, path in paths.items() if path.exists()}
+    of_train = {post["text"] for post in posts.get("train", ())}
+    for split, own in posts.items():
+        notes = [f"The first {len(own):,} posts of {split}."] if len(own) == FIRST[split] else []
+        if split == "train":
+            yield Split("mindllm/finfe", "default", split, _with_examples_first(own), (paths[split],), {}, tuple(notes))
+            continue
+        if both := sum(post["text"] in of_train for post in own):
+            notes.append(f"{both:,} of the {len(own):,} posts of eval stand in train as well.")
+        yield Split("mindllm/finfe", "default", "test", own, (paths[split],), {}, tuple(notes))
 
 
 def _with_examples_first(posts: list[Item]) -> list[Item]:
@@ -38,8 +44,7 @@ BENCHMARKS = {
     "fincuge": Benchmark(
         _fincuge,
         (
-            "FinFE of BBT-FinCUGE: the first 1,000 items of eval, few-shot examples from the first 5,000 of train, two"
-            " of each label. 152 of the 1,000 texts stand among the 5,000 as well.",
+            "FinFE of BBT-FinCUGE. Few-shot examples are the first posts of train, two of each label.",
             "The labels 0, 1, 2 are read as negative, neutral, positive, from the texts: no file at hand names them.",
         ),
     )

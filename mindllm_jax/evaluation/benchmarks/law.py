@@ -21,6 +21,8 @@ from mindllm_jax.evaluation.benchmarks.splits import (
 # LawBench's own scoring passes over these answers, which no answer can match.
 PASSED_OVER = {"2-2": ("赔偿",), "3-4": ("死刑", "无期"), "3-5": ("死刑", "无期")}
 
+_FIRST_HUNDRED = "A zero-shot file of 100 items holds the first 100 of LawBench's 500."
+
 
 def _lawbench(folder: Path) -> Iterator[Split]:
     for path in sorted((folder / "zero_shot").glob("*.json")):
@@ -40,7 +42,8 @@ def _lawbench(folder: Path) -> Iterator[Split]:
             else:
                 items.append({"task": path.stem} | {name: row[name] for name in ("instruction", "question", "answer")})
         reasons = {"answers that LawBench's scoring passes over": left_out} if left_out else {}
-        yield Split("mindllm/lawbench", path.stem, "test", items, (path,), reasons)
+        notes = (_FIRST_HUNDRED,) if len(items) + left_out == 100 else ()
+        yield Split("mindllm/lawbench", path.stem, "test", items, (path,), reasons, notes)
 
 
 def _legalbench(folder: Path) -> Iterator[Split]:
@@ -106,15 +109,12 @@ def _without_each(task: str, prompt: str, rows: list[Item]) -> list[Item]:
 BENCHMARKS = {
     "lawbench": Benchmark(
         _lawbench,
-        (
-            "The first 100 items of each of the 20 zero-shot files.",
-            "Task 2-1 is scored by characters, without the word edits of a tool whose model is downloaded.",
-        ),
+        ("Task 2-1 is scored by characters, without the word edits of a tool whose model is downloaded.",),
     ),
     "legalbench": Benchmark(
         _legalbench,
         (
-            "The test rows are not at hand. legalbench_train scores the train rows, each after the prompt of its task"
+            "The test rows are not read. legalbench_train scores the train rows, each after the prompt of its task"
             " without the row itself and one example of every other label, and is no substitute for them.",
         ),
     ),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, json_lines, require
+from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, json_lines, plain_or_gzip, require
 
 SUBJECTS = {
     "Algebra": "algebra",
@@ -20,8 +20,8 @@ SUBJECTS = {
 
 
 def _gsm8k(folder: Path) -> Iterator[Split]:
-    for split, file in (("train", "train.jsonl.gz"), ("test", "test.jsonl")):
-        if (path := folder / file).exists():
+    for split in ("train", "test"):
+        if (path := plain_or_gzip(folder / f"{split}.jsonl")).exists():
             items = []
             for line, row in json_lines(path, ("question", "answer")):
                 require("#### " in row["answer"], f"{path}, line {line}", "the answer has no '#### NUMBER'")
@@ -30,7 +30,7 @@ def _gsm8k(folder: Path) -> Iterator[Split]:
 
 
 def _math(folder: Path) -> Iterator[Split]:
-    path = folder / "test.jsonl.gz"
+    path = plain_or_gzip(folder / "test.jsonl")
     by_subject: dict[str, list[Item]] = {subject: [] for subject in SUBJECTS}
     for line, row in json_lines(path, ("problem", "level", "type", "solution")):
         where = f"{path}, line {line}"
@@ -39,12 +39,14 @@ def _math(folder: Path) -> Iterator[Split]:
             r"\boxed" in row["solution"] or r"\fbox" in row["solution"], where, r"the solution has no \boxed answer"
         )
         by_subject[row["type"]].append({name: row[name] for name in ("problem", "level", "type", "solution")})
+    note = f"{sum(map(len, by_subject.values())):,} of the 5,000 test problems."
     for subject, items in by_subject.items():
-        yield Split("EleutherAI/hendrycks_math", SUBJECTS[subject], "test", items, (path,))
+        if items:
+            yield Split("EleutherAI/hendrycks_math", SUBJECTS[subject], "test", items, (path,), notes=(note,))
 
 
 def _mathqa(folder: Path) -> Iterator[Split]:
-    path = folder / "test_1000.jsonl"
+    path = plain_or_gzip(folder / "test_1000.jsonl")
     fields = {"Problem": "problem", "Rationale": "rationale", "options": "options", "correct": "correct"}
     fields |= {"annotated_formula": "annotated_formula", "linear_formula": "linear_formula", "category": "type"}
     items: list[Item] = []
@@ -59,11 +61,12 @@ def _mathqa(folder: Path) -> Iterator[Split]:
         else:
             unreadable += 1
     left_out = {"options that do not come apart into five": unreadable} if unreadable else {}
-    yield Split("regisss/math_qa", "default", "test", items, (path,), left_out)
+    note = f"{len(items) + unreadable:,} of the 2,985 test problems."
+    yield Split("regisss/math_qa", "default", "test", items, (path,), left_out, (note,))
 
 
 BENCHMARKS = {
     "gsm8k": Benchmark(_gsm8k),
-    "math": Benchmark(_math, ("All 5,000 test problems; without train there are no few-shot examples.",)),
-    "mathqa": Benchmark(_mathqa, ("1,000 of the 2,985 test problems: those whose original schema is at hand.",)),
+    "math": Benchmark(_math, ("Without train there are no few-shot examples.",)),
+    "mathqa": Benchmark(_mathqa),
 }

@@ -26,6 +26,7 @@ class Split:
         items: in the order of the source.
         sources: the files that they were read from.
         left_out: number of published items that are not among `items`, by reason.
+        notes: sentences on this copy of the files, as `Benchmark.notes`.
     """
 
     dataset: str
@@ -34,6 +35,7 @@ class Split:
     items: Sequence[Item]
     sources: tuple[Path, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -47,13 +49,19 @@ class Benchmark:
 
     Attributes:
         read: yields the splits of the folder with the published files.
-        notes: sentences on what was cut, reconstructed or left out.
+        notes: sentences on the benchmark, true of any copy of its files.
         generated: whether it is made by rule, from no files.
     """
 
     read: Callable[[Path], Iterator[Split]]
     notes: tuple[str, ...] = ()
     generated: bool = False
+
+
+def plain_or_gzip(path: Path) -> Path:
+    """Returns the path, or `PATH.gz` where that file alone exists."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.exists() and not path.exists() else path
 
 
 def json_values(path: Path) -> Iterator[tuple[int, Any]]:
