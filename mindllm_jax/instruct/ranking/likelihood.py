@@ -12,6 +12,7 @@ from mindllm_jax.batching.chat_format import encode_conversations
 from mindllm_jax.batching.chat_template import Message
 from mindllm_jax.instruct.ranking.comparisons import Request, Winner
 from mindllm_jax.instruct.scoring.forward import ROW_LENGTH, token_scores
+from mindllm_jax.model.not_finite import NotFiniteError
 from mindllm_jax.training.load_run import LoadedRun
 
 PART = 512  # requests that are judged before their verdicts are kept
@@ -30,9 +31,10 @@ NO_TEXT = Likelihood(-math.inf, cut=False)
 def likelihood_verdicts(
     run: LoadedRun, judged: Sequence[Request], tie: float, batch_size: int
 ) -> Iterator[tuple[Request, Winner, bool]]:
-    """Yields every request with its verdict, and whether a prompt was cut. Raises ValueError for a malformed prompt.
+    """Yields every request with its verdict, and whether a prompt was cut.
 
-    An answer without text has no likelihood and loses.
+    An answer without text has no likelihood and loses. Raises ValueError for a malformed prompt, NotFiniteError where
+    the judge computes NaN.
     """
     for start in range(0, len(judged), PART):
         part = judged[start : start + PART]
@@ -41,6 +43,8 @@ def likelihood_verdicts(
         known = dict(zip(unique, answer_likelihoods(run, unique, batch_size), strict=True))
         for number, request in enumerate(part):
             first, second = (known.get(side, NO_TEXT) for side in sides[2 * number : 2 * number + 2])
+            if math.isnan(first.per_byte) or math.isnan(second.per_byte):
+                raise NotFiniteError("the judge's log-likelihood of an answer is NaN")
             winner: Winner = "first" if first.per_byte > second.per_byte else "second"
             if abs(first.per_byte - second.per_byte) <= tie:
                 winner = "tie"

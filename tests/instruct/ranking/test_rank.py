@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from endpoint_server import EndpointServer
+from flax import nnx
 
 from mindllm_jax.batching.chat_format import encode_conversations
 from mindllm_jax.batching.chat_template import Message
@@ -23,6 +25,7 @@ from mindllm_jax.instruct.ranking.rank import cost, open_ranking, rank
 from mindllm_jax.instruct.ranking.report import judge_table, ranking_table, write_ranking
 from mindllm_jax.instruct.ranking.settings import Judge, RankAnswers
 from mindllm_jax.instruct.scoring.forward import token_scores
+from mindllm_jax.model.not_finite import NotFiniteError
 from mindllm_jax.training.load_run import load_decoder
 
 pytest.importorskip("evalica", reason="evalica (the extra `rank`) is not installed")
@@ -160,6 +163,16 @@ def test_likelihood_is_of_the_last_answer_alone(base: Path) -> None:
     prompt = Prompt("n", (question,), "")
     empty = Request("k", prompt, ("x", "y"), (" ", "yes"), "")
     assert [winner for _, winner, _ in likelihood_verdicts(run, [empty], tie=100.0, batch_size=4)] == ["second"]
+
+
+@pytest.mark.long
+def test_a_judge_that_computes_nan_has_no_verdict(base: Path) -> None:
+    """NaN is above nothing, so that the second answer would win every time, and the verdict would be kept."""
+    run = load_decoder(base)
+    nnx.update(run.decoder, jax.tree.map(lambda x: x * np.nan, nnx.state(run.decoder)))
+    request = Request("k", Prompt("n", (Message("user", "1?"),), ""), ("x", "y"), ("no", "yes"), "")
+    with pytest.raises(NotFiniteError, match="the judge's log-likelihood of an answer is NaN: parameters of the model"):
+        list(likelihood_verdicts(run, [request], tie=0.0, batch_size=4))
 
 
 @pytest.mark.long
