@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mindllm_jax.evaluation.encoding import Encoder
-from mindllm_jax.evaluation.harness.model import generation_settings
+from mindllm_jax.evaluation.harness.generation_settings import generation_settings
 from mindllm_jax.evaluation.harness.run import TaskResult
 from mindllm_jax.evaluation.measures import probabilities, scored_item
 from mindllm_jax.evaluation.tokens import Shown, shown

@@ -9,6 +9,7 @@ import pytest
 from mindllm_jax.evaluation import answers
 from mindllm_jax.evaluation.answers import Answers
 from mindllm_jax.evaluation.harness import model
+from mindllm_jax.evaluation.harness.generation_settings import generation_settings
 from mindllm_jax.evaluation.harness.model import HarnessRequests, harness_model
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
 from mindllm_jax.evaluation.protocol import Protocol
@@ -203,12 +204,33 @@ def test_max_gen_toks_bounds_the_answer(harness: HarnessRequests, tokenizer: Tok
     assert len(one.encode()) <= max(tokenizer.token_bytes)
 
 
-def test_sampling_settings_that_would_be_ignored_are_refused(harness: HarnessRequests) -> None:
-    settings = {"until": [], "max_gen_toks": 4, "do_sample": True, "temperature": 1.0, "top_p": 0.9}
-    with pytest.raises(ValueError, match=r"\['top_p'\] are not supported"):
-        harness.generate_until(requests("generate_until", ("a", settings)))
-    settings["do_sample"] = False
-    assert len(harness.generate_until(requests("generate_until", ("a", settings)))) == 1
+@pytest.mark.parametrize(
+    ("settings", "sampling"),
+    [
+        ({"do_sample": True}, Sampling(1.0, None, max_tokens=256)),
+        ({"do_sample": True, "temperature": 0.7, "top_p": 0.95, "top_k": 5}, Sampling(0.7, 5, 0.95, 256)),
+        ({"temperature": 0.7, "top_k": 0, "num_beams": 1}, Sampling(0.7, None, max_tokens=256)),
+        ({"temperature": 0.0, "top_k": 0}, Sampling(0.0, None, max_tokens=256)),
+        ({"do_sample": False, "top_k": 1000, "top_p": 0.9, "min_p": 0.1}, Sampling(0.0, None, max_tokens=256)),
+        ({"repetition_penalty": 1.0, "max_gen_toks": 4}, Sampling(0.0, None, max_tokens=4)),
+    ],
+)
+def test_generation_settings(settings: dict[str, Any], sampling: Sampling) -> None:
+    assert generation_settings(settings | {"until": ["a"]}) == (sampling, ("a",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"do_sample": True, "min_p": 0.1}, r"\['min_p'\] are not supported"),
+        ({"num_beams": 4, "repetition_penalty": 1.3}, r"\['num_beams', 'repetition_penalty'\] are not supported"),
+        ({"do_sample": True, "num_beams": 4}, r"\['num_beams'\] are not supported"),
+        ({"temperature": 1.0, "top_k": 1000}, r"Sampling\.top_k = 1000: must be 1 to 256"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        generation_settings(settings | {"until": []})
 
 
 def test_cut_requests_are_logged_and_counted(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -14,6 +14,7 @@ from rich.progress import track
 from mindllm_jax.batching.chat_template import Message
 from mindllm_jax.evaluation.answers import Answer, Answers, parts, request_key
 from mindllm_jax.evaluation.encoding import Encoder, Pair, chat_text
+from mindllm_jax.evaluation.harness.generation_settings import generation_settings
 from mindllm_jax.evaluation.likelihood import Query, likelihoods
 from mindllm_jax.evaluation.protocol import Protocol
 from mindllm_jax.generation.engine import generate
@@ -153,8 +154,8 @@ class HarnessRequests:
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Returns for each (context, settings) the text up to a string of `until`, an end token or max_gen_toks.
 
-        It supports the settings until, max_gen_toks (256 by default), do_sample, temperature and top_k. Raises
-        ValueError for another one that changes sampling. Sampled answers are computed each time.
+        It supports the settings until, max_gen_toks (256 by default), do_sample, temperature, top_k and top_p, as
+        `generation_settings`. Sampled answers are computed each time.
         """
         found: list[Answer] = [{}] * len(requests)
         groups: dict[tuple[Sampling, tuple[str, ...]], list[int]] = {}
@@ -277,19 +278,3 @@ class HarnessRequests:
 def _item(request: Instance, number: int) -> tuple[str | None, int]:
     """Returns task and number of the item of a request, its own number where it has none."""
     return request.task_name, number if request.doc_id is None else request.doc_id
-
-
-def generation_settings(settings: Mapping[str, Any]) -> tuple[Sampling, tuple[str, ...]]:
-    """Translates generation settings of the harness into sampling and stop strings.
-
-    Raises ValueError for a wrong setting, and for an unsupported one that would change sampling.
-    """
-    from lm_eval.models.utils import normalize_gen_kwargs
-
-    known: dict[str, Any] = {**normalize_gen_kwargs(dict(settings))}
-    until, greedy = tuple(known.pop("until")), not known.pop("do_sample")
-    temperature, top_k = float(known.pop("temperature", 0.0)), known.pop("top_k", None)
-    sampling = Sampling(temperature, top_k, max_tokens=known.pop("max_gen_toks"))
-    if known and not greedy:
-        raise ValueError(f"generation settings {sorted(known)} are not supported; use temperature, top_k, max_gen_toks")
-    return sampling, until

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mindllm_jax.checks import suggestion
+from mindllm_jax.evaluation.harness.generation_settings import generation_settings
 from mindllm_jax.evaluation.harness.index import leaves, task_manager
 from mindllm_jax.evaluation.harness.items import check_items, check_shots
 from mindllm_jax.evaluation.harness.local import local_settings
-from mindllm_jax.evaluation.harness.model import generation_settings, require_harness
+from mindllm_jax.evaluation.harness.model import require_harness
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
