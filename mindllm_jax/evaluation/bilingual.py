@@ -268,7 +268,7 @@ def _segment_means(
 
 def _sentences(path: Path) -> list[str]:
     try:
-        lines = path.read_bytes().decode().removesuffix("\n").split("\n")
+        lines = path.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: byte {error.start}") from None
     for number, line in enumerate(lines, start=1):

@@ -168,7 +168,7 @@ def test_the_error_of_a_ratio_is_that_of_resampling() -> None:
 
 
 def test_pairs_are_read_by_line(tmp_path: Path) -> None:
-    (tmp_path / "en").write_text("one\ntwo\u2028more\nthree\n", "utf-8")
+    (tmp_path / "en").write_text("one\ntwo\u2028more\nthree\n", "utf-8-sig")
     (tmp_path / "zh").write_text("一\r\n二\r\n三", "utf-8")
     settings = Bilingual((str(tmp_path / "en"), str(tmp_path / "zh")), sentences=2)
     assert read_pairs(settings) == [("one", "一"), ("two\u2028more", "二")]

@@ -144,6 +144,11 @@ def test_shots_of_a_task_that_is_not_loaded_are_reported(tmp_path: Path) -> None
         (json.dumps(ITEM | {"context": None}), "line 2: `context` is None, not a text"),
         (json.dumps(ITEM | {"choices": "abcd"}), "line 2: `choices` is a JSON str, in the first item a JSON list"),
         (json.dumps(ITEM | {"choices": ["a", ""]}), "line 2: the choices are not a list of texts"),
+        (
+            json.dumps(ITEM | {"choices": ["a", 1]}),
+            r"line 2: `choices\[1\]` is a JSON int, in the first item",
+        ),
+        (json.dumps(ITEM | {"choices": [["a"], "b"]}), r"line 2: `choices\[0\]` is a JSON list, in the first item"),
         (json.dumps(ITEM | {"answer": 4}), "line 2: the answer 4 is none of the 4 choices"),
         (json.dumps(ITEM | {"answer": "1"}), "line 2: `answer` is a JSON str, in the first item a JSON int"),
         (json.dumps(ITEM | {"answer": True}), "line 2: `answer` is a JSON bool, in the first item a JSON int"),
@@ -155,6 +160,20 @@ def test_a_bad_item_is_reported_with_its_line(line: str | bytes, message: str, t
     path.write_bytes(json.dumps(ITEM).encode() + b"\n" + (line if isinstance(line, bytes) else line.encode()) + b"\n")
     with pytest.raises(ValueError, match=f"test.jsonl, {message}"):
         load_tasks(["continuation_zh"], data=str(tmp_path))
+
+
+def test_values_that_no_table_holds_are_reported(tmp_path: Path) -> None:
+    """In the first item itself, in objects, and where types alone do not tell it."""
+    with pytest.raises(ValueError, match=r"test.jsonl, line 1: `choices\[1\]` is a JSON int"):
+        continuation(tmp_path, [ITEM | {"choices": ["a", 1]}])
+    rows = [ITEM | {"meta": {"source": source}} for source in ("a", ["a"])]
+    with pytest.raises(ValueError, match=r"test.jsonl, line 2: `meta.source` is a JSON list, in the first item"):
+        continuation(tmp_path, rows)
+    with pytest.raises(ValueError, match=r"test.jsonl: its items do not fit together in one table: "):
+        continuation(tmp_path, [ITEM | {"marks": marks} for marks in ([], [1], ["a"])])
+    with pytest.raises(ValueError, match=r"test.jsonl: its items do not fit together in one table: "):
+        continuation(tmp_path, [ITEM | {"answer": 2**64}])
+    assert continuation(tmp_path, [ITEM | {"marks": [1, 0.5]}]).eval_docs[0]["marks"] == [1, 0.5]
 
 
 def test_an_empty_file_is_reported(tmp_path: Path) -> None:
@@ -210,6 +229,6 @@ def test_generation_is_held_against_the_positions(
     tasks = load()
     fit_generation(tasks, 64, max_gen_toks=5)
     assert measured(tasks[generating], decoder, tokenizer)["sample_len"] == 3
-    tasks[generating].set_config("generation_kwargs", {"do_sample": True, "top_p": 0.9}, update=True)
-    with pytest.raises(ValueError, match=r"task 'gen_demo': generation settings \['top_p'\] are not supported"):
+    tasks[generating].set_config("generation_kwargs", {"num_beams": 4}, update=True)
+    with pytest.raises(ValueError, match=r"task 'gen_demo': generation settings \['num_beams'\] are not supported"):
         fit_generation(tasks, 64)

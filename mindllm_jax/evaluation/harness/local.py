@@ -57,6 +57,7 @@ def local_task() -> type[ConfigurableTask]:
     """
     from datasets import Dataset, DatasetDict
     from lm_eval.api.task import ConfigurableTask
+    from pyarrow import ArrowException
 
     class LocalTask(ConfigurableTask):
         def __init__(self, config: dict[str, Any]) -> None:
@@ -68,7 +69,10 @@ def local_task() -> type[ConfigurableTask]:
             splits = {}
             for split, path in self.local_files.items():
                 self.lines[split], items = read_items(path)
-                splits[split] = Dataset.from_list(items)
+                try:
+                    splits[split] = Dataset.from_list(items)
+                except (ArrowException, OverflowError) as error:
+                    raise ValueError(f"{path}: its items do not fit together in one table: {error}") from None
             self.dataset = DatasetDict(splits)
 
     return LocalTask
@@ -105,8 +109,22 @@ def _problem(item: Any, items: Sequence[Mapping[str, Any]]) -> str:
         return f"a JSON {type(item).__name__} where the object of an item was expected"
     if items and (lacking := [field for field in items[0] if field not in item]):
         return f"no field {', '.join(map(repr, lacking))}, which the first item has"
-    for field, value in items[0].items() if items else ():
-        if value is not None and item[field] is not None and type(item[field]) is not type(value):
-            found, expected = type(item[field]).__name__, type(value).__name__
-            return f"`{field}` is a JSON {found}, in the first item a JSON {expected}"
-    return ""
+    first = items[0] if items else item
+    return next(filter(None, (_mismatch(item[field], first[field], field) for field in first)), "")
+
+
+def _mismatch(value: Any, first: Any, field: str) -> str:
+    """Returns where a value, at any depth, has another type than in the first item, "" where nowhere."""
+    if value is None or first is None:
+        return ""
+    if type(value) is not type(first):
+        return f"`{field}` is a JSON {type(value).__name__}, in the first item a JSON {type(first).__name__}"
+    within: list[tuple[Any, Any, str]] = []
+    if isinstance(value, list):
+        example = next((one for one in (*first, *value) if one is not None), None)
+        within = [(one, example, f"{field}[{number}]") for number, one in enumerate(value)]
+    elif isinstance(value, dict):
+        within = [(value[name], first[name], f"{field}.{name}") for name in first if name in value]
+    # Within a value, a table holds whole numbers and others side by side.
+    mismatches = (_mismatch(*each) for each in within if {type(each[0]), type(each[1])} != {int, float})
+    return next(filter(None, mismatches), "")
