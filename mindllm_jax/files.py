@@ -12,11 +12,22 @@ from typing import Any, BinaryIO, TextIO
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives an OSError of the block that names no file, as that of a full disk, the path of the one being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
     """Opens a UTF-8 text file that replaces `path` when the block ends without an error. Makes missing folders.
 
     Raises:
-        OSError: the file cannot be written (disk full, no permission); `path` is unchanged.
+        OSError: the file cannot be written (disk full, no permission), with the path; `path` is unchanged.
     """
     with replacing_bytes(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
@@ -34,7 +45,7 @@ def replacing_bytes(path: Path) -> Iterator[BinaryIO]:
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
-        with open(descriptor, "wb") as file:
+        with naming(path), open(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from mindllm_jax.files import json_sha256, parse_json
+from mindllm_jax.files import json_sha256, naming, parse_json
 from mindllm_jax.parallel.together import bytes_from_first, together
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Answers:
             for key, answer in answers.items()
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
+        with naming(self.path), self.path.open("ab") as file:
             if file.tell() > self._end:
                 file.truncate(self._end)
             file.write(lines.encode())

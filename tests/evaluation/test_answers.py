@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,15 @@ def test_answers_are_found_again(tmp_path: Path) -> None:
     again = Answers(tmp_path / "new", "w")
     assert again.known(["b", "c", "a"]) == {"a": ONE, "b": TWO}
     assert len((tmp_path / "new" / NAME).read_text().splitlines()) == 2
+
+
+def test_a_full_disk_is_reported_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path / NAME}'"):
+        Answers(tmp_path, "w").add({"a": ONE})
 
 
 @pytest.mark.parametrize("keep", range(1, 40, 6))

@@ -31,7 +31,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/file'"):
         write_bytes(tmp_path / "file", b"new")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
