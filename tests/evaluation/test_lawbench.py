@@ -89,9 +89,18 @@ def test_corrections_count_edits_of_characters() -> None:
         ("百色市万某，第264条", "百色市万某，第264条"),
         ("陆某贰年廿四天", "陆某2年24天"),
         ("千万元", "10000000元"),
+        ("一亿两千万元", "120000000元"),
+        ("三亿五千万零二百元", "350000200元"),
+        ("两万亿元", "2000000000000元"),
+        ("两三百元", "两三百元"),
+        ("三四十万元", "三四十万元"),
+        ("十五六岁", "十五六岁"),
+        ("两三年", "23年"),
+        ("万万不可", "万万不可"),
     ],
 )
 def test_numerals_become_digits(text: str, digits: str) -> None:
+    """Those of cn2an 0.5.24, which LawBench's scoring uses, but for formal digits, 廿, 千万 and names."""
     assert to_digits(text) == digits
 
 
