@@ -74,6 +74,7 @@ def test_the_continuation_task_scores_by_likelihoods(decoder: Decoder, tokenizer
     [
         ("continuation_cz", r"Evaluate\.tasks: there is no task 'continuation_cz'; did you mean 'continuat"),
         ("piqaa", r"Evaluate\.tasks: there is no task 'piqaa'; did you mean 'piqa'"),
+        ("cmmlu_virology_cloze", r"no task 'cmmlu_virology_cloze'; the cloze form runs with 'cmmlu_virology'"),
     ],
 )
 def test_an_unknown_task_is_reported(name: str, message: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mindllm_jax.checks import suggestion
+from mindllm_jax.evaluation.harness.cloze import CLOZE
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -37,8 +38,9 @@ def task_manager(names: Sequence[str], settings: str) -> TaskManager:
     while missing:
         for name in missing:
             if name not in folders or folders[name] <= read:
-                known = [*folders, *manager.all_tasks]
-                raise ValueError(f"{settings}.tasks: there is no task {name!r}{suggestion(name, known)}")
+                known, original = [*folders, *manager.all_tasks], name.removesuffix(CLOZE)
+                hint = f"; the cloze form runs with {original!r}" if name != original and original in known else ""
+                raise ValueError(f"{settings}.tasks: there is no task {name!r}{hint or suggestion(name, known)}")
         read |= {folder for name in missing for folder in folders[name]}
         manager = TaskManager(include_path=[str(TASKS), *sorted(map(str, read))], include_defaults=False)
         # A group may have members in another folder.
