@@ -11,16 +11,27 @@ from datatrove.data import Document
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from mindllm_jax.corpus.filters.base import CleaningFilter
+from mindllm_jax.corpus.filters.privacy import without_personal_data
+from mindllm_jax.corpus.outcomes import record
 
 # Quantifiers are possessive (`*+`) and scans stop where the next could begin, so the time is linear in the text, also
 # for a text that almost matches everywhere.
 
 # YAML or TOML between its marks at the top. A rule above a paragraph looks alike, but no field follows it.
 _FRONT_MATTER = re.compile(r"\A\s*+(---|\+\+\+)[ \t]*+\n(?=[ \t]*+[\w\"'-]++[ \t]*+[:=]).*?\n\1[ \t]*+(?:\n|\Z)", re.S)
-# Lines such as "Title: …" above the first blank line, as in mail, PEPs and man pages of the web; at least three.
+# Lines such as "Title: …" above the first blank line, as in mail and PEPs. At least three have names that are theirs:
+# dialogues, questions with their answers and records of patients look alike.
 _FIELD = r"([A-Z][\w-]{1,24}):(?:[ \t][^\n]*+)?\n(?:[ \t][^\n]*+\n)*+"
 _FIELDS = re.compile(rf"\s*+((?:{_FIELD}){{3,}}+)(?=\s*\n)", re.A)
 _NAMES = re.compile(_FIELD, re.A)
+_HEADER_NAMES = frozenset(
+    "archived-at author authors bcc bdfl-delegate category cc content-transfer-encoding content-type created date"
+    " delivered-to discussions-to from in-reply-to keywords last-modified license lines list-id message-id mime-version"
+    " newsgroups organization pep pep-delegate post-history python-version received references replaces reply-to"
+    " requires resolution return-path sender sponsor status subject superseded-by tags title to topic type updated url"
+    " version".split()
+)
+_MIN_HEADER_NAMES = 3
 _HEADING = re.compile(r"^(?:#|=) |^={3,}$", re.M)  # of Markdown, AsciiDoc, reStructuredText
 _QUOTES = "\"'"
 _TITLE = re.compile(r"^[\"']?title[\"']?[ \t]*+[:=][ \t]*+(?![>|]-?$)(\S[^\n]*+)$", re.M | re.I)
@@ -55,12 +66,15 @@ _FENCE = re.compile(r"^[ \t]*+(`{3,}+(?=[^`\n]*+$)|~{3,}+)([^\n]*+)$", re.M)
 # Listings of AsciiDoc, which is known by its headings; with `==` at both ends they are of a wiki.
 _ASCIIDOC = re.compile(r"^={2,5} [^=\n]*+$", re.M)
 _LISTING = re.compile(_FENCE.pattern.replace("|~{3,}+", r"|~{3,}+|(?:-{4,}+|\.{4,}+)(?=[ \t]*$)"), re.M)
-# Project Gutenberg's licence before and after its books.
+# Project Gutenberg's licence after each of its books, with what stands before the next one, and before the first.
+_GUTENBERG_START = r"^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG[^\n]*+\n"
 _GUTENBERG = (
-    re.compile(r"\A.{0,20000}?^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG[^\n]*+\n", re.S | re.M),
     re.compile(
-        r"^(?:\*\*\* ?END OF (?:THE|THIS) PROJECT GUTENBERG|End of (?:the )?Project Gutenberg).*\Z", re.S | re.M
+        r"^(?:\*\*\* ?END OF (?:THE|THIS) PROJECT GUTENBERG|End of (?:the )?Project Gutenberg)"
+        rf".*?(?:{_GUTENBERG_START}|\Z)",
+        re.S | re.M,
     ),
+    re.compile(rf"\A.{{0,20000}}?{_GUTENBERG_START}", re.S | re.M),
 )
 # A comment at the top that names a licence. One line with `#`, or lines with several `#`, are headings.
 _LICENCE = re.compile(r"\A\s*+(?:/\*.*?\*/|(?:(?://|\.\. |;;)[^\n]*+\n)++|(?:#(?!#)[^\n]*+\n){2,}+)", re.S)
@@ -81,13 +95,15 @@ _TABLE = {**_STRIPPED, **_NARROW, **_BREAKS, 0xA0: 0x20, 0x202F: 0x20}
 _MOJIBAKE = re.compile("[ÃÂâäåæçèé][\u0080-\u00bf\u2018-\u203a€™œž]")
 
 _MAX_PASSES = 6
+_EXAMPLE = 200  # characters
 
 
 class Format(CleaningFilter):
     """Removes front matter, licence headers, comments, pictures and link targets; normalises characters and spaces.
 
     It is idempotent: markup that only appears when other markup is removed is removed too. A text that still changes
-    after six passes was built to do so, and is dropped.
+    after six passes was built to do so, and is dropped. It records an outcome `changed` per kind of what it removed
+    around a text (`unwrapped`).
 
     Args:
         residue: see `CleanCorpus.residue`.
@@ -108,12 +124,21 @@ class Format(CleaningFilter):
     def apply(self, document: Document) -> str | None:
         """Cleans the document in place; returns a drop reason or None."""
         residue = self.residue.get(document.metadata["source"], [])
+        removed: dict[str, list[str]] = {}
         for _ in range(_MAX_PASSES):
             before = document.text
-            document.text = tidy(characters(before), residue)
+            document.text = tidy(unwrapped(characters(before), removed), residue)
             if document.text == before:
-                return None if document.text else "empty"
-        return "nested markup"
+                break
+        else:
+            return "nested markup"
+        if not document.text:
+            return "empty"
+        for kind, parts in removed.items():
+            example, _ = without_personal_data(parts[0].strip()[:_EXAMPLE])
+            size = sum(len(part.encode()) for part in parts)
+            record(self, document.metadata["source"], "changed", kind, bytes=size, parts=len(parts), example=example)
+        return None
 
 
 def characters(text: str) -> str:
@@ -131,18 +156,35 @@ def _repaired_entity(match: re.Match[str]) -> str:
     return html.unescape(f"&#{match[1]};") if match[1] else '"'
 
 
-def tidy(text: str, residue: Sequence[re.Pattern[str]] = ()) -> str:
-    """Strips a text; outside of code also white space at ends of lines and blank lines after a blank line.
+def unwrapped(text: str, removed: dict[str, list[str]]) -> str:
+    """Removes what stands around a text: front matter, header fields, Project Gutenberg's and other licences.
 
-    A title that only the front matter has becomes a heading.
+    A title that only the front matter or the fields have becomes a heading.
+
+    Args:
+        text: of `characters`.
+        removed: what was removed is added to it, by kind.
     """
-    text = _GUTENBERG[1].sub("", _GUTENBERG[0].sub("", text))
+
+    for pattern in _GUTENBERG:
+        if found := [match[0] for match in pattern.finditer(text)]:
+            removed.setdefault("licence of Project Gutenberg", []).extend(found)
+            text = pattern.sub("\n", text)
     if front := _FRONT_MATTER.match(text):
+        removed.setdefault("front matter", []).append(front[0])
         text = _titled(front[0], text[front.end() :])
-    text = _without_fields(text)
+    if fields := _header_fields(text):
+        removed.setdefault("header fields", []).append(fields[1])
+        text = _titled(fields[1], text[fields.end() :])
     licence = _LICENCE.match(text)
     if licence and _LICENCE_WORDS.search(licence[0]):
+        removed.setdefault("licence", []).append(licence[0])
         text = text[licence.end() :]
+    return text
+
+
+def tidy(text: str, residue: Sequence[re.Pattern[str]] = ()) -> str:
+    """Strips a text of markup; outside of code also of white space at ends of lines and of repeated blank lines."""
     parts = list(fenced(text))
     referring = (part for part, is_code in parts if not is_code and "]:" in part)
     labels = {label.lower() for part in referring for label in _REFERENCES.findall(part) if label}
@@ -160,13 +202,14 @@ def _titled(fields: str, text: str) -> str:
     return f"# {title}\n\n{text.lstrip()}"
 
 
-def _without_fields(text: str) -> str:
-    """Removes the fields at the top of a text, unless names repeat or more follow, as in dialogues and lists."""
+def _header_fields(text: str) -> re.Match[str] | None:
+    """Returns the header fields at the top of a text, unless names repeat or more fields follow, as in lists."""
     fields = _FIELDS.match(text)
     if fields is None or _FIELDS.match(text, fields.end()):
-        return text
-    names = [match[1] for match in _NAMES.finditer(fields[1])]
-    return _titled(fields[1], text[fields.end() :]) if len(set(names)) == len(names) else text
+        return None
+    names = [match[1].lower() for match in _NAMES.finditer(fields[1])]
+    known = sum(name in _HEADER_NAMES for name in names)
+    return fields if known >= _MIN_HEADER_NAMES and len(set(names)) == len(names) else None
 
 
 def _tidy_prose(text: str, labels: set[str], residue: Sequence[re.Pattern[str]]) -> str:

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mindllm_jax.corpus.filters.format import Format, characters, fenced, prose, tidy
+from mindllm_jax.corpus.outcomes import recorded
 from mindllm_jax.corpus.settings import CleanCorpus
 
 
@@ -82,6 +83,23 @@ def test_a_title_becomes_a_heading_where_there_is_none(around: str) -> None:
     assert formatted(around.format(f"# Another\n\n{BODY}")) == (None, f"# Another\n\n{BODY}")
     code = f"```sh\n# a comment\n```\n{BODY}"
     assert formatted(around.format(code)) == (None, f"# A title\n\n{code}")
+
+
+def test_all_books_of_a_text_stay() -> None:
+    licence = "The licence of this ebook.\n\n"
+    marks = ("*** START OF THE PROJECT GUTENBERG EBOOK {} ***\n", "*** END OF THE PROJECT GUTENBERG EBOOK {} ***\n")
+    books = [f"{licence}{marks[0].format(n)}Book {n}.\n{marks[1].format(n)}{licence}" for n in range(3)]
+    assert formatted("".join(books)) == (None, "Book 0.\n\nBook 1.\n\nBook 2.")
+    assert formatted("".join(books).removeprefix(licence + marks[0].format(0)))[1].startswith("Book 0.")
+
+
+def test_what_stood_around_a_text_is_recorded() -> None:
+    step = Format()
+    fields = "From: a@b.org\nSubject: It\nDate: Monday\n"
+    (document,) = step.run([Document(text=f"{fields}\n{BODY}", id="1", metadata={"source": "s"})])
+    assert document.text == BODY
+    (changed,) = (outcome for outcome in recorded(step) if outcome.kind == "changed")
+    assert changed[3:] == ("header fields", 1, len(fields), 1, (fields.strip().replace("a@b.org", "<email>"),))
 
 
 def test_references_become_their_words() -> None:
@@ -207,6 +225,9 @@ def test_residue_of_a_source() -> None:
         "---\n\nA rule above a paragraph.\n\n---\n\nAnother.",
         "A: Good morning.\nB: Good morning.\nA: How are you?\n\nThey went on for a while.",
         "Alice: Good morning.\nBob: Hello.\nAlice: Well?\n\nThey went.",
+        "Question: Which planet is the largest?\nChoices: Mars, Jupiter\nAnswer: Jupiter\n\nIt is a gas giant.",
+        "Romeo: But soft, what light!\nJuliet: Romeo!\nNurse: Madam!\n\nExeunt.",
+        "Title: Soup\nIngredients: water, salt\nMethod: boil\nServes: four\n\nEnjoy.",
         "Name: Li\nAge: 30\nCity: Jinan\n\nName: Wu\nAge: 40\nCity: Wuhan\n\nEnd.",
         "# Copyright law\n\nIt protects authors.",
         "# 许可\n## 版权\n正文。",
@@ -296,7 +317,7 @@ def test_paragraphs_are_kept(paragraphs: list[str]) -> None:
             ("", f"{line}\n")
             for line in ["---", "+++", "Key: value", "Key: value\n  more", "# a", "", " ", "```a", "```"]
         ),
-        *(("", piece) for piece in ["// x\n", "[a]: \n", " ", " " * 1000 + "x", "*** START OF "]),
+        *(("", piece) for piece in ["// x\n", "[a]: \n", " ", " " * 1000 + "x", "*** START OF ", "*** END OF THE PROJECT GUTENBERG\n"]),
         *[("== x\n", "----\n"), ("== x\n", "-"), ("# x\n", "<br>"), ("# x\n", "<br> "), ("# x\n", "<a ")],
         *[("---\na: b\n", "x\n"), ("![](", "()"), ("A: b\n" * 3, "\t\n")],
     ],
