@@ -15,28 +15,50 @@ from typing import Any
 from mindllm_jax.files import files_below
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".dev", ".devtest")
-_UNREAD = (".parquet", ".arrow", ".feather", ".xls", ".xlsx", ".zip", ".tar", ".tgz", ".zst", ".xz", ".bz2", ".7z")
-"""Of files that may hold items and are not read."""
+_WITHOUT_ITEMS = (
+    ".md",
+    ".rst",
+    ".py",
+    ".sh",
+    ".ipynb",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".cff",
+    ".bib",
+    ".lst",
+    ".pdf",
+    ".png",
+    ".jpg",
+)
+"""Of documentation, scripts and lists of labels."""
+_NAMES_WITHOUT_ITEMS = ("readme", "license", "licence", "copying", "notice", "authors", "changelog", "version")
+"""Of files without a suffix."""
 
 
 def benchmark_files(folder: Path) -> dict[str, list[Path]]:
     """Lists the raw files by benchmark: each folder or file in `folder` is one.
 
-    Links to folders are followed. Files that cannot hold items, such as README.md or scripts, are left out.
+    Links to folders are followed. Documentation, scripts and lists of labels are left out, and what is in files and
+    folders whose names begin with "." or "__".
 
     Raises:
         OSError: there is no such folder.
-        ValueError: it, or a folder in it, has no file of a known kind, or a file may hold items and cannot be read.
+        ValueError: it, or a folder in it, has no file of a known kind, or has a file of an unknown kind.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} with the raw files of benchmarks")
     files: dict[str, list[Path]] = {}
     known = f"{', '.join(SUFFIXES)} file (also with .gz)"
     for file in files_below(folder):
-        if file.name.removesuffix(".gz").endswith(_UNREAD):
+        parts, suffix = file.relative_to(folder).parts, _suffix(file)
+        if suffix in _WITHOUT_ITEMS or file.name.lower() in _NAMES_WITHOUT_ITEMS:
+            continue
+        if any(part.startswith((".", "__")) for part in parts):
+            continue
+        if suffix not in SUFFIXES:
             raise ValueError(f"{file} is no {known}: unpack or convert it, or move it away")
-        if file.name.removesuffix(".gz").endswith(SUFFIXES):
-            files.setdefault(file.relative_to(folder).parts[0].split(".")[0], []).append(file)
+        files.setdefault(parts[0].split(".")[0], []).append(file)
     if not files:
         raise ValueError(f"{folder} has no {known}")
     holding = {file.parent.resolve() for found in files.values() for file in found}
@@ -50,16 +72,16 @@ def benchmark_files(folder: Path) -> dict[str, list[Path]]:
 def items(file: Path) -> Iterator[list[str]]:
     """Reads the items of a file, each as its texts: question, choices, answer.
 
+    A TSV file with a quote that is not closed, or closed within a field, is read without quoting.
+
     Raises ValueError for a file that is not of the kind that its name says.
     """
     content = file.read_bytes()
     try:
         text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8-sig")
-        suffix = Path(file.name.removesuffix(".gz")).suffix
+        suffix = _suffix(file)
         if suffix in (".csv", ".tsv"):
-            # Fields of a benchmark may be longer than the 131,072 characters that csv takes as a sign of an error.
-            csv.field_size_limit(1 << 30)
-            yield from csv.reader(io.StringIO(text, newline=""), delimiter="," if suffix == ".csv" else "\t")
+            yield from _cells(text, "," if suffix == ".csv" else "\t")
         elif suffix == ".jsonl":
             for line in filter(str.strip, text.split("\n")):
                 yield list(_texts(json.loads(line)))
@@ -73,6 +95,21 @@ def items(file: Path) -> Iterator[list[str]]:
                 yield [line for line in paragraph.split("\n") if line.strip()]
     except (ValueError, OSError, EOFError, RecursionError, zlib.error, csv.Error) as error:
         raise ValueError(f"{file} cannot be read as the raw file of a benchmark: {error}") from None
+
+
+def _suffix(file: Path) -> str:
+    return Path(file.name.lower().removesuffix(".gz")).suffix
+
+
+def _cells(text: str, delimiter: str) -> list[list[str]]:
+    # Fields of a benchmark may be longer than the 131,072 characters that csv takes as a sign of an error.
+    csv.field_size_limit(1 << 30)
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error:
+        if delimiter == ",":
+            raise
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=csv.QUOTE_NONE))
 
 
 def _rows(value: Any) -> Iterator[Any]:

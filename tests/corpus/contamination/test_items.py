@@ -27,6 +27,16 @@ def test_tsv(tmp_path: Path) -> None:
     assert list(items(write(tmp_path / "x.tsv", "a, b\tc\n甲\t乙\n"))) == [["a, b", "c"], ["甲", "乙"]]
 
 
+@pytest.mark.parametrize("field", ['"Who was the first', '"Old" is the opposite of'])
+def test_a_lone_quote_takes_no_item(tmp_path: Path, field: str) -> None:
+    rows = [["q", "a"], [field, "x"], ["R", "y"]]
+    text = "".join("\t".join(row) + "\n" for row in rows)
+    assert list(items(write(tmp_path / "x.tsv", text))) == rows
+    path = write(tmp_path / "x.csv", text.replace("\t", ","))
+    with pytest.raises(ValueError, match=r"x\.csv cannot be read as the raw file of a benchmark"):
+        list(items(path))
+
+
 ITEM = {"question": "Q", "choices": ["a", {"text": "b", "label": 1}], "answer": 0, "note": None}
 OTHER = {"question": "R", "choices": [], "answer": 1, "note": "n"}
 
@@ -91,8 +101,12 @@ def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
 def test_files_by_benchmark(tmp_path: Path) -> None:
     for name in ("mmlu/test/law.csv", "mmlu/dev/law.csv", "mmlu/README.md", "gsm8k.jsonl.gz", "piqa/valid.jsonl"):
         write(tmp_path / name, "x")
+    for name in ("piqa/valid-labels.lst", "mmlu/LICENSE", "mmlu/.DS_Store", "piqa/.git/HEAD", "__MACOSX/x.csv"):
+        write(tmp_path / name, "x")
+    write(tmp_path / "arc/TEST.CSV.GZ", gzip.compress(b"q,a\n"))
     found = benchmark_files(tmp_path)
-    assert {name: len(files) for name, files in found.items()} == {"gsm8k": 1, "mmlu": 2, "piqa": 1}
+    assert {name: len(files) for name, files in found.items()} == {"arc": 1, "gsm8k": 1, "mmlu": 2, "piqa": 1}
+    assert list(items(found["arc"][0])) == [["q", "a"]]
 
 
 def test_folders_behind_links_are_read(tmp_path: Path) -> None:
@@ -117,6 +131,7 @@ def test_folders_behind_links_are_read(tmp_path: Path) -> None:
     [
         ("arc/test.parquet", r"test\.parquet is no \.csv.* file .*: unpack or convert"),
         ("mmlu/test.tar.gz", r"test\.tar\.gz is no \.csv"),
+        *((f"mmlu/{name}", f"{name} is no") for name in ("x.ndjson", "x.xml", "x.jsonl.ZST", "x.jsonl.lz4", "test")),
         ("arc/README.md", "arc has no"),
     ],
 )

@@ -317,7 +317,17 @@ def test_paragraphs_are_kept(paragraphs: list[str]) -> None:
             ("", f"{line}\n")
             for line in ["---", "+++", "Key: value", "Key: value\n  more", "# a", "", " ", "```a", "```"]
         ),
-        *(("", piece) for piece in ["// x\n", "[a]: \n", " ", " " * 1000 + "x", "*** START OF ", "*** END OF THE PROJECT GUTENBERG\n"]),
+        *(
+            ("", piece)
+            for piece in [
+                "// x\n",
+                "[a]: \n",
+                " ",
+                " " * 1000 + "x",
+                "*** START OF ",
+                "*** END OF THE PROJECT GUTENBERG\n",
+            ]
+        ),
         *[("== x\n", "----\n"), ("== x\n", "-"), ("# x\n", "<br>"), ("# x\n", "<br> "), ("# x\n", "<a ")],
         *[("---\na: b\n", "x\n"), ("![](", "()"), ("A: b\n" * 3, "\t\n")],
     ],
