@@ -95,7 +95,7 @@ def stages(config: CleanCorpus, files: list[str]) -> list[PipelineStage]:
     from datatrove.utils.logging import logger
 
     output, shards, names = Path(config.output), len(files), short_names(files)
-    exact, partitions = exact_config(config.priorities), config.repeats.partitions
+    exact, partitions = exact_config(config.priorities, config.rules.short_sources), config.repeats.partitions
 
     def work(name: str) -> str:
         return str(output / "work" / name)

@@ -17,12 +17,13 @@ from mindllm_jax.corpus.filters.base import CleaningFilter, rules_source
 _COUNT = np.dtype([("document", "<u4"), ("copies", "<u4")])
 
 
-def exact_config(priorities: tuple[str, ...] = ()) -> ExactDedupConfig:
+def exact_config(priorities: tuple[str, ...] = (), short_sources: tuple[str, ...] = ()) -> ExactDedupConfig:
     """Returns datatrove's settings. Texts are copies if they differ in white space at most.
 
-    The copy that is kept is of the first source in `priorities`; among these it is the first of its shard.
+    The copy that is kept is of the first source in `priorities`; among these of one in `short_sources`, because the
+    rules of quality drop fewer of theirs; among these it has the lowest number in its shard.
     """
-    return ExactDedupConfig(content_getter=_content, document_priority=_priority(priorities))
+    return ExactDedupConfig(content_getter=_content, document_priority=_priority(priorities, short_sources))
 
 
 # datatrove reads the type of the content from the annotation, which must be the type itself.
@@ -33,11 +34,12 @@ def _content(document: Document):
 _content.__annotations__["return"] = bytes
 
 
-def _priority(priorities: tuple[str, ...]) -> Callable[[Document], int]:
+def _priority(priorities: tuple[str, ...], short_sources: tuple[str, ...]) -> Callable[[Document], int]:
     places = {source: place for place, source in enumerate(priorities)}
 
     def priority(document: Document) -> int:
-        return len(places) + 1 - places.get(rules_source(document), len(places))
+        source = rules_source(document)
+        return 2 * (len(places) - places.get(source, len(places))) + 1 + (source in short_sources)
 
     return priority
 

@@ -9,9 +9,9 @@ from datatrove.pipeline.dedup.exact_dedup import ExactDedupFilter, ExactDedupSig
 from mindllm_jax.corpus.dedup.exact import exact_config
 
 
-def left(folder: Path, shards: list[list[tuple[str, str]]], priorities: tuple[str, ...] = ()) -> list[list[str]]:
+def left(folder: Path, shards: list[list[tuple[str, str]]], *sources: tuple[str, ...]) -> list[list[str]]:
     """By shard, what stays of texts with their sources."""
-    config = exact_config(priorities)
+    config = exact_config(*sources)
 
     def documents(shard: list[tuple[str, str]]) -> list[Document]:
         return [Document(text, "", metadata={"source": source}) for text, source in shard]
@@ -35,3 +35,9 @@ def test_blanks_do_not_count_and_the_first_stays(tmp_path: Path) -> None:
 def test_the_wanted_source_stays(tmp_path: Path, priorities: tuple[str, ...], shard: int) -> None:
     kept = left(tmp_path, [[("same", "a")], [("same", "b")]], priorities)
     assert kept[shard] == ["same"] and kept[1 - shard] == []
+
+
+@pytest.mark.parametrize(("priorities", "shard"), [((), 1), (("a",), 0), (("a", "poems"), 0)])
+def test_a_copy_that_quality_would_keep_stays(tmp_path: Path, priorities: tuple[str, ...], shard: int) -> None:
+    kept = left(tmp_path, [[("a poem", "a")], [("other", "b"), ("a poem", "poems")]], priorities, ("poems",))
+    assert "a poem" in kept[shard] and "a poem" not in kept[1 - shard]
