@@ -55,7 +55,7 @@ def clean_corpus(config: CleanCorpus) -> bool:
     remedy = "set another CleanCorpus.output"
     with lock_folder(output, user="a command that cleans it", otherwise=remedy):
         pipeline, logs = stages(config, files), output / "logs"
-        record_repaired_files(output, settings["files"], partial(is_finished, logs, 0, pipeline[0]))
+        record_repaired_files(output, settings["files"], partial(is_finished, logs, 0, pipeline[0]), remedy)
         check_or_write_settings(output, settings, remedy)
         if unfinished(pipeline, logs):  # the card marks a finished corpus
             (output / "card.json").unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,20 +44,32 @@ def check_or_write_settings(folder: Path, settings: dict[str, Any], remedy: str)
 
 
 def record_repaired_files(
-    folder: Path, sizes: Sequence[tuple[str, int | None]], is_read: Callable[[int], bool]
+    folder: Path, sizes: Sequence[tuple[str, int | None]], is_read: Callable[[int], bool], remedy: str
 ) -> None:
     """Records the present names and sizes of the raw files that were not read yet, of which one may be repaired.
+
+    A shard is known by the place of its file among all, so none may be missing or new.
 
     Args:
         folder: as above, also one without a record.
         sizes: of all raw files.
         is_read: whether the file of a number was read to its end.
+        remedy: as above.
+
+    Raises:
+        ValueError: there are more or fewer files than before.
     """
     path = folder / "settings.json"
-    if not path.exists():
+    old = read_json(path) if path.exists() else {}
+    if (before := old.get("files")) is None:
         return
-    old = read_json(path)
-    before = old.get("files", [])
-    if len(before) == len(sizes):
-        files = [before[number] if is_read(number) else now for number, now in enumerate(sizes)]
-        write_text(path, json.dumps({**old, "files": files}, ensure_ascii=False, indent=1) + "\n")
+    if len(before) != len(sizes):
+        was, now = Counter(name for name, _ in before), Counter(name for name, _ in sizes)
+        changes = [f"{name} is missing" for name in was - now] + [f"{name} is new" for name in now - was]
+        raise ValueError(
+            f"{folder} was made with other settings (files differ: {', '.join(changes[:4])}"
+            f"{', …' * (len(changes) > 4)}). To resume, restore the list: a file that cannot be read may stay, and"
+            f" CleanCorpus.on_bad = 'skip' leaves it out. Otherwise {remedy}, or delete the folder to rebuild it"
+        )
+    files = [before[number] if is_read(number) else now for number, now in enumerate(sizes)]
+    write_text(path, json.dumps({**old, "files": files}, ensure_ascii=False, indent=1) + "\n")

@@ -31,11 +31,21 @@ def test_an_output_that_reads_as_a_pattern_is_refused(name: str) -> None:
 
 
 def test_a_file_that_was_not_read_yet_may_be_repaired(tmp_path: Path) -> None:
-    record_repaired_files(tmp_path, [("a", 1)], lambda number: False)
+    record_repaired_files(tmp_path, [("a", 1)], lambda number: False, "x")
     assert not (tmp_path / "settings.json").exists()
     check_or_write_settings(tmp_path, {"files": [("a", 1), ("b", 2)]}, "x")
     now = [("a", 9), ("b", 9)]
-    record_repaired_files(tmp_path, now, lambda number: number == 0)
+    record_repaired_files(tmp_path, now, lambda number: number == 0, "x")
     with pytest.raises(ValueError, match="files differ"):
         check_or_write_settings(tmp_path, {"files": now}, "x")
     check_or_write_settings(tmp_path, {"files": [("a", 1), ("b", 9)]}, "x")
+
+
+def test_a_file_that_was_removed_is_named_with_the_way_to_resume(tmp_path: Path) -> None:
+    check_or_write_settings(tmp_path, {"files": [("a", 1), ("b", 0)]}, "x")
+    before = (tmp_path / "settings.json").read_text("utf-8")
+    with pytest.raises(
+        ValueError, match=r"files differ: b is missing, c is new, d is new\).*on_bad = 'skip'.*set it, or"
+    ):
+        record_repaired_files(tmp_path, [("a", 1), ("c", 1), ("d", 1)], lambda number: False, "set it")
+    assert (tmp_path / "settings.json").read_text("utf-8") == before

@@ -113,7 +113,12 @@ class Reader(PipelineStep):
                 self.update_doc_stats(read)
                 yield read
         if not documents and not unreadable:
-            self._report(Bad("no document", "", "it holds no document; leave it out", 0), file, default, unreadable)
+            self._report(
+                Bad("no document", "", "it holds no document; fetch it again under its name", 0),
+                file,
+                default,
+                unreadable,
+            )
         self.stat_update("documents", value=documents, unit="input_file")
         if unreadable:
             counts = ", ".join(f"{count} x {kind}" for kind, count in unreadable.most_common())

@@ -48,7 +48,7 @@ class _Zstandard:
             import zstandard
         except ImportError as error:
             raise ImportError("reading zstd files needs zstandard: pip install 'mindllm-jax[data]'") from error
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
         self._error = zstandard.ZstdError
 
     def decompress(self, data: bytes, max_length: int) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -42,6 +43,14 @@ def check(path: Path, content: bytes, kinds: set[str], expected: int | None, *to
     assert expected is None or len(documents) == expected
     text = message(path, **options)
     assert all(part in text for part in told), text
+
+
+def test_zstd_with_a_long_window(tmp_path: Path) -> None:
+    """As `zstd --long=28` writes it."""
+    parameters = zstandard.ZstdCompressionParameters(window_log=28)
+    frame = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    (tmp_path / "a.jsonl.zst").write_bytes(frame.compress(b'{"text": "one"}') + frame.flush())
+    assert [document.text for document in Reader([str(tmp_path / "a.jsonl.zst")])()] == ["one"]
 
 
 @pytest.mark.parametrize("format", FORMATS)
