@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, NoReturn, TextIO
 
 
 @contextmanager
@@ -70,13 +70,20 @@ def files_below(folder: Path) -> list[Path]:
     """Lists the files in a folder and its subfolders, by path; follows links to folders.
 
     A folder that several names lead to is listed under one: its own before that of a link, and of links the first.
+
+    Raises:
+        OSError: a folder cannot be read.
     """
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     starts = [folder]
     while starts:
         links: list[Path] = []
-        for place, folders, names in (entry for start in starts for entry in os.walk(start)):
+        for place, folders, names in (entry for start in starts for entry in os.walk(start, onerror=fail)):
             status = os.stat(place)
             if (status.st_dev, status.st_ino) in seen:
                 folders.clear()

@@ -24,7 +24,7 @@ from mindllm_jax.corpus.filters.markup import Markup
 from mindllm_jax.corpus.filters.privacy import Privacy
 from mindllm_jax.corpus.filters.quality import Quality
 from mindllm_jax.corpus.outcomes import step_name
-from mindllm_jax.corpus.reading.files import raw_files, short_names, sizes
+from mindllm_jax.corpus.reading.files import raw_files, require_outside, short_names, sizes
 from mindllm_jax.corpus.reading.names import ApplyNames, CollectNames, ResolveNames
 from mindllm_jax.corpus.reading.reader import Reader
 from mindllm_jax.corpus.reading.shard import ReadShard
@@ -46,11 +46,15 @@ def clean_corpus(config: CleanCorpus) -> bool:
 
     Raises:
         OSError: an input is missing, the output cannot be written.
-        ValueError: an input is unreadable, the folder has a corpus of other settings, or another command cleans it.
+        ValueError: an input is unreadable, the output is in a folder of the inputs, it has a corpus of other settings,
+            or another command cleans it.
     """
+    require_outside(config.output, "CleanCorpus.output", config.inputs)
+    if config.scoring.run:
+        require_outside(config.scoring.output, "Scoring.output", config.inputs)
     files, output = raw_files(config.inputs), Path(config.output)
     settings = {**dataclasses.asdict(config), "files": sizes(files), **_contents(config)}
-    for name in ("inputs", "output", "on_bad", "executor", "keep_dropped", "scoring"):
+    for name in ("inputs", "output", "on_bad", "executor", "keep_dropped", "scoring", "decontamination", "lexicon"):
         del settings[name]
     remedy = "set another CleanCorpus.output"
     with lock_folder(output, user="a command that cleans it", otherwise=remedy):
@@ -63,16 +67,16 @@ def clean_corpus(config: CleanCorpus) -> bool:
 
 
 def _contents(config: CleanCorpus) -> dict[str, Any]:
-    """Returns what identifies the files beside the raw ones that the settings name."""
-    found: dict[str, Any] = {}
-    if folder := config.decontamination.benchmarks:
-        found["benchmark_files"] = {
-            name: [(file.name, file.stat().st_size) for file in files]
-            for name, files in benchmark_files(Path(folder)).items()
-        }
-    if config.lexicon:
-        found["lexicon_sha256"] = sha256(Path(config.lexicon))
-    return found
+    """Returns what identifies the list of words and the benchmarks, wherever they lie, and the rules for these."""
+    rules = dataclasses.asdict(config.decontamination)
+    benchmarks = benchmark_files(Path(folder)) if (folder := rules.pop("benchmarks")) else {}
+    return {
+        "lexicon_sha256": sha256(Path(config.lexicon)) if config.lexicon else "",
+        "benchmark_files": {
+            name: [(file.name, file.stat().st_size) for file in files] for name, files in benchmarks.items()
+        },
+        **{f"decontamination.{name}": value for name, value in rules.items()},
+    }
 
 
 def stages_table(config: CleanCorpus) -> Table:

@@ -5,7 +5,9 @@ Bits per token of each document, then the borders of equal parts of each source,
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +27,6 @@ from mindllm_jax.corpus.report.summary import Summary
 from mindllm_jax.corpus.settings import CleanCorpus
 from mindllm_jax.corpus.settings_record import check_or_write_settings
 from mindllm_jax.corpus.writing import WriteDocuments
-from mindllm_jax.files import sha256
 from mindllm_jax.locks import lock_folder
 
 Scorer = Callable[[Iterable[str]], Iterator[float]]
@@ -50,8 +51,8 @@ def score_corpus(config: CleanCorpus, load: Callable[[], Scorer]) -> bool:
     if scoring.step is None:
         raise ValueError("Scoring.step is None; evaluation.perplexity.resolve_checkpoint sets the latest step")
     scored, output = Path(config.output) / "scored", Path(scoring.output)
-    files = len(list((Path(config.output) / "documents").rglob("*.jsonl.gz")))
-    if not files:
+    documents = sorted((Path(config.output) / "documents").rglob("*.jsonl.gz"))
+    if not documents:
         raise ValueError(f"there are no documents to score in {config.output}/documents")
     if output.resolve() == Path(config.output).resolve():
         raise ValueError(
@@ -64,11 +65,21 @@ def score_corpus(config: CleanCorpus, load: Callable[[], Scorer]) -> bool:
         lock_folder(output, user=user, otherwise="set another Scoring.output"),
     ):
         check_or_write_settings(scored, model, "set Scoring.run, Scoring.step and Scoring.max_tokens to the old values")
-        choice = {**model, "keep": scoring.keep, "corpus": sha256(Path(config.output) / "settings.json")}
+        choice = {**model, "keep": scoring.keep, "documents": _identity(documents)}
         check_or_write_settings(output, choice, "set another Scoring.output")
-        return run_stages([score_stage(config, load, files)], scored / "logs", config.executor) and run_stages(
-            choose_stages(config, files), output / "logs", config.executor
+        return run_stages([score_stage(config, load, len(documents))], scored / "logs", config.executor) and run_stages(
+            choose_stages(config, len(documents)), output / "logs", config.executor
         )
+
+
+def _identity(documents: list[Path]) -> str:
+    """Returns a hash of the names of gzip files and of the checksums and sizes of their content, which gzip appends."""
+    digest = hashlib.sha256()
+    for path in documents:
+        with path.open("rb") as file:
+            file.seek(-8, os.SEEK_END)
+            digest.update("/".join(path.parts[-3:]).encode() + file.read())
+    return digest.hexdigest()
 
 
 def score_stage(config: CleanCorpus, load: Callable[[], Scorer], files: int) -> PipelineStage:

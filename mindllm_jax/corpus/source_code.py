@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mindllm_jax.checks import require_at_least, require_local
-from mindllm_jax.files import replacing_bytes
+from mindllm_jax.files import files_below, replacing_bytes
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.text.names import require_source_names
 
@@ -83,10 +83,17 @@ def collect_code(config: CollectCode) -> list[Collected]:
     Each text is kept once over all sources.
 
     Raises:
-        OSError: there is no such folder, or a file cannot be written.
-        ValueError: no file of a folder is kept; the source's file stays as it was.
+        OSError: there is no such folder, it or a folder in it cannot be read, or a file cannot be written.
+        ValueError: no file of a folder is kept, and the source's file stays as it was; or the output has the file of
+            another source, which later commands would read as well.
     """
     folders = config.folders or {"python_stdlib": sysconfig.get_path("stdlib")}
+    others = {file.name for file in Path(config.output).glob("*.jsonl.gz")} - {f"{name}.jsonl.gz" for name in folders}
+    if others:
+        raise ValueError(
+            f"{config.output} has {', '.join(sorted(others))} of other sources, which later commands would read as"
+            " well; move them away, or set another CollectCode.output"
+        )
     for source, folder in folders.items():
         if not Path(folder).is_dir():
             raise NotADirectoryError(f"CollectCode.folders[{source!r}]: there is no folder {folder}")
@@ -140,7 +147,7 @@ def _source_files(config: CollectCode, folder: Path) -> list[Path]:
     excluded = set(config.excluded)
     return sorted(
         path
-        for path in folder.rglob("*")
+        for path in files_below(folder)
         if path.name.endswith(config.suffixes)
         and not excluded.intersection(path.relative_to(folder).parts[:-1])
         and path.is_file()

@@ -212,9 +212,22 @@ def test_benchmarks_are_looked_for_before_anything_runs(
     monkeypatch.setattr(pipeline, "run_stages", lambda *_: True)
     more = shutil.copytree(Path(settings(corpus).decontamination.benchmarks), tmp_path / "EVLA")
     assert clean_corpus(config)
-    (more / "new.txt").write_text(ITEM)
+    moved = replace(config, decontamination=Decontamination(benchmarks=str(more.rename(tmp_path / "moved"))))
+    assert clean_corpus(moved)
+    (tmp_path / "moved/new.txt").write_text(ITEM)
     with pytest.raises(ValueError, match="benchmark_files differ"):
-        clean_corpus(config)
+        clean_corpus(moved)
+    for other in (Decontamination(), replace(moved.decontamination, action="drop")):
+        with pytest.raises(ValueError, match=r"benchmark_files.* differ"):
+            clean_corpus(replace(config, decontamination=other))
+
+
+def test_an_output_in_the_input_folder_is_refused_before_anything_runs(
+    raw: Path, settings: Callable[..., CleanCorpus]
+) -> None:
+    with pytest.raises(ValueError, match=r"CleanCorpus\.output = .* is in the input folder"):
+        clean_corpus(settings(raw / "out"))
+    assert not (raw / "out").exists()
 
 
 def test_a_worker_that_the_kernel_kills_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -136,6 +137,16 @@ def test_two_workers_choose_the_same(config: CleanCorpus, tmp_path: Path) -> Non
     two = replace(config, output=str(tmp_path), scoring=scoring, executor=Executor(workers=2))
     assert score_corpus(two, load)
     assert rows(Path(two.scoring.output) / "documents") == rows(Path(config.scoring.output) / "documents")
+
+
+def test_a_corpus_of_other_documents_is_refused(config: CleanCorpus, tmp_path: Path) -> None:
+    """Its settings may be the same: they have the sizes of the raw files."""
+    folder = shutil.copytree(config.output, tmp_path / "corpus")
+    (alone,) = (folder / "documents").rglob("alone/*.gz")
+    content = gzip.decompress(alone.read_bytes())
+    alone.write_bytes(gzip.compress(content.replace(b"alone777", b"alone778"), mtime=0))
+    with pytest.raises(ValueError, match=r"chosen was made with other settings \(documents differ"):
+        score_corpus(replace(config, output=str(folder)), load)
 
 
 def not_a_number() -> Any:

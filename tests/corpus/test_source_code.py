@@ -75,6 +75,21 @@ def test_the_same_files_give_the_same_bytes(folder: Path) -> None:
     assert len({path.read_bytes() for path in folder.parent.glob("*/tools.jsonl.gz")}) == 1
 
 
+def test_a_file_of_another_source_in_the_output_is_refused(folder: Path) -> None:
+    collect_code(_settings(folder))
+    with pytest.raises(ValueError, match=r"out has tools\.jsonl\.gz of other sources, which later commands would read"):
+        collect_code(_settings(folder, folders={"others": str(folder)}))
+    assert [file.name for file in (folder.parent / "out").iterdir()] == ["tools.jsonl.gz"]
+
+
+def test_links_to_folders_are_followed(folder: Path) -> None:
+    (folder / "linked").symlink_to(folder.parent / "more")
+    (folder.parent / "more").mkdir()
+    (folder.parent / "more/new.py").write_text(CODE + "new", encoding="utf-8")
+    collect_code(_settings(folder))
+    assert "linked/new.py" in [row["id"] for row in _rows(folder.parent / "out/tools.jsonl.gz")]
+
+
 def test_a_copy_in_another_source_is_left_out(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more/b.py").write_text(CODE + "b = 1\n", encoding="utf-8")

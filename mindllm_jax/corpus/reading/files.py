@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mindllm_jax.corpus.reading.formats import SUFFIXES, suffix
+from mindllm_jax.files import files_below
 from mindllm_jax.text.names import source_name
 
 
@@ -16,10 +17,10 @@ def raw_files(inputs: Sequence[str]) -> list[str]:
         inputs: files, folders (with all below them) and globs; local paths or fsspec URLs ("s3://bucket/zh/*.jsonl.gz").
 
     Files in a folder whose names begin with "." or "_" are ignored, as Spark and Hadoop do. Files that are named
-    themselves or by a glob may have any suffix.
+    themselves or by a glob may have any suffix. Links to local folders are followed.
 
     Raises:
-        FileNotFoundError: an input matches no file.
+        OSError: an input matches no file, or a local folder cannot be read.
         ValueError: there is no input, no such fsspec file system, or a folder has files of unknown suffixes.
     """
     if not inputs:
@@ -28,13 +29,11 @@ def raw_files(inputs: Sequence[str]) -> list[str]:
     unknown: list[str] = []
     for name in inputs:
         fs, path = file_system(name)
+        local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
         if fs.isdir(path):
             root = path.rstrip("/") + "/"
-            files = [
-                file
-                for file in fs.find(path)
-                if not any(part.startswith((".", "_")) for part in file.removeprefix(root).split("/"))
-            ]
+            below = [file.as_posix() for file in files_below(Path(path))] if local else fs.find(path)
+            files = [file for file in below if not _is_ignored(file.removeprefix(root).split("/"))]
             unknown += [file for file in files if suffix(file) not in SUFFIXES]
             hint = "the folder has no files"
         elif fs.exists(path):
@@ -46,7 +45,6 @@ def raw_files(inputs: Sequence[str]) -> list[str]:
             )
         if not files:
             raise FileNotFoundError(f"no files at {name}: {hint}")
-        local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
         paths.update(file if local else fs.unstrip_protocol(file) for file in files)
     if unknown:
         counts = Counter(suffix(file) for file in unknown)
@@ -56,6 +54,23 @@ def raw_files(inputs: Sequence[str]) -> list[str]:
             f" or name what to read with a glob (known are {', '.join(SUFFIXES)}, plain or compressed)"
         )
     return sorted(paths)
+
+
+def require_outside(place: str, setting: str, inputs: Sequence[str]) -> None:
+    """Raises ValueError if the folder `place` of a setting is in a local folder of `inputs`, where it would be read."""
+    for name in inputs:
+        folder, inside = Path(file_system(name)[1]).resolve(), Path(place).resolve()
+        if "://" in name or not folder.is_dir() or not inside.is_relative_to(folder):
+            continue
+        if not _is_ignored(inside.relative_to(folder).parts):
+            raise ValueError(
+                f"{setting} = {place} is in the input folder {name}: its files would be read as raw files when the"
+                " command resumes; set a folder outside"
+            )
+
+
+def _is_ignored(parts: Sequence[str]) -> bool:
+    return any(part.startswith((".", "_")) for part in parts)
 
 
 def file_system(name: str) -> tuple[Any, str]:

@@ -1,9 +1,12 @@
 """The raw files that a setting names."""
 
+import os
+from pathlib import Path
+
 import fsspec
 import pytest
 
-from mindllm_jax.corpus.reading.files import default_sources, raw_files, short_names, sizes
+from mindllm_jax.corpus.reading.files import default_sources, raw_files, require_outside, short_names, sizes
 
 
 @pytest.fixture
@@ -24,6 +27,35 @@ def test_files_folders_and_globs(tree):
     assert names(tree, "*/*.gz", "zh/**/*.TXT") == ["zh/b.jsonl.gz", "zh/deep/a.TXT"]
     (tree / "zh/odd[1].txt").touch()
     assert names(tree, "zh/odd[1].txt") == ["zh/odd[1].txt"]
+
+
+def test_links_to_folders_are_followed(tree, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "d.jsonl").touch()
+    (tree / "zh/link.txt").symlink_to(elsewhere)
+    assert names(tree, "zh") == ["zh/b.jsonl.gz", "zh/deep/a.TXT", "zh/link.txt/d.jsonl"]
+
+
+def test_a_folder_that_cannot_be_read_raises(tree, monkeypatch):
+    scandir = os.scandir
+
+    def denied(path):
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(PermissionError, match="zh/deep"):
+        names(tree, "zh")
+
+
+def test_an_output_in_an_input_folder_is_refused(tree):
+    (tree / "link").symlink_to("zh")
+    for place in ("zh", "zh/deep/new", "link/new"):
+        with pytest.raises(ValueError, match=rf"Scoring\.output = .*{place} is in the input folder .*/zh: .* outside"):
+            require_outside(f"{tree}/{place}", "Scoring.output", [f"{tree}/en", f"{tree}/zh"])
+    for place in ("zh/_out", "zh2", ""):
+        require_outside(f"{tree}/{place}", "Scoring.output", ["memory://zh", f"{tree}/zh", f"{tree}/zh/**/*.gz"])
 
 
 def test_urls(tree):
