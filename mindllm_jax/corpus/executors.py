@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import sys
 import threading
 from collections.abc import Iterator
@@ -31,10 +33,13 @@ class PipelineStage(NamedTuple):
 def run_stages(stages: list[PipelineStage], logs: Path, executor: Executor) -> bool:
     """Runs the stages one after the other, or submits them to Slurm.
 
-    Each writes statistics, logs and marks of finished tasks to `logs/NUMBER_NAME`.
+    Each writes statistics, logs and marks of finished tasks to `logs/NUMBER_NAME`. The limit on open files of this
+    process and its workers becomes the largest that the system allows: a stage may open one per shard or source.
 
     Returns whether all stages are finished: False if they were submitted.
     """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if executor.kind == "slurm":
         return _submit(stages, logs, executor)
     import multiprocess
@@ -58,6 +63,15 @@ def run_stages(stages: list[PipelineStage], logs: Path, executor: Executor) -> b
                         f"no document is left for the stage {stage.name!r}: all were dropped (see"
                         f" {logs.parent}/dropped) or could not be read (see 'left out' in {logs}/datatrove.log)"
                     ) from None
+                except OSError as error:
+                    if error.errno is None or (error.filename is not None and error.errno != errno.EMFILE):
+                        raise
+                    remedy = "; join small files, or raise the limit (ulimit -n)" * (error.errno == errno.EMFILE)
+                    raise OSError(
+                        error.errno,
+                        f"{error.strerror}, in the stage {stage.name!r}, which reads and writes below"
+                        f" {logs.parent}{remedy}. Run the same command again to resume",
+                    ) from error
             # Ray does not raise where tasks failed.
             if failed := run.get_incomplete_ranks(skip_completed=True):
                 raise ChildProcessError(

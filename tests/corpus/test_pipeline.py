@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -305,6 +307,44 @@ class Fails(PipelineStep):
 def test_an_error_that_cannot_be_pickled_is_told(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="Strange: the true reason"):
         run_stages([PipelineStage("fails", [Fails()], 2)], tmp_path / "logs", Executor(workers=2))
+
+
+class Full(PipelineStep):
+    """Fails as a full disk does."""
+
+    name = "Full"
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        """Runs a task."""
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, r"No space left on device, in the stage 'full', which reads and writes below .*\. Run the same"),
+        (errno.EMFILE, r"Too many open files, in the stage 'full', .*; join small files, or raise the limit"),
+    ],
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_the_system_names_stage_and_folder(tmp_path: Path, number: int, message: str, workers: int) -> None:
+    with pytest.raises(OSError, match=message) as error:
+        run_stages([PipelineStage("full", [Full(number)], 2)], tmp_path / "logs", Executor(workers=workers))
+    assert error.value.errno == number and str(tmp_path) in str(error.value)
+
+
+def test_the_limit_on_open_files_is_raised(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[1]), before[1]))
+    try:
+        assert run_stages([], tmp_path / "logs", Executor())
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 class Killed(PipelineStep):

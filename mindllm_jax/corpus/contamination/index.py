@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from functools import cache
+from datetime import datetime
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from datatrove.data import Document
-from datatrove.io import DataFolderLike, get_datafolder
+from datatrove.io import DataFolder, DataFolderLike, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
 from mindllm_jax.corpus.contamination.items import benchmark_files, items
@@ -74,8 +75,14 @@ class WriteIndex(PipelineStep):
 
 
 def read_index(folder: DataFolderLike) -> Index:
-    """Reads the index that `WriteIndex` wrote."""
-    with get_datafolder(folder).open("index.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
+    """Reads the index that `WriteIndex` wrote; a process reads it once for all its shards."""
+    folder = get_datafolder(folder)
+    return _read_index(folder, folder.modified("index.npz"))
+
+
+@lru_cache(1)
+def _read_index(folder: DataFolder, modified: datetime) -> Index:
+    with folder.open("index.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
         return Index(**{**dict(arrays), "names": arrays["names"].tolist(), "sieve": _sieve(arrays["ngrams"])})
 
 

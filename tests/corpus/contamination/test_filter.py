@@ -85,6 +85,7 @@ def test_a_text_without_an_item_is_unchanged(applied, folder, config, text: str)
 def test_index_read_back_and_counts(config, folder) -> None:
     index, counts = build_index(config)
     again = read_index(folder)
+    assert read_index(folder) is again, "a process reads it once"
     for one, other in zip(index, again, strict=True):
         assert np.array_equal(one, other) and getattr(one, "dtype", None) == getattr(other, "dtype", None)
     assert json.loads((Path(folder) / "benchmarks.json").read_text()) == counts
