@@ -57,7 +57,7 @@ class Cluster(PipelineStep):
             # A tenth more prose is a longer version; less is the same text in another frame.
             versions = np.round(np.log(table["prose"].astype(np.float64) + 1) / np.log(1.1))
             order = np.lexsort((documents, -table["prose"].astype(np.int64), table["rest"], -versions, table["source"]))
-            keepers = _keepers(table, places, order, self.config)
+            keepers = _settled_keepers(table, places, order, self.config)
             removed = keepers != np.arange(len(documents))
             self._write(documents[removed])
             sizes = np.bincount(keepers[removed], minlength=1)
@@ -115,6 +115,24 @@ def _similarity(bits: np.ndarray, places: np.ndarray) -> np.ndarray:
         part = places[start : start + (1 << 16)]
         equal[start : start + (1 << 16)] = (bits[part[:, 0]] == bits[part[:, 1]]).mean(1)
     return (equal - 1 / 256) / (1 - 1 / 256)
+
+
+def _settled_keepers(table: np.ndarray, places: np.ndarray, order: np.ndarray, config: MinHash) -> np.ndarray:
+    """Returns what `_keepers` does, after the kept documents at both ends of every pair were compared as well.
+
+    Of many copies of one text a bucket pairs near neighbours only, so that some are kept far from each other.
+    """
+    keepers = _keepers(table, places, order, config)
+    compared = np.zeros((0, 2), np.int64)
+    while True:
+        met = np.sort(keepers[places], axis=1)
+        met = np.unique(met[met[:, 0] != met[:, 1]], axis=0)
+        met = met[_similarity(table["bits"], met) >= config.min_similarity]
+        met = np.unique(np.concatenate([compared, met]), axis=0)
+        if len(met) == len(compared):
+            return keepers
+        compared = met
+        keepers = _keepers(table, np.concatenate([places, met]), order, config)
 
 
 def _keepers(table: np.ndarray, places: np.ndarray, order: np.ndarray, config: MinHash) -> np.ndarray:

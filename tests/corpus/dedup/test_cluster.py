@@ -85,3 +85,15 @@ def test_pairs_with_others_between_them_are_found(tmp_path: Path) -> None:
 def test_no_pairs(tmp_path: Path) -> None:
     assert removed(tmp_path / "1", [[], []], MinHash()) == set()
     assert removed(tmp_path / "2", [[("", "a"), ("…", "a"), ("", "a")]], MinHash()) == set()
+
+
+def test_of_many_copies_one_stays(tmp_path: Path) -> None:
+    """Each has five words of its own, and a bucket pairs it with few of the others."""
+    draw = np.random.default_rng(0)
+    copies: list[tuple[str, str]] = []
+    for _ in range(400):
+        words = WORDS[:100]
+        for place in draw.integers(0, 100, 5):
+            words[place] = f"x{draw.integers(1000)}"
+        copies.append((" ".join(words), "a"))
+    assert len(removed(tmp_path, [copies], MinHash(compare_facts=False))) == 399
