@@ -252,7 +252,7 @@ class CleanCorpus:
         text_field: the field or column of the text in JSON lines and parquet.
         id_field: the field or column of the id.
         keep_columns: other fields and columns of strings and numbers to keep, in `columns` of a document; None keeps
-            all. `source`, `lang`, `format`, `url` and `title` are always read.
+            all. Personal data in them is not masked. `source`, `lang`, `format`, `url` and `title` are always read.
         max_chars: longer texts are split at ends of paragraphs, and the filters judge each part.
         on_bad: what to do with unreadable input: "error" or "skip". Pages of a crawl are always skipped.
         convert: converts Chinese to "simplified" or "traditional"; None leaves each text as it is.

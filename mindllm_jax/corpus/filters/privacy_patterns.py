@@ -27,7 +27,8 @@ def _wechat_signs(text: str) -> list[int]:
     return sorted(places + _short_wechat(text)) if "的" in text or "：" in text or "加" in text else places
 
 
-_ADDRESS = r"[A-Za-z0-9][\w.+'-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,4}[A-Za-z]{2,18}(?![\w(-])"
+# Not before a call or a version, as in code: `W@x.transpose()`, `node@v1.lts-alpine`; before "(张三)" or "-Sales".
+_ADDRESS = r"[A-Za-z0-9][\w.+'-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,4}[A-Za-z]{2,18}(?!\w|-[a-z0-9]|\((?![^\x00-\x7f]))"
 _DOT = r"(?:\.| ?[\[({] ?(?:dot|DOT|Dot|点|\.) ?[\])}] ?| (?:dot|DOT) )"
 
 _EMAILS = Group(

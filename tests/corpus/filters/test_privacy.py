@@ -34,6 +34,7 @@ REPLACED = [
     ("138—1234—5678 138.1234.5678 0086-10-23456789 +86 (21) 6598 2200", "<phone> <phone> <phone> <phone>"),
     ("座机65529988转8012，Tel: 6552 9988", "座机<phone>转8012，Tel: <phone>"),
     ("617.253.1000, 07911 123456, +33 1 42 68 53 00, +1.212.736.5000", "<phone>, <phone>, <phone>, <phone>"),
+    ("邮箱：zhang.san@163.com(张三)，jo@acme.com-Sales", "邮箱：<email>(张三)，<email>-Sales"),
     ("Ann <ann@other.org>, <mailto:bo@other.org>, 'O'Hara@other.org'", "Ann <email>, <email>, '<email>'"),
     ("li (at) pku (dot) edu (dot) cn, r2d2 AT rebels DOT net", "<email>, <email>"),
     ("身份证：110105 19491231 002X，1101 0519 4912 3100 2X", "身份证：<id_number>，<id_number>"),
@@ -81,7 +82,7 @@ STAYS = {
     "placeholders": "password = 'password', password: string, pwd=/srv/a1, PASSWORD=$DB_PASS2, you@yourdomain.com",
     "words for accounts": "微信支付 WeChatPay，微信 JSSDK，QQ2013，QQ20130815，护照有效期 20301231",
     "letters and digits": "粤B2-20090059，新A380客机，京D1234次列车",
-    "sentences": "look at shop dot com; W@x.transpose(); 密码学：对称密码是AES256",
+    "sentences": "look at shop dot com; W@x.transpose(); node@v1.lts-alpine; 密码学：对称密码是AES256",
     "words": "sk-a-long-name-of-a-class-in-a-style-sheet risk-13",
     "wrong check digits": "110105194912310021 4012 8888 8888 1882 11010519491331002X",
 }
