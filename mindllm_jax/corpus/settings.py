@@ -261,7 +261,8 @@ class CleanCorpus:
         rules: thresholds of quality.
         repeats: of lines and paragraphs.
         minhash: of near-duplicates.
-        priorities: sources in the order in which their copy is the one to keep; the others come after them.
+        priorities: sources in the order in which their copy is the one to keep; the others come after them, of exact
+            copies `QualityRules.short_sources` first.
         lexicon: a file of words and phrases; see `Lexicon`. "" for none.
         lexicon_min_entries: different entries in a document that drop it.
         decontamination: of benchmarks.

@@ -25,7 +25,7 @@ class CollectCode:
     """Settings of a collection of source code.
 
     Attributes:
-        output: the folder of the files SOURCE.jsonl.gz, one per source.
+        output: the folder of the files SOURCE.jsonl.gz, one per source, and of no other such files.
         folders: the folder of each source, `{"tools": "DIR"}`; if empty, `python_stdlib` is the standard library of
             the Python that runs this.
         suffixes: ends of the names of source files.

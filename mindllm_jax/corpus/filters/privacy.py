@@ -19,7 +19,8 @@ class Privacy(CleaningFilter):
     The markers are `<email>`, `<phone>`, `<id_number>`, `<passport>`, `<plate>`, `<account>` (WeChat, QQ),
     `<bank_card>`, `<ip>`, `<key>`, `<password>`. Numbers with a check digit are replaced if it is right, IP addresses
     if they are public. Digits inside longer numbers, words and paths are not replaced, as in hashes, identifiers and
-    prices. The title, the address and the columns of a document stay as they are. It records an outcome `changed` per kind of data that a document had.
+    prices. The title, the address and the columns of a document stay as they are. It records an outcome `changed` per
+    kind of data that a document had.
     """
 
     name = "Privacy"
