@@ -17,6 +17,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mindllm_jax.corpus.settings import Executor
 
+_OPEN_FILES = 10_240  # where the system states no limit; macOS refuses more
+
 
 class PipelineStage(NamedTuple):
     """A pipeline of datatrove steps that runs for each of `tasks` shards.
@@ -38,8 +40,7 @@ def run_stages(stages: list[PipelineStage], logs: Path, executor: Executor) -> b
 
     Returns whether all stages are finished: False if they were submitted.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _raise_limit_of_open_files()
     if executor.kind == "slurm":
         return _submit(stages, logs, executor)
     import multiprocess
@@ -185,3 +186,10 @@ def _redirect_stderr(log: Path) -> Iterator[Console]:
             sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def _raise_limit_of_open_files() -> None:
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else most
+    if limit != resource.RLIM_INFINITY and limit < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
