@@ -51,7 +51,7 @@ def write_tokens(folder: Path, count: int) -> None:
         begins = np.flatnonzero(random.random(size) < 1 / MEAN_DOCUMENT)
         begins[0] = 0
         tokens[begins] = DOC
-        tokens.tofile(folder / language)
+        (folder / language).write_bytes(tokens.tobytes())
         documents = len(begins)
         tokenized = Tokenized(
             tokens=tokens,

@@ -55,7 +55,9 @@ def tokenize(
         seed: decides the order of the documents.
         progress: called with the documents and bytes done so far.
 
-    Raises ValueError when two documents have the same id.
+    Raises:
+        OSError: the file cannot be written, also when only some of the documents met a full disk.
+        ValueError: two documents have the same id.
     """
     dtype = token_dtype(tokenizer.vocab_size)
     begin = np.array([tokenizer.doc_id], dtype)
@@ -64,7 +66,8 @@ def tokenize(
     with open(path, "wb") as file:
         for batch in _batches(documents):
             for document, ids in zip(batch, tokenizer.encode_batch([d.text for d in batch]), strict=True):
-                np.concatenate([begin, ids.astype(dtype)]).tofile(file)
+                # Not `tofile`, which loses the failure of a full disk.
+                file.write(np.concatenate([begin, ids.astype(dtype)]).tobytes())
                 lengths.append(1 + len(ids))
                 sizes.append(int(tokenizer.token_bytes[ids].sum()))
                 shuffle_keys.append(hash64(seed, document.id))

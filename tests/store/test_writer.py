@@ -1,6 +1,7 @@
 """A store depends on documents and settings alone; an interrupted one is completed; changed files are reported."""
 
 import os
+import resource
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +152,29 @@ def test_a_store_that_cannot_be_written(tmp_path: Path, tokenizer: Tokenizer, so
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises((OSError, ValueError), match="file"):
         build_store(str(tmp_path / "file"), [source_of("zh")], tokenizer)
+
+
+def test_a_disk_that_is_full_for_some_documents_alone(
+    tmp_path: Path, tokenizer: Tokenizer, source_of: SourceOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hole in the file of the tokens would read as <pad>, and the checksums would be those of the hole."""
+    monkeypatch.setattr(tokenized, "_BATCH_CHARACTERS", 1)
+    source, limits = source_of("zh"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    one = list(source.read())[0]
+
+    def full_for_a_moment() -> Iterator[Document]:
+        for number in range(40):
+            full = 10 <= number < 30
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100 if full else limits[0], limits[1]))
+            yield replace(one, text=one.text * 20, id=str(number))
+
+    try:
+        with pytest.raises(OSError):
+            build_store(str(tmp_path), [source._replace(read=full_for_a_moment)], tokenizer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(FileNotFoundError, match="there is no token store"):
+        TokenStore.open(tmp_path)
 
 
 def test_a_second_command_is_refused_while_a_store_is_written(
