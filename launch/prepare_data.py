@@ -28,8 +28,8 @@ def main() -> None:
     if arguments.workdir:
         write_records(config, arguments.workdir)
     rich.print(store_table(prepared).terminal())
-    for reason, lines in prepared.skipped.items():
-        print(f"skipped {lines:,} lines: {reason}")
+    for reason, count in prepared.skipped.items():
+        print(f"skipped: {count:,} x {reason}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class PrepareData:
         held_out: the fraction of each source's documents, by the hash of their ids, that training never reads.
         seed: of the order of the documents.
         rebuild: write sources again whose input files changed; otherwise they are an error.
-        on_bad: what to do with a line that has no document: "error" or "skip".
+        on_bad: what to do with a line that has no document, and with an empty file: "error" or "skip".
     """
 
     tokenizer: str
@@ -68,7 +68,7 @@ class Prepared(NamedTuple):
     Attributes:
         store: the store, open.
         written: names of the sources written by this call; the store had the others.
-        skipped: lines without a document, by reason.
+        skipped: number of lines without a document and of empty files, by reason.
     """
 
     store: TokenStore
@@ -85,9 +85,10 @@ def prepare_data(config: PrepareData) -> Prepared:
     """
     tokenizer = _tokenizer(config)
     skipped = Counter[str]()
+    sources = input_sources(config, skipped)
     written = build_store(
         config.store,
-        input_sources(config, skipped),
+        sources,
         tokenizer,
         held_out=config.held_out,
         seed=config.seed,
@@ -102,6 +103,13 @@ def prepare_data(config: PrepareData) -> Prepared:
             f"{sum(documents.values()):,}",
             config.store,
             config.held_out,
+        )
+    if others := sorted(store.sources.keys() - {source.name for source in sources}):
+        log.warning(
+            "the store %s has also sources that none of the inputs has: %s; where their text was removed, leave them"
+            " out of the mixture by a weight of 0 in Mixture.source_weights, or write another store",
+            config.store,
+            ", ".join(others),
         )
     if config.corpus:
         from mindllm_jax.corpus.report.card import add_tokens
@@ -134,34 +142,57 @@ def _tokenizer(config: PrepareData) -> Tokenizer:
 
 
 def input_sources(config: PrepareData, skipped: Counter[str]) -> list[SourceDocuments]:
-    """Lists the sources of the input files; the first document of a file names its source and language."""
-    files: dict[str, list[Path]] = {}
-    languages: dict[str, str] = {}
-    for file in _documents(config):
-        first = next(read_documents(file, on_bad=config.on_bad))
-        files.setdefault(first.source, []).append(file)
-        languages.setdefault(first.source, first.lang)
+    """Lists the sources of the input files, with their checksums."""
     return [
         SourceDocuments(
-            name,
-            languages[name],
-            {sha256(file): file.name for file in files[name]},
-            partial(_read, files[name], name, languages[name], config.on_bad, skipped),
+            source.name,
+            source.language,
+            {sha256(file): file.name for file in source.files},
+            partial(_read, source, config.on_bad, skipped),
         )
-        for name in sorted(files)
+        for source in _sources(config, skipped)
     ]
 
 
-def _read(
-    files: list[Path], source: str, lang: str, on_bad: Literal["error", "skip"], skipped: Counter[str]
-) -> Iterator[Document]:
+class _Source(NamedTuple):
+    """A source of the input files."""
+
+    name: str
+    language: str
+    files: list[Path]
+
+
+def _sources(config: PrepareData, skipped: Counter[str]) -> list[_Source]:
+    """Lists the sources by name; the first document of a file names its source and language."""
+    sources: dict[str, _Source] = {}
+    for file in _documents(config):
+        empty = Counter[str]()
+        first = next(read_documents(file, on_bad=config.on_bad, skipped=empty), None)
+        if first is None:
+            skipped.update(empty)
+            continue
+        source = sources.setdefault(first.source, _Source(first.source, first.lang, []))
+        if first.lang != source.language:
+            raise ValueError(
+                f"{file} is in {first.lang!r}, {source.files[0]} of the same source {first.source!r} in"
+                f" {source.language!r}; a source has one language: give them different names (the field `source` of"
+                " each line, or the name of the file where lines have none)"
+            )
+        source.files.append(file)
+    if not sources:
+        raise ValueError(f"no input file holds a document: {', '.join(map(str, _documents(config)))}")
+    return [sources[name] for name in sorted(sources)]
+
+
+def _read(source: _Source, on_bad: Literal["error", "skip"], skipped: Counter[str]) -> Iterator[Document]:
     seen = SeenIds()
-    for file in files:
+    for file in source.files:
         for document in read_documents(file, on_bad=on_bad, seen=seen, skipped=skipped):
-            if (document.source, document.lang) != (source, lang):
+            if (document.source, document.lang) != (source.name, source.language):
                 raise ValueError(
                     f"{file}: the document {document.id!r} is of source {document.source!r} in {document.lang!r},"
-                    f" others before it of {source!r} in {lang!r}; a file must hold one source, a source one language"
+                    f" others before it of {source.name!r} in {source.language!r}; a file must hold one source, a"
+                    " source one language"
                 )
             yield document
 
@@ -189,7 +220,7 @@ def _figures(sources: list[SourceInfo]) -> list[Cell]:
 def inputs_table(config: PrepareData) -> Table:
     """Returns a table of the sources that `prepare_data` would read."""
     rows = [
-        [source.name, source.language, ", ".join(sorted(source.inputs.values()))]
-        for source in input_sources(config, Counter())
+        [source.name, source.language, ", ".join(sorted(file.name for file in source.files))]
+        for source in _sources(config, Counter())
     ]
     return Table(("source", "language", "files"), rows, f"to be written to {config.store}")

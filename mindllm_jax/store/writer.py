@@ -213,6 +213,8 @@ def _unwritten(
     for source in sources:
         if not is_source_name(source.name):
             raise ValueError(f"{source.name!r} cannot be the name of a source; write {source_name(source.name)!r}")
+        if source.name in ("manifest.json", "tokenizer.model"):
+            raise ValueError(f"{source.name} is a file of the store, so no source can have this name; take another")
         stored = manifest.sources.get(source.name)
         if stored is not None and (stored.inputs.keys(), stored.language) != (source.inputs.keys(), source.language):
             changed = ", ".join(sorted({source.inputs[key] for key in source.inputs.keys() - stored.inputs.keys()}))

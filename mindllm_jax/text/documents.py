@@ -27,6 +27,8 @@ class Document:
     id: str
 
 
+_SUFFIX = re.compile(r"\.jsonl?(\.gz)?\Z", re.IGNORECASE)
+
 _PART = re.compile(r"/part\d++(?:[#@].*)?\Z", re.S)
 """The end of the id of a part, also where it was made unique after the text was split."""
 
@@ -99,7 +101,7 @@ def read_documents(
 
     Args:
         path: the file, UTF-8.
-        source: the source of lines that do not name one; the file's name without suffixes if not given.
+        source: the source of lines that do not name one; the file's name without .jsonl or .jsonl.gz if not given.
         lang: the language of lines that do not name one.
         on_bad: what to do with a line without a document: "error" or "skip".
         seen: the ids of earlier files; pass one object for all files of a source to detect duplicates across files.
@@ -110,12 +112,13 @@ def read_documents(
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ValueError: it holds no document, is a damaged gzip file, or (`on_bad="error"`) has a bad line, which is named.
+        ValueError: it has lines and none of them is a document, it is compressed but not by gzip, damaged, or
+            (`on_bad="error"`) has a bad line, which is named, or no lines.
     """
     if on_bad not in ("error", "skip"):
         raise ValueError(f"on_bad must be 'error' or 'skip', not {on_bad!r}")
     seen = SeenIds() if seen is None else seen
-    source = path.name.lstrip(".").split(".")[0] if source is None else source
+    source = _SUFFIX.sub("", path.name) if source is None else source
 
     def parse_document(line: bytes) -> Document:
         document = _parse(line, source, lang)
@@ -139,8 +142,8 @@ def read_documents(
 
 
 def is_document_file(file: Path) -> bool:
-    """Whether the name of a file is that of JSON lines, plain or gzip."""
-    return file.name.endswith((".jsonl", ".jsonl.gz"))
+    """Whether the name of a file is that of JSON lines, plain or gzip; `._a.jsonl` is macOS's notes on `a.jsonl`."""
+    return file.name.endswith((".jsonl", ".jsonl.gz")) and not file.name.startswith("._")
 
 
 def document_files(directory: Path, *, subfolders: bool = False) -> list[Path]:

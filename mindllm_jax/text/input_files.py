@@ -1,16 +1,23 @@
 """Lists the files that a setting names, itself or by their folder."""
 
+import logging
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from mindllm_jax.files import files_below
 from mindllm_jax.text.documents import document_files, is_document_file
+
+log = logging.getLogger(__name__)
+
+_LIKE_DATA = re.compile(r"[^.].*\.(jsonl?|ndjson|parquet)(\.\w+)?", re.IGNORECASE)
 
 
 def input_files(inputs: Iterable[str]) -> list[Path]:
     """Lists the document files that `inputs` name: files, and the .jsonl and .jsonl.gz files of folders.
 
     The files of a folder are those in it; if it has none, those of a cleaned corpus, or those in its subfolders, as in
-    the folder `documents` of a corpus.
+    the folder `documents` of a corpus. Other files in it whose names are those of data are logged.
 
     Raises:
         OSError: there is no such file or folder, or a corpus is not finished.
@@ -58,9 +65,20 @@ def corpus_files(corpus: Path) -> list[Path]:
 
 
 def _folder_files(folder: Path) -> list[Path]:
-    if any(is_document_file(file) for file in folder.iterdir()):
-        return document_files(folder)
+    own = any(is_document_file(file) for file in folder.iterdir())
     # Beside its documents a corpus has those that were dropped.
-    if (folder / "documents").is_dir() and (folder / "logs").is_dir():
+    if not own and (folder / "documents").is_dir() and (folder / "logs").is_dir():
         return corpus_files(folder)
-    return document_files(folder, subfolders=True)
+    files = document_files(folder, subfolders=not own)
+    read = set(files)
+    others = [file for file in files_below(folder) if _LIKE_DATA.fullmatch(file.name) and file not in read]
+    if others:
+        names = ", ".join(str(file.relative_to(folder)) for file in others[:8])
+        log.warning(
+            "%s: %d files that may be data are not read (%s): a folder gives its .jsonl and .jsonl.gz files, and those"
+            " of its subfolders only if it has none itself",
+            folder,
+            len(others),
+            names + (", …" if len(others) > 8 else ""),
+        )
+    return files

@@ -3,11 +3,15 @@
 import codecs
 import gzip
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
+
+# First bytes of compressed files, by the command that decompresses them. A text may begin with "BZh9" alone.
+_COMPRESSED = {"zstd": rb"\x28\xb5\x2f\xfd", "xz": rb"\xfd7zXZ\x00", "bzip2": rb"BZh[1-9]1AY&SY"}
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")
@@ -47,7 +51,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ValueError: it is a damaged gzip file.
+        ValueError: it is a damaged gzip file, or compressed in another way.
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
@@ -56,9 +60,11 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     number = 0
     with open(path, "rb") as raw:
         # By content, not by name: a renamed download would otherwise be reported as "not UTF-8".
-        compressed = raw.read(2) == b"\x1f\x8b"
+        begin = raw.read(10)
+        if tool := next((tool for tool, magic in _COMPRESSED.items() if re.match(magic, begin)), None):
+            raise ValueError(f"{path} is compressed by {tool}, and only gzip is read: decompress it with {tool} -d")
         raw.seek(0)
-        file = gzip.GzipFile(fileobj=raw) if compressed else raw
+        file = gzip.GzipFile(fileobj=raw) if begin.startswith(b"\x1f\x8b") else raw
         try:
             for number, line, _ in numbered(file):
                 yield number, line
@@ -130,28 +136,35 @@ def parse_rows(
         path: the file.
         rows: each with its place, which begins a message.
         parse_row: raises BadLine for a row without the expected content.
-        on_bad: raises ValueError for such a row, or skips it.
-        skipped: with `on_bad="skip"`, the number of skipped rows is added by reason; None counts for the message alone.
+        on_bad: raises ValueError for such a row and for a file without rows, or skips them.
+        skipped: with `on_bad="skip"`, the number of skipped rows and of files without rows is added by reason.
         expected: the content of a row in a word, such as "document".
         example: a row, for a message.
 
-    Raises ValueError for a bad row (`on_bad="error"`) and for a file without a good one.
+    Raises ValueError for a bad row or no row (`on_bad="error"`), and for a file whose rows are all bad.
     """
-    skipped, empty = Counter() if skipped is None else skipped, True
+    skipped = Counter() if skipped is None else skipped
+    reasons, empty = Counter[str](), True
     for where, row in rows:
         try:
             value = parse_row(row)
         except BadLine as bad:
             if on_bad == "error":
                 raise ValueError(f"{where}: {bad} (or leave such lines out with on_bad = 'skip')") from None
+            reasons[bad.kind] += 1
             skipped[bad.kind] += 1
             continue
         empty = False
         yield value
-    if empty:
-        reasons = ", ".join(f"{count} x {kind}" for kind, count in skipped.items())
-        raise ValueError(
-            f"{path} holds no {expected}"
-            + (f": every line was left out ({reasons})" if reasons else ": the file is empty")
-            + f"; it needs lines such as {example}"
-        )
+    if not empty:
+        return
+    if on_bad == "skip" and not reasons:
+        skipped["empty file"] += 1
+        return
+    counts = ", ".join(f"{count} x {kind}" for kind, count in reasons.items())
+    raise ValueError(
+        f"{path} holds no {expected}: "
+        + (f"every line was left out ({counts})" if counts else "the file is empty")
+        + f"; it needs lines such as {example}"
+        + ("" if counts else " (or leave such files out with on_bad = 'skip')")
+    )

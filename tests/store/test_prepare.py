@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mindllm_jax.corpus.report.source_summary import SourceSummary, rows
+from mindllm_jax.store import prepare
 from mindllm_jax.store.prepare import PrepareData, inputs_table, prepare_data, store_table
 
 ROOT = Path(__file__).parent.parent.parent
@@ -105,13 +106,42 @@ def test_lines_left_out_are_counted(config: Prepare) -> None:
         ({"1.jsonl": line("1") + line("2", lang="zh")}, "is of source 'a' in 'zh', others before it of 'a' in 'en'"),
         (
             {"1.jsonl": line("1"), "2.jsonl": line("2", lang="zh")},
-            r"2\.jsonl: the document '2' is of source",
+            r"2\.jsonl is in 'zh', .*1\.jsonl of the same source 'a' in 'en'; .* or the name of the file",
         ),
     ],
 )
 def test_bad_input(config: Prepare, files: dict[str, str | bytes], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prepare_data(config(files))
+
+
+def test_the_table_of_the_inputs_finds_a_source_in_two_languages_and_takes_no_checksum(
+    config: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_all(file: Path) -> str:
+        raise AssertionError(f"reads all of {file}")
+
+    monkeypatch.setattr(prepare, "sha256", read_all)
+    assert "1.jsonl" in inputs_table(config({"1.jsonl": line("1")})).markdown()
+    with pytest.raises(ValueError, match="of the same source 'a' in 'en'"):
+        inputs_table(config({"2.jsonl": line("2", lang="zh")}))
+
+
+def test_an_empty_file_is_counted_with_the_lines_left_out(config: Prepare) -> None:
+    prepared = prepare_data(config({"1.jsonl": line("1"), "2.jsonl": "\n"}, on_bad="skip"))
+    assert prepared.skipped == {"empty file": 1}
+    with pytest.raises(ValueError, match=r"no input file holds a document: .*2\.jsonl"):
+        prepare_data(config({"1.jsonl": ""}, on_bad="skip"))
+
+
+def test_sources_that_no_input_has_are_reported(config: Prepare, caplog: pytest.LogCaptureFixture) -> None:
+    files: dict[str, str | bytes] = {name: line("1", source=name) for name in ("b.jsonl", "c.jsonl")}
+    settings = config(files)
+    prepare_data(settings)
+    assert "none of the inputs" not in caplog.text
+    Path(settings.inputs[0], "c.jsonl").unlink()
+    assert set(prepare_data(settings).store.sources) == {"b.jsonl", "c.jsonl"}, "they may come from another command"
+    assert "has also sources that none of the inputs has: c.jsonl; " in caplog.text
 
 
 def test_missing_files_raise(config: Prepare, tmp_path: Path) -> None:
@@ -169,15 +199,15 @@ def test_the_two_commands(tmp_path: Path) -> None:
     done = launch("train_tokenizer", *train)
     assert done.returncode == 0, done.stderr
     assert "bytes per token" in done.stdout
-    prepare = [f"--gin.PrepareData.{x}" for x in (f"inputs={inputs}", f"tokenizer={model}", f"store={store}")]
-    assert "fixture_zh" in launch("prepare_data", prepare[0], "--dry_run").stdout
+    given = [f"--gin.PrepareData.{x}" for x in (f"inputs={inputs}", f"tokenizer={model}", f"store={store}")]
+    assert "fixture_zh" in launch("prepare_data", given[0], "--dry_run").stdout
     assert not store.exists()
-    done = launch("prepare_data", *prepare, "--workdir", str(tmp_path / "run"))
+    done = launch("prepare_data", *given, "--workdir", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert "all of zh" in done.stdout
     assert (tmp_path / "run" / "config.json").exists()
     model.unlink()
-    done = launch("prepare_data", *prepare)
+    done = launch("prepare_data", *given)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"error: there is no tokenizer {model}; train one with launch/train_tokenizer.py"

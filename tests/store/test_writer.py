@@ -148,6 +148,13 @@ def test_a_name_that_cannot_be_a_folder(tmp_path: Path, tokenizer: Tokenizer, so
         build_store(str(tmp_path), [source_of("zh")._replace(name=name)], tokenizer)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "tokenizer.model"])
+def test_a_name_of_a_file_of_the_store(tmp_path: Path, tokenizer: Tokenizer, source_of: SourceOf, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is a file of the store, so no source can have this name"):
+        build_store(str(tmp_path), [source_of("zh")._replace(name=name)], tokenizer)
+    assert not (tmp_path / name).is_dir()
+
+
 def test_a_store_that_cannot_be_written(tmp_path: Path, tokenizer: Tokenizer, source_of: SourceOf) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises((OSError, ValueError), match="file"):
@@ -160,7 +167,7 @@ def test_a_disk_that_is_full_for_some_documents_alone(
     """A hole in the file of the tokens would read as <pad>, and the checksums would be those of the hole."""
     monkeypatch.setattr(tokenized, "_BATCH_CHARACTERS", 1)
     source, limits = source_of("zh"), resource.getrlimit(resource.RLIMIT_FSIZE)
-    one = list(source.read())[0]
+    one = next(iter(source.read()))
 
     def full_for_a_moment() -> Iterator[Document]:
         for number in range(40):
@@ -169,7 +176,7 @@ def test_a_disk_that_is_full_for_some_documents_alone(
             yield replace(one, text=one.text * 20, id=str(number))
 
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="File too large"):
             build_store(str(tmp_path), [source._replace(read=full_for_a_moment)], tokenizer)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

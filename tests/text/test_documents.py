@@ -1,8 +1,10 @@
 """Reading documents: accepted input, and the message for each bad input."""
 
+import bz2
 import gzip
 import hashlib
 import json
+import lzma
 import math
 from collections import Counter
 from pathlib import Path
@@ -94,8 +96,32 @@ def test_files_without_documents_raise(tmp_path):
     assert "there is no file" in message(tmp_path / "absent.jsonl")
     assert "is a folder" in message(tmp_path)
     assert "holds no document: the file is empty" in message(write(tmp_path / "empty.jsonl"))
+    skipped = Counter({"bad id": 3})  # of an earlier file
     assert "holds no document: every line was left out (1 x no text, 1 x not an object)" in message(
-        write(tmp_path / "bad.jsonl", {}, []), on_bad="skip"
+        write(tmp_path / "bad.jsonl", {}, []), on_bad="skip", skipped=skipped
+    )
+
+
+def test_an_empty_file_is_skipped_where_bad_lines_are(tmp_path):
+    skipped = Counter()
+    for path in (write(tmp_path / "empty.jsonl"), write(tmp_path / "blank.jsonl", b"", b" ")):
+        assert "the file is empty; it needs lines such as" in message(path)
+        assert list(read_documents(path, on_bad="skip", skipped=skipped)) == []
+    assert skipped == {"empty file": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "tool"),
+    [
+        (lzma.compress(b"{}"), "xz"),
+        (bz2.compress(b"{}"), "bzip2"),
+        (bytes.fromhex("28b52ffd0400110000 7b7d"), "zstd"),
+    ],
+)
+def test_a_file_of_another_compression_is_named(tmp_path, content, tool):
+    (tmp_path / "a.jsonl").write_bytes(content)
+    assert f"a.jsonl is compressed by {tool}, and only gzip is read: decompress it with {tool} -d" in message(
+        tmp_path / "a.jsonl"
     )
 
 
@@ -200,4 +226,10 @@ def test_ids_that_are_numbers(tmp_path):
 
 def test_sources_and_languages_are_normalised(tmp_path):
     path = write(tmp_path / "Evening Post.v2.jsonl", {"text": "x", "lang": "en-GB"}, GOOD | {"source": "a/b c"})
-    assert [(d.source, d.lang) for d in read_documents(path)] == [("Evening_Post", "en"), ("a_b_c", "zh")]
+    assert [(d.source, d.lang) for d in read_documents(path)] == [("Evening_Post.v2", "en"), ("a_b_c", "zh")]
+
+
+@pytest.mark.parametrize("name", ["v1.5-web.jsonl", "v1.5-web.jsonl.gz", "v1.5-web.JSONL", ".v1.5-web.json"])
+def test_a_source_has_the_whole_name_of_its_file(tmp_path, name):
+    (document,) = read_documents(write(tmp_path / name, {"text": "x", "lang": "en"}))
+    assert document.source == "v1.5-web"

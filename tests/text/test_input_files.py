@@ -55,3 +55,13 @@ def test_files_beside_subfolders(folder: Path) -> None:
 def test_a_file_named_twice(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"name .*b\.jsonl more than once"):
         input_files([str(folder), str(folder / "b.jsonl")])
+
+
+def test_files_of_a_folder_that_are_not_read_are_reported(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    input_files([str(folder)])
+    assert not caplog.text
+    (folder / "sub").mkdir()
+    for name in ("B.JSONL", "d.jsonl.zst", "e.json", "sub/c.jsonl", "f.parquet", "._b.jsonl", ".x.json"):
+        (folder / name).write_text("x", encoding="utf-8")
+    assert [file.name for file in input_files([str(folder)])] == ["a.jsonl.gz", "b.jsonl"]
+    assert "5 files that may be data are not read (B.JSONL, d.jsonl.zst, e.json, f.parquet, sub/c.jsonl)" in caplog.text
