@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class TrainTokenizer:
 
     Attributes:
         inputs: .jsonl or .jsonl.gz files, folders of them, or cleaned corpora (`CleanCorpus.output`).
-        output: the .model file to write; the report has its name with .json.
+        output: the .model file to write; the report has its name with .json. Neither may exist.
         vocab_size: V, with the symbols and the 256 byte pieces.
         sample_bytes: UTF-8 bytes to train on, shared equally between the languages; a language with less gives all of
             its text. Training takes about 25 times as much memory.
@@ -102,27 +103,41 @@ def train_tokenizer(config: TrainTokenizer) -> tuple[Tokenizer, dict[str, Any]]:
 
     Raises:
         OSError: an input is missing, the output cannot be written, or GPT-2's files are missing or not fetched.
-        ValueError: an input is bad, GPT-2's files are not GPT-2's, or too little text for the vocabulary.
+        ValueError: the output exists, an input is bad, GPT-2's files are not GPT-2's, or too little text for the
+            vocabulary.
         ImportError: `extend` without the library tokenizers.
     """
     # Before the documents are read, which may take long.
+    output = Path(config.output)
+    _require_new(output)
     gpt2 = gpt2_tokenizer(fetch_gpt2_files(Path(config.gpt2_files), fetch=config.fetch)) if config.extend else None
     console = Console(stderr=True)
     files = track(input_files(config.inputs), "reading documents", console=console)
     documents = (document for file in files for document in read_documents(file, on_bad=config.on_bad))
     sample = sample_documents(documents, config)
-    output = Path(config.output)
     bounds = {"character_share": config.character_share, "han_run": config.han_run}
     with console.status(f"training a vocabulary of {config.vocab_size:,}"):
         if gpt2:
             model = extend_gpt2(gpt2, sample.texts(), vocab_size=config.vocab_size, **bounds)
         else:
             model = train_model(sample.texts(), vocab_size=config.vocab_size, **bounds)
-        write_bytes(output, model)
-    tokenizer = Tokenizer.load(output)
+    tokenizer = Tokenizer(output, model)
     report = _report(tokenizer, sample, config)
+    write_bytes(output, model)
     write_bytes(output.with_suffix(".json"), (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode())
     return tokenizer, report
+
+
+def _require_new(output: Path) -> None:
+    """Raises ValueError where the model or its report exists, OSError where they cannot be written."""
+    for file in (output, output.with_suffix(".json")):
+        if file.exists():
+            raise ValueError(f"{file} exists already: remove it, or set TrainTokenizer.output to another file")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        raise OSError(f"{output.parent}: cannot write to the folder: {error.strerror}") from None
 
 
 def sample_documents(documents: Iterable[Document], config: TrainTokenizer) -> Sample:

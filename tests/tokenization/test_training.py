@@ -110,6 +110,22 @@ def test_training_writes_model_and_report(tmp_path: Path) -> None:
     assert "| all of zh |" in report_table(report).markdown()
 
 
+@pytest.mark.parametrize("name", ["t.model", "t.json"])
+def test_an_existing_tokenizer_is_kept(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"precious")
+    settings = config(output=str(tmp_path / "t.model"), inputs=("missing.jsonl",))
+    with pytest.raises(ValueError, match=rf"{name} exists already: remove it, or set TrainTokenizer\.output"):
+        train_tokenizer(settings)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: b"precious"}
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_inputs_are_read(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = config(output=str(tmp_path / "file" / "t.model"), inputs=("missing.jsonl",))
+    with pytest.raises(OSError, match="file: cannot write to the folder: "):
+        train_tokenizer(settings)
+
+
 def test_without_held_out_documents_the_report_names_the_measured_side(tmp_path: Path) -> None:
     report = train_tokenizer(config(output=str(tmp_path / "t.model")))[1]
     assert {figures["measured_on"] for figures in report["languages"].values()} == {"training"}
