@@ -95,7 +95,10 @@ class Gpt2ExtensionModel(ByteLevelModel):
         super().__init__(path, content.decode(errors="replace"))
         for name in (PAD, END_OF_TEXT, USER, ASSISTANT):
             if name not in self.symbols:
-                raise ValueError(f"{path} has no symbol {name}; make a tokenizer with launch/train_tokenizer.py")
+                raise ValueError(
+                    f"{path} has no symbol {name}; make a tokenizer with launch/train_tokenizer.py. Another project's is"
+                    " imported with its model by launch/convert.py (Convert.source)"
+                )
         self.pad_id, self.doc_id = self.symbols[PAD], self.symbols[END_OF_TEXT]
         self.first_ids, self.ends = (self.doc_id,), (self.doc_id, self.symbols[USER])
         self.special_tokens = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": PAD}

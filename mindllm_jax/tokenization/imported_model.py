@@ -16,6 +16,9 @@ from mindllm_jax.tokenization.byte_level_model import ByteLevelModel
 
 _FORMAT = "mindllm imported tokenizer 1"
 
+# Pre-tokenizers that leave out what they split at.
+_REMOVING = {"BertPreTokenizer", "CharDelimiterSplit", "Whitespace", "WhitespaceSplit"}
+
 _FIELDS: dict[str, type] = {
     "pad": int,
     "doc": int,
@@ -122,7 +125,9 @@ def _read(path: Path, content: bytes) -> dict[str, Any]:
 def _check_kind(path: Path, tokenizer: Mapping[str, Any]) -> None:
     """Raises ValueError, with the reason, for a tokenizer.json whose round trip is not exact."""
     model = _object(tokenizer.get("model"))
-    kinds = [step.get("type") for step in _steps(tokenizer.get("pre_tokenizer"))]
+    splits = list(_steps(tokenizer.get("pre_tokenizer")))
+    kinds = [step.get("type") for step in splits]
+    removes = any(step.get("type") in _REMOVING or step.get("behavior") == "Removed" for step in splits)
     decoders = [step.get("type") for step in _steps(tokenizer.get("decoder"))]
     reasons = {
         f"its model is {model.get('type')}": model.get("type") != "BPE",
@@ -131,6 +136,7 @@ def _check_kind(path: Path, tokenizer: Mapping[str, Any]) -> None:
         "it has an unknown piece": model.get("unk_token") is not None,
         "it normalises texts": tokenizer.get("normalizer") is not None,
         "its pre-tokenizer is not ByteLevel": "ByteLevel" not in kinds,
+        "its pre-tokenizer removes text": removes,
         "its decoder is not ByteLevel": "ByteLevel" not in decoders,
     }
     for reason, holds in reasons.items():

@@ -152,6 +152,10 @@ def test_a_missing_key() -> None:
         from_gguf({key: value for key, value in metadata().items() if key != "tokenizer.ggml.merges"})
 
 
+def removing(value: dict[str, Any], step: dict[str, Any]) -> None:
+    value["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [step | {"invert": False}, value["pre_tokenizer"]]}
+
+
 WRONG_JSON: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "byte fallback": (lambda value: value["model"].update(byte_fallback=True), "it falls back to bytes, as Llama's"),
     "Unigram": (lambda value: value["model"].update(type="Unigram"), "its model is Unigram"),
@@ -164,6 +168,14 @@ WRONG_JSON: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "Metaspace": (
         lambda value: value.update(pre_tokenizer={"type": "Metaspace"}),
         "its pre-tokenizer is not ByteLevel",
+    ),
+    "Split that removes": (
+        lambda value: removing(value, {"type": "Split", "pattern": {"String": "BAR"}, "behavior": "Removed"}),
+        "its pre-tokenizer removes text",
+    ),
+    "a delimiter": (
+        lambda value: removing(value, {"type": "CharDelimiterSplit", "delimiter": "x"}),
+        "its pre-tokenizer removes text",
     ),
     "a space in front": (lambda value: value["pre_tokenizer"].update(add_prefix_space=True), "changes text"),
     "no special token": (lambda value: value.update(added_tokens=[]), "no added token for its bos_token"),
