@@ -7,6 +7,7 @@ after the last row of the stage it begins again with the source's following rows
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 from mindllm_jax.mixture.proportions import apportion, recipient
@@ -74,6 +75,9 @@ class InChunks:
         self._chunks = [-(-counts[source] // lengths[source]) for source in self._sources]
         self._all_chunks = sum(self._chunks)
         self._other_rows = sum(count for source, count in enumerate(counts) if source not in lengths)
+        # Rows are read in order, so that the search asks for the same chunks again.
+        self._rows_before = lru_cache(1 << 12)(self._rows_before_chunk)
+        self._start = lru_cache(1 << 12)(self._start_of_chunk)
 
     def __call__(self, position: int) -> tuple[int, int]:
         again, position = divmod(position, sum(self._counts))
@@ -86,11 +90,11 @@ class InChunks:
                 return source, again * self._counts[source] + row
         return self._others(again * self._other_rows + position - self._rows_before(chunk + 1))
 
-    def _start(self, chunk: int) -> int:
+    def _start_of_chunk(self, chunk: int) -> int:
         """Returns the position of a chunk's first row: a chunk is in the middle of its part of the other rows."""
         return self._rows_before(chunk) + (2 * chunk + 1) * self._other_rows // (2 * self._all_chunks)
 
-    def _rows_before(self, chunk: int) -> int:
+    def _rows_before_chunk(self, chunk: int) -> int:
         """Returns the rows of all chunks before this one."""
         numbers = zip(self._sources, apportion(chunk, self._chunks) if self._chunks else (), strict=True)
         return sum(min(number * self._lengths[source], self._counts[source]) for source, number in numbers)

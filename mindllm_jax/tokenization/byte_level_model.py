@@ -96,8 +96,8 @@ class Gpt2ExtensionModel(ByteLevelModel):
         for name in (PAD, END_OF_TEXT, USER, ASSISTANT):
             if name not in self.symbols:
                 raise ValueError(
-                    f"{path} has no symbol {name}; make a tokenizer with launch/train_tokenizer.py. Another project's is"
-                    " imported with its model by launch/convert.py (Convert.source)"
+                    f"{path} has no symbol {name}; make a tokenizer with launch/train_tokenizer.py. Another project's"
+                    " is imported with its model by launch/convert.py (Convert.source)"
                 )
         self.pad_id, self.doc_id = self.symbols[PAD], self.symbols[END_OF_TEXT]
         self.first_ids, self.ends = (self.doc_id,), (self.doc_id, self.symbols[USER])

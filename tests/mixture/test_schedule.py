@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mindllm_jax.mixture import order
 from mindllm_jax.mixture.proportions import apportion
 from mindllm_jax.mixture.schedule import Schedule
 from mindllm_jax.mixture.settings import Mixture
@@ -170,6 +171,17 @@ def test_chunks_have_their_length_and_are_spread_evenly() -> None:
     others = [name for name, _ in places if name not in ("books", "laws")]
     web = totals["web"] / len(others)
     assert all(abs(others[: n + 1].count("web") - web * (n + 1)) <= 2 for n in range(len(others)))
+
+
+def test_rows_in_order_search_for_their_chunk_by_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step of a search apportions chunks to all chunked sources, which once took most of the time of a row."""
+    calls = []
+    monkeypatch.setattr(order, "apportion", lambda *arguments: calls.append(arguments) or apportion(*arguments))
+    laid = schedule(1000, 8, chunk_rows={"books": 2, "laws": 3})
+    calls.clear()
+    for row in range(4000, 5000):
+        laid.source_row(row)
+    assert len(calls) < 1000
 
 
 def test_nothing_but_chunks() -> None:
