@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
+from typing import Any
 
 from mindllm_jax.mixture.proportions import apportion, recipient
 
@@ -78,6 +79,10 @@ class InChunks:
         # Rows are read in order, so that the search asks for the same chunks again.
         self._rows_before = lru_cache(1 << 12)(self._rows_before_chunk)
         self._start = lru_cache(1 << 12)(self._start_of_chunk)
+
+    def __reduce__(self) -> tuple[type["InChunks"], tuple[Any, ...]]:
+        """Lets processes that read rows have a copy: caches cannot be pickled."""
+        return InChunks, (self._counts, self._lengths, self._others)
 
     def __call__(self, position: int) -> tuple[int, int]:
         again, position = divmod(position, sum(self._counts))

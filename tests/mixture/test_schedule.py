@@ -1,5 +1,6 @@
 """A run's layout keeps its promises for any settings: proportions, epochs, caps, order, random access."""
 
+import pickle
 from collections import Counter
 from itertools import groupby
 from typing import Any
@@ -66,6 +67,7 @@ def test_a_run_keeps_every_promise(
     rows = steps * global_batch_size
     laid = schedule(steps, global_batch_size, **mixture, **order)
     stages = by_stage(laid, rows)
+    assert by_stage(pickle.loads(pickle.dumps(laid)), rows) == stages  # as processes that read rows have it
 
     # A stage is a range of steps, and has its languages' weights to the row.
     for stage, places, bounds in zip(mixture["stages"], stages, laid.stages, strict=True):
