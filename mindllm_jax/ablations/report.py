@@ -57,7 +57,7 @@ def write_report(suite: Suite, name: str, results: Results, claims: dict[str, Cl
         write_text(paths[-1], differences_numbers(suite, results).csv())
     figures: list[Part] = [Figure(svg, f"{_title(m)}.") for m, svg in plots.items() if svg]
     sections = [Section("What was asked", [Paragraph(text) for text in prose])]
-    sections += [Section("Results", tables), Section("Curves", figures)]
+    sections += [Section("Results", tables), Section("Figures", figures)]
     write_page(paths[2], Page(heading(suite, results), "", sections), _TEMPLATE)
     return [*paths, *pictures.values()]
 
