@@ -242,7 +242,17 @@ def test_language(text: str, lang: str) -> None:
 
 
 def test_files_of_a_folder(tmp_path: Path) -> None:
-    for name in ("b.json", "a.jsonl", "c.csv", "D.JSONL", "e.ndjson.gz", "README.md", "notes.txt"):
+    for name in (
+        "b.json",
+        "a.jsonl",
+        "c.csv",
+        "D.JSONL",
+        "e.ndjson.gz",
+        "README.md",
+        "notes.txt",
+        "._a.jsonl",
+        "._a.zip",
+    ):
         (tmp_path / name).write_text("x")
     read = [file.name for file in instruction_files([str(tmp_path)])]
     assert sorted(read) == ["D.JSONL", "a.jsonl", "b.json", "c.csv", "e.ndjson.gz"]

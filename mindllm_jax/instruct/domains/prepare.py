@@ -77,6 +77,8 @@ class PrepareInstructions:
         require_local(self, "inputs", "exclude", "output", "rationales")
         if not re.fullmatch(r"[\w-]+", self.name):
             raise ValueError(f"PrepareInstructions.name = {self.name!r}: letters, digits, _ and - alone")
+        if self.name.endswith(RATIONALE):
+            raise ValueError(f"PrepareInstructions.name = {self.name!r}: names in {RATIONALE!r} are of rationales")
         for name in ("question", "answer", "thought_question", "thought_answer", "rationale_question"):
             require_template(f"PrepareInstructions.{name}", getattr(self, name))
         if self.context:
@@ -175,7 +177,7 @@ def prepare_instructions(config: PrepareInstructions) -> Table:
         fields = {"asked": record.question, "answered": record.answer}
         if config.setup != "label":
             rationale = rationales.get(record.id)
-            if rationale is None or rationale.answer != record.answer:
+            if rationale is None or rationale.answer not in (None, record.answer):
                 counts["no rationale" if rationale is None else "its rationale is of another answer"] += 1
                 continue
             origins[rationale.origin] += 1
@@ -193,7 +195,7 @@ def prepare_instructions(config: PrepareInstructions) -> Table:
     for name, rows in datasets.items():
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_bytes(_file(config, name), gzip.compress(content.encode(), mtime=0))
-    if config.setup != "auxiliary":
+    if config.setup != "auxiliary":  # an earlier one wrote it
         _file(config, f"{config.name}{RATIONALE}").unlink(missing_ok=True)
     table = [
         (name, len(rows), len({row["messages"][-1]["content"] for row in rows})) for name, rows in datasets.items()

@@ -48,10 +48,10 @@ class Rationales(Endpoint):
 
 
 class Rationale(NamedTuple):
-    """A rationale, the answer that it is of, and the model or rule that it is from."""
+    """A rationale, the answer that it is of (None where its line has none), and the model or rule that it is from."""
 
     text: str
-    answer: str
+    answer: str | None
     origin: str
 
 
@@ -115,7 +115,7 @@ def read_rationales(path: Path) -> dict[str, Rationale]:
     """
     last = {row["id"]: row for _, row in kept_lines(path, TEXTS)}
     return {
-        id: Rationale(row["rationale"], str(row.get("answer")), str(row.get("from")))
+        id: Rationale(row["rationale"], row.get("answer"), str(row.get("from")))
         for id, row in last.items()
         if row["rationale"]
     }

@@ -112,8 +112,8 @@ def rank(ranking: Ranking, sleep: Callable[[float], None] = time.sleep) -> dict[
     """Asks for the answers and verdicts that are missing, keeps each as it comes, and returns the ranking as JSON.
 
     Raises OSError when they cannot be written, the endpoint cannot be connected to, or there is no file of choices yet;
-    ValueError where a checkpoint is
-    damaged, the endpoint refuses the key or does not know the model, or no pair has a verdict.
+    ValueError where a checkpoint is damaged, the endpoint refuses the key or does not know the model, or no pair has a
+    verdict.
     """
     config = ranking.config
     before = cost(ranking)

@@ -35,7 +35,7 @@ def instruction_files(inputs: Iterable[str]) -> list[Path]:
     """
 
     def of_folder(folder: Path) -> list[Path]:
-        files = files_below(folder)
+        files = [file for file in files_below(folder) if not file.name.startswith("._")]  # macOS's notes on files
         if unread := [file.name for file in files if file.name.lower().endswith(_UNREAD)]:
             raise ValueError(
                 f"{folder} holds files that are not read ({', '.join(unread[:5])}): write them as JSON lines, plain or "

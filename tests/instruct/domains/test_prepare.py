@@ -143,6 +143,11 @@ def test_a_rationale_of_another_answer_is_left_out_and_counted(config: PrepareIn
     )
     assert [answer for _, answer in written(config)] == ["钼已成粥\n答案：中性"]
 
+    path = Path(config.rationales)  # lines of an older version do not say which answer they are of
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    path.write_text("".join(json.dumps({**row, "answer": None}) + "\n" for row in rows))
+    assert len(prepare_instructions(config).rows) == 1 and len(written(config)) == len(rows)
+
 
 def test_rationales_of_an_earlier_set_up_do_not_stay(config: PrepareInstructions) -> None:
     config = with_rationales(config, "auxiliary")
@@ -201,6 +206,7 @@ def test_nan_fields_are_empty(write, config: PrepareInstructions) -> None:
         ({"answer": "{a"}, r"PrepareInstructions\.answer"),
         ({"answer": "{a} {a.b}"}, r"\{a\.b\} is no field"),
         ({"name": "a/b"}, r"PrepareInstructions\.name = 'a/b'"),
+        ({"name": "a_rationale"}, r"names in '_rationale' are of rationales"),
         ({"remove": ("(",)}, r"PrepareInstructions\.remove: '\(' is not a regular expression"),
         ({"setup": "auxiliary", "rationales": ""}, r"needs PrepareInstructions\.rationales"),
     ],

@@ -159,7 +159,12 @@ def test_a_start_that_gets_no_rationale_fails(
         "Rationales.model": "m",
     }
     monkeypatch.setattr("sys.argv", ["rationales.py", *(f"--gin.{name}={value}" for name, value in settings.items())])
-    with pytest.raises(ValueError, match="no record got a rationale in this start"):
+    with pytest.raises(ValueError, match="no record of 'some' got a rationale"):
         main()
     main()
+    assert len(read_rationales(tmp_path / "rationales.jsonl")) == 1
+
+    write({"instruction": "question 0", "output": "yes"}, {"instruction": "question 1", "output": "no"})
+    endpoint.script = {"id1": [""]}
+    main()  # one that is never answered does not fail a start where others have their rationales
     assert len(read_rationales(tmp_path / "rationales.jsonl")) == 1
