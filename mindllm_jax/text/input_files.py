@@ -10,14 +10,14 @@ from mindllm_jax.text.documents import document_files, is_document_file
 
 log = logging.getLogger(__name__)
 
-_LIKE_DATA = re.compile(r"[^.].*\.(jsonl?|ndjson|parquet)(\.\w+)?", re.IGNORECASE)
+_LIKE_DATA = re.compile(r"[^.].*\.(jsonl|ndjson|parquet)(\.\w+)?", re.IGNORECASE)
 
 
 def input_files(inputs: Iterable[str]) -> list[Path]:
     """Lists the document files that `inputs` name: files, and the .jsonl and .jsonl.gz files of folders.
 
     The files of a folder are those in it; if it has none, those of a cleaned corpus, or those in its subfolders, as in
-    the folder `documents` of a corpus. Other files in it whose names are those of data are logged.
+    the folder `documents` of a corpus. Other files listed there whose names are those of data are logged.
 
     Raises:
         OSError: there is no such file or folder, or a corpus is not finished.
@@ -71,12 +71,12 @@ def _folder_files(folder: Path) -> list[Path]:
         return corpus_files(folder)
     files = document_files(folder, subfolders=not own)
     read = set(files)
-    others = [file for file in files_below(folder) if _LIKE_DATA.fullmatch(file.name) and file not in read]
+    listed = folder.iterdir() if own else files_below(folder)
+    others = sorted(file for file in listed if _LIKE_DATA.fullmatch(file.name) and file not in read)
     if others:
         names = ", ".join(str(file.relative_to(folder)) for file in others[:8])
         log.warning(
-            "%s: %d files that may be data are not read (%s): a folder gives its .jsonl and .jsonl.gz files, and those"
-            " of its subfolders only if it has none itself",
+            "%s: files that may be data are not read (%d): %s; only .jsonl and .jsonl.gz files are",
             folder,
             len(others),
             names + (", …" if len(others) > 8 else ""),

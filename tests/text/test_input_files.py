@@ -58,10 +58,29 @@ def test_a_file_named_twice(folder: Path) -> None:
 
 
 def test_files_of_a_folder_that_are_not_read_are_reported(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("card.json", "._c.jsonl", ".x.jsonl.zst"):
+        (folder / name).write_text("x", encoding="utf-8")
     input_files([str(folder)])
     assert not caplog.text
-    (folder / "sub").mkdir()
-    for name in ("B.JSONL", "d.jsonl.zst", "e.json", "sub/c.jsonl", "f.parquet", "._b.jsonl", ".x.json"):
+    for name in ("B.JSONL", "d.jsonl.zst", "e.ndjson", "f.parquet"):
         (folder / name).write_text("x", encoding="utf-8")
     assert [file.name for file in input_files([str(folder)])] == ["a.jsonl.gz", "b.jsonl"]
-    assert "5 files that may be data are not read (B.JSONL, d.jsonl.zst, e.json, f.parquet, sub/c.jsonl)" in caplog.text
+    assert "files that may be data are not read (4): B.JSONL, d.jsonl.zst, e.ndjson, f.parquet; only" in caplog.text
+
+
+def test_files_of_subfolders_that_are_not_read_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.jsonl", "b.parquet"):
+        (tmp_path / "sub" / name).write_text("x", encoding="utf-8")
+    assert input_files([str(tmp_path)]) == [tmp_path / "sub/a.jsonl"]
+    assert "not read (1): sub/b.parquet; only" in caplog.text
+
+
+def test_subfolders_beside_files_are_not_looked_into(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One that cannot be read, as lost+found, stops nothing."""
+    (folder / "sub").mkdir()
+    (folder / "sub/c.parquet").write_text("x", encoding="utf-8")
+    (folder / "sub").chmod(0)
+    assert [file.name for file in input_files([str(folder)])] == ["a.jsonl.gz", "b.jsonl"]
+    (folder / "sub").chmod(0o700)
+    assert not caplog.text
