@@ -36,7 +36,7 @@ class DemoCorpus:
             when it is complete.
         text: a folder of `.jsonl` or `.jsonl.gz` files to use in place of the pinned corpus.
         lang: the language of lines of `text` that do not name theirs.
-        on_bad: what to do with a line of `text` without a document: 'error' or 'skip'.
+        on_bad: what to do with a line of `text` without a document, and with an empty file: 'error' or 'skip'.
         held_out: the fraction of documents, by the hash of their ids, that no training reads; the settings of the
             tokenizer and the token store need the same number.
         instructions: maximum per language and side of the split.
@@ -97,11 +97,13 @@ def build(config: DemoCorpus, log: Callable[[str], None] = print) -> Table:
         started = time.monotonic()
         log(f"reading {name}")
         count = counts[name] = {"lang": "", "documents": 0, "held out": 0, "characters": 0, "bytes": 0}
-        write_json_lines(
-            partial / "documents" / f"{name}.jsonl",
-            (dataclasses.asdict(document) for document in collector.documents(texts, count)),
-        )
-        count["seconds"] = round(time.monotonic() - started, 1)
+        file = partial / "documents" / f"{name}.jsonl"
+        documents = (dataclasses.asdict(document) for document in collector.documents(texts, count))
+        if write_json_lines(file, documents):
+            count["seconds"] = round(time.monotonic() - started, 1)
+        else:  # an empty file, which the readers of the corpus refuse
+            file.unlink()
+            del counts[name]
     for kind, lines in skipped.items():
         log(f"skipped {lines} lines: {kind}")
     if not any(count["held out"] for count in counts.values()):

@@ -146,6 +146,14 @@ def test_bad_lines_of_user_supplied_text(tmp_path):
     assert "skipped 1 lines: no text" in messages
 
 
+def test_an_empty_file_of_user_supplied_text_is_no_source(tmp_path):
+    folder = write_text(tmp_path / "in", lang="en")
+    (folder / "empty.jsonl").touch()
+    config = DemoCorpus(directory=str(tmp_path / "out"), text=str(folder), on_bad="skip", held_out=FRACTION)
+    assert [row[0] for row in build(config, no_log).rows] == ["notes"]
+    assert [file.name for file in (tmp_path / "out/documents").iterdir()] == ["notes.jsonl"]
+
+
 def test_invalid_corpora_raise(tmp_path):
     folder = write_text(tmp_path / "in", lines=1, lang="en")
     with pytest.raises(ValueError, match=r"no document was held out at DemoCorpus\.held_out = 0\.01"):
