@@ -74,8 +74,8 @@ def build_store(
     Returns the names of the written sources.
 
     Raises:
-        ValueError: the store was made with another tokenizer, seed or fraction; a source's files changed; a document is
-            bad; another command writes the store.
+        ValueError: the store was made with another tokenizer, seed or fraction; a source's files changed, or the store
+            has one of them under another name; a document is bad; another command writes the store.
         OSError: no space, no permission.
     """
     files = open_files(url)
@@ -210,6 +210,7 @@ def _unwritten(
 ) -> list[SourceDocuments]:
     """Returns the sources that the store lacks, or has from other files."""
     unwritten: list[SourceDocuments] = []
+    owners = {checksum: name for name, info in manifest.sources.items() for checksum in info.inputs}
     for source in sources:
         if not is_source_name(source.name):
             raise ValueError(f"{source.name!r} cannot be the name of a source; write {source_name(source.name)!r}")
@@ -226,6 +227,12 @@ def _unwritten(
                 )
             stored = None
         if stored is None:
+            for checksum, file in source.inputs.items():
+                if (owner := owners.get(checksum, source.name)) != source.name:
+                    raise ValueError(
+                        f"source {source.name}: its input {file} is in the token store {url} as {owner!r}, and would be"
+                        " there twice; name the source in the field `source` of each line, or write another store"
+                    )
             unwritten.append(source)
     return unwritten
 

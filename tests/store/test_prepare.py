@@ -81,6 +81,19 @@ def test_a_renamed_file_is_the_same_and_a_changed_one_is_not(config: Prepare, tm
     assert prepare_data(config({}, rebuild=True)).written == ["a"]
 
 
+def test_a_file_that_the_store_has_under_another_name_is_refused(config: Prepare, tmp_path: Path) -> None:
+    unnamed = json.dumps({"text": "some text", "lang": "en"}) + "\n"
+    settings = config({"w.jsonl": unnamed})
+    assert prepare_data(settings).written == ["w"]
+    (tmp_path / "in/w.jsonl").rename(tmp_path / "in/w.00001.jsonl")
+    for rebuild in (False, True):
+        with pytest.raises(ValueError, match=r"source w\.00001: its input w\.00001\.jsonl is in the .* as 'w'"):
+            prepare_data(dataclasses.replace(settings, rebuild=rebuild))
+    config({"w.00001.jsonl": json.dumps({"text": "some text", "lang": "en", "source": "w"}) + "\n"})
+    assert prepare_data(dataclasses.replace(settings, rebuild=True)).written == ["w"]
+    assert set(prepare_data(settings).store.sources) == {"w"}
+
+
 def test_lines_left_out_are_counted(config: Prepare) -> None:
     files: dict[str, str | bytes] = {"1.jsonl": line("1") + "{\n" + line("2") + line("1") + '{"lang": "en"}\n'}
     prepared = prepare_data(config(files, on_bad="skip"))
