@@ -32,7 +32,7 @@ class TrainTokenizer:
 
     Attributes:
         inputs: .jsonl or .jsonl.gz files, folders of them, or cleaned corpora (`CleanCorpus.output`).
-        output: the .model file to write; the report has its name with .json. Neither may exist.
+        output: the .model file to write, which may not exist; the report has its name with .json.
         vocab_size: V, with the symbols and the 256 byte pieces.
         sample_bytes: UTF-8 bytes to train on, shared equally between the languages; a language with less gives all of
             its text. Training takes about 25 times as much memory.
@@ -95,7 +95,7 @@ class Sample(NamedTuple):
 
 
 def train_tokenizer(config: TrainTokenizer) -> tuple[Tokenizer, dict[str, Any]]:
-    """Samples, trains, measures; writes the model and its report. Shows progress.
+    """Samples, trains, measures; writes the report and, last, the model. Shows progress.
 
     The same documents with the same settings give the same model, byte for byte, in whatever order and files they come.
 
@@ -123,16 +123,17 @@ def train_tokenizer(config: TrainTokenizer) -> tuple[Tokenizer, dict[str, Any]]:
             model = train_model(sample.texts(), vocab_size=config.vocab_size, **bounds)
     tokenizer = Tokenizer(output, model)
     report = _report(tokenizer, sample, config)
-    write_bytes(output, model)
     write_bytes(output.with_suffix(".json"), (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode())
+    write_bytes(output, model)
     return tokenizer, report
 
 
 def _require_new(output: Path) -> None:
-    """Raises ValueError where the model or its report exists, OSError where they cannot be written."""
-    for file in (output, output.with_suffix(".json")):
-        if file.exists():
-            raise ValueError(f"{file} exists already: remove it, or set TrainTokenizer.output to another file")
+    """Raises ValueError where the model exists, OSError where it cannot be written."""
+    if output.exists():
+        raise ValueError(
+            f"{output} exists already: remove it to train again, or set TrainTokenizer.output to another file"
+        )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output.parent).close()

@@ -195,6 +195,14 @@ def test_a_cleaned_corpus_is_read_and_its_card_gets_the_tokens(tmp_path: Path) -
     assert (tmp_path / "card.html").exists()
 
 
+def test_a_tokenizer_is_trained_where_an_interrupted_training_left_its_report(config: Prepare, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text("{}")
+    text = (FIXTURES / "documents.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    files: dict[str, str | bytes] = {"zh.jsonl": "".join(line for line in text if '"lang": "zh"' in line)}
+    settings = config(files, tokenizer=str(tmp_path / "t.model"), train_vocab_size=600)
+    assert prepare_data(settings).store.manifest.vocab_size == 600
+
+
 def launch(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, f"launch/{script}.py", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}

@@ -110,13 +110,25 @@ def test_training_writes_model_and_report(tmp_path: Path) -> None:
     assert "| all of zh |" in report_table(report).markdown()
 
 
-@pytest.mark.parametrize("name", ["t.model", "t.json"])
-def test_an_existing_tokenizer_is_kept(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"precious")
+def test_an_existing_tokenizer_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "t.model").write_bytes(b"precious")
     settings = config(output=str(tmp_path / "t.model"), inputs=("missing.jsonl",))
-    with pytest.raises(ValueError, match=rf"{name} exists already: remove it, or set TrainTokenizer\.output"):
+    with pytest.raises(ValueError, match=r"t\.model exists already: remove it to train again, or set TrainTok"):
         train_tokenizer(settings)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: b"precious"}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"t.model": b"precious"}
+
+
+def test_a_report_without_its_model_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_bytes(b"{")
+    report = train_tokenizer(config(output=str(tmp_path / "t.model")))[1]
+    assert json.loads((tmp_path / "t.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
+
+
+def test_no_model_is_left_without_its_report(tmp_path: Path) -> None:
+    (tmp_path / "t.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        train_tokenizer(config(output=str(tmp_path / "t.model")))
+    assert not (tmp_path / "t.model").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_inputs_are_read(tmp_path: Path) -> None:
