@@ -24,23 +24,44 @@ _WITHOUT_ITEMS = (
     ".yaml",
     ".yml",
     ".toml",
+    ".cfg",
+    ".html",
     ".cff",
     ".bib",
     ".lst",
     ".pdf",
     ".png",
     ".jpg",
+    ".jpeg",
+    ".gif",
+    ".svg",
+    ".sha256",
+    ".md5",
 )
-"""Of documentation, scripts and lists of labels."""
-_NAMES_WITHOUT_ITEMS = ("readme", "license", "licence", "copying", "notice", "authors", "changelog", "version")
-"""Of files without a suffix."""
+"""Of documentation, scripts, lists of labels and checksums."""
+_NAMES_WITHOUT_ITEMS = (
+    "readme",
+    "license",
+    "licence",
+    "copying",
+    "notice",
+    "authors",
+    "citation",
+    "changelog",
+    "version",
+    "makefile",
+    "dockerfile",
+    "sha256sums",
+    "md5sums",
+)
+"""Beginnings of the names of files without a suffix, or with a number for one, as `LICENSE-CC-BY-4.0`."""
 
 
 def benchmark_files(folder: Path) -> dict[str, list[Path]]:
     """Lists the raw files by benchmark: each folder or file in `folder` is one.
 
-    Links to folders are followed. Documentation, scripts and lists of labels are left out, and what is in files and
-    folders whose names begin with "." or "__".
+    Links to folders are followed. Documentation, scripts, lists of labels and checksums are left out, and what
+    is in files and folders whose names begin with "." or "__".
 
     Raises:
         OSError: there is no such folder.
@@ -52,7 +73,8 @@ def benchmark_files(folder: Path) -> dict[str, list[Path]]:
     known = f"{', '.join(SUFFIXES)} file (also with .gz)"
     for file in files_below(folder):
         parts, suffix = file.relative_to(folder).parts, _suffix(file)
-        if suffix in _WITHOUT_ITEMS or file.name.lower() in _NAMES_WITHOUT_ITEMS:
+        bare = not suffix.strip(".0123456789")
+        if suffix in _WITHOUT_ITEMS or (bare and file.name.lower().startswith(_NAMES_WITHOUT_ITEMS)):
             continue
         if any(part.startswith((".", "__")) for part in parts):
             continue
@@ -104,11 +126,14 @@ def _suffix(file: Path) -> str:
 def _cells(text: str, delimiter: str) -> list[list[str]]:
     # Fields of a benchmark may be longer than the 131,072 characters that csv takes as a sign of an error.
     csv.field_size_limit(1 << 30)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error:
+        return list(reader)
+    except csv.Error as error:
         if delimiter == ",":
-            raise
+            raise ValueError(
+                f"line {reader.line_num}: {error}; write a quote within a quoted field twice, and close each"
+            ) from None
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=csv.QUOTE_NONE))
 
 

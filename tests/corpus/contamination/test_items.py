@@ -94,6 +94,12 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes) -> No
     assert str(path) in str(error.value)
 
 
+def test_a_quote_within_a_field_is_named_with_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", 'q,a\n"He said "hi" to me",b\n')
+    with pytest.raises(ValueError, match=r"x\.csv cannot be read .*: line 2: .*; write a quote .* twice"):
+        list(items(path))
+
+
 def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
     assert list(items(write(tmp_path / "x.jsonl", '{"a": "\\ud83d\\ude00 b \\ud83d c"}'))) == [["😀 b \ufffd c"]]
 
@@ -103,6 +109,8 @@ def test_files_by_benchmark(tmp_path: Path) -> None:
         write(tmp_path / name, "x")
     for name in ("piqa/valid-labels.lst", "mmlu/LICENSE", "mmlu/.DS_Store", "piqa/.git/HEAD", "__MACOSX/x.csv"):
         write(tmp_path / name, "x")
+    for name in ("LICENSE-CC-BY-4.0", "CITATION", "Makefile", "SHA256SUMS", "page.html", "a.svg", "test.csv.sha256"):
+        write(tmp_path / "mmlu" / name, "x")
     write(tmp_path / "arc/TEST.CSV.GZ", gzip.compress(b"q,a\n"))
     found = benchmark_files(tmp_path)
     assert {name: len(files) for name, files in found.items()} == {"arc": 1, "gsm8k": 1, "mmlu": 2, "piqa": 1}
@@ -131,7 +139,10 @@ def test_folders_behind_links_are_read(tmp_path: Path) -> None:
     [
         ("arc/test.parquet", r"test\.parquet is no \.csv.* file .*: unpack or convert"),
         ("mmlu/test.tar.gz", r"test\.tar\.gz is no \.csv"),
-        *((f"mmlu/{name}", f"{name} is no") for name in ("x.ndjson", "x.xml", "x.jsonl.ZST", "x.jsonl.lz4", "test")),
+        *(
+            (f"mmlu/{name}", f"{name} is no")
+            for name in ("x.ndjson", "x.xml", "x.jsonl.ZST", "x.jsonl.lz4", "test", "version.parquet")
+        ),
         ("arc/README.md", "arc has no"),
     ],
 )
