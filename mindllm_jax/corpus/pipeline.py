@@ -54,13 +54,15 @@ def clean_corpus(config: CleanCorpus) -> bool:
         require_outside(config.scoring.output, "Scoring.output", config.inputs)
     files, output = raw_files(config.inputs), Path(config.output)
     settings = {**dataclasses.asdict(config), "files": sizes(files), **_contents(config)}
-    for name in ("inputs", "output", "on_bad", "executor", "keep_dropped", "scoring", "decontamination", "lexicon"):
+    for name in ("inputs", "output", "on_bad", "executor", "keep_dropped", "scoring"):
         del settings[name]
+    # Recorded with their paths until their contents were.
+    formerly = {name: settings.pop(name) for name in ("decontamination", "lexicon")}
     remedy = "set another CleanCorpus.output"
     with lock_folder(output, user="a command that cleans it", otherwise=remedy):
         pipeline, logs = stages(config, files), output / "logs"
         record_repaired_files(output, settings["files"], partial(is_finished, logs, 0, pipeline[0]), remedy)
-        check_or_write_settings(output, settings, remedy)
+        check_or_write_settings(output, settings, remedy, formerly)
         if unfinished(pipeline, logs):  # the card marks a finished corpus
             (output / "card.json").unlink(missing_ok=True)
         return run_stages(pipeline, logs, config.executor)

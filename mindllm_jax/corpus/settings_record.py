@@ -11,7 +11,9 @@ from typing import Any
 from mindllm_jax.files import read_json, write_text
 
 
-def check_or_write_settings(folder: Path, settings: dict[str, Any], remedy: str) -> None:
+def check_or_write_settings(
+    folder: Path, settings: dict[str, Any], remedy: str, formerly: dict[str, Any] | None = None
+) -> None:
     """Writes `settings.json`, or compares the settings with those of an earlier run.
 
     A setting that an older version did not record is not compared.
@@ -20,6 +22,7 @@ def check_or_write_settings(folder: Path, settings: dict[str, Any], remedy: str)
         folder: the folder whose content depends on the settings.
         settings: JSON values.
         remedy: what to do instead, for the message of an error.
+        formerly: settings that older versions recorded; compared with their records, and not written.
 
     Raises:
         ValueError: the folder was made with other settings.
@@ -35,7 +38,8 @@ def check_or_write_settings(folder: Path, settings: dict[str, Any], remedy: str)
         write_text(path, json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
         return
     old = read_json(path)
-    different = sorted(name for name in settings.keys() & old.keys() if settings[name] != old[name])
+    now = settings | json.loads(json.dumps(formerly or {}))
+    different = sorted(name for name in now.keys() & old.keys() if now[name] != old[name])
     if different:
         raise ValueError(
             f"{folder} was made with other settings ({', '.join(different)} differ, see {path}); {remedy}, or delete"

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -221,6 +221,24 @@ def test_benchmarks_are_looked_for_before_anything_runs(
         clean_corpus(moved)
     for other in (Decontamination(), replace(moved.decontamination, action="drop")):
         with pytest.raises(ValueError, match=r"benchmark_files.* differ"):
+            clean_corpus(replace(config, decontamination=other))
+
+
+def test_an_older_record_holds_for_decontamination_and_lexicon(
+    corpus: Path, settings: Callable[..., CleanCorpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has them as they were set, and no contents."""
+    config = settings(tmp_path / "out", lexicon="")
+    old = {"decontamination": asdict(config.decontamination), "lexicon": ""}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/settings.json").write_text(json.dumps(old))
+    (tmp_path / "words.txt").write_text("word")
+    monkeypatch.setattr(pipeline, "run_stages", lambda *_: True)
+    assert clean_corpus(config)
+    with pytest.raises(ValueError, match=r"\(lexicon differ"):
+        clean_corpus(replace(config, lexicon=str(tmp_path / "words.txt")))
+    for other in (Decontamination(), replace(config.decontamination, action="drop")):
+        with pytest.raises(ValueError, match=r"\(decontamination differ"):
             clean_corpus(replace(config, decontamination=other))
 
 

@@ -15,6 +15,15 @@ def test_equal_settings_pass_and_others_are_named(tmp_path: Path) -> None:
         check_or_write_settings(tmp_path, {"a": [1], "b": None, "c": 1}, "set another folder")
 
 
+def test_a_setting_of_an_older_record_is_compared_and_not_written(tmp_path: Path) -> None:
+    check_or_write_settings(tmp_path, {"a": 1}, "x", {"b": (1, 2)})
+    check_or_write_settings(tmp_path, {"a": 1}, "x", {"b": (1,)})
+    (tmp_path / "settings.json").write_text('{"b": [1, 2]}')
+    check_or_write_settings(tmp_path, {"a": 1}, "x", {"b": (1, 2)})
+    with pytest.raises(ValueError, match=r"other settings \(b differ"):
+        check_or_write_settings(tmp_path, {"a": 1}, "x", {"b": (1,)})
+
+
 @pytest.mark.parametrize("left", ["documents", "logs", "card.json"])
 def test_content_without_a_record_is_refused(tmp_path: Path, left: str) -> None:
     (tmp_path / left).mkdir()
