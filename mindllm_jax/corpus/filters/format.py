@@ -135,8 +135,9 @@ class Format(CleaningFilter):
         if not document.text:
             return "empty"
         for kind, parts in removed.items():
-            example, _ = without_personal_data(parts[0].strip()[:_EXAMPLE])
+            masked, _ = without_personal_data(parts[0].strip())
             size = sum(len(part.encode()) for part in parts)
+            example = masked[:_EXAMPLE]  # cut last: the half of an address would not be known as one
             record(self, document.metadata["source"], "changed", kind, bytes=size, parts=len(parts), example=example)
         return None
 
