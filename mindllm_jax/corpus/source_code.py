@@ -15,6 +15,7 @@ from typing import NamedTuple
 from mindllm_jax.checks import require_at_least, require_local
 from mindllm_jax.files import files_below, replacing_bytes
 from mindllm_jax.reporting.tables import Table
+from mindllm_jax.text.documents import is_document_file
 from mindllm_jax.text.names import require_source_names
 
 LANGUAGE = "code"
@@ -25,7 +26,8 @@ class CollectCode:
     """Settings of a collection of source code.
 
     Attributes:
-        output: the folder of the files SOURCE.jsonl.gz, one per source, and of no other such files.
+        output: the folder of the files SOURCE.jsonl.gz, one per source, and of no other `.jsonl` or
+            `.jsonl.gz` files.
         folders: the folder of each source, `{"tools": "DIR"}`; if empty, `python_stdlib` is the standard library of
             the Python that runs this.
         suffixes: ends of the names of source files.
@@ -88,7 +90,8 @@ def collect_code(config: CollectCode) -> list[Collected]:
             another source, which later commands would read as well.
     """
     folders = config.folders or {"python_stdlib": sysconfig.get_path("stdlib")}
-    others = {file.name for file in Path(config.output).glob("*.jsonl.gz")} - {f"{name}.jsonl.gz" for name in folders}
+    documents = filter(is_document_file, Path(config.output).glob("*"))
+    others = {file.name for file in documents} - {f"{name}.jsonl.gz" for name in folders}
     if others:
         raise ValueError(
             f"{config.output} has {', '.join(sorted(others))} of other sources, which later commands would read as"

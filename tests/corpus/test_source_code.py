@@ -80,6 +80,11 @@ def test_a_file_of_another_source_in_the_output_is_refused(folder: Path) -> None
     with pytest.raises(ValueError, match=r"out has tools\.jsonl\.gz of other sources, which later commands would read"):
         collect_code(_settings(folder, folders={"others": str(folder)}))
     assert [file.name for file in (folder.parent / "out").iterdir()] == ["tools.jsonl.gz"]
+    (folder.parent / "out/._tools.jsonl.gz").write_text("macOS's notes")
+    collect_code(_settings(folder))
+    (folder.parent / "out/other.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"out has other\.jsonl of other sources"):
+        collect_code(_settings(folder))
 
 
 def test_links_to_folders_are_followed(folder: Path) -> None:
