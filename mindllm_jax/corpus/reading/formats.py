@@ -48,7 +48,7 @@ def format_of(name: str, packed: bytes, sample: bytes) -> Format:
         BadFile: it is empty, an archive, compressed twice, not what its name says, or unknown.
     """
     if not sample:
-        raise BadFile("empty", "it is empty; fetch it again under its name")
+        raise BadFile("empty", "it is empty; fetch it again, or leave it out before the first run")
     outer = compression(packed)
     if outer is not None and (inner := compression(sample)):
         raise BadFile("nested", f"{inner} data inside {outer} data; decompress it once")

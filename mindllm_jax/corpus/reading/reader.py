@@ -114,7 +114,7 @@ class Reader(PipelineStep):
                 yield read
         if not documents and not unreadable:
             self._report(
-                Bad("no document", "", "it holds no document; fetch it again under its name", 0),
+                Bad("no document", "", "it holds no document; fetch it again, or leave it out before the first run", 0),
                 file,
                 default,
                 unreadable,
