@@ -123,6 +123,8 @@ def test_agieval_reads_its_labels(tmp_path: Path) -> None:
     found = converted(tmp_path, "agieval", {"v1/jec-qa-kd.jsonl": lines(*(row | {"label": label} for label in labels))})
     (items,) = found.values()
     assert [item["gold"] for item in items] == [[0], [0, 2], [0, 1]]
+    for backup in ("aqua-rat.jsonl~", "aqua-rat.jsonl.orig", "._aqua-rat.jsonl"):
+        (tmp_path / "agieval/v1" / backup).write_text("x")
     (split,) = convert(PrepareBenchmarks(str(tmp_path), ("agieval",))).splits["agieval"]
     assert split.left_out == {"no label": 1}
     with pytest.raises(

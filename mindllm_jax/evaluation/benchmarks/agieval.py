@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mindllm_jax.evaluation.benchmarks.splits import Benchmark, Item, Split, json_lines, plain_or_gzip
+from mindllm_jax.text.documents import is_document_file
 
 CHINESE = ("logiqa-zh", "jec-qa-kd", "jec-qa-ca", "gaokao-chinese", "gaokao-geography", "gaokao-history")
 CHINESE += ("gaokao-biology", "gaokao-chemistry", "gaokao-physics", "gaokao-mathqa")
@@ -43,7 +44,8 @@ def render(row: Item, task: str) -> Item:
 
 
 def _read(folder: Path) -> Iterator[Split]:
-    for name in sorted({path.name.removesuffix(".gz") for path in (folder / "v1").glob("*.jsonl*")}):
+    files = filter(is_document_file, (folder / "v1").glob("*"))
+    for name in sorted({path.name.removesuffix(".gz") for path in files}):
         path, task = plain_or_gzip(folder / "v1" / name), name.removesuffix(".jsonl")
         others = ("passage", "answer") if task in CLOZE else ("passage", "options", "label")
         items, unlabelled = [], 0
