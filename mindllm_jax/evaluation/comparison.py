@@ -73,6 +73,8 @@ def settings_that_differ(result: Mapping[str, Any], shots: Mapping[str, int], ot
     if not path.exists():
         return [f"the other's settings are not known: there is no {path}"]
     theirs = read_json(path)
+    if "protocol" not in theirs:
+        return [f"the other's settings are not known: {path} has no `protocol`"]
     try:
         of_both = {name: task["shots"] for name, task in theirs.get("tasks", {}).items() if name in shots}
         old = _settings(theirs, of_both)

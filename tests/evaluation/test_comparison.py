@@ -99,6 +99,10 @@ def test_settings_that_differ_are_named(tmp_path: Path) -> None:
     ]
     path.write_text(json.dumps(ours | {"tasks": {"cmmlu": {"shots": 0}}}))
     assert settings_that_differ(ours, shots, tmp_path) == []
-    path.write_text('{"tasks": 3}')
+    path.write_text('{"results": {}}')
+    assert settings_that_differ(ours, shots, tmp_path) == [
+        f"the other's settings are not known: {path} has no `protocol`"
+    ]
+    path.write_text('{"tasks": 3, "protocol": {}}')
     with pytest.raises(ValueError, match=r"eval.json is damaged: not the result of an evaluation"):
         settings_that_differ(ours, shots, tmp_path)
