@@ -36,6 +36,7 @@ def test_gains_of_a_branch(residual: Literal["deepnorm", "post_norm", "pre_norm"
     )
     blocks = Decoder(model, rngs=nnx.Rngs(0)).blocks  # matrices stacked on a leading axis L
     attention, mlp = blocks.attention, blocks.mlp
+    assert mlp.gate is not None
     square, oblong = math.sqrt(2 / (WIDTH + WIDTH)), math.sqrt(2 / (WIDTH + HIDDEN))
     for matrix, glorot, gain in (
         (attention.query, square, 1),

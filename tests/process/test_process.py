@@ -88,6 +88,7 @@ INTERRUPTED = """
 import signal, time
 from contextlib import suppress
 from mindllm_jax import configuration
+signal.signal(signal.SIGINT, signal.{before})  # tests that run in the background inherit another
 def main():
     {handler}
     with suppress(KeyboardInterrupt):
@@ -99,12 +100,11 @@ configuration.run(main, at_once=True)
 
 
 def test_an_interruption_at_once_cannot_be_swallowed() -> None:
-    done = run(INTERRUPTED.format(handler="pass"))
+    done = run(INTERRUPTED.format(before="default_int_handler", handler="pass"))
     assert (done.returncode, done.stdout) == (130, b"")
     assert done.stderr == b"error: interrupted; run the same command again to resume from what was saved\n"
-    own = run(INTERRUPTED.format(handler="signal.signal(signal.SIGINT, lambda *_: print('own'))"))
+    handler = "signal.signal(signal.SIGINT, lambda *_: print('own'))"
+    own = run(INTERRUPTED.format(before="default_int_handler", handler=handler))
     assert (own.returncode, own.stdout, own.stderr) == (0, b"own\nwent on\n", b"")
-    background = run(
-        f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{INTERRUPTED.format(handler='pass')}"
-    )
+    background = run(INTERRUPTED.format(before="SIG_IGN", handler="pass"))
     assert (background.returncode, background.stdout) == (0, b"went on\n")
