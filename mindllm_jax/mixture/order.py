@@ -78,10 +78,9 @@ class InChunks:
         self._other_rows = sum(count for source, count in enumerate(counts) if source not in lengths)
         # Rows are read in order, so that the search asks for the same chunks again.
         self._rows_before = lru_cache(1 << 12)(self._rows_before_chunk)
-        self._start = lru_cache(1 << 12)(self._start_of_chunk)
 
     def __reduce__(self) -> tuple[type["InChunks"], tuple[Any, ...]]:
-        """Lets processes that read rows have a copy: caches cannot be pickled."""
+        """Lets processes that read rows have a copy: a cache cannot be pickled."""
         return InChunks, (self._counts, self._lengths, self._others)
 
     def __call__(self, position: int) -> tuple[int, int]:
@@ -95,7 +94,7 @@ class InChunks:
                 return source, again * self._counts[source] + row
         return self._others(again * self._other_rows + position - self._rows_before(chunk + 1))
 
-    def _start_of_chunk(self, chunk: int) -> int:
+    def _start(self, chunk: int) -> int:
         """Returns the position of a chunk's first row: a chunk is in the middle of its part of the other rows."""
         return self._rows_before(chunk) + (2 * chunk + 1) * self._other_rows // (2 * self._all_chunks)
 

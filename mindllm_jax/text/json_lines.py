@@ -3,15 +3,13 @@
 import codecs
 import gzip
 import json
-import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-# First bytes of compressed files, by the command that decompresses them. A text may begin with "BZh9" alone.
-_COMPRESSED = {"zstd": rb"\x28\xb5\x2f\xfd", "xz": rb"\xfd7zXZ\x00", "bzip2": rb"BZh[1-9]1AY&SY"}
+from mindllm_jax.text.compression import compression
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")
@@ -61,7 +59,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     with open(path, "rb") as raw:
         # By content, not by name: a renamed download would otherwise be reported as "not UTF-8".
         begin = raw.read(10)
-        if tool := next((tool for tool, magic in _COMPRESSED.items() if re.match(magic, begin)), None):
+        if (tool := compression(begin)) not in (None, "gzip"):
             raise ValueError(f"{path} is compressed by {tool}, and only gzip is read: decompress it with {tool} -d")
         raw.seek(0)
         file = gzip.GzipFile(fileobj=raw) if begin.startswith(b"\x1f\x8b") else raw

@@ -4,7 +4,7 @@ import codecs
 from typing import Literal
 
 from mindllm_jax.corpus.reading.records import BadFile
-from mindllm_jax.corpus.reading.streams import compression
+from mindllm_jax.text.compression import compression
 
 Format = Literal["html", "json", "parquet", "plain", "warc", "wiki"]
 

@@ -4,7 +4,7 @@ import re
 import zlib
 from typing import Any, NamedTuple
 
-from mindllm_jax.corpus.reading.streams import compression
+from mindllm_jax.text.compression import compression
 
 # The size of a chunk, perhaps an extension.
 _CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from mindllm_jax.corpus.reading.records import BadFile
+from mindllm_jax.text.compression import compression
 
 # Bytes to detect formats and encodings by.
 SAMPLE_BYTES = 1 << 18
@@ -66,18 +67,13 @@ class _Zstandard:
         return self._frame.unused_data
 
 
-# First bytes of each, and how many bytes to read at a time: a KiB of zstd may have 32 MiB of zeros.
-COMPRESSIONS: dict[bytes, tuple[str, Callable[[], Any], int]] = {
-    b"\x1f\x8b\x08": ("gzip", _Gzip, _CHUNK),
-    b"\x28\xb5\x2f\xfd": ("zstd", _Zstandard, 1 << 10),
-    b"\xfd7zXZ\0": ("xz", partial(lzma.LZMADecompressor, memlimit=1 << 29), _CHUNK),
-    **{b"BZh%d1AY&SY" % level: ("bzip2", bz2.BZ2Decompressor, _CHUNK) for level in range(1, 10)},
+# Of each compression, and how many bytes to read at a time: a KiB of zstd may have 32 MiB of zeros.
+_DECOMPRESSORS: dict[str, tuple[Callable[[], Any], int]] = {
+    "gzip": (_Gzip, _CHUNK),
+    "zstd": (_Zstandard, 1 << 10),
+    "xz": (partial(lzma.LZMADecompressor, memlimit=1 << 29), _CHUNK),
+    "bzip2": (bz2.BZ2Decompressor, _CHUNK),
 }
-
-
-def compression(head: bytes) -> str | None:
-    """Returns the name of the compression of a file by its first bytes, or None."""
-    return next((name for magic, (name, _, _) in COMPRESSIONS.items() if head.startswith(magic)), None)
 
 
 def unpacked(file: BinaryIO, head: bytes) -> io.BufferedReader:
@@ -87,10 +83,9 @@ def unpacked(file: BinaryIO, head: bytes) -> io.BufferedReader:
 
     Reading from it raises BadFile at truncated or damaged data, after all bytes before it.
     """
-    for magic, (name, decompressor, size) in COMPRESSIONS.items():
-        if head.startswith(magic):
-            chunks = _decompressed(_chunks(file, head, size), name, decompressor)
-            break
+    if name := compression(head):
+        decompressor, size = _DECOMPRESSORS[name]
+        chunks = _decompressed(_chunks(file, head, size), name, decompressor)
     else:
         chunks = _chunks(file, head, _CHUNK)
     return io.BufferedReader(_Stream(chunks), SAMPLE_BYTES)

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from mindllm_jax.corpus.reading.encodings import declared_charset, decode
 from mindllm_jax.corpus.reading.http_body import decode_body, split_response
 from mindllm_jax.corpus.reading.records import Bad, BadFile, Record, too_long, writable
-from mindllm_jax.corpus.reading.streams import compression
+from mindllm_jax.text.compression import compression
 from mindllm_jax.text.json_lines import BadLine
 
 _MARKUPS = {"text/html": "html", "application/xhtml+xml": "html", "text/plain": "text"}

@@ -13,9 +13,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from mindllm_jax.corpus.reading.streams import compression
 from mindllm_jax.files import files_below
 from mindllm_jax.instruct.reading.fields import SPEAKERS
+from mindllm_jax.text.compression import compression
 from mindllm_jax.text.input_files import named_files
 from mindllm_jax.text.json_lines import BadLine, lines, values
 
