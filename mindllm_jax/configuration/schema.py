@@ -6,7 +6,8 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 from mindllm_jax.checks import suggestion
@@ -14,7 +15,8 @@ from mindllm_jax.checks import suggestion
 T = TypeVar("T")
 
 
-def hints(cls: type) -> dict[str, Any]:
+@cache  # Python evaluates the hints, which are text, at every call: nine tenths of the time of loading a configuration
+def hints(cls: type) -> Mapping[str, Any]:
     """Returns the type hints of a class by field."""
     return typing.get_type_hints(cls)
 
