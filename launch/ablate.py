@@ -18,16 +18,15 @@ def main() -> None:
 
     import rich
 
-    from mindllm_jax.ablations.command import plan_table, write_results
+    from mindllm_jax.ablations.command import plan_table, require_of_suite, results_name, write_results
     from mindllm_jax.ablations.plan import suite_runs
     from mindllm_jax.ablations.runner import run_missing
     from mindllm_jax.ablations.suite import Suite
     from mindllm_jax.parallel.startup import start
 
-    suite = configuration.load(Suite, arguments)
-    if others := [text for text in arguments.overrides if not text.startswith("Suite.")]:
-        settings = (*suite.settings, *others)
-        raise ValueError(f'--gin.{others[0]} is of no suite: all runs take it by --gin.Suite.settings="{settings}"')
+    bindings = configuration.read(Suite, arguments)
+    suite = configuration.load(Suite, arguments, bindings=bindings)
+    require_of_suite(suite, bindings)
     start()
     tables = "tables" in arguments.switches
     runs = suite_runs(suite, data=not tables)
@@ -42,8 +41,7 @@ def main() -> None:
         if suite.share != (0, 1):
             print("this process has trained its share; --tables rebuilds the tables when all have")
             return
-    name = arguments.files[-1].stem if arguments.files else "suite"
-    print(*write_results(suite, name, runs), sep="\n")
+    print(*write_results(suite, results_name(bindings, arguments), runs), sep="\n")
 
 
 if __name__ == "__main__":

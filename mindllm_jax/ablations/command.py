@@ -13,6 +13,8 @@ from mindllm_jax.ablations.plan import Run
 from mindllm_jax.ablations.report import number, write_report
 from mindllm_jax.ablations.results import Results, suite_results
 from mindllm_jax.ablations.suite import Suite
+from mindllm_jax.configuration import Arguments
+from mindllm_jax.configuration.bindings import Bindings
 from mindllm_jax.files import write_text
 from mindllm_jax.locks import lock_folder
 from mindllm_jax.reporting.tables import Cell, Table
@@ -20,6 +22,28 @@ from mindllm_jax.reporting.units import PER_CENT, metric_unit
 
 WAIT = 60.0
 """Seconds that a suite waits for another to write its results."""
+
+
+def require_of_suite(suite: Suite, bindings: Bindings) -> None:
+    """Raises ValueError for settings that no suite has, as `Loop.steps`: no run would take them."""
+    if others := bindings.unused:
+        first = others[0]
+        settings = (*suite.settings, *(f"{one.owner}.{one.field}={one.value}" for one in others))
+        raise ValueError(
+            f"{first.where}: {first.owner}.{first.field} is of no suite: all runs take it by"
+            f' --gin.Suite.settings="{settings}"'
+        )
+
+
+def results_name(bindings: Bindings, arguments: Arguments) -> str:
+    """Returns the name of a suite's results: that of the gin file that sets its title, without the ending.
+
+    The first file's where the command line sets the title; "suite" without a file.
+    """
+    where = bindings.used["Suite", "title"].where
+    if where.startswith("--gin."):
+        return arguments.files[0].stem if arguments.files else "suite"
+    return Path(where.rpartition(":")[0]).stem
 
 
 def plan_table(suite: Suite, runs: Sequence[Run]) -> Group:

@@ -12,5 +12,6 @@ from mindllm_jax.configuration.arguments import command_line as command_line
 from mindllm_jax.configuration.arguments import without_settings as without_settings
 from mindllm_jax.configuration.loading import gin_texts as gin_texts
 from mindllm_jax.configuration.loading import load as load
+from mindllm_jax.configuration.loading import read as read
 from mindllm_jax.configuration.schema import from_json as from_json
 from mindllm_jax.process import run as run

@@ -16,19 +16,31 @@ from mindllm_jax.configuration.schema import classes, nested
 T = TypeVar("T")
 
 
-def load(root: type[T], arguments: Arguments, unread: Mapping[str, Any] = types.MappingProxyType({})) -> T:
-    """Builds `root` from the gin files and overrides; with --print_config prints it and exits with status 0.
+def read(root: type, arguments: Arguments) -> Bindings:
+    """Reads and checks the gin files and overrides of a command line.
 
-    unread: settings, as `Class.field`, that this call of the entry point does not read (a dry run), with the value to
-    take if none was given.
-
-    Raises ValueError, with file, line and a suggestion, for an unknown name or macro, a wrong type, or a setting that
-    has no value.
+    Raises ValueError, with file, line and a suggestion, for an unknown name or macro, or a wrong type.
     """
     known = classes(root)
     bindings = [b for file in arguments.files for b in read_file(file, Path.cwd())]
     bindings += [read_override(text, known) for text in arguments.overrides]
-    checked = check(bindings, root)
+    return check(bindings, root)
+
+
+def load(
+    root: type[T],
+    arguments: Arguments,
+    unread: Mapping[str, Any] = types.MappingProxyType({}),
+    bindings: Bindings | None = None,
+) -> T:
+    """Builds `root` from the gin files and overrides; with --print_config prints it and exits with status 0.
+
+    unread: settings, as `Class.field`, that this call of the entry point does not read (a dry run), with the value to
+    take if none was given. bindings: as from `read`, where they are read already; a pipe can be read once.
+
+    Raises ValueError as `read` does, and for a setting that has no value.
+    """
+    checked = read(root, arguments) if bindings is None else bindings
     for name in set(checked.missing(root)) & set(unread):
         owner, _, field = name.partition(".")
         checked.used[owner, field] = Binding(owner, field, unread[name], "not given, not read")
