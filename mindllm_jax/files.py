@@ -37,9 +37,11 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def replacing_bytes(path: Path) -> Iterator[BinaryIO]:
-    """Opens a binary file that replaces `path`, as `replacing`."""
+    """Opens a binary file that replaces `path`, as `replacing`; of a link the file that it leads to."""
+    if path.is_symlink():
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".partial")
     try:
         # mkstemp makes files for the owner alone; give the file the usual permissions.
         umask = os.umask(0)

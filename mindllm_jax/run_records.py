@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -110,11 +111,16 @@ UNKNOWN = "unknown"
 
 
 def git_sha() -> str:
-    """Returns the commit of this checkout, with "-dirty" appended where files differ; "unknown" outside of one."""
+    """Returns the commit of this checkout, with "-dirty" appended where files differ; "unknown" outside of one.
+
+    A repository further up, as of the project in whose virtual environment the package is installed, is none.
+    """
+    library = Path(__file__).resolve().parent
+    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(library.parent.parent)}
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False
+            command, cwd=library, env=environment, capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return UNKNOWN

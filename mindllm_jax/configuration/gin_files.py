@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import difflib
 import io
 import tokenize
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +45,23 @@ def _read(source: str, name: str, folder: Path, within: tuple[Path, ...] = ()) -
         def macro(self, macro_name: str) -> Any:
             return Reference("%", macro_name)
 
+    class Parser(config_parser.ConfigParser):
+        keys: set[Any]
+
+        def _maybe_parse_container(self) -> Any:
+            outer, self.keys = getattr(self, "keys", set()), set()
+            found = super()._maybe_parse_container()
+            self.keys = outer
+            return found
+
+        def _parse_dict_item(self) -> Any:
+            line = self.current_token.start[0]
+            key, value = super()._parse_dict_item()
+            if key in self.keys:
+                raise ValueError(f"{name}:{line}: the key {key!r} is written twice; leave one out")
+            self.keys.add(key)
+            return key, value
+
     # Not by str.splitlines, which also cuts at characters that end no line of a file.
     lines = enumerate(io.StringIO(source.removeprefix("\ufeff"), newline=None), start=1)
     line = 1
@@ -53,7 +72,7 @@ def _read(source: str, name: str, folder: Path, within: tuple[Path, ...] = ()) -
         return text
 
     try:
-        for statement in config_parser.ConfigParser(types.SimpleNamespace(readline=readline), Delegate()):
+        for statement in Parser(types.SimpleNamespace(readline=readline), Delegate()):
             where = f"{name}:{statement.location.line_num}" if hasattr(statement, "location") else name
             if isinstance(statement, config_parser.IncludeStatement):
                 yield from read_file(Path(statement.filename), folder, f"{where}: include ", within)
@@ -109,18 +128,37 @@ def read_file(path: Path, folder: Path, context: str = "", within: tuple[Path, .
     raise ValueError(f"{context}{path}: no such gin file" + (f"; did you mean {near[0]}?" if near else ""))
 
 
-def read_override(text: str, classes: dict[str, type]) -> Binding:
-    """Reads `NAME=VALUE` of the command line; a bare word counts as a string, which saves quotes in a shell."""
+def read_override(text: str, classes: dict[str, type], macros: Collection[str] = ()) -> Binding:
+    """Reads `NAME=VALUE` of the command line; a bare word counts as a string, which saves quotes in a shell.
+
+    The value of a text field is taken as it is, unless the whole of it is quoted or `%` with the name of a macro.
+    """
     key, _, raw = text.partition("=")
     where, name = f"--gin.{text}", key.rpartition("/")[2]
     owner, _, field = name.rpartition(".")
     hint = hints(classes[owner]).get(field) if owner in classes else None
     is_text = hint in (str, str | None)
-    for spelling in (raw, repr(raw)):
+    for spelling in ("None",) if is_text else (raw, repr(raw)):
         try:
             (binding,) = _read(f"{key} = {spelling}\n", where, Path())
         except ValueError:
+            if spelling == raw and raw.startswith(("(", "[", "{")):
+                raise
             continue
-        if isinstance(binding.value, str | Reference) or not is_text or (binding.value is None and hint is not str):
-            return binding._replace(where=where)
+        value = _text(raw, macros, optional=hint is not str) if is_text else binding.value
+        return binding._replace(value=value, where=where)
     raise ValueError(f"--gin.{text}: write --gin.Class.field=VALUE")
+
+
+def _text(raw: str, macros: Collection[str], *, optional: bool) -> str | Reference | None:
+    """Returns the value of a text field: the text itself, or what the whole of it stands for."""
+    if raw.startswith("%") and raw[1:] in macros:
+        return Reference("%", raw[1:])
+    if optional and raw == "None":
+        return None
+    if raw[:1] in ("'", '"') and raw[-1] == raw[0]:
+        with contextlib.suppress(SyntaxError, ValueError):  # text that begins and ends with a quote
+            node = ast.parse(raw, mode="eval").body
+            if isinstance(node, ast.Constant) and ast.get_source_segment(raw, node) == raw:
+                return str(node.value)
+    return raw

@@ -23,7 +23,8 @@ def read(root: type, arguments: Arguments) -> Bindings:
     """
     known = classes(root)
     bindings = [b for file in arguments.files for b in read_file(file, Path.cwd())]
-    bindings += [read_override(text, known) for text in arguments.overrides]
+    macros = {b.owner for b in bindings if not b.field} | {text.partition("=")[0] for text in arguments.overrides}
+    bindings += [read_override(text, known, macros) for text in arguments.overrides]
     return check(bindings, root)
 
 

@@ -14,7 +14,8 @@ from typing import Literal, NotRequired, TypedDict
 import pytest
 
 from mindllm_jax.configuration import bindings, command_line, from_json, load, schema, without_settings
-from mindllm_jax.run_records import check_records, write_records
+from mindllm_jax import run_records
+from mindllm_jax.run_records import check_records, git_sha, write_records
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +80,14 @@ def test_values_reach_nested_dataclasses(build):
     assert pickle.loads(pickle.dumps(config)) == config
 
 
+def test_one_key_in_several_dicts(build):
+    """Beside each other and within each other."""
+    config = build("Corpus.parts = [{'name': 'a'}, {'name': 'b'}]\nCorpus.weights = {'name': 1}")
+    assert [part["name"] for part in config.corpus.parts] == ["a", "b"] and config.corpus.weights == {"name": 1}
+    with pytest.raises(ValueError, match="the key 'name' is written twice"):
+        build("Corpus.parts = [{'name': {'x': 1}, 'name': 'b'}]")
+
+
 def test_typed_dicts_are_checked(build):
     config = build("Corpus.parts = [{'name': 'b', 'share': 1}, {'name': 'a'}]")
     assert config.corpus.parts == ({"name": "b", "share": 1.0}, {"name": "a"})
@@ -99,6 +108,25 @@ def test_strings_need_no_quotes_on_the_command_line(build, spelling):
 
 def test_a_number_given_for_a_string_is_a_string(build):
     assert build("", "--gin.Corpus.path=2023").corpus.path == "2023"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("@everyone", "@everyone"),
+        ("%x", "%x"),
+        ("%BIG", "big"),
+        ('"a" # b', '"a" # b'),
+        ('"a" or "b"', '"a" or "b"'),
+        ("'it\\'s'", "it's"),
+        ("None", "None"),
+        ("", ""),
+        ('"', '"'),
+        ("{'a': 1, 'a': 2}", "{'a': 1, 'a': 2}"),
+    ],
+)
+def test_a_text_on_the_command_line_is_taken_as_it_is(build, given, expected):
+    assert build("BIG = 'big'\nCorpus.title = %BIG", f"--gin.Corpus.path={given}").corpus.path == expected
 
 
 def test_includes_are_found_next_to_the_file_and_above_it(tmp_path):
@@ -140,6 +168,12 @@ def test_includes_are_found_next_to_the_file_and_above_it(tmp_path):
         ('Corpus.path = """x\n', (), r"settings\.gin:2: not a gin statement: .*is a bracket or quote never"),
         ("Corpus.path = 'x", (), r"settings\.gin:2: not a gin statement"),
         ("Corpus.weights = {[1]: 2}", (), r"settings\.gin:2: not a value: unhashable type: 'list'"),
+        (
+            "Corpus.weights = {\n'a': 1,\n'b': 2,\n'a': 3}",
+            (),
+            r"settings\.gin:5: the key 'a' is written twice; leave one",
+        ),
+        ("", ("--gin.Corpus.weights={'a': 1, 'a': 3}",), r"--gin\.Corpus\.weights=.*: the key 'a' is written twice"),
         (f"Corpus.path = {'[' * 5000}", (), r"settings\.gin:\d: not a"),
         ("Rate.peak = 1e999", (), r"settings\.gin:2: Rate\.peak = inf: must be a finite number"),
         ("Rate.peak = -1e999", (), r"Rate\.peak = -inf: must be a finite number"),
@@ -301,6 +335,17 @@ def test_the_operative_config_rebuilds_the_same_configuration(build, tmp_path):
     assert from_json(Experiment, stored) == config
     command = json.loads((workdir / "command.json").read_text())
     assert command["git"] and command["versions"]["jax"]
+
+
+def test_the_commit_is_of_the_library_s_own_repository(tmp_path, monkeypatch):
+    """Not of a project in whose virtual environment it is installed."""
+    commit = ["git", "-c", "user.name=a", "-c", "user.email=a", "commit", "--allow-empty", "-qm", "a"]
+    for words in (["git", "init", "-q"], commit):
+        subprocess.run(words, cwd=tmp_path, check=True)
+    for folder, known in (("mindllm_jax", True), (".venv/lib/site-packages/mindllm_jax", False)):
+        (tmp_path / folder).mkdir(parents=True)
+        monkeypatch.setattr(run_records, "__file__", str(tmp_path / folder / "run_records.py"))
+        assert (len(git_sha()) == 40) == known and (git_sha() == "unknown") != known
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,19 @@ def test_a_replaced_file_keeps_usual_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
+def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("there/file")
+    for text in ("first", "second"):
+        write_text(tmp_path / "link", text)
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "there/file").read_text() == text
+
+
+def test_the_longest_names_are_written(tmp_path: Path) -> None:
+    for name in ("x" * 255, "字" * 85):
+        write_text(tmp_path / name, "x")
+    assert {len(path.name.encode()) for path in tmp_path.iterdir()} == {255}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
