@@ -18,7 +18,13 @@ def main() -> None:
 
     import rich
 
-    from mindllm_jax.ablations.command import plan_table, require_of_suite, results_name, write_results
+    from mindllm_jax.ablations.command import (
+        plan_table,
+        require_of_suite,
+        require_own_table,
+        results_name,
+        write_results,
+    )
     from mindllm_jax.ablations.plan import suite_runs
     from mindllm_jax.ablations.runner import run_missing
     from mindllm_jax.ablations.suite import Suite
@@ -27,6 +33,9 @@ def main() -> None:
     bindings = configuration.read(Suite, arguments)
     suite = configuration.load(Suite, arguments, bindings=bindings)
     require_of_suite(suite, bindings)
+    if arguments.accept_changes:
+        raise ValueError("--accept_changes is of single runs: with other settings a suite has other runs; leave it out")
+    name = results_name(bindings, arguments)
     start()
     tables = "tables" in arguments.switches
     runs = suite_runs(suite, data=not tables)
@@ -37,11 +46,12 @@ def main() -> None:
     if not tables:
         if arguments.workdir is None:
             raise ValueError("give the folder of the runs as --workdir DIR")
+        require_own_table(suite, name, runs)
         run_missing(suite, runs, arguments.workdir, lambda line: print(line, flush=True))
         if suite.share != (0, 1):
             print("this process has trained its share; --tables rebuilds the tables when all have")
             return
-    print(*write_results(suite, results_name(bindings, arguments), runs), sep="\n")
+    print(*write_results(suite, name, runs), sep="\n")
 
 
 if __name__ == "__main__":

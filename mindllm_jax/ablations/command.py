@@ -10,7 +10,7 @@ from rich.console import Group
 
 from mindllm_jax.ablations.claims import ledger, read_claims, read_verdicts, write_verdicts
 from mindllm_jax.ablations.plan import Run
-from mindllm_jax.ablations.report import number, write_report
+from mindllm_jax.ablations.report import FIRST_RECORD, number, write_report
 from mindllm_jax.ablations.results import Results, suite_results
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.configuration import Arguments
@@ -46,6 +46,23 @@ def results_name(bindings: Bindings, arguments: Arguments) -> str:
     return Path(where.rpartition(":")[0]).stem
 
 
+def require_own_table(suite: Suite, name: str, runs: Sequence[Run]) -> None:
+    """Raises ValueError where the table that would be replaced was made from none of the suite's runs.
+
+    Such a table is of another text or model, as the committed one for a suite that has other `Suite.settings`.
+    """
+    table = Path(suite.results) / f"{name}.{suite.scale}.md"
+    if not table.exists():
+        return
+    text = table.read_text(encoding="utf-8")
+    if any(f" {FIRST_RECORD} {run.settings}-" in text for run in runs):
+        return
+    raise ValueError(
+        f"{table} has the results of other settings than those of this suite: set Suite.records, Suite.results and"
+        " Suite.ledger to places of yours, or remove it"
+    )
+
+
 def plan_table(suite: Suite, runs: Sequence[Run]) -> Group:
     """Returns the suite's plan for the terminal: runs, tokens, FLOPs, what is done, and what can be detected."""
     results = suite_results(suite, runs)
@@ -72,7 +89,8 @@ def plan_table(suite: Suite, runs: Sequence[Run]) -> Group:
 def write_results(suite: Suite, name: str, runs: Sequence[Run]) -> list[Path]:
     """Writes the report of a suite and the ledger of claims; returns the paths.
 
-    Raises ValueError where nothing can be compared: no variant but the baseline has a record.
+    Raises ValueError where nothing can be compared: no variant but the baseline has a record; and as
+    `require_own_table`.
     """
     results, claims, folder = suite_results(suite, runs), read_claims(), Path(suite.results)
     if not any(found for variant, found in results.records.items() if variant != suite.baseline):
@@ -81,6 +99,7 @@ def write_results(suite: Suite, name: str, runs: Sequence[Run]) -> list[Path]:
             if results.all_records
             else f"{suite.records} holds no record of {suite.title!r}; nothing was written"
         )
+    require_own_table(suite, name, runs)
     with lock_folder(folder, user="another ablate.py", otherwise="run --tables later", wait=WAIT):
         recorded = read_verdicts(folder)  # a damaged file is named before anything is written
         paths = write_report(suite, name, results, claims)

@@ -36,7 +36,7 @@ class Record:
         scale: as `Suite.scale`.
         commit: of the checkout.
         command: the command that trains this run alone.
-        date: of its end, YYYY-MM-DD.
+        date: of its end, ISO 8601 in UTC, to the second; a day alone in older records.
         hardware: the processor or accelerator.
         versions: of packages.
         parameters: of the model.

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mindllm_jax.ablations.claims import Claim
-from mindllm_jax.ablations.records import Record
+from mindllm_jax.ablations.records import Record, record_name
 from mindllm_jax.ablations.results import Predicted, Results
 from mindllm_jax.ablations.statistics import LEAST_SEEDS, Interval
 from mindllm_jax.ablations.suite import Suite
@@ -21,6 +21,8 @@ from mindllm_jax.reporting.units import PER_CENT, PLAIN, Unit, metric_unit
 
 _TEMPLATE = Path(__file__).with_name("suite.html")
 _BY_FLOPS = "/by_flops"
+FIRST_RECORD = "first record"
+"""Stands before the name of a record in the text above the tables, which says of which settings they are."""
 _NAMES = {
     "bits_per_byte": "bits per byte",
     "answer_loss": "loss of answers in nats per token",
@@ -119,8 +121,8 @@ def differences_table(suite: Suite, results: Results, claims: dict[str, Claim]) 
     columns = ("tested", "measure", "difference", "detectable", "p", "verdict", "claim (certainty of our reading)")
     caption = (
         "Paired differences by seed with 95 % interval. Detectable: the smallest difference that these seeds see with a"
-        " power of 80 %, corrected for the number of tests. p: paired t-test, corrected for the number of tests (Holm),"
-        f" from {LEAST_SEEDS} seeds on. The verdict is yes or no where p is at most 0.05 and no run failed."
+        " power of about 80 % (70 to 80 % with 3 to 6 seeds), corrected for the number of tests. p: paired t-test,"
+        f" corrected for the number of tests (Holm), from {LEAST_SEEDS} seeds on. The verdict is yes or no where p is at most 0.05 and no run failed."
     )
     return Table(columns, rows, caption)
 
@@ -197,7 +199,7 @@ def _prose(suite: Suite, results: Results) -> Iterator[str]:
         hardware = "; ".join(sorted({record.hardware for record in records}))
         yield (
             f"{len(records)} runs, {hours:.2f} hours of their last sessions on {hardware}; commit {commits};"
-            f" version {results.version}."
+            f" version {results.version}; {FIRST_RECORD} {record_name(records[0].settings, records[0].version)}."
         )
     if not suite.heat_map:
         yield "Curves are means over the seeds; a band reaches from the lowest seed to the highest."

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
@@ -32,7 +33,7 @@ def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str
     KeyboardInterrupt after a requested stop: the same command resumes the run that was cut.
     """
     folder = Path(suite.records)
-    records = read_records(folder)
+    records, commit = read_records(folder), git_sha()
     index, count = suite.share
     runs = [run for run in runs if int(run.settings, 16) % count == index]
     missing = [run for run in runs if run.version not in records.get(run.settings, {})]
@@ -56,7 +57,7 @@ def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str
             continue
         run_folder = workdir / f"{run.settings}-{run.version}"
         with nullcontext() if done else told(run_folder, tell):
-            record = _train(suite, run, run_folder)
+            record = _train(suite, run, run_folder, commit)
         write_record(folder, record)
         _remove_checkpoints(run_folder)
         done, seconds = done + own, seconds + record.seconds
@@ -68,7 +69,7 @@ def _remove_checkpoints(folder: Path) -> None:
     (folder / SAVED).unlink(missing_ok=True)
 
 
-def _train(suite: Suite, run: Run, folder: Path) -> Record:
+def _train(suite: Suite, run: Run, folder: Path, commit: str) -> Record:
     started, reason = time.monotonic(), ""
     try:
         run.trainer.train(run.arguments, run.text, folder)
@@ -85,9 +86,9 @@ def _train(suite: Suite, run: Run, folder: Path) -> Record:
         variant=run.variant,
         seed=run.seed,
         scale=suite.scale,
-        commit=git_sha(),
+        commit=commit,
         command=run.command,
-        date=time.strftime("%Y-%m-%d"),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
         hardware=processor() if jax.default_backend() == "cpu" else jax.devices()[0].device_kind,
         versions=versions(),
         parameters=cost.parameters,

@@ -209,7 +209,9 @@ def test_a_setting_of_runs_in_a_file_of_the_suite_is_refused(tmp_path: Path):
     given = arguments(CONFIGS / "strategy.gin", file)
     bindings = configuration.read(Suite, given)
     suite = configuration.load(Suite, given, bindings=bindings)
-    message = r"mine\.gin:2: Model\.layers is of no suite: .* --gin\.Suite\.settings=\"\('Model\.layers=3', 'Loop\.steps=9'"
+    message = (
+        r"mine\.gin:2: Model\.layers is of no suite: .* --gin\.Suite\.settings=\"\('Model\.layers=3', 'Loop\.steps=9'"
+    )
     with pytest.raises(ValueError, match=message):
         require_of_suite(suite, bindings)
 

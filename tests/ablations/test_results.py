@@ -169,8 +169,28 @@ def test_versions_are_never_mixed(suite: Suite, record: Make):
     rebuilt = suite_results(suite, _runs(suite, version=""))
     assert rebuilt.version == "v0" and len(rebuilt.records["one"]) == 3
     # Of as many records the newest.
-    _write(suite, [record("one", seed, 5.0, date="2026-02-01") for seed in range(3)])
-    assert suite_results(suite, _runs(suite, version="")).version == "v1"
+    for version, date in (
+        *(("v1", "2026-02-01"), ("a0", "2026-02-01T09:30:00+00:00")),
+        *(("v1", "2026-02-01T10:00:00+00:00"), ("a0", "2026-02-02")),
+    ):
+        _write(suite, [record("one", seed, 5.0, version=version, date=date) for seed in range(3)])
+        assert suite_results(suite, _runs(suite, version="")).version == version
+
+
+def test_a_table_of_other_settings_is_not_replaced(suite: Suite, record: Make):
+    _write(suite, [record("one", 0, 2.0), record("two", 0, 1.0)])
+    runs = _runs(suite)
+    table, *_ = write_results(suite, "a_suite", runs)
+    _write(suite, [record("one", 1, 2.0), record("two", 1, 1.0)])
+    write_results(suite, "a_suite", runs)  # of more seeds
+    before = {path: path.read_bytes() for path in (*table.parent.iterdir(), Path(suite.ledger))}
+    others = [run._replace(settings=f"{run.settings}-of-another-store") for run in runs]
+    _write(suite, [record(run.variant, run.seed, 3.0, settings=run.settings) for run in others])
+    with pytest.raises(ValueError, match=r"a_suite\.cpu\.md has the results of other settings .* set Suite\.records"):
+        write_results(suite, "a_suite", others)
+    assert before == {path: path.read_bytes() for path in before}
+    table.unlink()
+    write_results(suite, "a_suite", others)
 
 
 def test_nothing_run_is_said(suite: Suite):
