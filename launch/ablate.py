@@ -5,6 +5,7 @@ python launch/ablate.py --gin configs/ablations/strategy.gin --tables
 python launch/ablate.py --gin configs/ablations/strategy.gin --dry_run
 
 A finished run leaves a record in docs/results/runs and is not run again; the same command resumes what was cut.
+Several processes with the same workdir share the runs.
 """
 
 from mindllm_jax import configuration
@@ -47,9 +48,9 @@ def main() -> None:
         if arguments.workdir is None:
             raise ValueError("give the folder of the runs as --workdir DIR")
         require_own_table(suite, name, runs)
-        run_missing(suite, runs, arguments.workdir, lambda line: print(line, flush=True))
-        if suite.share != (0, 1):
-            print("this process has trained its share; --tables rebuilds the tables when all have")
+        if others := run_missing(suite, runs, arguments.workdir, lambda line: print(line, flush=True)):
+            trained = "; ".join(f"{run.variant}, seed {run.seed}" for run in others)
+            print(f"other processes still train {trained}: the last one writes the tables")
             return
     print(*write_results(suite, name, runs), sep="\n")
 

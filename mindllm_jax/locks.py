@@ -23,8 +23,14 @@ PATIENCE = 120.0  # seconds until a file server releases the lock of a host that
 log = logging.getLogger(__name__)
 
 
+class InUse(ValueError):
+    """Another process holds the lock of a folder."""
+
+
 @contextmanager
-def lock_folder(folder: Path, *, user: str, otherwise: str, token: str = "", wait: float = 0) -> Iterator[None]:
+def lock_folder(
+    folder: Path, *, user: str, otherwise: str, token: str = "", wait: float | None = None
+) -> Iterator[None]:
     """Locks a folder, which is made if missing, while the block lasts; a killed process holds nothing.
 
     The file `.lock` in the folder names the holder, and is removed at the end with the folders that are then empty.
@@ -34,10 +40,11 @@ def lock_folder(folder: Path, *, user: str, otherwise: str, token: str = "", wai
         user: what uses it, for the error of a second process, as "a run".
         otherwise: what else a second process can do than wait, for the error.
         token: is in the file.
-        wait: seconds until a holder on this machine is an error.
+        wait: seconds until a holder is an error; if not given, none for one on this machine, and for one on another
+            host, which may have died, `PATIENCE`.
 
     Raises:
-        ValueError: another process holds the lock; its host, process and start are named.
+        InUse: another process holds the lock; its host, process and start are named.
         OSError: the folder cannot be written to, or is a link to nothing.
     """
     if broken := next((path for path in (folder, *folder.parents) if path.is_symlink() and not path.exists()), None):
@@ -67,12 +74,15 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _locked(folder: Path, user: str, otherwise: str, wait: float) -> TextIO:
-    """Opens and locks the file; waits for a holder on another host, which may have died, before it raises."""
+def _locked(folder: Path, user: str, otherwise: str, wait: float | None) -> TextIO:
+    """Opens and locks the file; waits as `lock_folder` says before it raises."""
     path, started = folder / LOCK, time.monotonic()
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except FileNotFoundError:  # another process has removed the empty folder between the two calls
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -80,8 +90,9 @@ def _locked(folder: Path, user: str, otherwise: str, wait: float) -> TextIO:
                 file.seek(0)
                 holder = _holder(file.read())
             here = holder.get("machine", _machine()) == _machine()
-            if time.monotonic() > started + (wait if here else PATIENCE):
-                raise ValueError(
+            patience = wait if wait is not None else 0 if here else PATIENCE
+            if time.monotonic() > started + patience:
+                raise InUse(
                     f"{folder} is in use by {user}{_named(holder)}: wait for it or stop it, or {otherwise}"
                 ) from None
             time.sleep(0.2)

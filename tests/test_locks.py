@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from mindllm_jax.locks import lock_folder
+from mindllm_jax.locks import LOCK, InUse, lock_folder
+
+
+def test_a_holder_on_another_host_is_waited_for_as_long_as_the_caller_says(tmp_path: Path) -> None:
+    with lock_folder(tmp_path, user="a test", otherwise="wait"):
+        (tmp_path / LOCK).write_text('{"host": "elsewhere", "machine": "0", "process": 7, "since": "long ago"}')
+        started = time.monotonic()
+        with pytest.raises(InUse, match="elsewhere"), lock_folder(tmp_path, user="a test", otherwise="wait", wait=0):
+            pass
+        assert time.monotonic() < started + 5
 
 
 def test_a_holder_on_this_machine_is_waited_for(tmp_path: Path) -> None:
@@ -23,7 +32,7 @@ def test_a_holder_on_this_machine_is_waited_for(tmp_path: Path) -> None:
     thread = threading.Thread(target=hold)
     thread.start()
     assert held.wait(10)
-    with pytest.raises(ValueError, match="is in use by a test"), lock_folder(tmp_path, user="a test", otherwise="wait"):
+    with pytest.raises(InUse, match="is in use by a test"), lock_folder(tmp_path, user="a test", otherwise="wait"):
         pass
     with lock_folder(tmp_path, user="a test", otherwise="wait", wait=30):
         entered.append("second")

@@ -20,8 +20,8 @@ from mindllm_jax.locks import lock_folder
 from mindllm_jax.reporting.tables import Cell, Table
 from mindllm_jax.reporting.units import PER_CENT, metric_unit
 
-WAIT = 60.0
-"""Seconds that a suite waits for another to write its results."""
+WAIT = 120.0
+"""Seconds that a suite waits for another to write its results; the lock of a host that died is released by then."""
 
 
 def require_of_suite(suite: Suite, bindings: Bindings) -> None:

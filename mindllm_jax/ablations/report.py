@@ -122,7 +122,8 @@ def differences_table(suite: Suite, results: Results, claims: dict[str, Claim]) 
     caption = (
         "Paired differences by seed with 95 % interval. Detectable: the smallest difference that these seeds see with a"
         " power of about 80 % (70 to 80 % with 3 to 6 seeds), corrected for the number of tests. p: paired t-test,"
-        f" corrected for the number of tests (Holm), from {LEAST_SEEDS} seeds on. The verdict is yes or no where p is at most 0.05 and no run failed."
+        f" corrected for the number of tests (Holm), from {LEAST_SEEDS} seeds on. The verdict is yes or no where p is"
+        " at most 0.05 and no run failed."
     )
     return Table(columns, rows, caption)
 

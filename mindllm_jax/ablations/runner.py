@@ -1,4 +1,4 @@
-"""Runs the runs of a suite that have no record, one after another; what was cut resumes."""
+"""Runs the runs of a suite that have no record and that no other process trains; what was cut resumes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -16,6 +17,7 @@ from mindllm_jax.ablations.plan import Run
 from mindllm_jax.ablations.records import Record, curves, read_records, record_name, write_record
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.instruct.domains.labels import LABEL_SCORES
+from mindllm_jax.locks import InUse, lock_folder
 from mindllm_jax.reporting.run import read_metrics
 from mindllm_jax.run_records import git_sha, versions
 from mindllm_jax.training.checkpoint import SAVED
@@ -24,43 +26,59 @@ from mindllm_jax.training.loop import Diverged
 
 MEASURES = ("bits_per_byte", "answer_loss", "answer_accuracy", "tasks", *LABEL_SCORES)
 """Metrics, or their groups, that records keep beside the training loss."""
+CLAIMS = "claims"
+"""Folder of a lock for each run that a process trains, in the workdir of all."""
 
 
-def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str], None]) -> None:
-    """Trains the runs of `Suite.share` that have no record, each in a folder of `workdir`, and writes their records.
+def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str], None]) -> list[Run]:
+    """Trains the runs that have no record, each in a folder of `workdir`, and writes their records.
+
+    Several processes with the same `workdir` share the runs: each takes the next that no other trains. Returns those
+    that others still train when nothing is left to take.
 
     A run that diverges has a record that says so. The checkpoints of a run are removed when it has a record. Raises
     KeyboardInterrupt after a requested stop: the same command resumes the run that was cut.
     """
+    if jax.process_count() > 1:
+        raise ValueError("a run of a suite is of one process: start ablate.py as often as runs shall train at a time")
     folder = Path(suite.records)
     records, commit = read_records(folder), git_sha()
-    index, count = suite.share
-    runs = [run for run in runs if int(run.settings, 16) % count == index]
-    missing = [run for run in runs if run.version not in records.get(run.settings, {})]
-    for run in (run for run in runs if run not in missing):
+    left = [run for run in runs if run.version not in records.get(run.settings, {})]
+    for run in (run for run in runs if run not in left):
         _remove_checkpoints(workdir / f"{run.settings}-{run.version}")
-    log(f"{len(runs)} runs, {len(runs) - len(missing)} of them done")
-    tokens = [run.config.spec().cost.tokens for run in missing]
-    total, done, seconds = sum(tokens), 0, 0.0
+    log(f"{len(runs)} runs, {len(runs) - len(left)} of them done")
+    done, seconds, others = 0, 0.0, list[Run]()  # done: tokens of the runs that this process has trained
+    while left:
+        before = done
+        for number, run in enumerate(left):
+            name = f"{run.settings}-{run.version}"
+            claim = lock_folder(workdir / CLAIMS / name, user="another ablate.py", otherwise="train others", wait=0)
+            try:
+                with claim:
+                    if (folder / record_name(run.settings, run.version)).exists():  # of another process
+                        continue
+                    own, *later = (one.config.spec().cost.tokens for one in left[number:])
+                    minutes = f", about {seconds * (own + sum(later)) / done / 60:.0f} min left" if done else ""
+                    log(f"\n--- {number + 1} of {len(left)}: {run.variant}, seed {run.seed}{minutes}")
+                    steps = (own + sum(later)) / own * run.config.loop.steps
+                    tell = partial(_tell, log, len(left) - number, steps)
+                    with nullcontext() if done else told(workdir / name, tell):
+                        record = _train(suite, run, workdir / name, commit)
+                    write_record(folder, record)
+                    _remove_checkpoints(workdir / name)
+                    done, seconds = done + own, seconds + record.seconds
+            except InUse:
+                others.append(run)
+        if done == before:
+            break
+        left, others = others, []
+    return others
 
-    def tell(found: Speed) -> None:
-        steps = total / tokens[0] * missing[0].config.loop.steps  # of the first run's size
-        minutes = found.seconds(len(missing), steps) / 60
-        log(f"--- about {minutes:.0f} min for {len(missing)} runs, by {STEPS} steps and without evaluations")
 
-    for number, (run, own) in enumerate(zip(missing, tokens, strict=True), start=1):
-        left = f", about {seconds * (total - done) / done / 60:.0f} min left" if done else ""
-        log(f"\n--- {number} of {len(missing)}: {run.variant}, seed {run.seed}{left}")
-        if (folder / record_name(run.settings, run.version)).exists():
-            log("trained by another process in the meantime")
-            total -= own
-            continue
-        run_folder = workdir / f"{run.settings}-{run.version}"
-        with nullcontext() if done else told(run_folder, tell):
-            record = _train(suite, run, run_folder, commit)
-        write_record(folder, record)
-        _remove_checkpoints(run_folder)
-        done, seconds = done + own, seconds + record.seconds
+def _tell(log: Callable[[str], None], runs: int, steps: float, found: Speed) -> None:
+    """Logs the time of so many runs, of so many steps in total."""
+    minutes = found.seconds(runs, steps) / 60
+    log(f"--- about {minutes:.0f} min for {runs} runs, by {STEPS} steps and without evaluations")
 
 
 def _remove_checkpoints(folder: Path) -> None:

@@ -75,7 +75,8 @@ def detectable(standard_error: float, seeds: int, tests: int = 1) -> float:
     """Returns the smallest difference that a two-sided t-test detects at 5 %, corrected, with a power of about 80 %.
 
     The usual approximation `(t(1 - 0.025 / tests, n - 1) + t(0.8, n - 1)) * standard error`; infinite for a single
-    seed. By the noncentral t its power is 70 to 80 % with 3 to 6 seeds, less with more tests. It has Bonferroni's correction for the number of tests, which is Holm's for the smallest p-value.
+    seed. By the noncentral t its power is 70 to 80 % with 3 to 6 seeds, less with more tests. It has Bonferroni's
+    correction for the number of tests, which is Holm's for the smallest p-value.
     """
     from scipy import stats
 

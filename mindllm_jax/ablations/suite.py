@@ -76,8 +76,6 @@ class Suite:
         seeds: runs of each variant. A seed decides the order of rows in all variants, and the initial parameters.
         last: evaluations at the end of a run that are averaged, at most 20.
         settings: further settings of all runs, such as `("Mixture.store=DIR",)`.
-        share: index, from 0, and number of processes that share the runs, as in a Slurm array: this one trains its own.
-            A run has the same index in all suites. The tables are then rebuilt by `--tables`.
         records: folder of the records of finished runs.
         results: folder of tables, plots and pages.
         ledger: file of the claims with the verdicts of all suites.
@@ -101,7 +99,6 @@ class Suite:
     seeds: int = 5
     last: int = 3
     settings: tuple[str, ...] = ()
-    share: tuple[int, int] = (0, 1)
     records: str = "docs/results/runs"
     results: str = "docs/results/ablations"
     ledger: str = "docs/claims.md"
@@ -110,12 +107,11 @@ class Suite:
         require_at_least(self, 1, "seeds", "last", "held_out_rows")
         if self.last > LAST:
             raise ValueError(f"Suite.last is {self.last}: records keep the last {LAST} evaluations whole")
-        index, count = self.share
-        if not 0 <= index < count:
-            raise ValueError(f"Suite.share is {self.share}: an index from 0, and a number of processes above it")
         for where, names in (("Suite.scales", self.scales), ("Suite.scale", (self.scale,))):
             for name in names:
                 require_known(where, name, SCALES)
+        if self.trainer == "tune" and self.scale == "paper":
+            raise ValueError("Suite.scale is 'paper', which is of pre-training: take smoke, cpu or gpu")
         if self.scale not in ("smoke", *self.scales):
             raise ValueError(
                 f"Suite.scale is {self.scale!r}: the variants of {self.title!r} have sizes or steps for"

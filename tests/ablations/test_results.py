@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -26,6 +28,7 @@ from mindllm_jax.ablations.results import suite_results
 from mindllm_jax.ablations.runner import run_missing
 from mindllm_jax.ablations.suite import Suite
 from mindllm_jax.ablations.trainers import TRAINERS
+from mindllm_jax.configuration import Arguments
 from mindllm_jax.mixture.settings import Mixture
 from mindllm_jax.training.pretrain import Pretrain
 from tests.ablations.conftest import arguments
@@ -145,6 +148,53 @@ def test_a_run_that_diverges_is_recorded_and_not_repeated(suite: Suite, real_sou
     (failed,) = results.records["two"]
     assert failed.status == "failed" and "no finite loss or gradient" in failed.reason
     assert results.records["one"][0].status == "done" and results.tested[0].verdict("lower").startswith("cannot")
+
+
+class _Recorded:
+    """A trainer that writes the metrics of a run, and does something else meanwhile."""
+
+    entry_point = "launch/train.py"
+
+    def __init__(self, meanwhile: Callable[[Path], None] = lambda folder: None) -> None:
+        self.meanwhile, self.trained = meanwhile, list[str]()
+
+    def train(self, arguments: Arguments, text: HeldOutText, folder: Path) -> None:
+        self.trained.append(folder.name)
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text('{"step": 1, "time": 1.0, "loss": 2.0, "bits_per_byte/mean": 2.0}\n')
+        self.meanwhile(folder)
+
+
+def _trained_by(trainer: _Recorded, runs: list[Run]) -> list[Run]:
+    return [run._replace(trainer=trainer) for run in runs]  # pyright: ignore[reportArgumentType]
+
+
+def test_processes_share_the_runs_and_the_last_one_knows_it(suite: Suite, tmp_path: Path):
+    """The second starts in the middle of the first one's first run, and ends before it."""
+    suite, lines, left = dataclasses.replace(suite, seeds=2), list[str](), list[list[Run]]()
+    runs, second = _runs(suite), _Recorded()
+
+    def meanwhile(folder: Path) -> None:
+        if not left:
+            left.append(run_missing(suite, _trained_by(second, runs), tmp_path / "runs", lines.append))
+
+    first = _Recorded(meanwhile)
+    assert run_missing(suite, _trained_by(first, runs), tmp_path / "runs", lines.append) == []
+    assert [(run.variant, run.seed) for run in left[0]] == [("one", 0)]
+    assert first.trained == ["one-0-v1"] and second.trained == ["two-0-v1", "one-1-v1", "two-1-v1"]
+    assert len(read_records(Path(suite.records))) == 4 and not (tmp_path / "runs" / "claims").exists()
+    assert all(len(record["v1"].date) == 25 for record in read_records(Path(suite.records)).values())
+
+
+def test_a_killed_process_holds_no_run(suite: Suite, tmp_path: Path):
+    code = "import os, sys, pathlib; from mindllm_jax.locks import lock_folder\n"
+    code += "with lock_folder(pathlib.Path(sys.argv[1]), user='a', otherwise='b'): os.kill(os.getpid(), 9)"
+    claim = tmp_path / "claims" / "one-0-v1"
+    subprocess.run([sys.executable, "-c", code, str(claim)], check=False)
+    assert (claim / ".lock").exists()
+    trainer, runs = _Recorded(), _runs(dataclasses.replace(suite, seeds=1))
+    assert run_missing(suite, _trained_by(trainer, runs), tmp_path, lambda line: None) == []
+    assert trainer.trained == ["one-0-v1", "two-0-v1"]
 
 
 def test_the_error_of_a_run_without_a_first_line_of_metrics_is_its_own(

@@ -22,6 +22,7 @@ TWO = {"variant": "two", "measure": "bits_per_byte/mean", "direction": "lower"}
     [
         ({"baseline": "three"}, "Suite.baseline is 'three', which is not known"),
         ({"scale": "cpus"}, "Suite.scale is 'cpus', which is not known; did you mean 'cpu'?"),
+        ({"trainer": "tune", "scale": "paper"}, "Suite.scale is 'paper', which is of pre-training"),
         ({"seeds": 0}, "Suite.seeds"),
         ({"variants": {"one": ("Loop.z_loss=0.1",)}}, "is the baseline and has settings"),
         ({"variants": {"one": (), "two": ()}}, "'two' has the settings of 'one'"),

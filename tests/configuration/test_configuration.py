@@ -13,8 +13,8 @@ from typing import Literal, NotRequired, TypedDict
 
 import pytest
 
-from mindllm_jax.configuration import bindings, command_line, from_json, load, schema, without_settings
 from mindllm_jax import run_records
+from mindllm_jax.configuration import bindings, command_line, from_json, load, schema, without_settings
 from mindllm_jax.run_records import check_records, git_sha, write_records
 
 ROOT = Path(__file__).parents[2]

@@ -7,12 +7,14 @@ import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mindllm_jax.checks import require_at_least, require_local, require_seed
 from mindllm_jax.files import read_json, replacing
+from mindllm_jax.locks import lock_folder
 from mindllm_jax.recipes.demo import continuation
 from mindllm_jax.recipes.demo.sources import ATTRIBUTION, Text, pinned_texts, user_texts
 from mindllm_jax.reporting.tables import Table
@@ -68,9 +70,17 @@ def build(config: DemoCorpus, log: Callable[[str], None] = print) -> Table:
 
     Raises:
         ConnectionError: the pinned corpus cannot be downloaded.
-        ValueError: the folder has a corpus of other settings, a line of `text` is bad, or no document is held out.
+        ValueError: the folder has a corpus of other settings, or another process builds it; a line of `text` is bad, or
+            no document is held out.
     """
     directory = Path(config.directory)
+    building = directory.with_name(f"{directory.name}.building")
+    lock = lock_folder(building, user="another build of the corpus", otherwise="set another DemoCorpus.directory")
+    with nullcontext() if directory.exists() else lock:
+        return _build(config, directory, log)
+
+
+def _build(config: DemoCorpus, directory: Path, log: Callable[[str], None]) -> Table:
     settings = _settings(config)
     if directory.exists():
         manifest = _finished(directory, settings)

@@ -46,6 +46,21 @@ def pinned(tmp_path, statutes, novel, dump) -> DemoCorpus:
     return DemoCorpus(directory=str(tmp_path / "corpus"), held_out=FRACTION)
 
 
+def test_a_second_build_at_once_is_refused(pinned):
+    """Its first act is to clear the folder that the first one writes."""
+    refused = []
+
+    def log(line: str) -> None:
+        if line.startswith("reading"):
+            with pytest.raises(ValueError, match=r"corpus\.building is in use by another build of the corpus"):
+                build(pinned, no_log)
+            refused.append(line)
+
+    build(pinned, log)
+    assert len(refused) == 3 and build(pinned, no_log).rows
+    assert not list(Path(pinned.directory).parent.glob("*.building"))
+
+
 def test_every_file_is_written_and_split_by_document(pinned):
     table = build(pinned, no_log)
     directory = Path(pinned.directory)
