@@ -198,6 +198,8 @@ def test_bad_input_is_one_message(tmp_path: Path, real_sources: Path):
     done = _ablate(tmp_path, real_sources, "strategy")
     assert done.returncode != 0 and "--workdir" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "records").exists()
+    done = _ablate(tmp_path, real_sources, "strategy", "--dry_run", "--accept_changes")
+    assert done.returncode != 0 and "--accept_changes is of single runs" in done.stderr
     done = _ablate(tmp_path, real_sources, "strategy", "--dry_run", "--gin.Loop.steps=3")
     assert done.returncode != 0 and "--gin.Loop.steps=3: Loop.steps is of no suite" in done.stderr
     assert "'Model.vocab_size=1000', 'Loop.steps=3')\"" in done.stderr.replace("\n", " ")

@@ -186,6 +186,13 @@ def test_processes_share_the_runs_and_the_last_one_knows_it(suite: Suite, tmp_pa
     assert all(len(record["v1"].date) == 25 for record in read_records(Path(suite.records)).values())
 
 
+def test_a_run_of_several_processes_is_refused(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each of them would take another one."""
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"a run of a suite is of one process: start ablate\.py as often"):
+        run_missing(suite, _runs(suite), tmp_path, lambda line: None)
+
+
 def test_a_killed_process_holds_no_run(suite: Suite, tmp_path: Path):
     code = "import os, sys, pathlib; from mindllm_jax.locks import lock_folder\n"
     code += "with lock_folder(pathlib.Path(sys.argv[1]), user='a', otherwise='b'): os.kill(os.getpid(), 9)"
