@@ -54,7 +54,7 @@ def generate(
         tokenizer: its tokenizer.
         prompts: token ids, or the beginning of a document as text.
         sampling: temperature, top-k, max_tokens and seed.
-        stop_ids: tokens that end a row; `<doc>` by default.
+        stop_ids: tokens that end a row; `Tokenizer.text_ends` by default.
         stop_strings: texts that end a row; they are not part of it.
         truncate: cut a prompt that is too long on its left, instead of raising.
         batch_size: prompts decoded at a time.
@@ -114,7 +114,7 @@ class _Row:
         self.number = number
         self.cut = max(0, len(ids) - room)
         self.prompt = np.asarray(ids[self.cut :], np.int32)
-        stop_ids = (tokenizer.doc_id,) if stop_ids is None else stop_ids
+        stop_ids = tokenizer.text_ends if stop_ids is None else stop_ids
         self.continuation = Continuation(tokenizer, new_tokens, stop_ids, stop_strings)
 
     def completion(self) -> Completion:

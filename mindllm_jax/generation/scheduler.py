@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -77,7 +78,9 @@ class Scheduler:
         self._prefill_sizes = sorted({min(SHORT_PREFILL, chunk), chunk})
         self._tokenizer, self._config, self._windows = tokenizer, config, decoder.config.windows
         self._program, self._layers = nnx.split(decoder), decoding_layers(decoder)
-        self._slots = empty_slots(*self._program, rows=config.slots, capacity=self.capacity)
+        empty = empty_slots(*self._program, rows=config.slots, capacity=self.capacity)
+        # Placed as the programs leave them: for any other placement the first one would be compiled again.
+        self._slots = jax.device_put(empty, decoder.layout.placement.named())
         self._rows = [Row() for _ in range(config.slots)]
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()

@@ -90,7 +90,7 @@ class ServedModel:
         vocab_size = self.tokenizer.vocab_size
         if any(not 0 <= id < vocab_size for prompt in prompts for id in prompt):
             raise ApiError(400, f"'prompt' has a token id outside the vocabulary of {vocab_size}", param="prompt")
-        return self._requests(body, prompts, (self.tokenizer.doc_id,), "prompt")
+        return self._requests(body, prompts, self.tokenizer.text_ends, "prompt")
 
     def _document(self, text: str) -> list[int]:
         return [self.tokenizer.doc_id, *self.tokenizer.encode(text).tolist()]

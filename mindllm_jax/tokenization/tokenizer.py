@@ -140,6 +140,12 @@ class Tokenizer:
                 raise ValueError(f"token id {id} is not in the tokenizer's vocabulary of {self.vocab_size}")
         return b"".join(self._bytes[id] for id in ids)
 
+    @property
+    def text_ends(self) -> tuple[int, ...]:
+        """The symbols that end a text: `<doc>` and the `eos_token`, which in some imported tokenizers are two."""
+        eos = self.symbols.get(self.special_tokens.get("eos_token", ""), self.ends[0])
+        return tuple(dict.fromkeys((self.doc_id, eos)))
+
     def piece(self, id: int) -> str:
         """Returns the text by which an id is displayed: its own, or the name of a symbol or byte."""
         return self._pieces.name(id)

@@ -1,17 +1,20 @@
 """Generation with the cache against the full forward pass, and what a user may ask of it."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from small_tokenizers import metadata
 
 from mindllm_jax.generation import slots
 from mindllm_jax.generation.continuation import NOT_FINITE, Continuation
 from mindllm_jax.generation.engine import STREAM_CHUNK, Completion, generate, stream
 from mindllm_jax.generation.sampling import Sampling
+from mindllm_jax.interop.imported_tokenizer import from_gguf
 from mindllm_jax.model import decoder as model_decoder
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.parallel.mesh import MeshAxes
@@ -105,6 +108,18 @@ def test_by_default_the_end_of_a_document_ends_a_row(decoder: Decoder, tokenizer
     assert third not in free.tokens[:2]
     (ended,) = generate(with_twice_the_logit(decoder, tokenizer.doc_id, third), tokenizer, ["a"], GREEDY)
     assert ended == Completion(free.tokens[:2], tokenizer.decode(free.tokens[:2]), "end", 0)
+
+
+def test_the_end_of_text_of_an_imported_tokenizer_ends_a_row(decoder: Decoder) -> None:
+    """Beside the symbol that begins a document: in Llama 3's layout they are two."""
+    imported = Tokenizer(Path("t"), from_gguf(metadata()))
+    end = imported.symbols[imported.special_tokens["eos_token"]]
+    assert imported.text_ends == (imported.doc_id, end) and end != imported.doc_id
+    (free,) = generate(decoder, imported, ["a"], GREEDY)
+    third = free.tokens[2]
+    assert third not in free.tokens[:2]
+    (ended,) = generate(with_twice_the_logit(decoder, end, third), imported, ["a"], GREEDY)
+    assert ended == Completion(free.tokens[:2], imported.decode(free.tokens[:2]), "end", 0)
 
 
 def test_rows_of_the_model_without_a_piece_are_never_drawn(decoder: Decoder, tokenizer: Tokenizer) -> None:
