@@ -25,6 +25,7 @@ from mindllm_jax.interop.architectures import architecture_of, native_architectu
 from mindllm_jax.interop.conformance import TOLERANCE
 from mindllm_jax.interop.hugging_face_folder import read_config
 from mindllm_jax.interop.own_design import OWN_DESIGN
+from mindllm_jax.interop.safetensors_files import write_tensors
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.model.lora import Lora
 from mindllm_jax.parallel.mesh import MeshAxes
@@ -89,8 +90,6 @@ def export_adapters(run: Path, output: Path, base: Path, *, step: int | None = N
 
 def write_adapters(folder: Path, record: RunRecord, architecture: Architecture, lora: Lora, base: Path) -> None:
     """Writes PEFT's two files; A is [r inputs] and B [outputs r] for each module, float32."""
-    from safetensors.numpy import save_file
-
     tensors = dict(_tensors(record, architecture, lora))
     modules = {name.removeprefix(_PREFIX).rsplit(".", 2)[0] for name in tensors}
     config = {
@@ -108,7 +107,7 @@ def write_adapters(folder: Path, record: RunRecord, architecture: Architecture, 
         "inference_mode": True,
     }
     folder.mkdir()
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    write_tensors(folder / WEIGHTS, tensors)
     write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
 
 

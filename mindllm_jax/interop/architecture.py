@@ -159,7 +159,7 @@ class Fields:
             raise ValueError(f"config.json: {name} = {value!r} is not supported; only {choice} is")
 
     def rope_theta(self) -> float:
-        """Returns the base of RoPE, from either version's field. Raises ValueError for scaled RoPE."""
+        """Returns the base of RoPE, from any version's field, as transformers ranks them. Raises ValueError for scaled RoPE."""
         parameters = self._config.get("rope_parameters") or {}
         scaling = self._config.get("rope_scaling") or {}
         for name, content in (("rope_parameters", parameters), ("rope_scaling", scaling)):
@@ -172,7 +172,8 @@ class Fields:
                 raise ValueError(f"config.json: {name} for some layers ({', '.join(nested)}) is not supported")
             Fields(content).require("partial_rotary_factor", 1.0)
         self.require("partial_rotary_factor", 1.0)
-        return Fields({"rope_theta": self._config.get("rope_theta"), **parameters}).number("rope_theta", 10_000.0)
+        stated = {"rope_theta": self._config.get("rope_theta"), **(scaling or parameters)}
+        return Fields(stated).number("rope_theta", 10_000.0)
 
 
 def require_settings(model: Model, name: str, wanted: Mapping[str, Any]) -> None:

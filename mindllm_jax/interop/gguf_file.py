@@ -46,6 +46,14 @@ _FIELDS = {
     "rope_theta": "rope.freq_base",
 }
 
+# llama.cpp scales RoPE linearly by a factor that stands without a type; `scale_linear` is the factor's old name.
+_SUPPORTED: dict[str, tuple[object, ...]] = {
+    "rope.scaling.type": ("none",),
+    "rope.scaling.factor": (0, 1),
+    "rope.scale_linear": (0, 1),
+    "expert_count": (0,),
+}
+
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
@@ -108,9 +116,9 @@ def _config(metadata: dict[str, Any], source: Path) -> dict[str, Any]:
         for key, value in config.items()
         if value is not None
     }
-    for refused in ("rope.scaling.type", "expert_count"):
-        if metadata.get(f"llama.{refused}") not in (None, "none", 0):
-            raise ValueError(f"{source}: llama.{refused} = {metadata[f'llama.{refused}']!r} is not supported")
+    for key, supported in _SUPPORTED.items():
+        if metadata.get(f"llama.{key}", supported[0]) not in supported:
+            raise ValueError(f"{source}: llama.{key} = {metadata[f'llama.{key}']!r} is not supported")
     for name in ("num_attention_heads", "hidden_size"):
         if not isinstance(config.get(name), int):
             raise ValueError(

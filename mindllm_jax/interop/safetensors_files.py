@@ -1,4 +1,4 @@
-"""Reads safetensors files one tensor at a time.
+"""Reads safetensors files one tensor at a time, and writes them.
 
 The library maps a whole file, and pages once read count as memory of the process until it closes the file; a
 conversion reads every page. A file is eight bytes of length, a JSON header, and the data.
@@ -7,6 +7,7 @@ conversion reads every page. A file is eight bytes of length, a JSON header, and
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,19 @@ def tensors_of(path: Path) -> dict[str, StoredTensor]:
     if size != end:
         raise ValueError(f"{path}: damaged: {size - end:,} bytes follow the last tensor; download it again")
     return tensors
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes a file for transformers with the usual permissions; the library's are for the owner alone.
+
+    Raises OSError where it cannot be written, ImportError without the library safetensors.
+    """
+    from safetensors.numpy import save_file
+
+    path.touch()
+    usual = path.stat().st_mode
+    save_file(dict(tensors), path, metadata={"format": "pt"})
+    path.chmod(usual)
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

@@ -22,7 +22,7 @@ from mindllm_jax.interop.conformance import RECORD, check_folder, conformance_ta
 from mindllm_jax.interop.hugging_face_folder import OUR_TOKENIZER, WEIGHTS
 from mindllm_jax.interop.model_card import model_card
 from mindllm_jax.interop.read_weights import FLOATS
-from mindllm_jax.interop.safetensors_files import tensors_of
+from mindllm_jax.interop.safetensors_files import tensors_of, write_tensors
 from mindllm_jax.interop.tokenizer import hugging_face_files
 from mindllm_jax.model.config import Model
 from mindllm_jax.reporting.tables import Table
@@ -105,7 +105,6 @@ def _write_weights(
     folder: Path, architecture: Architecture, record: RunRecord, dtype: str, max_shard_bytes: int
 ) -> None:
     from huggingface_hub import split_state_dict_into_shards_factory
-    from safetensors.numpy import save_file
 
     decoder = load_decoder(record).decoder
     parameters: Parameters = {
@@ -122,7 +121,7 @@ def _write_weights(
     )
     for file, names in split.filename_to_tensors.items():
         shard = {name: _exported(parameters, rows[name], dtype) for name in names}
-        save_file(shard, folder / file, metadata={"format": "pt"})
+        write_tensors(folder / file, shard)
         _require_equal(folder / file, shard)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}

@@ -67,6 +67,7 @@ def test_every_tensor_belongs_to_a_module(runs: tuple[Path, Path], tmp_path: Pat
     record = read_run(run)
     architecture = native_architecture(record.model)
     write_adapters(tmp_path / "peft", record, architecture, LORA, tmp_path / "hf")
+    assert len({path.stat().st_mode for path in (tmp_path / "peft").iterdir()}) == 1
     tensors = load_file(tmp_path / "peft" / WEIGHTS)
     shapes = {row.name: row.shape for row in architecture.counterparts(record.model)}
     for name, tensor in tensors.items():

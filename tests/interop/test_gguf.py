@@ -1,5 +1,6 @@
 """A GGUF file becomes the run that the Hugging Face folder of the same weights becomes."""
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,10 @@ def written(path: Path, model: Any, *, architecture: str = "llama", kind: str = 
     writer.add_string("general.license", "apache-2.0")
     for key, value in (metadata() | more).items():
         if key.startswith(("tokenizer.", "llama.")):
-            add = {str: writer.add_string, int: writer.add_uint32, bool: writer.add_bool, list: writer.add_array}
+            add = {
+                str: writer.add_string, int: writer.add_uint32, float: writer.add_float32, bool: writer.add_bool,
+                list: writer.add_array,
+            }  # fmt: skip
             add[type(value)](key, value)
     quantization = gguf.GGMLQuantizationType[kind]
     for name, parameter in model.state_dict().items():
@@ -94,6 +98,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     scaled = written(tmp_path / "b.gguf", model, **{"llama.rope.scaling.type": "yarn"})
     with pytest.raises(ValueError, match=r"rope\.scaling\.type = 'yarn' is not supported"):
         import_run(scaled, tmp_path / "run", {})
+    for key in ("llama.rope.scaling.factor", "llama.rope.scale_linear"):  # llama.cpp takes the type linear
+        linear: dict[str, Any] = {key: 4.0}
+        with pytest.raises(ValueError, match=rf"{re.escape(key)} = 4\.0 is not supported"):
+            import_run(written(tmp_path / "f.gguf", model, **linear), tmp_path / "run", {})
     rotated: dict[str, Any] = {"llama.rope.dimension_count": 8}
     partial = written(tmp_path / "d.gguf", model, **rotated)
     with pytest.raises(ValueError, match=r"rope\.dimension_count = 8, but heads have 16"):

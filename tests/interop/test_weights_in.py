@@ -12,16 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from interop_models import gpt_neo, llama, saved, torch
+from interop_models import gpt_neo, llama, saved, torch, transformers
 from safetensors.torch import load_file, save_file
 
 import mindllm_jax
 from mindllm_jax.generation.sampling import Sampling
+from mindllm_jax.interop.architecture import Fields
 from mindllm_jax.interop.import_run import import_run
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.load_run import read_run
 
+ROPE = {"rope_type": "default", "rope_theta": 5000.0}
 MAKERS = {
     "llama": llama,
     "llama tied": partial(llama, tie_word_embeddings=True),
@@ -134,6 +136,23 @@ def test_a_run_of_published_weights_records_its_source(tmp_path: Path, extended:
         import_run(folder, tmp_path / "run", {})
 
 
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"rope_scaling": {"rope_type": "default", "rope_theta": 3.0}},
+        {"rope_scaling": {"rope_type": "default", "rope_theta": 3.0}, "rope_theta": 7.0},
+        {"rope_scaling": {"rope_type": "default"}, "rope_theta": 7.0},
+        {"rope_scaling": {"rope_type": "default", "rope_theta": 3.0}, "rope_parameters": ROPE},
+        {"rope_parameters": ROPE, "rope_theta": 7.0},
+        {"rope_theta": 7.0},
+        {},
+    ],
+)
+def test_the_base_of_rope_is_read_as_transformers_reads_it(stated: dict[str, Any]) -> None:
+    theirs = transformers.LlamaConfig.from_dict(json.loads(json.dumps(stated))).rope_parameters["rope_theta"]
+    assert Fields(stated).rope_theta() == theirs
+
+
 class Code:
     def __reduce__(self) -> Any:
         return (print, ("executed",))
@@ -204,7 +223,6 @@ def headed(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
 
 
 NORM = "model.norm.weight"
-ROPE = {"rope_type": "default", "rope_theta": 5000.0}
 BAD = {
     "missing": (lambda f: rewritten(f, lambda s: s.pop(NORM)), f"{NORM} is missing"),
     "extra": (lambda f: rewritten(f, lambda s: s.update({"model.extra": s[NORM].clone()})), "model.extra is not known"),

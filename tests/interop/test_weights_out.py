@@ -143,6 +143,7 @@ def test_files_of_an_export(own: tuple[Path, Path]) -> None:
         "generation_config.json", "mindllm_tokenizer.model", "model.safetensors", "modeling_mindllm.py",
         "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
+    assert len({path.stat().st_mode for path in own[1].iterdir()}) == 1, "all of them can be read by whom one can"
     card = (own[1] / "README.md").read_text("utf-8")
     assert 'license: "apache-2.0"' in card and "7 steps, 512 tokens read" in card and "largest difference" in card
     record = json.loads((own[1] / "conformance.json").read_text())
