@@ -159,7 +159,7 @@ class Fields:
             raise ValueError(f"config.json: {name} = {value!r} is not supported; only {choice} is")
 
     def rope_theta(self) -> float:
-        """Returns the base of RoPE, from any version's field, as transformers ranks them. Raises ValueError for scaled RoPE."""
+        """Returns the base of RoPE, from the field that transformers takes. Raises ValueError for scaled RoPE."""
         parameters = self._config.get("rope_parameters") or {}
         scaling = self._config.get("rope_scaling") or {}
         for name, content in (("rope_parameters", parameters), ("rope_scaling", scaling)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from mindllm_jax.files import read_json, sha256
 from mindllm_jax.interop import safetensors_files, torch_file
 from mindllm_jax.interop.imported_tokenizer import from_hugging_face
 from mindllm_jax.interop.sources import Source, StoredTensor
+from mindllm_jax.interop.tokenizer import hugging_face_files
+from mindllm_jax.tokenization.tokenizer import Tokenizer
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The names of the weights, the preferred first; NAME.index.json lists the files where there are several."""
@@ -72,7 +75,26 @@ def _files(folder: Path) -> tuple[str, list[Path]]:
 
 def _tokenizer(folder: Path) -> bytes:
     ours = folder / OUR_TOKENIZER
-    return ours.read_bytes() if ours.is_file() else from_hugging_face(folder)
+    if not ours.is_file():
+        return from_hugging_face(folder)
+    tokenizer = Tokenizer.load(ours)
+    _require_unchanged(folder, tokenizer)
+    return tokenizer.model
+
+
+def _require_unchanged(folder: Path, tokenizer: Tokenizer) -> None:
+    """Raises ValueError where the files that transformers reads are not those of the tokenizer beside them."""
+    files = hugging_face_files(tokenizer)
+    pieces, template = folder / "tokenizer.json", folder / "chat_template.jinja"
+    is_equal = {
+        pieces: not pieces.is_file() or read_json(pieces) == json.loads(files[pieces.name]),
+        template: not template.is_file() or template.read_bytes() == files[template.name].encode(),
+    }
+    if changed := [path.name for path, equal in is_equal.items() if not equal]:
+        raise ValueError(
+            f"{folder}: {' and '.join(changed)} was changed beside {OUR_TOKENIZER}, which is imported: restore the "
+            f"exported file, or remove {OUR_TOKENIZER} to import the changed tokenizer"
+        )
 
 
 def _license(folder: Path) -> str | None:

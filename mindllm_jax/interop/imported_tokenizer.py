@@ -102,7 +102,8 @@ def from_hugging_face(folder: Path) -> bytes:
 
     Reads tokenizer.json, or GPT-2's vocab.json, merges.txt and added_tokens.json; special tokens from
     tokenizer_config.json and special_tokens_map.json; the ends of an answer from generation_config.json; the chat
-    template from chat_template.jinja or tokenizer_config.json. A folder without a template gets MindLLM's.
+    template from chat_template.jinja or tokenizer_config.json, there perhaps as the default of several. A folder
+    without a template gets MindLLM's.
 
     Raises:
         OSError: a file is missing or cannot be read.
@@ -116,6 +117,7 @@ def from_hugging_face(folder: Path) -> bytes:
     else:
         tokenizer = _from_gpt2_files(folder, special)
     ids = _added_ids(folder, tokenizer.setdefault("added_tokens", []))
+    _require_added(folder, config.get("added_tokens_decoder") or {}, ids)
     missing = [f"{name} {piece!r}" for name, piece in special.items() if piece not in ids]
     if missing:
         raise ValueError(f"{folder}: the tokenizer has no added token for its {', '.join(missing)}")
@@ -130,11 +132,7 @@ def from_hugging_face(folder: Path) -> bytes:
     ends = [] if stated is None else stated if isinstance(stated, list) else [stated]
     if "eos_token" in special:
         ends = list(dict.fromkeys([*ends, ids[special["eos_token"]]]))
-    template = folder / "chat_template.jinja"
-    chat = template.read_text(encoding="utf-8") if template.exists() else config.get("chat_template")
-    if isinstance(chat, list):  # several by name
-        chat = {one["name"]: one["template"] for one in chat}.get("default")
-    return _imported(folder, tokenizer, special, ends, chat)
+    return _imported(folder, tokenizer, special, ends, _chat_template(folder, config))
 
 
 def _bos_before(name: str, id: int) -> dict[str, Any]:
@@ -180,7 +178,7 @@ def _from_gpt2_files(folder: Path, special: dict[str, str]) -> dict[str, Any]:
         if not (folder / name).exists():
             raise FileNotFoundError(f"{folder} has neither tokenizer.json nor {name}, so its tokenizer cannot be read")
     vocab = _json(folder / "vocab.json")
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+    lines = _text(folder / "merges.txt").split("\n")
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     for name in ("bos_token", "eos_token"):
         special.setdefault(name, END_OF_TEXT)
@@ -199,6 +197,45 @@ def _added_ids(folder: Path, added: Any) -> dict[str, int]:
             if all(isinstance(text, str) and isinstance(id, int) for text, id in texts):
                 return dict(texts)
     raise ValueError(f"{folder / 'tokenizer.json'}: added_tokens must be a list of objects with content and id")
+
+
+def _require_added(folder: Path, listed: Any, ids: Mapping[str, int]) -> None:
+    """Raises ValueError for an added token of tokenizer_config.json that the tokenizer itself does not have."""
+    match listed:
+        case dict() if all(isinstance(piece, dict) and "content" in piece for piece in listed.values()):
+            texts = {id: piece["content"] for id, piece in listed.items()}
+            lacking = {id: text for id, text in texts.items() if str(ids.get(text)) != id}
+        case _:
+            raise ValueError(
+                f"{folder / 'tokenizer_config.json'}: added_tokens_decoder must hold objects with content by id"
+            )
+    if lacking:
+        raise ValueError(
+            f"{folder}: tokenizer_config.json adds tokens that the tokenizer's own file lacks, or has by other ids: "
+            f"{', '.join(f'{text!r} (id {id})' for id, text in lacking.items())}; load the tokenizer with "
+            "transformers and save it again"
+        )
+
+
+def _chat_template(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """Returns the template of a folder, the default of several; None where it has none."""
+    file = folder / "chat_template.jinja"
+    if file.exists():
+        return _text(file)
+    match config.get("chat_template"):
+        case list() as several:
+            where = f"{folder / 'tokenizer_config.json'}: chat_template"
+            if not all(isinstance(one, dict) and {"name", "template"} <= one.keys() for one in several):
+                raise ValueError(f"{where} must be a text, or a list of objects with name and template")
+            templates = {one["name"]: one["template"] for one in several}
+            if templates and "default" not in templates:
+                raise ValueError(
+                    f"{where} has the names {', '.join(map(str, templates))}, and none is 'default': name the one "
+                    "that is meant so"
+                )
+            return templates.get("default")
+        case template:
+            return template
 
 
 def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
@@ -243,6 +280,14 @@ def _byte_level_json(
             "merges": merges,
         },
     }
+
+
+def _text(path: Path) -> str:
+    """Returns the text of a file. Raises ValueError that names it where it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: damaged: not UTF-8 text at byte {error.start}") from None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -240,6 +240,45 @@ def test_a_malformed_tokenizer_json(change: Callable[[dict[str, Any]], Any], mes
         from_hugging_face(tmp_path)
 
 
+ONE = {"name": "default", "template": CHATML}
+TEMPLATE = r"tokenizer_config\.json: chat_template "
+WRONG_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
+    "no default": ({"chat_template": [ONE | {"name": "chatml"}]}, TEMPLATE + "has the names chatml, and none is 'def"),
+    "a list of texts": ({"chat_template": ["x"]}, TEMPLATE + "must be a text, or a list of objects with name and"),
+    "no template": ({"chat_template": [{"name": "default"}]}, TEMPLATE + "must be a text, or a list of objects"),
+    "another token": ({"added_tokens_decoder": {"402": {"content": "<tool>"}}}, r"lacks, .* '<tool>' \(id 402\)"),
+    "another id": ({"added_tokens_decoder": {"7": {"content": "<|im_end|>"}}}, r"other ids: '<\|im_end\|>' \(id 7\)"),
+    "texts by id": ({"added_tokens_decoder": {"402": "<tool>"}}, r"added_tokens_decoder must hold objects with"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_SETTINGS)
+def test_settings_that_would_be_lost_are_refused(case: str, tmp_path: Path) -> None:
+    changes, message = WRONG_SETTINGS[case]
+    path = exported(Tokenizer(Path("t"), from_gguf(metadata())), tmp_path) / "tokenizer_config.json"
+    (tmp_path / "chat_template.jinja").unlink()
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+    with pytest.raises(ValueError, match=message):
+        from_hugging_face(tmp_path)
+
+
+def test_the_default_of_several_templates_is_taken(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(Path("t"), from_gguf(metadata()))
+    path = exported(tokenizer, tmp_path) / "tokenizer_config.json"
+    (tmp_path / "chat_template.jinja").unlink()
+    added = {str(id): {"content": name} for name, id in tokenizer.symbols.items()}
+    several = {"chat_template": [{"name": "tool_use", "template": "x"}, ONE], "added_tokens_decoder": added}
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | several), "utf-8")
+    assert Tokenizer(Path("t"), from_hugging_face(tmp_path)).chat_template == CHATML
+
+
+def test_a_template_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    path = exported(Tokenizer(Path("t"), from_gguf(metadata())), tmp_path) / "chat_template.jinja"
+    path.write_bytes("你好".encode("gbk"))
+    with pytest.raises(ValueError, match=r"chat_template\.jinja: damaged: not UTF-8 text at byte 0"):
+        from_hugging_face(tmp_path)
+
+
 def test_the_end_of_an_answer_may_stand_in_config_json(tmp_path: Path) -> None:
     tokenizer = Tokenizer(Path("t"), from_gguf(metadata()))
     path = exported(tokenizer, tmp_path) / "tokenizer_config.json"

@@ -155,6 +155,20 @@ def test_files_of_an_export(own: tuple[Path, Path]) -> None:
     assert record["tokens"]["difficult texts"]["lines"] > 100 and record["versions"]["transformers"]
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "after"), [("tokenizer.json", '"<doc>"', '"<end>"'), ("chat_template.jinja", "<user>", "<me>")]
+)
+def test_a_tokenizer_that_was_changed_in_an_export_is_not_lost(
+    name: str, before: str, after: str, own: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The run is made of our tokenizer file beside it."""
+    folder = shutil.copytree(own[1], tmp_path / "copy")
+    (folder / name).write_text((folder / name).read_text("utf-8").replace(before, after), "utf-8")
+    with pytest.raises(ValueError, match=rf"{re.escape(name)} was changed beside mindllm_tokenizer\.model"):
+        import_run.import_run(folder, tmp_path / "again", {})
+    assert not (tmp_path / "again").exists()
+
+
 def test_a_check_sees_a_changed_class_and_does_not_execute_it(own: tuple[Path, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(own[1], tmp_path / "copy")
     (folder / "modeling_mindllm.py").write_text("raise SystemExit('executed')")
