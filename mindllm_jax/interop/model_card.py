@@ -43,7 +43,7 @@ def model_card(run: Path, record: RunRecord, architecture: str, dtype: str, lice
         "## Model\n\n" + _model(record, architecture, dtype).markdown(),
         "## Data\n\n" + _data(record.identity),
         *_source(source),
-        *_figures(run),
+        *_figures(run, record.identity["step"]),
         "## Conformance\n\n" + conformance.markdown(),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -79,14 +79,16 @@ def _source(source: Mapping[str, Any]) -> list[str]:
     return ["## Published weights\n\n" + text + "\n\n" + Table(("file", "sha256"), files).markdown()]
 
 
-def _figures(run: Path) -> list[str]:
+def _figures(run: Path, step: int) -> list[str]:
+    """Returns the last figures that were logged up to a step, and an evaluation of that step."""
     parts = []
-    if (run / "metrics.jsonl").is_file():
-        last = read_metrics(run)[-1]
-        rows = [[name, value] for name, value in last.items() if name in ("step", "loss") or "bits_per_byte" in name]
-        parts.append(Table(("last logged", ""), rows).markdown())
+    logged = read_metrics(run) if (run / "metrics.jsonl").is_file() else []
+    if until := [row for row in logged if row["step"] <= step]:
+        shown = {
+            name: value for name, value in until[-1].items() if name in ("step", "loss") or "bits_per_byte" in name
+        }
+        parts.append(Table(("last logged", ""), [list(row) for row in shown.items()]).markdown())
     path = run / "evaluation" / "eval.json"
-    if path.is_file():
-        result = read_result(path)
-        parts.append(results_table({f"step {result['step']}": result}).markdown())
+    if path.is_file() and (result := read_result(path)).get("step") == step:
+        parts.append(results_table({f"step {step}": result}).markdown())
     return ["## Figures\n\n" + "\n".join(parts)] if parts else []

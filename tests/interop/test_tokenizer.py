@@ -152,10 +152,13 @@ def test_the_command(tmp_path: Path) -> None:
 def test_no_lines_to_check() -> None:
     with pytest.raises(ValueError, match=r"Convert\.check_lines = 0: must be at least 1"):
         Convert("t.model", "hf", check_lines=0)
-    with pytest.raises(ValueError, match=r"Convert\.source becomes a run in --workdir; leave Convert\.output out"):
-        Convert(source="folder", output="hf")
-    with pytest.raises(ValueError, match=r"Convert\.check is compared where it is"):
+    with pytest.raises(ValueError, match=r"Convert\.check does not use Convert\.output: leave out what has no"):
         Convert(check="folder", output="hf")
+    unused = (
+        r"Convert\.output, Convert\.step, Convert\.dtype, Convert\.license, Convert\.check_on, Convert\.check_lines:"
+    )
+    with pytest.raises(ValueError, match=r"Convert\.source does not use " + unused):
+        Convert(source="a", output="b", step=0, dtype="float16", license="x", check_on=("c",), check_lines=1)
 
 
 @pytest.mark.skipif(not RESEARCH_TEXT.exists(), reason="the research text is not beside this checkout")
