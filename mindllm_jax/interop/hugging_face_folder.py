@@ -20,6 +20,8 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 OUR_TOKENIZER = "mindllm_tokenizer.model"
 """Our tokenizer file in a folder that we exported, so that its run can be made again."""
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def read(folder: Path) -> Source:
     """Returns the folder's configuration and tensors; safetensors are preferred to pickled files.
@@ -34,6 +36,7 @@ def read(folder: Path) -> Source:
     read_file = safetensors_files.tensors_of if name == WEIGHTS[0] else torch_file.tensors_of
     tensors: dict[str, StoredTensor] = {}
     for file in files:
+        _require_content(file)
         for tensor, stored in read_file(file).items():
             if tensor in tensors:
                 raise ValueError(f"{tensor} is in {tensors[tensor].file} and in {file}: remove one of them")
@@ -71,6 +74,13 @@ def _files(folder: Path) -> tuple[str, list[Path]]:
                     raise FileNotFoundError(f"{file} is missing, but {index} lists it; download it too")
             return name, files
     raise FileNotFoundError(f"{folder} holds neither {' nor '.join(WEIGHTS)} (or several with an .index.json)")
+
+
+def _require_content(file: Path) -> None:
+    """Raises ValueError for what git leaves in the place of a file that Git LFS did not download."""
+    with file.open("rb") as opened:
+        if opened.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise ValueError(f"{file}: a pointer of Git LFS and not the weights: download them by `git lfs pull`")
 
 
 def _tokenizer(folder: Path) -> bytes:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -45,17 +46,18 @@ def tensors_of(path: Path) -> dict[str, StoredTensor]:
         # Files of torch before 1.6 are no zip files and cannot be mapped.
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), None)
-        if reason is None:
-            raise ValueError(_damaged(path, error)) from None
+        # torch advises to load the file in a way that executes code, or to allow what it names; we do not.
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if code is None:
+            raise ValueError(_damaged(path, "it pickles something else than tensors")) from None
         raise ValueError(
             f"{path}: refused: the pickle holds more than tensors, and to load it would execute code"
-            f" ({reason.strip()}). Nothing of it was executed; ask for safetensors"
+            f" ({code[1]}). Nothing of it was executed; ask for safetensors"
         ) from None
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises anything
-        raise ValueError(_damaged(path, error)) from None
+        raise ValueError(_damaged(path, str(error).strip() or type(error).__name__)) from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__} where tensors by name are expected")
     tensors = {}
@@ -67,9 +69,8 @@ def tensors_of(path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _damaged(path: Path, error: Exception) -> str:
-    reason = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{path}: damaged, or not a file of torch.save: {reason[0][:200]}; download it again"
+def _damaged(path: Path, reason: str) -> str:
+    return f"{path}: damaged, or not a file of torch.save: {reason.splitlines()[0][:200]}; download it again"
 
 
 def _read(tensor: Any, name: str, path: Path) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Published weights become runs that compute what transformers computes."""
 
 import json
+import pickle
 import re
 import zipfile
 from collections.abc import Callable
@@ -196,6 +197,19 @@ def html(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_text("<html>not found</html>")
 
 
+def bare_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({NORM: [1.0]}, protocol=4))
+
+
+def pointer(name: str) -> Callable[[Path], None]:
+    def replace(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+    return replace
+
+
 def damaged_pickle(folder: Path) -> None:
     """Reads an entry of the unpickler's memo that was never written."""
     resaved(lambda state: state)(folder)
@@ -231,7 +245,7 @@ BAD = {
     "dtype": (lambda f: rewritten(f, lambda s: s.update({NORM: s[NORM].long()})), f"{NORM} is of the dtype I64"),
     "truncated": (truncated, "model.safetensors: truncated"),
     "not safetensors": (lambda f: (f / "model.safetensors").write_bytes(b"<html>" * 9), "not a safetensors file"),
-    "code": (pickled, "refused: the pickle holds more than tensors"),
+    "code": (pickled, r"refused: the pickle holds more than tensors.* \((builtins\.)?print\)\. Nothing"),
     "architecture": (configured(architectures=["MistralForCausalLM"]), "MistralForCausalLM.*cannot be read"),
     "activation": (configured(hidden_act="relu"), "hidden_act = 'relu' is not supported"),
     "scaled rope": (configured(rope_parameters={"rope_type": "yarn"}), "'yarn' is not supported"),
@@ -241,6 +255,9 @@ BAD = {
     "sparse": (resaved(lambda s: s | {NORM: s[NORM].to_sparse()}), f"{NORM} is sparse"),
     "meta": (resaved(lambda s: s | {NORM: s[NORM].to("meta")}), f"{NORM} is without values"),
     "not pickled": (html, r"pytorch_model\.bin: damaged, or not a file of torch\.save"),
+    "bare pickle": (bare_pickle, r"pytorch_model\.bin: damaged, or not a file of torch\.save: it pickles something"),
+    "pointer": (pointer("pytorch_model.bin"), r"pytorch_model\.bin: a pointer of Git LFS and not the weights"),
+    "pointer of safetensors": (pointer("model.safetensors"), r"model\.safetensors: a pointer of Git LFS"),
     "damaged pickle": (damaged_pickle, r"pytorch_model\.bin: damaged, or not a file of torch\.save: 190"),
     "no head": (lambda f: rewritten(f, lambda s: s.pop("lm_head.weight")), r"lm_head\.weight is missing"),
     "partial rope": (configured(rope_parameters=ROPE | {"partial_rotary_factor": 0.5}), "partial_rotary_factor = 0.5"),
@@ -264,6 +281,7 @@ def test_bad_sources_are_refused(
     with pytest.raises(ValueError, match=message) as raised:
         import_run(folder, tmp_path / "run", {})
     assert str(folder) in str(raised.value)
+    assert "weights_only" not in str(raised.value) and "safe_globals" not in str(raised.value), "torch's unsafe advice"
     assert not (tmp_path / "run").exists()
     assert "executed" not in capsys.readouterr().out
 
