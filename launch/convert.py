@@ -22,6 +22,7 @@ def main() -> None:
 
     from mindllm_jax.interop.convert import Convert, convert
     from mindllm_jax.interop.import_run import import_run
+    from mindllm_jax.parallel.startup import start
     from mindllm_jax.run_records import check_records, resolved, write_records
     from mindllm_jax.training.run_folder import run_folder
 
@@ -29,6 +30,7 @@ def main() -> None:
     if arguments.dry_run:
         print(config.summary)
         return
+    start()
     if config.source:
         with run_folder(config, arguments) as (workdir, accept):
             model = import_run(Path(config.source), workdir, resolved(config), accept)

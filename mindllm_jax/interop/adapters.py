@@ -7,8 +7,6 @@ error may hold nothing. So PEFT itself loads what was written, with its warnings
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ from mindllm_jax.interop.architecture import Architecture, flat
 from mindllm_jax.interop.architectures import architecture_of, native_architecture
 from mindllm_jax.interop.conformance import TOLERANCE
 from mindllm_jax.interop.hugging_face_folder import read_config
+from mindllm_jax.interop.new_folder import new_folder
 from mindllm_jax.interop.own_design import OWN_DESIGN
 from mindllm_jax.interop.safetensors_files import write_tensors
 from mindllm_jax.model.decoder import Decoder
@@ -63,8 +62,6 @@ def export_adapters(run: Path, output: Path, base: Path, *, step: int | None = N
             compute the same.
         ImportError: torch, transformers or PEFT is not installed.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"Convert.output = {output} exists already: remove it, or give another folder")
     record = read_run(run, step)
     if "adapters" not in record.identity:
         raise ValueError(f"{run} has no adapters: Convert.run exports its parameters")
@@ -76,20 +73,13 @@ def export_adapters(run: Path, output: Path, base: Path, *, step: int | None = N
         )
     if architecture_of(read_config(base), base) is not architecture:
         raise ValueError(f"{base} is no {architecture.name}, as the base of {run} is: export that base")
-    output = output.resolve()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.partial-") as temporary:
-        folder = Path(temporary) / "adapters"
+    with new_folder(output) as folder:
         write_adapters(folder, record, architecture, lora, base)
-        table = _proof(record, folder, base, trust=architecture is OWN_DESIGN)
-        if output.exists():
-            output.rmdir()
-        shutil.move(folder, output)
-    return table
+        return _proof(record, folder, base, trust=architecture is OWN_DESIGN)
 
 
 def write_adapters(folder: Path, record: RunRecord, architecture: Architecture, lora: Lora, base: Path) -> None:
-    """Writes PEFT's two files; A is [r inputs] and B [outputs r] for each module, float32."""
+    """Writes PEFT's two files to a folder; A is [r inputs] and B [outputs r] for each module, float32."""
     tensors = dict(_tensors(record, architecture, lora))
     modules = {name.removeprefix(_PREFIX).rsplit(".", 2)[0] for name in tensors}
     config = {
@@ -106,7 +96,6 @@ def write_adapters(folder: Path, record: RunRecord, architecture: Architecture, 
         "use_rslora": False,
         "inference_mode": True,
     }
-    folder.mkdir()
     write_tensors(folder / WEIGHTS, tensors)
     write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
 

@@ -89,7 +89,7 @@ def _write_checkpoint(folder: Path, parameters: Parameters, identity: dict[str, 
     import orbax.checkpoint as ocp
 
     partial = folder.with_name("0.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    _remove(partial)
     arrays = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
     registry = ocp.type_handlers.create_type_handler_registry(
         (np.ndarray, arrays),
@@ -109,6 +109,15 @@ def _write_checkpoint(folder: Path, parameters: Parameters, identity: dict[str, 
             )
         write_checksums(partial)
         partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    except BaseException as error:
+        _remove(partial)
+        if not isinstance(error, Exception):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise OSError(f"the checkpoint could not be written to {folder}: {reason}; fix the cause and rerun") from error
+
+
+def _remove(partial: Path) -> None:
+    """Removes what an interrupted write left: the folder, and Orbax's own before it."""
+    for path in (partial, partial.with_name(f"{partial.name}.orbax-checkpoint-tmp")):
+        shutil.rmtree(path, ignore_errors=True)

@@ -46,11 +46,15 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
     Raises OSError where it cannot be written, ImportError without the library safetensors.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     path.touch()
     usual = path.stat().st_mode
-    save_file(dict(tensors), path, metadata={"format": "pt"})
+    try:
+        save_file(dict(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from None
     path.chmod(usual)
 
 

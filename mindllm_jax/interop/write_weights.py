@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +19,7 @@ from mindllm_jax.interop.architectures import native_architecture
 from mindllm_jax.interop.conformance import RECORD, check_folder, conformance_table
 from mindllm_jax.interop.hugging_face_folder import OUR_TOKENIZER, WEIGHTS
 from mindllm_jax.interop.model_card import model_card
+from mindllm_jax.interop.new_folder import new_folder
 from mindllm_jax.interop.read_weights import FLOATS
 from mindllm_jax.interop.safetensors_files import tensors_of, write_tensors
 from mindllm_jax.interop.tokenizer import hugging_face_files
@@ -73,16 +72,10 @@ def export_run(
             same; nothing is left in `output`.
         ImportError: the libraries are not installed.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"Convert.output = {output} exists already: remove it, or give another folder")
-    output = output.resolve()  # a link is kept, and what it points to is written
-    record = read_run(run, step)
-    architecture = native_architecture(record.model)
-    dtype = dtype or _dtype_of(record)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.partial-") as temporary:
-        folder = Path(temporary) / "model"
-        folder.mkdir()
+    with new_folder(output) as folder:
+        record = read_run(run, step)
+        architecture = native_architecture(record.model)
+        dtype = dtype or _dtype_of(record)
         _write_weights(folder, architecture, record, dtype, max_shard_bytes)
         _write_settings(folder, architecture, record, dtype)
         result = check_folder(folder, check_on, check_lines)
@@ -90,9 +83,6 @@ def export_run(
         write_text(folder / RECORD, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
         write_text(folder / TABLE, table.markdown())
         write_text(folder / "README.md", model_card(run, record, architecture.name, dtype, license, table))
-        if output.exists():
-            output.rmdir()
-        shutil.move(folder, output)
     return table
 
 

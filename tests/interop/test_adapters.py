@@ -66,6 +66,7 @@ def test_every_tensor_belongs_to_a_module(runs: tuple[Path, Path], tmp_path: Pat
     _, run = runs
     record = read_run(run)
     architecture = native_architecture(record.model)
+    (tmp_path / "peft").mkdir()
     write_adapters(tmp_path / "peft", record, architecture, LORA, tmp_path / "hf")
     assert len({path.stat().st_mode for path in (tmp_path / "peft").iterdir()}) == 1
     tensors = load_file(tmp_path / "peft" / WEIGHTS)
