@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from mindllm_jax.files import sha256
 from mindllm_jax.interop.imported_tokenizer import from_gguf
 from mindllm_jax.interop.sources import Source, StoredTensor
 
@@ -103,9 +102,8 @@ def read(file: Path, source: Path) -> Source:
         tensors[_name(tensor.name)] = StoredTensor(shape, tensor.tensor_type.name, source, read_one)
     config["vocab_size"] = metadata.get("llama.vocab_size") or _rows(tensors, source)
     name = str(metadata.get("general.name") or source.stem)
-    digests = {source.name: sha256(source)} | ({file.name: sha256(file)} if file != source else {})
-    facts = {"format": "GGUF", "name": name, "license": metadata.get("general.license"), "files": digests}
-    return Source(source, config, tensors, partial(from_gguf, metadata), facts)
+    facts = {"format": "GGUF", "name": name, "license": metadata.get("general.license")}
+    return Source(source, config, tensors, partial(from_gguf, metadata), facts, tuple(dict.fromkeys((source, file))))
 
 
 def _config(metadata: dict[str, Any], source: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mindllm_jax.files import read_json, sha256
+from mindllm_jax.files import read_json
 from mindllm_jax.interop import safetensors_files, torch_file
 from mindllm_jax.interop.imported_tokenizer import from_hugging_face
 from mindllm_jax.interop.sources import Source, StoredTensor
@@ -45,9 +45,8 @@ def read(folder: Path) -> Source:
         "format": "safetensors" if name == WEIGHTS[0] else "PyTorch",
         "name": config.get("_name_or_path") or folder.resolve().name,
         "license": _license(folder),
-        "files": {file.name: sha256(file) for file in files},
     }
-    return Source(folder, config, tensors, partial(_tokenizer, folder), facts)
+    return Source(folder, config, tensors, partial(_tokenizer, folder), facts, tuple(files))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

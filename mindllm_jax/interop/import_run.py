@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mindllm_jax.files import sha256
 from mindllm_jax.interop.architecture import Parameters, nested
 from mindllm_jax.interop.read_weights import dtype_of, read_model, read_parameters
 from mindllm_jax.interop.sources import opened
@@ -77,8 +78,14 @@ def _read(source: Path, workdir: Path) -> tuple[Model, Tokenizer, Parameters, di
                 f"{source}: the tokenizer has {tokenizer.vocab_size:,} pieces and the model's vocabulary "
                 f"{model.vocab_size:,}: they are not of the same model"
             )
-        facts = published.facts | {"architecture": published.config["architectures"][0], "dtype": dtype_of(published)}
-        return model, tokenizer, read_parameters(published, model), facts
+        parameters = read_parameters(published, model)
+        facts = {
+            **published.facts,
+            "files": {file.name: sha256(file) for file in published.files},  # takes longest, so it comes last
+            "architecture": published.config["architectures"][0],
+            "dtype": dtype_of(published),
+        }
+        return model, tokenizer, parameters, facts
 
 
 def _write_checkpoint(folder: Path, parameters: Parameters, identity: dict[str, Any]) -> None:

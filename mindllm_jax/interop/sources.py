@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,14 +29,16 @@ class Source:
         config: the fields of a Hugging Face config.json; those of a GGUF file are converted to it.
         tensors: by Hugging Face's names; a GGUF file's are converted to them.
         read_tokenizer: returns the content of our tokenizer file; raises ValueError where it cannot be read.
-        facts: where the weights came from: format, name, files with their sha256, licence; a run records them.
+        facts: where the weights came from: format, name, licence; a run records them.
+        files: of the weights; a run records their sha256.
     """
 
     path: Path
     config: Mapping[str, Any]
     tensors: Mapping[str, StoredTensor]
     read_tokenizer: Callable[[], bytes]
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any]
+    files: tuple[Path, ...]
 
 
 @contextmanager

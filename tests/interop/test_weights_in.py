@@ -1,5 +1,6 @@
 """Published weights become runs that compute what transformers computes."""
 
+import hashlib
 import json
 import pickle
 import re
@@ -20,6 +21,8 @@ import mindllm_jax
 from mindllm_jax.generation.sampling import Sampling
 from mindllm_jax.interop.architecture import Fields
 from mindllm_jax.interop.import_run import import_run
+from mindllm_jax.interop.read_weights import read_model
+from mindllm_jax.interop.sources import opened
 from mindllm_jax.model.decoder import Decoder
 from mindllm_jax.tokenization.tokenizer import Tokenizer
 from mindllm_jax.training.load_run import read_run
@@ -152,6 +155,17 @@ def test_a_run_of_published_weights_records_its_source(tmp_path: Path, extended:
 def test_the_base_of_rope_is_read_as_transformers_reads_it(stated: dict[str, Any]) -> None:
     theirs = transformers.LlamaConfig.from_dict(json.loads(json.dumps(stated))).rope_parameters["rope_theta"]
     assert Fields(stated).rope_theta() == theirs
+
+
+def test_no_file_is_hashed_before_the_model_is_known(
+    tmp_path: Path, extended: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gigabytes are hashed for half a minute."""
+    folder = saved(llama(), tmp_path / "hf", extended)
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("a file is hashed"))
+    with opened(folder) as source:
+        read_model(source)
+    assert [file.name for file in source.files] == ["model.safetensors"]
 
 
 class Code:
