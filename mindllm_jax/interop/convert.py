@@ -39,7 +39,7 @@ class Convert:
         base: for `adapters`: the folder to which their base was exported by `run`, which PEFT loads for the proof.
         check: an exported folder that is compared with our decoder again.
         tokenizer: a .model file that is written to `output`.
-        output: the folder to write; a run's must be missing or empty.
+        output: the folder to write; a run's must be missing or empty, a tokenizer's must not hold another one.
         step: the step of the run's checkpoint; the latest by default.
         dtype: of exported weights; None: that of the published weights for a run that is an import of them, else
             float32.

@@ -39,7 +39,7 @@ def write_tokenizer(
 
     Args:
         tokenizer: of any kind.
-        output: the folder; existing files are replaced.
+        output: the folder; another tokenizer in it is not replaced.
         check_on: document files, or folders of them, whose ids are compared in addition to `PROBES`.
         check_lines: the number of their lines to compare, an equal share per file.
 
@@ -47,10 +47,16 @@ def write_tokenizer(
 
     Raises:
         OSError: a file of `check_on` is missing, or the folder cannot be written.
-        ValueError: the ids of a text differ; nothing is written.
+        ValueError: the ids of a text differ, or `output` holds another tokenizer; nothing is written.
         ImportError: the libraries are not installed.
     """
     files = hugging_face_files(tokenizer)
+    stored = {name: (output / name).read_bytes() for name in files if (output / name).exists()}
+    if others := [name for name, content in stored.items() if content != files[name].encode()]:
+        raise ValueError(
+            f"Convert.output = {output} holds another tokenizer: {', '.join(others)} would be replaced; remove it, or "
+            "give another folder"
+        )
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             write_text(Path(folder) / name, content)

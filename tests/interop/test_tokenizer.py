@@ -140,6 +140,16 @@ def test_converting_checks_and_writes(tmp_path: Path) -> None:
     ]
 
 
+def test_another_tokenizer_is_not_replaced(tmp_path: Path, extended: Tokenizer) -> None:
+    extended.path.write_bytes(extended.model)
+    convert(converting(extended.path, tmp_path))
+    convert(converting(extended.path, tmp_path))
+    before = {path: path.read_bytes() for path in (tmp_path / "hf").iterdir()}
+    with pytest.raises(ValueError, match=r"holds another tokenizer: tokenizer\.json, tokenizer_config\.json would"):
+        convert(converting(FIXTURE, tmp_path))
+    assert {path: path.read_bytes() for path in (tmp_path / "hf").iterdir()} == before
+
+
 def test_the_command(tmp_path: Path) -> None:
     settings = [f"--gin.Convert.tokenizer={FIXTURE}", f"--gin.Convert.output={tmp_path / 'hf'}"]
     command = [sys.executable, ROOT / "launch/convert.py", *settings]
