@@ -100,6 +100,9 @@ def read(file: Path, source: Path) -> Source:
         shape = tuple(int(size) for size in reversed(tensor.shape))
         read_one = partial(_dequantized, tensor, shape, heads.get(part), source)
         tensors[_name(tensor.name)] = StoredTensor(shape, tensor.tensor_type.name, source, read_one)
+    # A GGUF file states no biases; they are there or not.
+    config["attention_bias"] = "model.layers.0.self_attn.q_proj.bias" in tensors
+    config["mlp_bias"] = "model.layers.0.mlp.up_proj.bias" in tensors
     config["vocab_size"] = metadata.get("llama.vocab_size") or _rows(tensors, source)
     name = str(metadata.get("general.name") or source.stem)
     facts = {"format": "GGUF", "name": name, "license": metadata.get("general.license")}

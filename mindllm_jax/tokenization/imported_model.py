@@ -134,7 +134,7 @@ def _check_kind(path: Path, tokenizer: Mapping[str, Any]) -> None:
         "it falls back to bytes, as Llama's of SentencePiece's kind": bool(model.get("byte_fallback")),
         "it leaves out merges at random (dropout)": bool(model.get("dropout")),
         "it has an unknown piece": model.get("unk_token") is not None,
-        "it normalises texts": tokenizer.get("normalizer") is not None,
+        "it normalises texts": tokenizer.get("normalizer") not in (None, {"type": "Sequence", "normalizers": []}),
         "its pre-tokenizer is not ByteLevel": "ByteLevel" not in kinds,
         "its pre-tokenizer removes text": removes,
         "its decoder is not ByteLevel": "ByteLevel" not in decoders,

@@ -23,8 +23,8 @@ SIZES = {
 }  # fmt: skip
 
 
-def a_model() -> Any:
-    return llama(hidden_size=64, intermediate_size=96, head_dim=16, vocab_size=700)
+def a_model(**settings: Any) -> Any:
+    return llama(hidden_size=64, intermediate_size=96, head_dim=16, vocab_size=700, **settings)
 
 
 def written(path: Path, model: Any, *, architecture: str = "llama", kind: str = "F32", **more: Any) -> Path:
@@ -47,10 +47,10 @@ def written(path: Path, model: Any, *, architecture: str = "llama", kind: str = 
         array = parameter.float().numpy()
         heads = 4 if "q_proj" in name else 2 if "k_proj" in name else None
         if heads:
-            array = array.reshape(heads, 2, 8, 64).swapaxes(1, 2).reshape(array.shape)
+            array = array.reshape(heads, 2, 8, -1).swapaxes(1, 2).reshape(array.shape)
         matrix = array.ndim == 2
         data = gguf.quantize(array, quantization) if matrix else array
-        writer.add_tensor(NAMES.get_name(name, (".weight",)), data, raw_dtype=quantization if matrix else None)
+        writer.add_tensor(NAMES.get_name(name, (".weight", ".bias")), data, raw_dtype=quantization if matrix else None)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -81,6 +81,16 @@ def test_logits_and_facts_of_a_wheel(tmp_path: Path) -> None:
     source = record.identity["source"]
     assert (source["format"], source["license"], source["dtype"]) == ("GGUF", "apache-2.0", "float32")
     assert set(source["files"]) == {"w.whl", "m.gguf"}
+
+
+@pytest.mark.parametrize("settings", [{"attention_bias": True}, {"mlp_bias": True}], ids=["attention", "mlp"])
+def test_biases_are_read(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Those of query and key are permuted as their rows are."""
+    model = a_model(**settings)
+    import_run(written(tmp_path / "m.gguf", model), tmp_path / "run", {})
+    with torch.inference_mode():
+        theirs = model(torch.from_numpy(IDS)).logits.numpy()
+    np.testing.assert_allclose(logits(tmp_path / "run"), theirs, atol=1e-4, rtol=0)
 
 
 def test_quantized_weights_are_near(tmp_path: Path) -> None:

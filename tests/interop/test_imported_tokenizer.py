@@ -194,6 +194,14 @@ def test_unsupported_tokenizer_json_is_refused_by_name(case: str, tmp_path: Path
         from_hugging_face(folder)
 
 
+def test_a_normalizer_without_steps_is_none(tmp_path: Path) -> None:
+    path = exported(Tokenizer(Path("t"), from_gguf(metadata())), tmp_path) / "tokenizer.json"
+    empty = {"normalizer": {"type": "Sequence", "normalizers": []}}
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | empty), "utf-8")
+    tokenizer = Tokenizer(Path("t"), from_hugging_face(tmp_path))
+    assert compare(tokenizer, tmp_path, TEXTS).lines == len(TEXTS)
+
+
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"has neither tokenizer\.json nor vocab\.json"):
         from_hugging_face(tmp_path)
