@@ -17,12 +17,15 @@ def status(listens_on: str, **headers: str) -> int:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
     async def send(message: Any) -> None:
         sent.append(message)
 
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope: Any = {"type": "http", "path": "/v1/models", "method": "GET", "headers": pairs}
-    asyncio.run(Guard(app, "key", loopback_hosts(listens_on))(scope, lambda: asyncio.sleep(0), send))
+    asyncio.run(Guard(app, "key", loopback_hosts(listens_on))(scope, receive, send))
     return sent[0]["status"]
 
 

@@ -15,7 +15,7 @@ def test_the_first_request_compiles_nothing(run: LoadedRun) -> None:
     scheduler.warm_up()
     compiled: list[str] = []
 
-    def monitor(event: str, _seconds: float, **_: str | int) -> None:
+    def monitor(event: str, duration_secs: float, **kwargs: str | int) -> None:
         compiled.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(monitor)
