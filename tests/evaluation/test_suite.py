@@ -105,6 +105,13 @@ def test_a_tag_keeps_a_task_whose_cloze_form_is_asked_for(tmp_path: Path) -> Non
     assert sorted(alone) == sorted([members[1], f"{members[0]}_cloze"])
 
 
+def test_a_tag_has_the_tasks_of_all_folders(caplog: pytest.LogCaptureFixture) -> None:
+    manager = task_manager(["math_word_problems"], "TaskSuite")
+    members = {"gsm8k", "mathqa", "hendrycks_math_algebra", "minerva_math_algebra"}
+    assert members <= set(leaves("math_word_problems", manager.task_index))
+    assert not caplog.records
+
+
 def test_a_model_that_is_not_finite_has_nan_in_all_metrics(decoder: Decoder, tokenizer: Tokenizer, data: str) -> None:
     """So that a training run goes on, and its resume does not end at the same evaluation."""
     suite = TaskSuite(("continuation_zh",), data, samples=2)

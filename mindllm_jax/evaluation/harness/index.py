@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ def task_manager(names: Sequence[str], settings: str) -> TaskManager:
     """
     from lm_eval.tasks import TaskManager
 
+    logging.getLogger("lm_eval.tasks._index").addFilter(_is_of_a_file)
     manager = TaskManager(include_path=str(TASKS), include_defaults=False)
     missing = [name for name in names if name not in manager.task_index]
     read: set[Path] = set()
@@ -43,11 +45,24 @@ def task_manager(names: Sequence[str], settings: str) -> TaskManager:
                 raise ValueError(f"{settings}.tasks: there is no task {name!r}{hint or suggestion(name, known)}")
         read |= {folder for name in missing for folder in folders[name]}
         manager = TaskManager(include_path=[str(TASKS), *sorted(map(str, read))], include_defaults=False)
+        _join_tags(manager.task_index)
         # A group may have members in another folder.
         missing = [
             leaf for name in names for leaf in leaves(name, manager.task_index) if leaf not in manager.task_index
         ]
     return manager
+
+
+def _join_tags(index: Mapping[str, Entry]) -> None:
+    """Gives each tag its tasks of all folders: the harness keeps those of the last folder alone, with a warning."""
+    for task, entry in index.items():
+        for tag in entry.tags if entry.kind.name in ("TASK", "PY_TASK") else ():
+            index[tag].tags.add(task)
+
+
+def _is_of_a_file(record: logging.LogRecord) -> bool:
+    """Whether a warning of a name that occurs twice is of a task or group: a tag has no file."""
+    return not (isinstance(record.args, tuple) and record.args[1:] == (None, None))
 
 
 def leaves(name: str, index: Mapping[str, Entry]) -> Iterator[str]:
