@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,15 +83,21 @@ class Checkpoints:
     def restore(self, abstract: TrainState) -> Restored | None:
         """Returns the latest state with the shapes, dtypes and shardings of `abstract`, or None for a new run.
 
-        Raises ValueError when the checkpoint is damaged, of another model or of other data, and when the run's
-        checkpoints are missing.
+        Raises ValueError when the checkpoint is damaged, imported, of another model or of other data, and when the
+        run's checkpoints are missing.
         """
         # As process 0 sees the folder: on a network file system another host may lag for a moment.
-        step = from_first(str(together(self.latest) or ""))
+        latest = together(self.latest)
+        step = from_first("" if latest is None else str(latest))
         if not step:
             together(self._require_new)
             return None
         folder = self.directory / step
+        if step == "0":
+            raise ValueError(
+                f"{folder} holds imported weights, from which no run resumes: take another --workdir, or tune them "
+                f"(Tune.base = '{self._workdir}')"
+            )
         verify(folder)
         identity = read_identity(folder)
         stored, now = ({key: of.get(key) for key in _SAME} for of in (identity, self.identity))
@@ -123,7 +130,10 @@ class Checkpoints:
             raise self._not_saved(error) from error
 
     def save(self, state: TrainState, position: Position, fingerprint: str) -> None:
-        """Starts to write the state; returns once it is copied. Raises OSError when this or the last write failed."""
+        """Starts to write the state; returns once it is copied.
+
+        A failure of the last write is logged: this state takes its place. Raises OSError when this write fails.
+        """
         assert self._manager is not None, "start() comes first"
         step = int(state.step)
         record = {**self.identity, "step": step, "position": position._asdict(), "fingerprint": fingerprint}
@@ -132,27 +142,38 @@ class Checkpoints:
             training=ocp.args.StandardSave(_without_params(state)),  # pyright: ignore[reportCallIssue]
             run=ocp.args.JsonSave(record),  # pyright: ignore[reportCallIssue]
         )
-        self.wait()
+        if error := self._finish():
+            log.warning("a checkpoint could not be written: %s; step %d is written instead", _reason(error), step)
         self._writing = step, _shapes(state.params)
         try:
             if not self._manager.save(step, args=items):
                 raise OSError(f"Orbax refused to save step {step} after step {self._manager.latest_step()}")
         except Exception as error:
+            self._discard(step)
             raise self._not_saved(error) from error
 
     def wait(self) -> None:
-        """Blocks until everything is on disk. Raises OSError when a write failed."""
+        """Blocks until everything is on disk. Raises OSError when the last write failed."""
+        if error := self._finish():
+            raise self._not_saved(error) from error
+
+    def _finish(self) -> Exception | None:
+        """Blocks until the last write has ended; returns its error, with what it left on the disk removed."""
         assert self._manager is not None, "start() comes first"
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise self._not_saved(error) from error
+            if self._writing is not None:
+                self._discard(self._writing[0])
+            self._manager.reload()  # its list no longer has the checkpoint that this one would have replaced
+            return error
         if self._writing is not None and jax.process_index() == 0:
             try:
                 write_text(self._workdir / SAVED, json.dumps({"step": self._writing[0]}) + "\n")
             except OSError as error:  # the checkpoint itself exists
                 log.warning("%s cannot be written: %s", self._workdir / SAVED, error.strerror)
         self._writing = None
+        return None
 
     def __enter__(self) -> Self:
         return self
@@ -170,10 +191,18 @@ class Checkpoints:
         """Runs in Orbax's thread, in process 0, after the data is written and before the folder gets its name."""
         assert self._writing is not None
         step, shapes = self._writing
-        folder = self.directory / f"{step}.orbax-checkpoint-tmp"
+        folder = self._temporary(step)
         if _stored_shapes(folder / "params") != shapes:
             raise OSError(f"{folder} is incomplete: its shapes are not those of the parameters")
         write_checksums(folder)
+
+    def _discard(self, step: int) -> None:
+        """Removes what a failed write left, which may be all that fills the disk."""
+        if jax.process_index() == 0:
+            shutil.rmtree(self._temporary(step), ignore_errors=True)
+
+    def _temporary(self, step: int) -> Path:
+        return self.directory / f"{step}.orbax-checkpoint-tmp"
 
     def _require_new(self) -> None:
         path = self._workdir / SAVED
@@ -187,10 +216,9 @@ class Checkpoints:
         kept = None
         with contextlib.suppress(ValueError):  # a folder with an odd name
             kept = self.latest()
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
         advice = "free some space and rerun" if _is_out_of_space(error) else "fix the cause and rerun"
         return OSError(
-            f"the checkpoint could not be written to {self.directory}: {text}. "
+            f"the checkpoint could not be written to {self.directory}: {_reason(error)}. "
             f"The latest complete one is {'none' if kept is None else f'step {kept}'}; {advice}"
         )
 
@@ -270,6 +298,11 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the first line of an error, without the specification that TensorStore adds."""
+    return str(error).partition("\n")[0].partition(" [tensorstore_spec=")[0] or type(error).__name__
 
 
 def _is_out_of_space(error: BaseException | None) -> bool:

@@ -112,8 +112,8 @@ def train(
             other = f", in {dtype} from now on, in {before} before" if before != dtype else ""
             log(f"resuming after step {step} of {loop.steps}{other}")
         step_fn: Any = spec.compiled_step() if step < loop.steps else None
+        checkpoints.start()  # removes what an interrupted save left: on a full disk accept could write nothing
         together(accept)
-        checkpoints.start()
 
         # --------------------------------------------------------------- loop
         sharding = model.sharding.named("batch", "length")

@@ -102,6 +102,7 @@ def train(store: Path) -> Train:
         workdir: Path,
         periodic: Iterable[Periodic] = (),
         rows: Callable[[MixtureRows], TrainingRows] = lambda rows: rows,
+        accept: Callable[[], None] = lambda: None,
         **settings: dict[str, Any],
     ) -> list[dict[str, Any]]:
         model: dict[str, Any] = {"vocab_size": 1000, "layers": 1, "width": 16, "heads": 1, "head_dim": 16}
@@ -121,7 +122,14 @@ def train(store: Path) -> Train:
         length, identity = config.data.sequence_length, resolved(config) | {"seed": config.loop.seed}
         run = run_spec(config.model, config.loop, Optimizer(), MeshAxes(), length, jax.devices()[:1])
         loop.train(
-            run, rows(read), workdir, config.checkpointing, identity, loader=Loader(threads=1), periodic=periodic
+            run,
+            rows(read),
+            workdir,
+            config.checkpointing,
+            identity,
+            loader=Loader(threads=1),
+            periodic=periodic,
+            accept=accept,
         )
         return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, latest_checkpoint, read_identity
+from mindllm_jax.training.checkpoint import Checkpointing, Checkpoints, latest_checkpoint, read_identity, steps_of
 from mindllm_jax.training.checksums import CHECKSUMS, compare, write_checksums
 from mindllm_jax.training.position import Position
 from mindllm_jax.training.state import TrainState
@@ -195,11 +195,40 @@ def test_a_full_disk_is_the_reason_to_make_room(workdir: Path, monkeypatch: pyte
         checkpoints.start()
 
         def full(*_: object, **__: object) -> None:
-            raise RuntimeError("a task failed") from OSError(errno.ENOSPC, "No space left on device")
+            failed = "a task failed [tensorstore_spec='{...}']\nin a file"
+            raise RuntimeError(failed) from OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(checkpoints._manager, "save", full)
-        with pytest.raises(OSError, match="free some space and rerun"):
+        with pytest.raises(OSError, match=r": a task failed\. The latest .* is step 12; free some space and rerun"):
             checkpoints.save(state(20), Position(), "")
+
+
+def test_a_failed_write_costs_its_own_step_alone(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    with Checkpoints(workdir, Checkpointing(keep=2), IDENTITY) as checkpoints:
+        checkpoints.start()
+        with monkeypatch.context() as disk:
+            disk.setattr("mindllm_jax.training.checkpoint.write_checksums", full)
+            for step in (20, 25):
+                checkpoints.save(state(step), Position(), "")
+            with pytest.raises(OSError, match="free some space and rerun"):
+                checkpoints.wait()
+            assert sorted(path.name for path in checkpoints.directory.iterdir()) == ["12", "3"], "no part is left"
+        checkpoints.save(state(30), Position(), "")
+        checkpoints.wait()
+    assert "No space left on device" in caplog.text and "; step 25 is written instead" in caplog.text
+    assert steps_of(workdir) == [12, 30]
+    assert restored(workdir) is not None
+
+
+def test_imported_weights_are_no_run_to_resume(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints/0").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"holds imported weights, from which no run resumes: .* tune them"):
+        restored(tmp_path)
 
 
 def test_checkpoints_that_are_gone_are_missed(workdir: Path) -> None:

@@ -167,6 +167,15 @@ def test_another_seed_is_refused_by_name(train, trained: Path) -> None:
         train(trained, Loop={"steps": 8, "seed": 1})
 
 
+def test_what_an_interrupted_save_left_is_removed_before_anything_is_written(train, trained: Path) -> None:
+    """On a full disk the records could not be written beside it."""
+    leftover = trained / "checkpoints/6.orbax-checkpoint-tmp"
+    leftover.mkdir()
+    found: list[bool] = []
+    train(trained, Loop={"steps": 5}, accept=lambda: found.append(leftover.exists()))
+    assert found == [False]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /dev/full and /proc/self/fd")
 def test_a_log_line_that_cannot_be_written_ends_the_run_with_everything_saved(train, tmp_path: Path) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
