@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -11,12 +13,15 @@ import jax
 from jax.experimental import multihost_utils
 
 
+_STOPPING = b"stopping after this step or measurement, with everything saved; Ctrl-C again ends the run at once\n"
+
+
 class StopSignal:
     """While active, the first SIGINT, SIGTERM or SIGHUP requests a stop; a second SIGINT interrupts at once.
 
-    Clusters announce preemption by SIGTERM; a terminal that closes sends SIGHUP, which nohup ignores. Outside the main
-    thread, where Python allows no handlers, it does nothing. With several processes jax handles SIGTERM, in all that
-    get it, and makes them agree on the step.
+    Clusters announce preemption by SIGTERM; a terminal that closes sends SIGHUP. A signal that is ignored stays so,
+    as SIGINT in a background job and SIGHUP under nohup. Outside the main thread, where Python allows no handlers, it does
+    nothing. With several processes jax handles SIGTERM, in all that get it, and makes them agree on the step.
     """
 
     def __init__(self) -> None:
@@ -26,6 +31,9 @@ class StopSignal:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not self.requested:
+            with contextlib.suppress(OSError):  # written past Python's streams, which a handler may not enter again
+                os.write(2, _STOPPING)
         self.request()
 
     def request(self) -> None:
@@ -35,20 +43,22 @@ class StopSignal:
         self.requested = True
 
     def at(self, step: int) -> bool:
-        """Returns whether to save and stop after this step, the same in all processes; all must call it."""
+        """Returns whether to save and stop after this step, the same in all processes; all must call it.
+
+        Several processes agree on a step that none has reached: a second call with the same step changes nothing.
+        """
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
         return self.requested
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            numbers = [signal.SIGINT]
+            numbers = [signal.SIGINT, signal.SIGHUP]
             if jax.process_count() == 1:
                 numbers.append(signal.SIGTERM)
-            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-                numbers.append(signal.SIGHUP)
             for number in numbers:
-                self._previous[number] = signal.signal(number, self._handle)
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(

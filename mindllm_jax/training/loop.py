@@ -99,7 +99,7 @@ def train(
             state, position = initial_state(params, model, spec.transformation()), Position()
         state = state._replace(frozen=frozen() if frozen else {})
         step = int(state.step)
-        saved = step if restored else None
+        saved = step  # 0 without a checkpoint
         # Figures of a run that ended before its first checkpoint may be of another base or other data.
         done = together(lambda: evaluated_steps(workdir) if leader and restored else set[int]())
         owed = from_first(str(step not in done)) == "True"  # a new run, or one that ended before it was evaluated
@@ -123,18 +123,22 @@ def train(
             ProfileWindow(loop.profile_steps, workdir / "profile") as profile,
         ):
 
-            def evaluate(events: list[Periodic]) -> None:
+            def evaluate(events: list[Periodic]) -> bool:
+                """Returns False where a stop was requested before the last measurement: the resumed run does them all."""
                 results: dict[str, float] = {}
                 for event in events:
+                    if saved == step and stop.at(step):
+                        return False
                     measured = event.measure(model.decoder(state.params, state.frozen))
                     log(f"step {step:>6}  " + "  ".join(metric_text(*result) for result in measured.items()))
                     results |= measured
                 if results:  # as one line: a run that ends between two measurements owes both
                     writer.write(step, results)
+                return True
 
-            evaluate(measuring)
+            stopping = not evaluate(measuring)
             throughput, last = Throughput(), step == loop.steps
-            for batch in batches if not last else ():
+            for batch in batches if not (stopping or last) else ():
                 profile.before(step + 1)
                 with jax.transfer_guard("disallow"):
                     state, metrics = step_fn(state, batch)
@@ -144,8 +148,7 @@ def train(
                 profile.after(step, state.step)
                 last = step == loop.steps
                 stopping = stop.at(step) and not last
-                # After a signal the grace period is short: the run evaluates when it resumes.
-                measuring = [] if stopping else [event for event in periodic if event.is_due(step, loop.steps)]
+                measuring = [event for event in periodic if event.is_due(step, loop.steps)]
                 saving = step % checkpointing.every_steps == 0 or measuring or stopping or last
                 logging = step % loop.log_every == 0 or last
                 if not (logging or saving):
@@ -169,19 +172,20 @@ def train(
                             stop.request()
                     if diverged:
                         raise Diverged(_divergence(skipped_in_a_row, saved, loop))
-                    if saving and skipped_in_a_row > 1:  # a run that diverges keeps the checkpoints from before
+                    if saving and skipped_in_a_row:  # a run that diverges keeps the checkpoints from before
                         saving = stopping or last
                         log(_skipped_warning(step, skipped_in_a_row, saved=saving))
                     if saving:  # before evaluating, whose failure then costs no step
                         checkpoints.save(state, position, fingerprint(rows, position.rows))
                         saved = step
-                    evaluate(measuring)
+                    # After a signal the grace period is short: the run evaluates when it resumes.
+                    stopping = stopping or not evaluate(measuring)
                 if stopping or last:
                     break
         checkpoints.wait()
     if failure := writer.failure or log.failure:
         raise failure
-    if not last:
+    if stopping:
         raise KeyboardInterrupt
     return state
 
@@ -212,13 +216,14 @@ def _line(step: int, steps: int, tokens_per_step: int, values: Mapping[str, floa
 
 def _skipped_warning(step: int, skipped_in_a_row: int, *, saved: bool) -> Text:
     done = "saved" if saved else "not saved"
-    what = f"step {step} is {done}: its last {skipped_in_a_row} steps had no finite loss or gradient"
-    return Text.assemble(("warning", "bold yellow"), f": {what} and changed nothing")
+    steps = "it" if skipped_in_a_row == 1 else f"its last {skipped_in_a_row} steps"
+    what = f"step {step} is {done}: {steps} had no finite loss or gradient and changed nothing"
+    return Text.assemble(("warning", "bold yellow"), f": {what}")
 
 
-def _divergence(skipped_in_a_row: int, saved: int | None, loop: Loop) -> str:
-    """Returns what a run that diverged says. saved: the step of the latest checkpoint."""
-    restart = "starts over, as it has no checkpoint" if saved is None else f"resumes after step {saved}"
+def _divergence(skipped_in_a_row: int, saved: int, loop: Loop) -> str:
+    """Returns what a run that diverged says. saved: the step of the latest checkpoint, 0 without one."""
+    restart = f"resumes after step {saved}" if saved else "starts over, as it has no checkpoint"
     return (
         f"{skipped_in_a_row} steps in a row had no finite loss or gradient (Loop.max_skipped = {loop.max_skipped}):"
         " lower Optimizer.peak_learning_rate, with --accept_changes, or look at the data. The same command"

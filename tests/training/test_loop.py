@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -155,6 +156,30 @@ def test_an_evaluation_that_was_cut_is_done_when_the_run_resumes(train, tmp_path
         assert list(of(metrics, "loss")) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("step", [0, 2, 4])
+def test_a_stop_during_an_evaluation_leaves_the_rest_to_the_resumed_run(train, tmp_path: Path, step: int) -> None:
+    calls: list[str] = []
+
+    def first(_: Decoder) -> dict[str, float]:
+        calls.append("first")
+        if len(calls) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return {"first": 1.0}
+
+    def second(_: Decoder) -> dict[str, float]:
+        calls.append("second")
+        return {"second": 1.0}
+
+    events = [Periodic(step or 9, measure, before=step == 0) for measure in (first, second)]
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, events)
+    assert calls == ["first"], "of a grace period that may end at once"
+    assert steps_of(tmp_path) == ([step] if step else []), "and no step more, after which it would not be due"
+    metrics = train(tmp_path, events)
+    assert list(of(metrics, "first")) == list(of(metrics, "second")) == sorted({step or 4, step, 4})
+    assert list(of(metrics, "loss")) == [1, 2, 3, 4]
+
+
 def test_a_note_of_a_checkpoint_that_cannot_be_written_costs_nothing(train, tmp_path: Path) -> None:
     (tmp_path / "latest_checkpoint.json").mkdir()
     train(tmp_path, Checkpointing={"every_steps": 2})
@@ -219,6 +244,14 @@ def test_a_run_that_diverges_keeps_its_checkpoints_and_names_the_one_it_resumes_
     train(tmp_path / "finished", **settings)
     assert steps_of(tmp_path / "finished") == [4]
     assert "warning: step 4 is saved: its last 2 steps had no finite loss" in capsys.readouterr().out
+
+
+def test_a_step_that_changed_nothing_is_not_saved(train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The parameters may be broken since the step before, and the checkpoints from before would be removed."""
+    train(tmp_path, rows=lambda mixture: Watched(mixture, [], (8,)), Checkpointing={"every_steps": 1, "keep": 9})
+    assert steps_of(tmp_path) == [1, 2, 4]
+    warning = "warning: step 3 is not saved: it had no finite loss or gradient and changed nothing\n"
+    assert warning in capsys.readouterr().out
 
 
 def test_a_run_that_only_owes_an_evaluation_compiles_no_step(train, tmp_path: Path, monkeypatch) -> None:
