@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mindllm_jax import configuration
-from mindllm_jax.mixture.settings import Mixture
+from mindllm_jax.mixture.settings import Mixture, source_facts
 from mindllm_jax.store.store import TokenStore
 from mindllm_jax.training.load_run import RunRecord
 
@@ -33,8 +33,8 @@ class PretrainingText:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The sources of the store, for the identity of a run."""
-        return {name: dataclasses.asdict(info) for name, info in self.store.sources.items()}
+        """The sources that are replayed, for the identity of a run."""
+        return source_facts(self.mixture, self.store)
 
 
 def pretraining_text(base: RunRecord, replay: Replay, sequence_length: int, seed: int) -> PretrainingText:

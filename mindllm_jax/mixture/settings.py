@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, NotRequired, TypedDict
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NotRequired, TypedDict
 
 from mindllm_jax.checks import require_at_least, require_seed, suggestion
 from mindllm_jax.store.store import TokenStore
@@ -125,6 +125,15 @@ def rows_in_epoch(mixture: Mixture, store: TokenStore) -> dict[str, dict[str, in
                 )
             rows.setdefault(language, {})[source] = -(-tokens // mixture.sequence_length)
     return rows
+
+
+def source_facts(mixture: Mixture, store: TokenStore) -> dict[str, Any]:
+    """Returns what the store records of each source of the mixture, for the identity of a run.
+
+    Raises ValueError as `rows_in_epoch` does.
+    """
+    names = [name for sources in rows_in_epoch(mixture, store).values() for name in sources]
+    return {name: asdict(store.sources[name]) for name in names}
 
 
 def short_sources(mixture: Mixture, store: TokenStore) -> list[str]:

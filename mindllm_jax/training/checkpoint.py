@@ -19,18 +19,14 @@ import orbax.checkpoint as ocp
 from mindllm_jax.checks import require_at_least
 from mindllm_jax.files import read_json, write_text
 from mindllm_jax.parallel.together import from_first, together
-from mindllm_jax.run_records import differences
 from mindllm_jax.training.checksums import verify, write_checksums
-from mindllm_jax.training.position import Position
+from mindllm_jax.training.position import Position, require_same_identity
 from mindllm_jax.training.state import Params, TrainState
 
 log = logging.getLogger(__name__)
 
 SAVED = "latest_checkpoint.json"
 """Holds the step of the latest checkpoint, so that a run whose checkpoints were deleted does not start over."""
-
-_SAME = ("tokenizer_sha256", "data", "seed", "base", "adapters")  # of a run's identity: must not change on resume
-_SHOWN = 8  # differences that a message lists
 
 
 @dataclass(frozen=True)
@@ -100,14 +96,7 @@ class Checkpoints:
             )
         verify(folder)
         identity = read_identity(folder)
-        stored, now = ({key: of.get(key) for key in _SAME} for of in (identity, self.identity))
-        if changed := differences(stored, now):
-            more = f"\n  and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-            listing = "\n  ".join(changed[:_SHOWN]) + more
-            raise ValueError(
-                f"{folder}: the checkpoint does not match this run:\n  {listing}\n"
-                "use its data, tokenizer, base and seed, or another --workdir"
-            )
+        require_same_identity(identity, self.identity, str(folder))
         params = restore_params(folder, abstract.params)
         rest = _restore(folder / "training", _without_params(abstract))
         return Restored(

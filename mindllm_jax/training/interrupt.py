@@ -12,7 +12,6 @@ from typing import Self
 import jax
 from jax.experimental import multihost_utils
 
-
 _STOPPING = b"stopping after this step or measurement, with everything saved; Ctrl-C again ends the run at once\n"
 
 
@@ -20,8 +19,8 @@ class StopSignal:
     """While active, the first SIGINT, SIGTERM or SIGHUP requests a stop; a second SIGINT interrupts at once.
 
     Clusters announce preemption by SIGTERM; a terminal that closes sends SIGHUP. A signal that is ignored stays so,
-    as SIGINT in a background job and SIGHUP under nohup. Outside the main thread, where Python allows no handlers, it does
-    nothing. With several processes jax handles SIGTERM, in all that get it, and makes them agree on the step.
+    as SIGINT in a background job and SIGHUP under nohup. Outside the main thread, where Python allows no handlers, it
+    does nothing. With several processes jax handles SIGTERM, in all that get it, and makes them agree on the step.
     """
 
     def __init__(self) -> None:

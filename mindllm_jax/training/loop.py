@@ -124,7 +124,7 @@ def train(
         ):
 
             def evaluate(events: list[Periodic]) -> bool:
-                """Returns False where a stop was requested before the last measurement: the resumed run does them all."""
+                """Returns False where a stop was requested before the last one: the resumed run then does them all."""
                 results: dict[str, float] = {}
                 for event in events:
                     if saved == step and stop.at(step):

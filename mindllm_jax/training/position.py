@@ -19,6 +19,8 @@ from mindllm_jax.hashing import hash64
 from mindllm_jax.rows import TrainingRows
 from mindllm_jax.run_records import differences
 
+_SAME = ("tokenizer_sha256", "data", "seed", "base", "adapters")  # of a run's identity: must not change on resume
+_SHOWN = 8  # differences that a message lists
 _SAMPLED = 256  # number of rows whose places are compared
 _OF_READING = re.compile(r"\w+\.(data|instructions|replay)\.")
 _OF_READING_AND_LENGTH = re.compile(r"\w+\.(data|instructions|replay|loop\.steps|loop\.global_batch_size)\b")
@@ -42,6 +44,31 @@ def fingerprint(rows: TrainingRows, count: int) -> str:
     return hashlib.sha256(json.dumps([rows.sequence_length, places]).encode()).hexdigest()
 
 
+def require_same_identity(stored: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+    """Raises ValueError where a run has another tokenizer, seed, base or data than its checkpoint.
+
+    Sources that one of the two alone reads are left to `require_same_past`: they may be of later rows.
+
+    stored, now, where: as there.
+    """
+    before, after = ({key: of.get(key) for key in _SAME} for of in (stored, now))
+    before["data"], after["data"] = _shared(before["data"], after["data"]), _shared(after["data"], before["data"])
+    if changed := differences(before, after):
+        more = f"\n  and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        listing = "\n  ".join(changed[:_SHOWN]) + more
+        raise ValueError(
+            f"{where}: the checkpoint does not match this run:\n  {listing}\n"
+            "use its data, tokenizer, base and seed, or another --workdir"
+        )
+
+
+def _shared(data: Any, other: Any) -> Any:
+    """Returns the part of `data` whose names `other` has too, at all levels."""
+    if not (isinstance(data, dict) and isinstance(other, dict)):
+        return data
+    return {name: _shared(value, other[name]) for name, value in data.items() if name in other}
+
+
 def require_same_past(
     rows: TrainingRows, position: Position, stored: Mapping[str, Any], now: Mapping[str, Any], where: str
 ) -> None:
@@ -56,13 +83,21 @@ def require_same_past(
     if stored["fingerprint"] == fingerprint(rows, position.rows):
         return
     reading = _OF_READING if rows.planned_rows is None else _OF_READING_AND_LENGTH
-    changed = [line for line in differences(dict(stored), dict(now)) if reading.match(line)]
+    lines = differences(dict(stored), dict(now))
+    changed = [line for line in lines if reading.match(line)] or [
+        _source(line) for line in lines if line.startswith("data.")
+    ]
     listing = "\n  ".join(changed) or "(no setting: this version of the program lays out rows in another way)"
     raise ValueError(
         f"{where}: under the present settings the {position.rows:,} rows read so far would have been other rows, so "
         f"the run would read some text twice and other text never:\n  {listing}\n"
         "set these back, or start a new run in another --workdir"
     )
+
+
+def _source(line: str) -> str:
+    name, _, values = line.partition(": was ")
+    return f"{name}: {'not read before' if values.startswith(repr('(absent)')) else 'not read any more'}"
 
 
 def require_planned_length(rows: TrainingRows, position: Position, rows_left: int, where: str) -> None:

@@ -11,7 +11,7 @@ import jax
 
 from mindllm_jax.batching.global_batches import Loader
 from mindllm_jax.mixture.rows import MixtureRows
-from mindllm_jax.mixture.settings import Mixture
+from mindllm_jax.mixture.settings import Mixture, source_facts
 from mindllm_jax.model.config import Model
 from mindllm_jax.parallel.mesh import MeshAxes
 from mindllm_jax.parallel.together import together
@@ -65,7 +65,7 @@ def pretrain(
         "model": dataclasses.asdict(config.model),
         "seed": config.loop.seed,
         "tokenizer_sha256": store.tokenizer_sha256,
-        "data": {name: dataclasses.asdict(info) for name, info in store.sources.items()},
+        "data": source_facts(config.data, store),
     }
 
     run = config.spec(resolve_model)

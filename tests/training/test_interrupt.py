@@ -9,7 +9,6 @@ import pytest
 
 from mindllm_jax.training.interrupt import StopSignal
 
-
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
