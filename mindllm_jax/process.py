@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,6 +45,21 @@ def run(main: Callable[[], None], *, interrupted: str = RESUMES, at_once: bool =
             traceback.print_exc()
         _fail(str(error) or type(error).__name__, 2 if expected else 1)
     sys.exit(status)
+
+
+def exit_with_parent() -> None:
+    """Ends this worker process when the process that started it ends, however that is; it would live on otherwise."""
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _open_streams() -> None:

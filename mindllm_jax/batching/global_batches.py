@@ -11,6 +11,7 @@ import numpy as np
 from absl import flags
 
 from mindllm_jax.checks import require_at_least
+from mindllm_jax.process import exit_with_parent
 from mindllm_jax.rows import ENDLESS, Batch, Rows
 
 
@@ -134,7 +135,7 @@ class GlobalBatches(grain.DatasetIterator[Batch]):
                 if not flags.FLAGS.is_parsed():  # this program has no absl flags, and Grain's workers read some
                     flags.FLAGS.mark_as_parsed()
                 workers = grain.MultiprocessingOptions(num_workers=self._loader.worker_processes)
-                read = batches.to_iter_dataset(options).mp_prefetch(workers, worker_init_fn=_ignore_signals)
+                read = batches.to_iter_dataset(options).mp_prefetch(workers, worker_init_fn=_start_worker)
                 dataset = read.map(self._place)
             else:
                 dataset = batches.map(self._place).to_iter_dataset(options)
@@ -176,8 +177,9 @@ class _HeldRows(grain.MapDataset[Batch]):
         return self.slice(index) if isinstance(index, slice) else self._rows.read(self._held + index * self._size)
 
 
-def _ignore_signals(_: int, __: int) -> None:
-    """Keeps a worker alive when the run's process group is signalled: the run saves first and then ends it."""
+def _start_worker(_: int, __: int) -> None:
+    """Keeps a worker alive when the run's process group is signalled, and no longer than the run, which saves first."""
+    exit_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import signal
-import threading
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.utils.stats import PipelineStats
+
+from mindllm_jax.process import exit_with_parent
 
 
 class LocalExecutor(LocalPipelineExecutor):
@@ -36,7 +35,7 @@ class LocalExecutor(LocalPipelineExecutor):
         others, workers = set(multiprocessing.active_children()), set[BaseProcess]()
         # A fork is not safe after a model has run.
         context = multiprocessing.get_context("forkserver")
-        with ProcessPoolExecutor(self.workers, context, initializer=_end_with_parent) as pool:
+        with ProcessPoolExecutor(self.workers, context, initializer=exit_with_parent) as pool:
             try:
                 tasks = [pool.submit(_run, stage, rank) for rank in ranks]
                 workers = set(multiprocessing.active_children()) - others
@@ -67,18 +66,6 @@ def _why_broken(workers: Iterable[BaseProcess]) -> str:
         "a worker could not start: the end of logs/datatrove.log says why. A script of yours needs"
         ' `if __name__ == "__main__":` around its calls'
     )
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when the command ends, however that is: a worker would take further tasks and live on."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run(stage: bytes, rank: int) -> bytes:

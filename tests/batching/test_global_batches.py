@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import cast
@@ -163,6 +167,38 @@ def test_worker_processes_read_the_same_batches(rows: MixtureRows) -> None:
     for one, other in zip(plain, read, strict=True):
         for field, wanted in zip(other, one, strict=True):
             np.testing.assert_array_equal(field, wanted)
+
+
+# Reads in a worker process, prints its id, and is killed.
+KILLED = """
+import multiprocessing, os, signal, sys
+from mindllm_jax.batching.global_batches import GlobalBatches, Loader
+from mindllm_jax.mixture.rows import MixtureRows
+from mindllm_jax.mixture.settings import Mixture
+from mindllm_jax.store.store import TokenStore
+import jax
+
+if __name__ == "__main__":
+    mixture = Mixture(sys.argv[1], sequence_length=12)
+    rows = MixtureRows(mixture, TokenStore.open(sys.argv[1]), steps=100, global_batch_size=8)
+    place = jax.NamedSharding(jax.make_mesh((1,), ("data",)), jax.P("data"))
+    batches = GlobalBatches(rows, 4, place, loader=Loader(worker_processes=1))
+    next(batches)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.long
+def test_worker_processes_end_with_a_run_that_is_killed(count_store, tmp_path: Path) -> None:
+    store = count_store({"a": ("zh", [30, 5, 70]), "b": ("en", [7] * 30)})
+    (tmp_path / "killed.py").write_text(KILLED)
+    command = [sys.executable, str(tmp_path / "killed.py"), store.url]
+    # The worker holds stdout too: read to its end, the output says that the worker has ended.
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, timeout=120, check=False
+    )
+    assert done.returncode == -signal.SIGKILL and len(done.stdout.split()) == 1
 
 
 @pytest.mark.parametrize(
