@@ -30,6 +30,8 @@ def main() -> None:
         spec = config.spec(partial(resolve_dtype, measuring=False))
         load_suite(config.suite, spec.model.max_seq_len)
         rich.print(spec.cost.table().terminal())
+        if warning := spec.cost.warning():
+            print(f"warning: {warning}")
         return
     require_same_run(config)  # first, as what follows asks other processes for what the settings say
     periodic = tuning_measurements(config)

@@ -34,7 +34,10 @@ def main() -> None:
     start()
     if arguments.dry_run:
         load_suite(config.suite, config.model.max_seq_len)
-        rich.print(config.spec(partial(resolve_dtype, measuring=False)).cost.table().terminal())
+        cost = config.spec(partial(resolve_dtype, measuring=False)).cost
+        rich.print(cost.table().terminal())
+        if warning := cost.warning():
+            print(f"warning: {warning}")
         return
     store = together(lambda: TokenStore.open(config.data.store))
     loop = config.loop

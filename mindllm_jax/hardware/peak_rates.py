@@ -3,9 +3,9 @@
 Sources. TPU: the pages of each version in Google's Cloud TPU documentation (peak bfloat16 compute, capacity and
 bandwidth of the memory, bidirectional interconnect bandwidth of a chip, of which a link has a sixth on a 3D torus and a
 fourth on a 2D one, and a direction half of that; network of the data centre). NVIDIA: the data sheet of each board:
-dense bfloat16 with float32 sums, half of the rate "with sparsity"; capacity in GiB; NVLink, or PCIe
-where a board has no switch; the power limit. A node's network is counted as one 400 Gb/s adapter for each GPU (200 Gb/s
-for A100 and A800).
+dense bfloat16 with float32 sums, half of the rate "with sparsity"; capacity in GiB, although the sheets write GB
+(nvidia-smi shows 140.4 GiB for an H200's 141 GB); NVLink, or PCIe where a board has no switch; the power limit. A
+node's network is counted as one 400 Gb/s adapter for each GPU (200 Gb/s for A100 and A800).
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 
+from mindllm_jax.hardware.peak_rates import CHIPS
+
 TPUS = {
     "v4": "2x2x1, 2x2x2, 2x2x4, 2x4x4, 4x4x4, 4x4x8, 4x8x8, 8x8x8 and larger",
     "v5e": "1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16",
@@ -76,14 +78,16 @@ def tpu_topology(topology: str) -> Sequence[Any]:
 
 def _gpus(family: str, nodes: int, each: int) -> Sequence[Any]:
     gpus = [TopologyGpu(number, GPUS[family], number // each) for number in range(nodes * each)]
-    if family not in MEMORY:
+    if family not in HOPPER:
         return gpus
+    peak = CHIPS[GPUS[family]]
+    memory = f"device_memory_size: {peak.memory:.0f} memory_bandwidth: {peak.bandwidth:.0f}"
     try:
         return topologies.get_topology_desc(
             platform="cuda",
             topology_name=family,
             topology=f"1x{nodes}x{each}",
-            target_config=f'{SXM_TARGET} {MEMORY[family]} }} device_description_str: "{GPUS[family]}"',
+            target_config=f'{SXM_TARGET} {memory} }} device_description_str: "{GPUS[family]}"',
         ).devices
     except NotImplementedError:
         return gpus
@@ -94,7 +98,8 @@ def one_device_mesh(devices: Sequence[Any]) -> jax.sharding.Mesh:
     return jax.sharding.Mesh(np.array(devices[:1]), ("device",), axis_types=(jax.sharding.AxisType.Auto,))
 
 
-# XLA's GpuTargetConfigProto of the Hopper SXM boards, from NVIDIA's data sheets and CUDA's table of capabilities.
+HOPPER = ("h100", "h200")
+# XLA's GpuTargetConfigProto of their SXM boards, from NVIDIA's data sheets and CUDA's table of capabilities.
 SXM_TARGET = """
 platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 12 patch: 0 }
@@ -106,7 +111,3 @@ gpu_device_info {
   registers_per_core_limit: 65536 registers_per_block_limit: 65536 l2_cache_size: 52428800
   block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
 """
-MEMORY = {
-    "h100": "device_memory_size: 85899345920 memory_bandwidth: 3350000000000",
-    "h200": "device_memory_size: 141000000000 memory_bandwidth: 4800000000000",
-}

@@ -47,6 +47,8 @@ def _own_variables(environ: Mapping[str, str]) -> ProcessGroup | None:
     if COORDINATOR not in environ:
         return None
     address, count = environ[COORDINATOR], _number(environ, PROCESSES)
+    if count < 1:
+        raise ValueError(f"environment variable {PROCESSES} = {count}: it must be at least 1")
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal()):
         raise ValueError(f"environment variable {COORDINATOR} = {address}: give it as host:port")

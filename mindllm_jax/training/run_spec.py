@@ -33,7 +33,7 @@ class Loop:
     z_loss: float = 0.0  # weight of the squared log-normalizer (PaLM, section 5)
     log_every: int = 10  # steps between lines of the log and metrics.jsonl
     evaluate_every: int = 200  # steps between evaluations on held-out text
-    max_skipped: int = 20  # the run stops after more steps in a row without a finite loss
+    max_skipped: int = 20  # more steps in a row without a finite loss end the run, at a log line or checkpoint
     compiler_options: dict[str, bool | int | str] = field(default_factory=dict)  # XLA's: see configs/hardware
     profile_steps: tuple[int, int] | None = None  # first and last step of a profiler trace, both included
     seed: int = 0  # of the initial parameters

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import jax
 import pytest
+from jax.experimental import topologies
 
 from mindllm_jax.hardware import peak_rates
 from mindllm_jax.hardware.peak_rates import chip, runtime_memory
-from mindllm_jax.hardware.topologies import GPUS
+from mindllm_jax.hardware.topologies import GPUS, topology_devices
 
 
 class Device:
@@ -52,6 +53,22 @@ def test_peak_and_memory_by_name(name: str, teraflops: int, gib: int) -> None:
     found = chip(name)
     assert found is not None
     assert (found.flops / 1e12, found.memory / 2**30) == (teraflops, gib)
+
+
+@pytest.mark.parametrize(("family", "memory"), [("h100", 80), ("h200", 141)])
+def test_a_step_is_compiled_for_the_memory_of_the_table(
+    family: str, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets: list[str] = []
+
+    def without_cuda(target_config: str, **_: object) -> None:
+        targets.append(target_config)
+        raise NotImplementedError
+
+    monkeypatch.setattr(topologies, "get_topology_desc", without_cuda)
+    topology_devices(f"{family}:1x8")
+    assert f"device_memory_size: {memory * 2**30} memory_bandwidth: " in targets[0]
+    assert GPUS[family] in targets[0]
 
 
 @pytest.mark.parametrize(

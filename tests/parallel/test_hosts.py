@@ -156,6 +156,10 @@ def test_a_metadata_server_that_is_silent(tpu_machine: dict[str, str], monkeypat
             "this is process 2 of 2: processes are numbered 0 to 1",
         ),
         (
+            {"MINDLLM_COORDINATOR": "a:1", "MINDLLM_PROCESSES": "0", "MINDLLM_PROCESS": "0"},
+            "MINDLLM_PROCESSES = 0: it must be at least 1",
+        ),
+        (
             {"MINDLLM_COORDINATOR": "a", "MINDLLM_PROCESSES": "2", "MINDLLM_PROCESS": "0"},
             "MINDLLM_COORDINATOR = a: give",
         ),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mindllm_jax.launch import train
 from mindllm_jax.model.config import Model
 from mindllm_jax.training.cost import Cost, flops_per_token
 from mindllm_jax.training.memory import block_weights, gathered_bytes, memory_parts, remat_choices, visible_keys
 
+PRESET = Path(__file__).parents[2] / "configs/pretrain/small_bilingual.gin"
 MODEL = Model(
     vocab_size=125952,
     layers=32,
@@ -90,6 +94,13 @@ def test_reported_memory_precedes_the_table() -> None:
     assert "of 9.50 GiB" in small.table().markdown() and small.utilization(1e6) is None
     # The reported memory is all for the step: nothing is reserved for the runtime.
     assert dataclasses.replace(small, runtime_memory=24 * 2**30).warning() is None
+
+
+def test_a_dry_run_warns_as_the_run_would(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("mindllm_jax.training.cost.runtime_memory", lambda devices: 2.0**20)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--gin", str(PRESET), "--dry_run"])
+    train.main()
+    assert "\nwarning: the run needs about" in capsys.readouterr().out
 
 
 @given(st.integers(1, 300), st.none() | st.integers(1, 400))
