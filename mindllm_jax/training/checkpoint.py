@@ -121,7 +121,8 @@ class Checkpoints:
     def save(self, state: TrainState, position: Position, fingerprint: str) -> None:
         """Starts to write the state; returns once it is copied.
 
-        A failure of the last write is logged: this state takes its place. Raises OSError when this write fails.
+        If the last write failed, that is logged, and this state is on disk before the return. Raises OSError when this
+        write cannot begin, or is the second that fails in a row.
         """
         assert self._manager is not None, "start() comes first"
         step = int(state.step)
@@ -131,8 +132,8 @@ class Checkpoints:
             training=ocp.args.StandardSave(_without_params(state)),  # pyright: ignore[reportCallIssue]
             run=ocp.args.JsonSave(record),  # pyright: ignore[reportCallIssue]
         )
-        if error := self._finish():
-            log.warning("a checkpoint could not be written: %s; step %d is written instead", _reason(error), step)
+        if failure := self._finish():
+            log.warning("a checkpoint could not be written: %s; step %d is written instead", _reason(failure), step)
         self._writing = step, _shapes(state.params)
         try:
             if not self._manager.save(step, args=items):
@@ -140,6 +141,8 @@ class Checkpoints:
         except Exception as error:
             self._discard(step)
             raise self._not_saved(error) from error
+        if failure:
+            self.wait()
 
     def wait(self) -> None:
         """Blocks until everything is on disk. Raises OSError when the last write failed."""

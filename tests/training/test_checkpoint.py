@@ -203,25 +203,25 @@ def test_a_full_disk_is_the_reason_to_make_room(workdir: Path, monkeypatch: pyte
             checkpoints.save(state(20), Position(), "")
 
 
-def test_a_failed_write_costs_its_own_step_alone(
+def test_a_failed_write_costs_its_own_step_alone_and_two_in_a_row_end_the_run(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(folder: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+    def write(folder: Path) -> None:
+        if not folder.name.startswith("35."):
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+        write_checksums(folder)
 
+    monkeypatch.setattr("mindllm_jax.training.checkpoint.write_checksums", write)
     with Checkpoints(workdir, Checkpointing(keep=2), IDENTITY) as checkpoints:
         checkpoints.start()
-        with monkeypatch.context() as disk:
-            disk.setattr("mindllm_jax.training.checkpoint.write_checksums", full)
-            for step in (20, 25):
-                checkpoints.save(state(step), Position(), "")
-            with pytest.raises(OSError, match="free some space and rerun"):
-                checkpoints.wait()
-            assert sorted(path.name for path in checkpoints.directory.iterdir()) == ["12", "3"], "no part is left"
+        checkpoints.save(state(20), Position(), "")
+        with pytest.raises(OSError, match="free some space and rerun"):
+            checkpoints.save(state(25), Position(), "")
+        assert sorted(path.name for path in checkpoints.directory.iterdir()) == ["12", "3"], "no part is left"
         checkpoints.save(state(30), Position(), "")
-        checkpoints.wait()
-    assert "No space left on device" in caplog.text and "; step 25 is written instead" in caplog.text
-    assert steps_of(workdir) == [12, 30]
+        checkpoints.save(state(35), Position(), "")
+        assert steps_of(workdir) == [12, 35], "on the disk before the return"
+    assert "No space left on device" in caplog.text and "; step 35 is written instead" in caplog.text
     assert restored(workdir) is not None
 
 
