@@ -23,7 +23,6 @@ def main() -> None:
         plan_table,
         require_of_suite,
         require_own_table,
-        results_name,
         write_results,
     )
     from mindllm_jax.ablations.plan import suite_runs
@@ -36,7 +35,7 @@ def main() -> None:
     require_of_suite(suite, bindings)
     if arguments.accept_changes:
         raise ValueError("--accept_changes is of single runs: with other settings a suite has other runs; leave it out")
-    name = results_name(bindings, arguments)
+    name = arguments.files[0].stem if arguments.files else "suite"
     start()
     tables = "tables" in arguments.switches
     runs = suite_runs(suite, data=not tables)
@@ -50,7 +49,7 @@ def main() -> None:
         require_own_table(suite, name, runs)
         if others := run_missing(suite, runs, arguments.workdir, lambda line: print(line, flush=True)):
             trained = "; ".join(f"{run.variant}, seed {run.seed}" for run in others)
-            print(f"other processes still train {trained}: the last one writes the tables")
+            print(f"other processes still train {trained}: the last one of this suite writes the tables")
             return
     print(*write_results(suite, name, runs), sep="\n")
 

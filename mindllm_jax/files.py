@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[TextIO]:
 def replacing_bytes(path: Path) -> Iterator[BinaryIO]:
     """Opens a binary file that replaces `path`, as `replacing`; of a link the file that it leads to."""
     if path.is_symlink():
-        path = path.resolve()
+        path = Path(os.path.realpath(path))  # which leaves a link to itself, where resolve() raises
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".partial")
     try:

@@ -81,7 +81,10 @@ def _locked(folder: Path, user: str, otherwise: str, wait: float | None) -> Text
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file = path.open("a+", encoding="utf-8")
-        except FileNotFoundError:  # another process has removed the empty folder between the two calls
+        except FileNotFoundError:  # another process may have removed the empty folder between the two calls
+            if time.monotonic() > started + 1:
+                raise
+            time.sleep(0.01)
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -20,6 +20,15 @@ def test_a_holder_on_another_host_is_waited_for_as_long_as_the_caller_says(tmp_p
         assert time.monotonic() < started + 5
 
 
+def test_a_folder_below_one_that_is_gone_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(OSError, match="cannot write"), lock_folder(Path("run"), user="a test", otherwise="wait"):
+        pass
+
+
 def test_a_holder_on_this_machine_is_waited_for(tmp_path: Path) -> None:
     held, entered = threading.Event(), []
 

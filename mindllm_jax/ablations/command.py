@@ -13,7 +13,6 @@ from mindllm_jax.ablations.plan import Run
 from mindllm_jax.ablations.report import FIRST_RECORD, number, write_report
 from mindllm_jax.ablations.results import Results, suite_results
 from mindllm_jax.ablations.suite import Suite
-from mindllm_jax.configuration import Arguments
 from mindllm_jax.configuration.bindings import Bindings
 from mindllm_jax.files import write_text
 from mindllm_jax.locks import lock_folder
@@ -35,17 +34,6 @@ def require_of_suite(suite: Suite, bindings: Bindings) -> None:
         )
 
 
-def results_name(bindings: Bindings, arguments: Arguments) -> str:
-    """Returns the name of a suite's results: that of the gin file that sets its title, without the ending.
-
-    The first file's where the command line sets the title; "suite" without a file.
-    """
-    where = bindings.used["Suite", "title"].where
-    if where.startswith("--gin."):
-        return arguments.files[0].stem if arguments.files else "suite"
-    return Path(where.rpartition(":")[0]).stem
-
-
 def require_own_table(suite: Suite, name: str, runs: Sequence[Run]) -> None:
     """Raises ValueError where the table that would be replaced was made from none of the suite's runs.
 
@@ -58,8 +46,8 @@ def require_own_table(suite: Suite, name: str, runs: Sequence[Run]) -> None:
     if any(f" {FIRST_RECORD} {run.settings}-" in text for run in runs):
         return
     raise ValueError(
-        f"{table} has the results of other settings than those of this suite: set Suite.records, Suite.results and"
-        " Suite.ledger to places of yours, or remove it"
+        f"{table} names no record of this suite's settings, so it has other results: set Suite.records, Suite.results"
+        " and Suite.ledger to places of yours, or remove it"
     )
 
 

@@ -55,7 +55,9 @@ def _read(source: str, name: str, folder: Path, within: tuple[Path, ...] = ()) -
             return found
 
         def _parse_dict_item(self) -> Any:
-            line = self.current_token.start[0]
+            token = self.current_token
+            assert token is not None
+            line = token.start[0]
             key, value = super()._parse_dict_item()
             if key in self.keys:
                 raise ValueError(f"{name}:{line}: the key {key!r} is written twice; leave one out")
@@ -142,7 +144,7 @@ def read_override(text: str, classes: dict[str, type], macros: Collection[str] =
         try:
             (binding,) = _read(f"{key} = {spelling}\n", where, Path())
         except ValueError:
-            if spelling == raw and raw.startswith(("(", "[", "{")):
+            if spelling == raw and raw.startswith(("(", "[", "{")) and owner in classes:
                 raise
             continue
         value = _text(raw, macros, optional=hint is not str) if is_text else binding.value
@@ -152,13 +154,14 @@ def read_override(text: str, classes: dict[str, type], macros: Collection[str] =
 
 def _text(raw: str, macros: Collection[str], *, optional: bool) -> str | Reference | None:
     """Returns the value of a text field: the text itself, or what the whole of it stands for."""
-    if raw.startswith("%") and raw[1:] in macros:
-        return Reference("%", raw[1:])
-    if optional and raw == "None":
+    bare = raw.strip()
+    if bare.startswith("%") and bare[1:] in macros:
+        return Reference("%", bare[1:])
+    if optional and bare == "None":
         return None
-    if raw[:1] in ("'", '"') and raw[-1] == raw[0]:
+    if bare[:1] in ("'", '"') and bare[-1] == bare[0]:
         with contextlib.suppress(SyntaxError, ValueError):  # text that begins and ends with a quote
-            node = ast.parse(raw, mode="eval").body
-            if isinstance(node, ast.Constant) and ast.get_source_segment(raw, node) == raw:
+            node = ast.parse(bare, mode="eval").body
+            if isinstance(node, ast.Constant) and ast.get_source_segment(bare, node) == bare:
                 return str(node.value)
     return raw

@@ -96,7 +96,7 @@ def _require_unchanged(folder: Path, tokenizer: Tokenizer) -> None:
     files = hugging_face_files(tokenizer)
     pieces, template = folder / "tokenizer.json", folder / "chat_template.jinja"
     is_equal = {
-        pieces: not pieces.is_file() or read_json(pieces) == json.loads(files[pieces.name]),
+        pieces: not pieces.is_file() or _meaning(read_json(pieces)) == _meaning(json.loads(files[pieces.name])),
         template: not template.is_file() or template.read_bytes() == files[template.name].encode(),
     }
     if changed := [path.name for path, equal in is_equal.items() if not equal]:
@@ -104,6 +104,13 @@ def _require_unchanged(folder: Path, tokenizer: Tokenizer) -> None:
             f"{folder}: {' and '.join(changed)} was changed beside {OUR_TOKENIZER}, which is imported: restore the "
             f"exported file, or remove {OUR_TOKENIZER} to import the changed tokenizer"
         )
+
+
+def _meaning(tokenizer: Any) -> Any:
+    """Returns a tokenizer.json without a template that adds nothing, which transformers writes where there is none."""
+    if (tokenizer.get("post_processor") or {}).get("special_tokens") == {}:
+        return tokenizer | {"post_processor": None}
+    return tokenizer
 
 
 def _license(folder: Path) -> str | None:

@@ -105,9 +105,11 @@ class Checkpoints:
 
     def start(self) -> None:
         """Opens Orbax's manager and removes temporary folders of interrupted saves."""
+        if jax.process_index() == 0:  # Orbax would remove them later, when a full disk has ended the run
+            for left in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(left, ignore_errors=True)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._settings.keep,
-            cleanup_tmp_directories=True,
             # A thread would wait five minutes for a folder that cannot be created.
             async_options=ocp.AsyncOptions(
                 post_finalization_callback=self._seal, create_directories_asynchronously=False

@@ -52,8 +52,7 @@ def require_same_identity(stored: Mapping[str, Any], now: Mapping[str, Any], whe
     stored, now, where: as there.
     """
     before, after = ({key: of.get(key) for key in _SAME} for of in (stored, now))
-    before["data"], after["data"] = _shared(before["data"], after["data"]), _shared(after["data"], before["data"])
-    if changed := differences(before, after):
+    if changed := differences(_with_shared_sources(before, after), _with_shared_sources(after, before)):
         more = f"\n  and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         listing = "\n  ".join(changed[:_SHOWN]) + more
         raise ValueError(
@@ -62,11 +61,15 @@ def require_same_identity(stored: Mapping[str, Any], now: Mapping[str, Any], whe
         )
 
 
-def _shared(data: Any, other: Any) -> Any:
-    """Returns the part of `data` whose names `other` has too, at all levels."""
-    if not (isinstance(data, dict) and isinstance(other, dict)):
-        return data
-    return {name: _shared(value, other[name]) for name, value in data.items() if name in other}
+def _with_shared_sources(identity: Any, other: Any) -> Any:
+    """Returns an identity without the records of sources, which tell a language, that the other one does not read."""
+    if not (isinstance(identity, dict) and isinstance(other, dict)):
+        return identity
+    return {
+        name: _with_shared_sources(value, other.get(name))
+        for name, value in identity.items()
+        if name in other or not (isinstance(value, dict) and "language" in value)
+    }
 
 
 def require_same_past(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mindllm_jax import configuration
-from mindllm_jax.ablations.command import require_of_suite, results_name, write_results
+from mindllm_jax.ablations.command import require_of_suite, write_results
 from mindllm_jax.ablations.plan import suite_runs
 from mindllm_jax.ablations.runner import run_missing
 from mindllm_jax.ablations.suite import Suite
@@ -216,19 +216,6 @@ def test_a_setting_of_runs_in_a_file_of_the_suite_is_refused(tmp_path: Path):
     )
     with pytest.raises(ValueError, match=message):
         require_of_suite(suite, bindings)
-
-
-def test_results_have_the_name_of_the_file_with_the_title(tmp_path: Path):
-    def name(*files: Path, overrides: tuple[str, ...] = ()) -> str:
-        given = arguments(*files, overrides=overrides)
-        return results_name(configuration.read(Suite, given), given)
-
-    assert all(name(CONFIGS / f"{suite}.gin") == suite for suite in SUITES)
-    seeds, mine = tmp_path / "seeds.gin", tmp_path / "mine.gin"
-    seeds.write_text("Suite.seeds = 2\n")
-    mine.write_text(f"include '{CONFIGS / 'strategy.gin'}'\nSuite.title = 'Mine'\n")
-    assert name(CONFIGS / "strategy.gin", seeds) == "strategy" and name(mine, seeds) == "mine"
-    assert name(CONFIGS / "strategy.gin", seeds, overrides=("Suite.title=Another: x",)) == "strategy"
 
 
 def _without_times(text: str) -> str:

@@ -243,7 +243,9 @@ def test_a_table_of_other_settings_is_not_replaced(suite: Suite, record: Make):
     before = {path: path.read_bytes() for path in (*table.parent.iterdir(), Path(suite.ledger))}
     others = [run._replace(settings=f"{run.settings}-of-another-store") for run in runs]
     _write(suite, [record(run.variant, run.seed, 3.0, settings=run.settings) for run in others])
-    with pytest.raises(ValueError, match=r"a_suite\.cpu\.md has the results of other settings .* set Suite\.records"):
+    with pytest.raises(
+        ValueError, match=r"a_suite\.cpu\.md names no record of this suite's settings, .* set Suite\.records"
+    ):
         write_results(suite, "a_suite", others)
     assert before == {path: path.read_bytes() for path in before}
     table.unlink()

@@ -121,12 +121,18 @@ def test_a_number_given_for_a_string_is_a_string(build):
         ("'it\\'s'", "it's"),
         ("None", "None"),
         ("", ""),
+        ("The ", "The "),
+        (" 'a' ", "a"),
         ('"', '"'),
         ("{'a': 1, 'a': 2}", "{'a': 1, 'a': 2}"),
     ],
 )
 def test_a_text_on_the_command_line_is_taken_as_it_is(build, given, expected):
     assert build("BIG = 'big'\nCorpus.title = %BIG", f"--gin.Corpus.path={given}").corpus.path == expected
+
+
+def test_a_text_for_a_macro_may_begin_with_a_bracket(build):
+    assert build("Corpus.title = %PATTERN", "--gin.PATTERN=[0-9]+").corpus.title == "[0-9]+"
 
 
 def test_includes_are_found_next_to_the_file_and_above_it(tmp_path):

@@ -49,6 +49,12 @@ def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
         assert (tmp_path / "link").is_symlink() and (tmp_path / "there/file").read_text() == text
 
 
+def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("link")
+    write_text(tmp_path / "link", "x")
+    assert (tmp_path / "link").read_text() == "x"
+
+
 def test_the_longest_names_are_written(tmp_path: Path) -> None:
     for name in ("x" * 255, "字" * 85):
         write_text(tmp_path / name, "x")

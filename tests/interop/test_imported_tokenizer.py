@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from small_tokenizers import CHATML, GPT2, exported, metadata
 
+from mindllm_jax.interop import hugging_face_folder
 from mindllm_jax.interop.imported_tokenizer import from_gguf, from_hugging_face
 from mindllm_jax.interop.tokenizer_check import PROBES, compare, lines_of
 from mindllm_jax.tokenization.mindllm_format import CHAT_TEMPLATE
@@ -327,3 +328,13 @@ def test_smollm2_on_ten_thousand_lines(smollm2: Path) -> None:
             assert mine.tolist() == other, line
         compared += len(lines)
     assert compared >= 10_000
+
+
+def test_an_export_that_transformers_saved_again_is_unchanged(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(tmp_path / hugging_face_folder.OUR_TOKENIZER, from_gguf(metadata()))
+    folder = exported(tokenizer, tmp_path)
+    tokenizer.path.write_bytes(tokenizer.model)
+    before = (folder / "tokenizer.json").read_text("utf-8")
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    assert (folder / "tokenizer.json").read_text("utf-8") != before
+    assert hugging_face_folder._tokenizer(folder) == tokenizer.model

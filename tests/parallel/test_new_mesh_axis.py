@@ -24,7 +24,7 @@ MODEL = Model(vocab_size=64, layers=2, width=16, heads=4, head_dim=4, mlp_dim=24
 LOOP = Loop(global_batch_size=8)
 KIND = "NVIDIA H100 80GB HBM3"
 SAME_WORD = {
-    ("training/checkpoint.py", "data"),  # a field of a checkpoint's identity
+    ("training/position.py", "data"),  # a field of a checkpoint's identity
     ("training/pretrain.py", "data"),
     ("training/load_run.py", "data"),
     ("training/task_suite.py", "data"),  # the folder of benchmarks

@@ -15,6 +15,7 @@ from mindllm_jax.store.store import TokenStore
 from mindllm_jax.store.writer import SourceDocuments, build_store
 from mindllm_jax.text.documents import Document
 from mindllm_jax.training.checkpoint import latest_checkpoint, read_identity, steps_of
+from mindllm_jax.training.position import require_same_identity
 from mindllm_jax.training.pretrain import Pretrain, pretrain
 from mindllm_jax.training.run_spec import Loop
 
@@ -59,6 +60,20 @@ def test_a_source_that_changes_the_rows_read_so_far_is_refused_by_name(grown: Pa
         ValueError, match=r"8 rows read so far would have been other rows.*\n  data\.novels: not read before\n"
     ):
         run(grown, workdir, 2)
+
+
+def test_the_sources_of_the_base_alone_are_compared_by_those_that_both_read() -> None:
+    def tuned(*sources: str, lengths: dict[str, Any], other: str = "en") -> dict[str, Any]:
+        facts = {name: {"language": other if name == "wiki" else "zh"} for name in sources}
+        return {"data": {"lengths": lengths, "replay": {"sources": facts}}, "base": {"data": facts, "seed": 0}}
+
+    before = tuned("wiki", "laws", lengths={})
+    require_same_identity(before, tuned("wiki", lengths={}), "step 1")
+    require_same_identity(tuned("wiki", lengths={}), before, "step 1")
+    for changed in (tuned("wiki", lengths={"chats": [8]}), tuned("wiki", lengths={}, other="zh")):
+        for pair in ((before, changed), (changed, before)):
+            with pytest.raises(ValueError, match="step 1: the checkpoint does not match this run"):
+                require_same_identity(*pair, "step 1")
 
 
 def test_a_source_with_other_content_is_refused(grown: Path, tmp_path: Path) -> None:
