@@ -29,6 +29,7 @@ def compared(*folders: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.long
 def test_scores_of_two_models_are_compared(tmp_path: Path) -> None:
     losses = np.random.default_rng(0).permutation(np.linspace(0.5, 2.0, 60))
     written = {"small": losses, "large": losses**2, "reversed": -losses + 3}
