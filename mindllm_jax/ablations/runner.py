@@ -47,6 +47,7 @@ def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str
     for run in (run for run in runs if run not in left):
         _remove_checkpoints(workdir / f"{run.settings}-{run.version}")
     log(f"{len(runs)} runs, {len(runs) - len(left)} of them done")
+    tokens = {run.settings: run.config.spec().cost.tokens for run in left}
     done, seconds, others = 0, 0.0, list[Run]()  # done: tokens of the runs that this process has trained
     while left:
         before = done
@@ -57,10 +58,10 @@ def run_missing(suite: Suite, runs: list[Run], workdir: Path, log: Callable[[str
                 with claim:
                     if (folder / record_name(run.settings, run.version)).exists():  # of another process
                         continue
-                    own, *later = (one.config.spec().cost.tokens for one in left[number:])
-                    minutes = f", about {seconds * (own + sum(later)) / done / 60:.0f} min left" if done else ""
+                    own, ahead = tokens[run.settings], sum(tokens[one.settings] for one in left[number:])
+                    minutes = f", about {seconds * ahead / done / 60:.0f} min left" if done else ""
                     log(f"\n--- {number + 1} of {len(left)}: {run.variant}, seed {run.seed}{minutes}")
-                    steps = (own + sum(later)) / own * run.config.loop.steps
+                    steps = ahead / own * run.config.loop.steps
                     tell = partial(_tell, log, len(left) - number, steps)
                     with nullcontext() if done else told(workdir / name, tell):
                         record = _train(suite, run, workdir / name, commit)
